@@ -1,0 +1,223 @@
+"""What `env.py` passes to `context.configure`, and the lease around a command."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from alembic import context
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection as SAConnection
+from sqlalchemy.schema import SchemaItem
+
+from migrator.errors import UsageError
+from migrator.ledger import store
+from migrator.ledger.lease import held
+from migrator.names import LEDGER_SCHEMA
+from migrator.plan import Footprint
+from migrator.postgres.connection import Target, connect
+from migrator.runner import LEASE_WAIT_S
+from migrator.settings import Settings
+
+# What an Alembic option may hold; its own stubs say Any.
+Options = dict[str, Any]
+
+MODES = ("live", "complete")
+
+
+@dataclass(slots=True)
+class Command:
+    """The Alembic command under way."""
+
+    #: Whether the version table was empty when it started.
+    fresh: bool = False
+    #: The script of the revision that is running.
+    script: Any = None
+    mode: str = "live"
+    active: bool = False
+
+
+#: One Alembic command runs at a time in a process: its own proxies are global.
+command = Command()
+
+
+def options(
+    *,
+    target_metadata: Any = None,
+    include_object: Callable[..., bool] | None = None,
+    mode: str | None = None,
+) -> Options:
+    """
+    Return the options for `context.configure` in `env.py`.
+
+    Args:
+        target_metadata: as for `context.configure`.
+        include_object: the project's own filter, asked as well.
+        mode: `live`, or `complete` where no other release runs; None reads
+            `-x migrator_mode=…`, then MIGRATOR_MODE, then means live.
+
+    Raises:
+        UsageError: the mode is neither.
+    """
+    chosen = mode or _mode_given()
+    if chosen not in MODES:
+        raise UsageError(
+            f'The mode "{chosen}" is neither live nor complete.',
+            next="correct MIGRATOR_MODE or -x migrator_mode=…",
+        )
+    command.mode = chosen
+    command.active = True
+    found: Options = {
+        "target_metadata": target_metadata,
+        # Alembic reads it in its constructor, so a later line cannot set it.
+        "transaction_per_migration": True,
+        "include_object": _hiding(include_object),
+    }
+    original = _migrations_function()
+    if original is not None:
+        found["fn"] = _leased(original)
+    return found
+
+
+def _mode_given() -> str:
+    given = context.get_x_argument(as_dictionary=True)
+    assert isinstance(given, dict)
+    return str(given.get("migrator_mode") or os.environ.get("MIGRATOR_MODE") or "live")
+
+
+def _migrations_function() -> Callable[..., Any] | None:
+    """Return the function of the command under way, None outside of one."""
+    proxy = getattr(context, "_proxy", None)
+    opts: Mapping[str, Any] = getattr(proxy, "context_opts", {})
+    return opts.get("fn")
+
+
+def target_of(connection: SAConnection) -> Target:
+    """
+    Return where an SQLAlchemy connection leads, whatever driver made it.
+
+    What the live connection says counts: it holds what `creator`, events and
+    token logins put in.
+    """
+    raw: Any = connection.connection.dbapi_connection
+    info = getattr(raw, "info", None)
+    if info is not None and hasattr(info, "get_parameters"):  # psycopg
+        params = dict(info.get_parameters())
+        params["password"] = info.password
+    elif info is not None and hasattr(info, "dsn_parameters"):  # psycopg2
+        params = dict(info.dsn_parameters)
+        params["password"] = info.password
+    else:
+        url = connection.engine.url
+        params = {
+            "host": url.host,
+            "port": url.port,
+            "dbname": url.database,
+            "user": url.username,
+            "password": url.password,
+        }
+    for name in ("application_name", "fallback_application_name", "replication"):
+        params.pop(name, None)
+    return Target({k: v for k, v in params.items() if v not in (None, "")})
+
+
+def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    """Return the command's function, its steps under the lease of the versions."""
+
+    def steps(heads: tuple[str, ...], ctx: MigrationContext) -> Iterator[Any]:
+        todo = list(original(heads, ctx))
+        changing = "destination_rev" in ctx.opts and not ctx.opts.get("dont_mutate")
+        if not todo or not changing or ctx.as_sql:
+            yield from _noted(todo)
+            return
+        assert ctx.connection is not None
+        _end_transaction(ctx)
+        with ExitStack() as stack:
+            target = target_of(ctx.connection)
+            conn = connect(target, "migrator:alembic")
+            stack.callback(conn.close)
+            store.install(conn)
+            settings = Settings()
+            stack.enter_context(
+                held(
+                    target,
+                    conn,
+                    f"alembic {ctx.version_table_schema or ''} {ctx.version_table}",
+                    seconds=settings.lease_s,
+                    # Pods queue behind one that expands.
+                    wait_s=LEASE_WAIT_S * 20,
+                )
+            )
+            if ctx.get_current_heads() != heads:
+                # Another process migrated while this one waited: start over,
+                # with the lease in hand.
+                _end_transaction(ctx)
+                ctx._migrations_fn = lambda now, c: _noted(list(original(now, c)))
+                ctx.run_migrations()
+                return
+            _end_transaction(ctx)
+            command.fresh = not heads
+            yield from _noted(todo)
+
+    return steps
+
+
+def _end_transaction(ctx: MigrationContext) -> None:
+    """End what SQLAlchemy began by itself to read or make the version table."""
+    connection = ctx.connection
+    assert connection is not None
+    if connection.in_transaction() and not ctx._in_external_transaction:
+        connection.commit()
+
+
+def _noted(todo: list[Any]) -> Iterator[Any]:
+    for step in todo:
+        command.script = getattr(step, "revision", None)
+        yield step
+    command.script = None
+
+
+def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
+    """Return a filter that hides what changes in flight own or touch."""
+    known: list[Footprint] | None = None
+
+    def include(
+        item: SchemaItem, name: str | None, kind: str, reflected: bool, other: Any
+    ) -> bool:
+        nonlocal known
+        if own is not None and not own(item, name, kind, reflected, other):
+            return False
+        if getattr(item, "schema", None) == LEDGER_SCHEMA:
+            return False
+        if name is not None and name.startswith("_migrator_"):
+            return False
+        if kind not in ("column", "index", "unique_constraint"):
+            return True
+        if known is None:
+            known = _in_flight()
+        table: Any = getattr(item, "table", None)
+        columns = (
+            {name}
+            if kind == "column"
+            else {c.name for c in getattr(item, "columns", ())}
+        )
+        return not any(
+            f.table.name == table.name
+            and (table.schema is None or f.table.schema == table.schema)
+            and (f.columns is None or not f.columns.isdisjoint(columns))
+            for f in known
+        )
+
+    return include
+
+
+def _in_flight() -> list[Footprint]:
+    bind = context.get_context().bind
+    if bind is None:
+        return []
+    conn = connect(target_of(bind), "migrator:alembic")
+    try:
+        return [c.footprint for c in store.changes(conn) if c.in_flight]
+    finally:
+        conn.close()

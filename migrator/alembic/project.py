@@ -1,0 +1,109 @@
+"""A project's Alembic environment: its database, and the changes it holds."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from migrator.alembic.environment import target_of
+from migrator.change import DEFAULT_VERSION_TABLE, Change
+from migrator.errors import UsageError
+from migrator.pattern import Pattern
+from migrator.postgres.connection import Target
+
+
+def patterns_of(module: ModuleType) -> list[Pattern]:
+    """Return the patterns that a revision binds at its top level, in order."""
+    found: list[Pattern] = []
+    for value in vars(module).values():
+        items = value if isinstance(value, list | tuple) else [value]
+        found += [i for i in items if isinstance(i, Pattern) and i not in found]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """An Alembic environment, as `alembic` itself would load it."""
+
+    config: Config
+
+    @classmethod
+    def load(
+        cls, ini: str, *, url: str | None = None, x: tuple[str, ...] = ()
+    ) -> "Project":
+        """
+        Load a project from its `alembic.ini`.
+
+        Args:
+            ini: the file's path.
+            url: put in place of `sqlalchemy.url`.
+            x: values of `-x`.
+
+        Raises:
+            UsageError: there is no such file.
+        """
+        if not Path(ini).is_file():
+            raise UsageError(
+                f"There is no {ini} here.",
+                next="go to the project's folder, or give --config.",
+            )
+        config = Config(ini, cmd_opts=Namespace(x=list(x)))
+        if url is not None:
+            config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        return cls(config)
+
+    def database(self) -> tuple[Target, str, tuple[str, ...]]:
+        """
+        Return the database, the version table and its heads, by running env.py.
+
+        Raises:
+            UsageError: env.py fails, or configures no connection.
+        """
+        seen: list[tuple[Target, str, tuple[str, ...]]] = []
+
+        def look(heads: Any, ctx: MigrationContext) -> list[Any]:
+            assert ctx.connection is not None
+            schema = ctx.version_table_schema
+            table = f"{schema}.{ctx.version_table}" if schema else ctx.version_table
+            seen.append((target_of(ctx.connection), table, tuple(heads)))
+            return []
+
+        script = ScriptDirectory.from_config(self.config)
+        with EnvironmentContext(self.config, script, fn=look, dont_mutate=True):
+            script.run_env()
+        if not seen:
+            raise UsageError(
+                "env.py ran no migrations, so that its database is not known.",
+                next="give --database-url.",
+            )
+        return seen[0]
+
+    def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
+        """Return the changes of all revisions, oldest first."""
+        return list(self._changes(version_table))
+
+    def _changes(self, version_table: str) -> Iterator[Change]:
+        try:
+            script = ScriptDirectory.from_config(self.config)
+            revisions = list(script.walk_revisions())
+        except CommandError as error:
+            raise UsageError(
+                f"Alembic cannot read its revisions: {error}",
+                next="`alembic history` says more.",
+            ) from error
+        for revision in reversed(revisions):
+            for number, pattern in enumerate(patterns_of(revision.module), 1):
+                yield Change(
+                    revision=revision.revision,
+                    pattern=pattern,
+                    ordinal=number,
+                    version_table=version_table,
+                )

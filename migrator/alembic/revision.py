@@ -1,0 +1,159 @@
+"""`zd.upgrade` and `zd.downgrade`, called inside a revision."""
+
+from alembic import op
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import text
+
+from migrator.alembic.environment import command, target_of
+from migrator.alembic.project import patterns_of
+from migrator.change import Change
+from migrator.errors import MigratorError, Refused
+from migrator.pattern import Pattern
+from migrator.plan import State
+from migrator.progress import Progress, Silent
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+#: What the next command uses; the command line puts its own in place.
+settings = Settings()
+progress: Progress = Silent()
+
+
+def upgrade(pattern: Pattern) -> None:
+    """
+    Expand a change, or carry it through where no other release runs.
+
+    Args:
+        pattern: bound to a name at the top level of the revision.
+
+    Raises:
+        CommandError: it was refused or failed; the cause says which.
+    """
+    try:
+        _upgrade(pattern)
+    except MigratorError as error:
+        raise CommandError(str(error)) from error
+
+
+def downgrade(pattern: Pattern) -> None:
+    """
+    Take back what the ledger says ran.
+
+    Raises:
+        CommandError: it was refused (the change is dropped) or failed.
+    """
+    try:
+        _downgrade(pattern)
+    except MigratorError as error:
+        raise CommandError(str(error)) from error
+
+
+def _upgrade(pattern: Pattern) -> None:
+    ctx, change = _begun(pattern)
+    with ctx.autocommit_block():
+        runner = _runner(ctx)
+        if command.mode == "complete" or (command.fresh and _is_empty(ctx, pattern)):
+            runner.complete(change)
+        else:
+            runner.expand(change)
+
+
+def _downgrade(pattern: Pattern) -> None:
+    ctx, change = _begun(pattern)
+    with ctx.autocommit_block():
+        runner = _runner(ctx)
+        alone = command.mode == "complete" or _is_empty(ctx, pattern)
+        known = runner.change(change.id)
+        if known.state is State.PLANNED:
+            return
+        if known.state is State.DROPPED and alone:
+            runner.rebuild(change)
+            return
+        if known.state is State.DROPPED:
+            raise Refused(
+                f"{change.id} ({known.title}) is dropped: there is no way back while"
+                " a release may be running.",
+                next="write a new change; or, where no release runs, set"
+                " MIGRATOR_MODE=complete.",
+            )
+        runner.rollback(change.id, to=State.PLANNED)
+        if alone:
+            runner.drop_parked(change.id)
+
+
+def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
+    """Return the context and the change, if the revision is fit for it."""
+    ctx = op.get_context()
+    if not command.active or command.script is None:
+        raise Refused(
+            "env.py does not pass migrator's options to Alembic.",
+            next="run `migrator init`, or add **zd.options(target_metadata=…) to"
+            " context.configure(…).",
+        )
+    revision: str = command.script.revision
+    if ctx.as_sql:
+        raise Refused(
+            f"Revision {revision} holds a change, whose SQL depends on the live"
+            " database; --sql has none.",
+            next="review it with `migrator plan`, and run it online.",
+        )
+    if ctx._in_external_transaction or not ctx._transaction_per_migration:
+        raise Refused(
+            f"Revision {revision} runs inside a larger transaction, but a change"
+            " commits in small steps.",
+            next="run no SQL before context.configure(…), and keep"
+            " transaction_per_migration as zd.options(…) sets it.",
+        )
+    assert ctx.connection is not None
+    wrote = ctx.connection.execute(
+        text("SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL")
+    ).scalar()
+    if wrote:
+        raise Refused(
+            f"Revision {revision} has written already when it comes to"
+            f" {pattern.title}.",
+            next="put zd.upgrade(…) first, and the rest into a revision of its own.",
+        )
+    mine = patterns_of(command.script.module)
+    if pattern not in mine:
+        raise Refused(
+            f"Revision {revision} makes a change that has no name at its top level,"
+            " so that `migrator plan` could not read it.",
+            next="write `change = …` above upgrade(), and pass it.",
+        )
+    return ctx, Change(
+        revision=revision,
+        pattern=pattern,
+        ordinal=mine.index(pattern) + 1,
+        version_table=version_table(ctx),
+    )
+
+
+def version_table(ctx: MigrationContext) -> str:
+    """Return the version table's name, with its schema if it has one."""
+    schema = ctx.version_table_schema
+    return f"{schema}.{ctx.version_table}" if schema else ctx.version_table
+
+
+def _runner(ctx: MigrationContext) -> Runner:
+    assert ctx.connection is not None
+    return Runner(target_of(ctx.connection), settings=settings, progress=progress)
+
+
+def _is_empty(ctx: MigrationContext, pattern: Pattern) -> bool:
+    """Tell whether the change's table has no rows: so nobody uses it yet."""
+    assert ctx.connection is not None
+    preparer = ctx.dialect.identifier_preparer
+    name = preparer.quote(pattern.table)
+    if pattern.schema:
+        name = f"{preparer.quote_schema(pattern.schema)}.{name}"
+    there = ctx.connection.execute(
+        text("SELECT pg_catalog.to_regclass(:name) IS NOT NULL"), {"name": name}
+    ).scalar()
+    if not there:
+        return False
+    quoted = name.replace(":", "\\:")
+    return not ctx.connection.execute(
+        text(f"SELECT EXISTS (SELECT FROM {quoted})")
+    ).scalar()

@@ -1,0 +1,1 @@
+"""Rows brought across and compared, chunk by chunk."""

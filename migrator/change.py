@@ -1,0 +1,39 @@
+"""A change: a pattern with its identity."""
+
+from dataclasses import dataclass
+
+from migrator import names
+from migrator.names import TableName
+from migrator.pattern import Pattern
+
+DEFAULT_VERSION_TABLE = "alembic_version"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """
+    One use of a pattern in one revision.
+
+    Args:
+        revision: the Alembic revision, or any name where there is none.
+        pattern: what is changed.
+        ordinal: position among the revision's changes, from 1.
+        version_table: Alembic's version table, with its schema if it has one.
+    """
+
+    revision: str
+    pattern: Pattern
+    ordinal: int = 1
+    version_table: str = DEFAULT_VERSION_TABLE
+
+    @property
+    def id(self) -> str:
+        """The name under which commands know the change."""
+        own = self.version_table != DEFAULT_VERSION_TABLE
+        prefix = f"{self.version_table}/" if own else ""
+        suffix = f":{self.ordinal}" if self.ordinal > 1 else ""
+        return f"{prefix}{self.revision}{suffix}"
+
+    def tag(self, table: TableName) -> str:
+        """Return the tag that generated names carry."""
+        return names.tag(self.id, table.schema, table.name)

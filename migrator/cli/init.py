@@ -1,0 +1,99 @@
+"""`migrator init`: the options in an existing project's env.py."""
+
+import ast
+from pathlib import Path
+
+import click
+from alembic.script import ScriptDirectory
+
+from migrator.alembic.project import Project
+
+IMPORT = "from migrator import alembic as zd"
+
+
+def run(project: Project) -> None:
+    """
+    Add the options to env.py where that is plain, else say what to add.
+
+    Args:
+        project: its script folder holds env.py.
+    """
+    env = Path(ScriptDirectory.from_config(project.config).dir) / "env.py"
+    text = env.read_text()
+    changed = with_options(text)
+    if changed is None:
+        click.echo(f"{env} passes the options already.")
+    elif changed == text:
+        click.echo(
+            f"{env} was left as it is: it does not call context.configure(…) with"
+            " target_metadata=… by name. Add\n\n"
+            f"    {IMPORT}\n\nand in each context.configure(…), in place of"
+            " target_metadata=…,\n\n"
+            "    **zd.options(target_metadata=target_metadata),"
+        )
+    else:
+        env.write_text(changed)
+        click.echo(
+            f"{env} now passes zd.options(…) to Alembic. Look at it with git diff.\n"
+            "Next: write a change into a revision, then run `migrator plan`."
+        )
+
+
+def with_options(text: str) -> str | None:
+    """
+    Return env.py with the options in every `context.configure` call.
+
+    The source is edited at the positions that Python's parser gives, so that
+    nothing but the argument and one import changes.
+
+    Args:
+        text: the file.
+
+    Returns:
+        The new text; the same text where nothing could be done; None where the
+        options are there already.
+    """
+    tree = ast.parse(text)
+    lines = text.splitlines(keepends=True)
+    edits: list[tuple[int, int, int, int, str]] = []
+    for node in ast.walk(tree):
+        if not (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "configure"
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "context"
+        ):
+            continue
+        for keyword in node.keywords:
+            if keyword.arg is None and "zd.options" in ast.unparse(keyword.value):
+                return None
+            own = {k.arg for k in node.keywords}
+            if keyword.arg == "target_metadata" and own.isdisjoint(
+                {"include_object", "transaction_per_migration"}
+            ):
+                assert keyword.end_lineno is not None
+                assert keyword.end_col_offset is not None
+                value = ast.unparse(keyword.value)
+                edits.append(
+                    (
+                        keyword.lineno,
+                        keyword.col_offset,
+                        keyword.end_lineno,
+                        keyword.end_col_offset,
+                        f"**zd.options(target_metadata={value})",
+                    )
+                )
+    if not edits:
+        return text
+    for line, start, last, end, new in sorted(edits, reverse=True):
+        before = lines[line - 1].encode()[:start].decode()
+        after = lines[last - 1].encode()[end:].decode()
+        lines[line - 1 : last] = [before + new + after]
+    imports = [
+        n.end_lineno or n.lineno
+        for n in tree.body
+        if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
+    lines.insert(max(imports, default=0), f"\n{IMPORT}\n")
+    return "".join(lines)

@@ -1,0 +1,1 @@
+"""A live table, two releases of an application, and one change between them."""

@@ -1,0 +1,74 @@
+"""Every exception of the project.
+
+Three families tell what state the database is in:
+
+- `Refused`: nothing ran, nothing changed.
+- `Failed`: something ran and failed; the state is known and told.
+- `OutcomeUnknown`: the connection was lost while a commit was under way.
+
+Each error says what happened and on which object, what state remains, and what
+to do next. The command line maps each class to an exit code.
+"""
+
+
+class MigratorError(Exception):
+    """
+    Base of every error raised on purpose.
+
+    Args:
+        what: what happened, and on which object.
+        state: what remains in the database.
+        next: what the user can do.
+    """
+
+    def __init__(self, what: str, *, state: str = "", next: str = "") -> None:
+        self.what = what
+        self.state = state
+        self.next = next
+        lines = [what]
+        if state:
+            lines.append(state)
+        if next:
+            lines.append(f"Next: {next}")
+        super().__init__("\n".join(lines))
+
+
+class Refused(MigratorError):
+    """Nothing ran, because it could not have ended well."""
+
+    def __init__(
+        self, what: str, *, state: str = "Nothing was changed.", next: str = ""
+    ) -> None:
+        super().__init__(what, state=state, next=next)
+
+
+class UsageError(Refused):
+    """The call itself is wrong: a missing setting, an unknown change."""
+
+
+class Held(Refused):
+    """A gate is closed: waiting, or a person's word, is needed first."""
+
+
+class Failed(MigratorError):
+    """Something ran and failed; what remains is known."""
+
+
+class LockBudgetError(Failed):
+    """A step got no lock within its budget."""
+
+
+class MismatchError(Failed):
+    """Verification found rows that repair did not bring into step."""
+
+
+class Fenced(Failed):
+    """Another process took over this change while this one was at work."""
+
+
+class ConnectionLost(Failed):
+    """The connection to the server broke outside a commit."""
+
+
+class OutcomeUnknown(MigratorError):
+    """The connection broke while a commit was under way."""

@@ -1,0 +1,121 @@
+"""What is known of a table before SQL is rendered for it: data only.
+
+`migrator.postgres.catalog` reads facts, patterns turn them into steps.
+"""
+
+from dataclasses import dataclass
+
+from migrator.errors import Refused
+from migrator.names import TableName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column; `type` is spelt with its modifiers, as in DDL."""
+
+    name: str
+    type: str
+    not_null: bool = False
+    default: str | None = None
+    collation: str | None = None
+    generated: bool = False
+    identity: bool = False
+    #: Whether `=` of the type means "the same image" (btree `equalimage`).
+    image_equal: bool = True
+    #: Objects that depend on the column and that no kernel carries over.
+    dependents: tuple[str, ...] = ()
+    #: Names of unique indexes that hold the column.
+    unique_indexes: tuple[str, ...] = ()
+    #: Foreign keys, on either end of which the column stands.
+    foreign_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexColumn:
+    """One key or included column of an index, as DDL spells it."""
+
+    name: str
+    #: Collation, operator class and order: what follows the column's name.
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """One index of a table."""
+
+    name: str
+    method: str
+    keys: tuple[IndexColumn, ...]
+    include: tuple[str, ...] = ()
+    unique: bool = False
+    valid: bool = True
+    #: Whether an expression or a predicate takes part: not copied by kernels.
+    plain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """One trigger that is not internal."""
+
+    name: str
+    before_row: bool
+    #: Columns named in `UPDATE OF`.
+    update_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table; `rows` and `size_bytes` are estimates of the statistics."""
+
+    name: TableName
+    oid: int
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    #: `pg_class.relkind`: r table, p partitioned, v view, f foreign …
+    kind: str = "r"
+    is_child: bool = False
+    has_children: bool = False
+    is_temporary: bool = False
+    row_security: bool = False
+    rows: int = 0
+    size_bytes: int = 0
+    owned: bool = True
+    constraint_names: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of that name, None where there is none."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    def index(self, name: str) -> Index | None:
+        """Return the index of that name, None where there is none."""
+        return next((i for i in self.indexes if i.name == name), None)
+
+    def require(self, name: str) -> Column:
+        """
+        Return the column of that name.
+
+        Raises:
+            Refused: the table has no such column.
+        """
+        found = self.column(name)
+        if found is None:
+            known = ", ".join(f'"{c.name}"' for c in self.columns)
+            raise Refused(
+                f'Table {self.name} has no column "{name}".',
+                next=f"correct the name; the table has {known}.",
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that a pattern may know when it renders its steps."""
+
+    #: `server_version_num`, e.g. 180006.
+    server_version: int
+    table: Table
+    #: The change's tag, part of every generated name.
+    tag: str
+    #: Names of relations (tables, indexes …) of the table's schema.
+    relation_names: frozenset[str] = frozenset()

@@ -1,0 +1,1 @@
+"""What patterns are made of: steps with their reverses."""

@@ -1,0 +1,262 @@
+"""Guarded catalogue steps with reverses; no rows are moved."""
+
+from psycopg import sql
+
+from migrator.errors import Refused
+from migrator.facts import Facts, Index
+from migrator.names import TableName
+from migrator.plan import (
+    Action,
+    Autocommit,
+    Lock,
+    Step,
+    Transaction,
+    expression,
+    render,
+    type_name,
+)
+
+
+def require_plain_table(facts: Facts, *, partitioned: bool = False) -> None:
+    """
+    Refuse a table that the change cannot be made on.
+
+    Args:
+        facts: of the table.
+        partitioned: whether a partitioned parent is fine.
+
+    Raises:
+        Refused: not a table, or one of a kind that is not supported.
+    """
+    table = facts.table
+    if table.kind == "p" and not partitioned:
+        raise Refused(
+            f"Table {table.name} is partitioned; this change works on plain tables.",
+            next="make the change with plain SQL, or on a table of its own.",
+        )
+    if table.kind not in ("r", "p"):
+        raise Refused(f"{table.name} is not a table.", next="name the table behind it.")
+    if table.is_child or table.has_children:
+        raise Refused(
+            f"Table {table.name} takes part in inheritance or partitioning; a"
+            " trigger or column on one member does not reach the others.",
+            next="detach it first, or make the change with plain SQL.",
+        )
+    if table.is_temporary:
+        raise Refused(
+            f"Table {table.name} is temporary: no other session sees it.",
+            next="use plain SQL.",
+        )
+    if not table.owned:
+        raise Refused(
+            f"The role of this connection does not own table {table.name}.",
+            next="connect as the owner, or as a member of the owner's role.",
+        )
+
+
+def require_all_rows_visible(facts: Facts) -> None:
+    """
+    Refuse a table whose rows are partly hidden from this role.
+
+    Raises:
+        Refused: row-level security applies to the role of the connection, so
+            that a backfill or a verification would miss rows.
+    """
+    if facts.table.row_security:
+        raise Refused(
+            f"Row-level security applies to this role on table {facts.table.name}:"
+            " backfill and verification would miss the rows it hides.",
+            next="connect as a role with BYPASSRLS.",
+        )
+
+
+def require_free_column(facts: Facts, name: str) -> None:
+    """Refuse a column name that the table has already."""
+    if facts.table.column(name) is not None:
+        raise Refused(
+            f'Table {facts.table.name} has a column "{name}" already.',
+            next="choose another name, or drop that column first.",
+        )
+
+
+def locked(table: TableName, mode: Lock) -> str:
+    """Return the statement that takes a step's strongest lock first."""
+    return render(
+        sql.SQL("LOCK TABLE {} IN {} MODE").format(
+            table.identifier, sql.SQL(mode.value)
+        )
+    )
+
+
+def catalogue_step(
+    table: TableName, *statements: sql.Composable, lock: Lock = Lock.ACCESS_EXCLUSIVE
+) -> Transaction:
+    """
+    Return a transaction that takes its lock first and changes catalogues only.
+
+    Source: PostgreSQL manual, LOCK; section 13.3.1.
+    """
+    return Transaction(
+        statements=(locked(table, lock), *(render(s) for s in statements)),
+        lock=lock,
+        table=table,
+    )
+
+
+def index_exists(schema: str, name: str, *, valid: bool) -> str:
+    """Return the question whether a valid, or an invalid, index is there."""
+    return render(
+        sql.SQL(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i"
+            " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = {} AND c.relname = {} AND i.indisvalid = {})"
+        ).format(sql.Literal(schema), sql.Literal(name), sql.Literal(valid))
+    )
+
+
+def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
+    """Return the concurrent drop of an index, harmless where it is gone."""
+    return Autocommit(
+        statement=render(
+            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
+                sql.Identifier(schema, name)
+            )
+        ),
+        lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+        table=table,
+    )
+
+
+def build_index(
+    step: str,
+    table: TableName,
+    name: str,
+    *,
+    method: str,
+    keys: sql.Composable,
+    unique: bool = False,
+    include: tuple[str, ...] = (),
+    where: str | None = None,
+) -> Step:
+    """
+    Return the concurrent build of an index, with its drop as the reverse.
+
+    A failed build leaves an invalid index, which `IF NOT EXISTS` would accept:
+    the left-over is looked for and dropped first.
+
+    Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
+    """
+    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} USING").format(
+        unique=sql.SQL("UNIQUE " if unique else ""),
+        name=sql.Identifier(name),
+        table=table.identifier,
+    ) + sql.SQL(" {method} ({keys})").format(method=sql.Identifier(method), keys=keys)
+    if include:
+        text += sql.SQL(" INCLUDE ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, include))
+        )
+    if where is not None:
+        text += sql.SQL(" WHERE ") + expression(where)
+    drop = drop_index(table.schema, name, table)
+    return Step(
+        name=step,
+        work=Autocommit(
+            statement=render(text),
+            lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+            table=table,
+            done=index_exists(table.schema, name, valid=True),
+            leftover=index_exists(table.schema, name, valid=False),
+            remove=drop.statement,
+            scans=True,
+        ),
+        reverse=(drop,),
+    )
+
+
+def copy_index(
+    facts: Facts, index: Index, name: str, old: str, new: str, *, step: str
+) -> Step:
+    """Return the build of a copy of a plain index, over another column."""
+
+    def column(given: str) -> str:
+        return new if given == old else given
+
+    keys = sql.SQL(", ").join(
+        sql.Identifier(column(key.name)) + index_options(key.options)
+        for key in index.keys
+    )
+    return build_index(
+        step,
+        facts.table.name,
+        name,
+        method=index.method,
+        keys=keys,
+        unique=index.unique,
+        include=tuple(column(c) for c in index.include),
+    )
+
+
+def index_options(options: str) -> sql.Composable:
+    """Return an index column's options, as the catalogue spells them."""
+    return type_name(f" {options}" if options else "")
+
+
+def not_null_by_check(
+    table: TableName, column: str, check: str, final: tuple[sql.Composable, ...] = ()
+) -> tuple[Step, Step, Transaction]:
+    """
+    Return the steps that prove NOT NULL without a scan under a strong lock.
+
+    A CHECK is added `NOT VALID`, validated under SHARE UPDATE EXCLUSIVE, and
+    then lets SET NOT NULL skip its scan.
+
+    Returns:
+        The step that adds the check, the one that validates it, and the
+        transaction that sets NOT NULL and runs `final`; its reverse is the
+        caller's.
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident = sql.Identifier(check)
+    drop: tuple[Action, ...] = (
+        catalogue_step(
+            table,
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+                table.identifier, ident
+            ),
+        ),
+    )
+    add = Step(
+        name="add_check",
+        work=catalogue_step(
+            table,
+            sql.SQL(
+                "ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID"
+            ).format(table.identifier, ident, sql.Identifier(column)),
+        ),
+        reverse=drop,
+    )
+    validate = Step(
+        name="validate_check",
+        work=Autocommit(
+            statement=render(
+                sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+                    table.identifier, ident
+                )
+            ),
+            lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+            table=table,
+            scans=True,
+        ),
+        no_reverse="the proof goes with the check",
+    )
+    set_not_null = catalogue_step(
+        table,
+        sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
+            table.identifier, sql.Identifier(column)
+        ),
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.identifier, ident),
+        *final,
+    )
+    return add, validate, set_not_null

@@ -1,0 +1,1 @@
+"""The `migrator` schema in the database: what was done, and what may be."""

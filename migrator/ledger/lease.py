@@ -1,0 +1,215 @@
+"""One writer at a time per scope, by a row that a crash cannot leave locked.
+
+No session-level lock is taken, so that it works behind a pooler in transaction
+mode and never deadlocks with a concurrent index build.
+"""
+
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from migrator import names
+from migrator.errors import Failed, Fenced, Held
+from migrator.postgres import catalog
+from migrator.postgres.connection import Connection, Target, connect
+
+log = logging.getLogger(__name__)
+
+# Seconds between looks at a lease that another process holds.
+POLL_S = 0.2
+# Seconds that ended sessions get to go away.
+END_S = 10.0
+
+
+def _host() -> str:
+    """Return what tells this machine's process ids from another's."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    space = Path("/proc/self/ns/pid")
+    parts = [socket.gethostname() or platform.node()]
+    if boot.exists():
+        parts.append(boot.read_text().strip())
+    if space.exists():
+        parts.append(str(space.readlink()))
+    return " ".join(parts)
+
+
+def _is_gone(host: str, pid: int) -> bool:
+    """Tell whether a process of this machine has ended."""
+    if host != _host():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def session_prefix(scope: str) -> str:
+    """Return what the application names of a scope's sessions begin with."""
+    return f"migrator:{names.tag(scope)}:"
+
+
+@dataclass(slots=True)
+class Lease:
+    """A held lease; `token` grows with every holder."""
+
+    scope: str
+    token: int
+    lost: bool = False
+
+    @property
+    def application_name(self) -> str:
+        """The name of this holder's sessions."""
+        return f"{session_prefix(self.scope)}{self.token}"
+
+    def check(self, conn: Connection) -> None:
+        """
+        Hold the lease until the end of the transaction.
+
+        Raises:
+            Fenced: another process holds it now.
+        """
+        row = conn.execute(
+            "SELECT FROM migrator.leases WHERE scope = %s AND token = %s FOR KEY SHARE",
+            (self.scope, self.token),
+        ).fetchone()
+        if row is None or self.lost:
+            raise Fenced(
+                f"Another process has taken over {self.scope}.",
+                state="This process's open transaction was rolled back.",
+                next="leave it to the other one; `migrator status` shows it.",
+            )
+
+
+def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
+    """Return the lease, or who holds it."""
+    row = conn.execute(
+        "SELECT token, host, pid, expires_at < clock_timestamp() AS expired"
+        " FROM migrator.leases WHERE scope = %s",
+        (scope,),
+    ).fetchone()
+    values = {
+        "scope": scope,
+        "host": _host(),
+        "pid": os.getpid(),
+        "s": seconds,
+        "seen": row["token"] if row else None,
+    }
+    if row is None:
+        taken = conn.execute(
+            "INSERT INTO migrator.leases (scope, token, host, pid, expires_at)"
+            " VALUES (%(scope)s, nextval('migrator.tokens'), %(host)s, %(pid)s,"
+            " clock_timestamp() + make_interval(secs => %(s)s))"
+            " ON CONFLICT (scope) DO NOTHING RETURNING token",
+            values,
+        ).fetchone()
+    elif row["expired"] or _is_gone(row["host"], row["pid"]):
+        # Ends the older holder's sessions first: one of them may hold the row.
+        catalog.end_sessions(conn, session_prefix(scope), "")
+        taken = conn.execute(
+            "UPDATE migrator.leases SET token = nextval('migrator.tokens'),"
+            " host = %(host)s, pid = %(pid)s,"
+            " expires_at = clock_timestamp() + make_interval(secs => %(s)s)"
+            " WHERE scope = %(scope)s AND token = %(seen)s RETURNING token",
+            values,
+        ).fetchone()
+    else:
+        return f"process {row['pid']} on {str(row['host']).split()[0]}"
+    return Lease(scope, taken["token"]) if taken else "another process"
+
+
+def _end_older_sessions(conn: Connection, lease: Lease) -> None:
+    """End what an older holder left running on the server, and wait for it."""
+    deadline = time.monotonic() + END_S
+    while left := catalog.end_sessions(
+        conn, session_prefix(lease.scope), lease.application_name
+    ):
+        if time.monotonic() > deadline:
+            raise Failed(
+                f"Sessions {left} of an earlier run of {lease.scope} did not end.",
+                state="They may still change the database.",
+                next="end them with pg_terminate_backend, then run it again.",
+            )
+        time.sleep(POLL_S)
+
+
+def _beat(target: Target, lease: Lease, seconds: float, stop: threading.Event) -> None:
+    """Keep the lease alive from a connection of its own."""
+    conn: Connection | None = None
+    while not stop.wait(seconds / 5):
+        try:
+            if conn is None:
+                conn = connect(target, lease.application_name)
+            done = conn.execute(
+                "UPDATE migrator.leases SET expires_at ="
+                " clock_timestamp() + make_interval(secs => %s)"
+                " WHERE scope = %s AND token = %s",
+                (seconds, lease.scope, lease.token),
+            )
+            lease.lost = done.rowcount != 1
+        except (psycopg.Error, Failed, Held) as error:
+            # The next beat tries again; a lease that has run out is noticed by
+            # `Lease.check`, in the transaction that it matters to.
+            log.warning("heartbeat of %s failed: %s", lease.scope, error)
+            conn = None
+    if conn is not None:
+        conn.close()
+
+
+@contextmanager
+def held(
+    target: Target, conn: Connection, scope: str, *, seconds: float, wait_s: float
+) -> Iterator[Lease]:
+    """
+    Hold the lease of a scope, once older holders are gone.
+
+    Args:
+        target: for the heartbeat's own connection.
+        conn: takes the lease; renamed to the lease's application name.
+        scope: a change's id, or the version table for Alembic's commands.
+        seconds: how long the lease lives without a heartbeat.
+        wait_s: how long to wait for another holder.
+
+    Raises:
+        Held: another process holds it and goes on.
+    """
+    deadline = time.monotonic() + wait_s
+    while isinstance(lease := _try_take(conn, scope, seconds), str):
+        if time.monotonic() > deadline:
+            raise Held(
+                f"{scope} is being changed by {lease}.",
+                next="wait for it; `migrator status` shows how far it is.",
+            )
+        time.sleep(POLL_S)
+    conn.execute(
+        "SELECT pg_catalog.set_config('application_name', %s, false)",
+        (lease.application_name,),
+    )
+    stop = threading.Event()
+    beat = threading.Thread(
+        target=_beat, args=(target, lease, seconds, stop), daemon=True
+    )
+    beat.start()
+    try:
+        _end_older_sessions(conn, lease)
+        yield lease
+    finally:
+        stop.set()
+        beat.join(timeout=END_S)
+        if not conn.closed and not conn.broken:
+            conn.execute(
+                "UPDATE migrator.leases SET expires_at = '-infinity'"
+                " WHERE scope = %s AND token = %s",
+                (scope, lease.token),
+            )

@@ -1,0 +1,308 @@
+"""Reading and writing the ledger's tables."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+from migrator.errors import Refused, UsageError
+from migrator.names import TableName
+from migrator.plan import (
+    Footprint,
+    Phase,
+    State,
+    Step,
+    Steps,
+    step_from_dict,
+    step_to_dict,
+)
+from migrator.postgres.connection import Connection, execute_stored
+
+# Key of the transaction-level lock under which the ledger is made or upgraded:
+# the letters "migr". Held for milliseconds and never while anything waits for a
+# concurrent build.
+INSTALL_KEY = 0x6D696772
+
+VERSIONS = (1,)
+
+#: Statuses of steps that count; the others are history.
+ACTIVE = ("pending", "running", "done")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """A change as the ledger knows it."""
+
+    id: str
+    tag: str
+    table: TableName
+    columns: frozenset[str] | None
+    title: str
+    pattern: str
+    parameters: Mapping[str, Any]
+    digest: str
+    state: State
+    state_at: datetime
+    finished: bool
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether steps of it are still to be run or taken back."""
+        return self.state is not State.PLANNED and not self.finished
+
+    @property
+    def footprint(self) -> Footprint:
+        """What it touches."""
+        return Footprint(table=self.table, columns=self.columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """A step as the ledger knows it."""
+
+    id: int
+    phase: Phase
+    step: Step
+    status: str
+    status_at: datetime
+    next_block: int | None
+    end_block: int | None
+    file_node: int | None
+    rows: int
+    mismatches: int
+
+
+def exists(conn: Connection) -> bool:
+    """Tell whether the database has a ledger."""
+    row = conn.execute(
+        "SELECT pg_catalog.to_regclass('migrator.upgrades') IS NOT NULL AS there"
+    ).fetchone()
+    return bool(row and row["there"])
+
+
+def install(conn: Connection) -> None:
+    """
+    Make the ledger on first use, or bring it to this release's form.
+
+    Raises:
+        Refused: it was made by a newer release.
+    """
+    if exists(conn) and _version(conn) == VERSIONS[-1]:
+        return
+    with conn.transaction():
+        conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (INSTALL_KEY,))
+        there = _version(conn) if exists(conn) else 0
+        if there > VERSIONS[-1]:
+            raise Refused(
+                f"The ledger has form {there}; this release knows up to"
+                f" {VERSIONS[-1]}.",
+                next="use the release that made it, or a newer one.",
+            )
+        conn.execute("CREATE SCHEMA IF NOT EXISTS migrator")
+        for version in VERSIONS:
+            if version > there:
+                name = f"{version:03}.sql"
+                text = (files("migrator.ledger") / "sql" / name).read_text()
+                execute_stored(conn, text)
+                conn.execute(
+                    "INSERT INTO migrator.upgrades (version) VALUES (%s)", (version,)
+                )
+
+
+def _version(conn: Connection) -> int:
+    row = conn.execute(
+        "SELECT COALESCE(max(version), 0) AS v FROM migrator.upgrades"
+    ).fetchone()
+    assert row is not None
+    return int(row["v"])
+
+
+def _change(row: Mapping[str, Any]) -> ChangeRow:
+    values = dict(row)
+    table = TableName(values.pop("table_schema"), values.pop("table_name"))
+    columns = values.pop("columns")
+    return ChangeRow(
+        table=table,
+        columns=None if columns is None else frozenset(columns),
+        state=State(values.pop("state")),
+        **values,
+    )
+
+
+def changes(conn: Connection) -> list[ChangeRow]:
+    """Return all changes, oldest first."""
+    if not exists(conn):
+        return []
+    rows = conn.execute("SELECT * FROM migrator.changes ORDER BY state_at")
+    return [_change(row) for row in rows]
+
+
+def find(conn: Connection, change: str) -> ChangeRow | None:
+    """Return a change by its whole id, None where the ledger has none."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT * FROM migrator.changes WHERE id = %s", (change,)
+    ).fetchone()
+    return _change(row) if row else None
+
+
+def get(conn: Connection, change: str) -> ChangeRow:
+    """
+    Return a change by its id or by the beginning of it.
+
+    Raises:
+        UsageError: none begins so, or several do.
+    """
+    exact = find(conn, change)
+    if exact is not None:
+        return exact
+    known = changes(conn)
+    found = [c for c in known if c.id.startswith(change)]
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(c.id for c in (found or known)) or "none"
+    raise UsageError(
+        f'"{change}" names {len(found)} changes of the ledger; it has {listed}.',
+        next="give the whole id; `migrator status` lists them.",
+    )
+
+
+def add(conn: Connection, row: ChangeRow) -> None:
+    """Enter a change that is not there yet, or one that was rolled back."""
+    conn.execute(
+        "INSERT INTO migrator.changes (id, tag, table_schema, table_name, columns,"
+        " title, pattern, parameters, digest, state) VALUES"
+        " (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title,"
+        " columns = EXCLUDED.columns, pattern = EXCLUDED.pattern,"
+        " parameters = EXCLUDED.parameters, digest = EXCLUDED.digest",
+        (
+            row.id,
+            row.tag,
+            row.table.schema,
+            row.table.name,
+            None if row.columns is None else sorted(row.columns),
+            row.title,
+            row.pattern,
+            json.dumps(row.parameters),
+            row.digest,
+            row.state.value,
+        ),
+    )
+
+
+def set_state(
+    conn: Connection, change: str, state: State, *, finished: bool, **detail: Any
+) -> None:
+    """Enter a change's new state, with an event."""
+    conn.execute(
+        "UPDATE migrator.changes SET state = %s, finished = %s,"
+        " state_at = clock_timestamp() WHERE id = %s",
+        (state.value, finished, change),
+    )
+    event(conn, change, "state", state=state.value, **detail)
+
+
+def event(conn: Connection, change: str, kind: str, **detail: Any) -> None:
+    """Append to the event log."""
+    conn.execute(
+        "INSERT INTO migrator.events (change, kind, detail) VALUES (%s, %s, %s)",
+        (change, kind, json.dumps(detail)),
+    )
+
+
+def events(conn: Connection, change: str | None) -> list[dict[str, Any]]:
+    """Return the event log, oldest first; of one change, or of all."""
+    if not exists(conn):
+        return []
+    return list(
+        conn.execute(
+            "SELECT at, change, kind, actor, detail FROM migrator.events"
+            " WHERE %(change)s::text IS NULL OR change = %(change)s ORDER BY id",
+            {"change": change},
+        )
+    )
+
+
+def add_steps(conn: Connection, change: str, phase: Phase, steps: Steps) -> None:
+    """Enter the steps of a phase, as they will be run and taken back."""
+    for step in steps:
+        conn.execute(
+            "INSERT INTO migrator.steps (change, phase, name, step)"
+            " VALUES (%s, %s, %s, %s)",
+            (change, phase.value, step.name, json.dumps(step_to_dict(step))),
+        )
+    event(conn, change, "phase", phase=phase.value, steps=[s.name for s in steps])
+
+
+def steps(
+    conn: Connection, change: str, statuses: tuple[str, ...] = ACTIVE
+) -> list[StepRow]:
+    """Return a change's steps of the given statuses, in running order."""
+    rows = conn.execute(
+        "SELECT id, phase, step, status, status_at, next_block, end_block, file_node,"
+        " rows, mismatches FROM migrator.steps"
+        " WHERE change = %s AND status = ANY (%s) ORDER BY id",
+        (change, list(statuses)),
+    )
+    return [
+        StepRow(
+            **{
+                **row,
+                "phase": Phase(row["phase"]),
+                "step": step_from_dict(row["step"]),
+            }
+        )
+        for row in rows
+    ]
+
+
+def status_of(conn: Connection, step: int) -> str:
+    """Return a step's status, held until the transaction's end."""
+    row = conn.execute(
+        "SELECT status FROM migrator.steps WHERE id = %s FOR UPDATE", (step,)
+    ).fetchone()
+    assert row is not None
+    return str(row["status"])
+
+
+def set_status(conn: Connection, change: str, row: StepRow, status: str) -> None:
+    """Enter a step's new status, with an event."""
+    conn.execute(
+        "UPDATE migrator.steps SET status = %s, status_at = clock_timestamp()"
+        " WHERE id = %s",
+        (status, row.id),
+    )
+    event(
+        conn, change, "step", phase=row.phase.value, step=row.step.name, status=status
+    )
+
+
+def start_chunks(conn: Connection, step: int, end_block: int, file_node: int) -> None:
+    """Enter the fixed end of a chunked step, before its first chunk."""
+    conn.execute(
+        "UPDATE migrator.steps SET next_block = 0, end_block = %s, file_node = %s,"
+        " rows = 0, mismatches = 0, status = 'running' WHERE id = %s",
+        (end_block, file_node, step),
+    )
+
+
+def advance(
+    conn: Connection, step: int, start: int, stop: int, rows: int, mismatches: int
+) -> bool:
+    """
+    Enter a chunk in the transaction of its data.
+
+    Returns:
+        False where the step does not stand at `start`: somebody else moved it,
+        or the table's file was replaced.
+    """
+    done = conn.execute(
+        "UPDATE migrator.steps SET next_block = %s, rows = rows + %s,"
+        " mismatches = mismatches + %s WHERE id = %s AND next_block = %s",
+        (stop, rows, mismatches, step, start),
+    )
+    return done.rowcount == 1

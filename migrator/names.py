@@ -1,0 +1,109 @@
+"""Names of database objects: given ones checked, generated ones made to fit."""
+
+import hashlib
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from migrator.errors import Refused
+
+# PostgreSQL cuts identifiers at NAMEDATALEN - 1 bytes (manual, section 4.1.1).
+MAX_NAME_BYTES = 63
+
+# Hexadecimal digits of a tag. 40 bits: two changes of one database meet with a
+# probability of about 1e-6 at a thousand changes, and the ledger would refuse.
+TAG_DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableName:
+    """A table with its schema, never a dotted string."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return the quoted form, as in messages."""
+        return self.identifier.as_string(None)
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The name as SQL."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def checked(name: str, kind: str) -> str:
+    """
+    Return a user-given name, or refuse one that PostgreSQL would change.
+
+    Args:
+        name: the name, unquoted.
+        kind: what it names, for the message ("column", "index" …).
+
+    Raises:
+        Refused: empty, holds a NUL, or is longer than 63 bytes.
+    """
+    if not name:
+        raise Refused(f"A {kind} name is empty.", next=f"give the {kind} a name.")
+    if "\0" in name:
+        raise Refused(
+            f"The {kind} name {name!r} holds a NUL character, which PostgreSQL"
+            " does not store.",
+            next="choose another name.",
+        )
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise Refused(
+            f'The {kind} name "{name}" has {size} bytes; PostgreSQL would cut it'
+            f" at {MAX_NAME_BYTES} without an error.",
+            next="choose a shorter name.",
+        )
+    return name
+
+
+def tag(*parts: str) -> str:
+    """Return a short tag that is the same for the same parts on every machine."""
+    text = "\0".join(parts).encode()
+    return hashlib.sha256(text).hexdigest()[:TAG_DIGITS]
+
+
+def fitted(stem: str, suffix: str) -> str:
+    """
+    Return ``stem + suffix``, the stem cut so that the whole fits in 63 bytes.
+
+    Args:
+        stem: cut at a character's boundary where needed.
+        suffix: kept whole, at most 63 bytes.
+    """
+    room = MAX_NAME_BYTES - len(suffix.encode())
+    return stem.encode()[:room].decode(errors="ignore") + suffix
+
+
+# Sorts behind the names of an application's triggers, so that its own BEFORE
+# triggers run first (PostgreSQL fires triggers in order of their names).
+TRIGGER_PREFIX = "zzz_migrator_"
+
+
+def trigger(change_tag: str) -> str:
+    """Return the name of a change's dual-write trigger."""
+    return TRIGGER_PREFIX + change_tag
+
+
+def function(change_tag: str) -> sql.Identifier:
+    """Return the name of a change's trigger function, in the ledger's schema."""
+    return sql.Identifier(LEDGER_SCHEMA, f"mirror_{change_tag}")
+
+
+def owned(kind: str, stem: str, change_tag: str) -> str:
+    """
+    Return the name of an object that a change owns for a while.
+
+    Args:
+        kind: one word on its purpose ("retired", "parked", "check" …).
+        stem: what it stands for, to be recognised by a reader.
+        change_tag: the change's tag.
+    """
+    return fitted(f"_migrator_{kind}_{stem}", f"_{change_tag}")
+
+
+LEDGER_SCHEMA = "migrator"

@@ -1,0 +1,118 @@
+"""What every pattern is: a declaration that turns facts into steps."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import Any
+
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.names import TableName
+from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
+
+
+class Pattern(ABC):
+    """
+    Base of every pattern; subclasses are frozen dataclasses.
+
+    A pattern never executes. Each phase's method takes the facts of that
+    moment and returns the steps of that phase.
+    """
+
+    __slots__ = ()
+
+    table: str
+    schema: str | None
+    assured: str
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """One line that names the change."""
+
+    @property
+    def admission(self) -> State:
+        """The state from which the new release may be let in."""
+        return State.VERIFIED
+
+    @abstractmethod
+    def columns(self) -> frozenset[str] | None:
+        """Return the columns it touches, None for the whole table."""
+
+    @abstractmethod
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """
+        Return what a reviewer should know.
+
+        Raises:
+            Refused: the change cannot work on these facts.
+        """
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return trials of the user's SQL, run before anything is changed."""
+        return ()
+
+    @abstractmethod
+    def expand(self, facts: Facts) -> Steps:
+        """Return additive steps that the old release cannot violate."""
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the steps that bring existing rows across."""
+        return ()
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the steps that compare both sides."""
+        return ()
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the steps that take the old shape out of sight."""
+        return ()
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the irreversible steps."""
+        return ()
+
+    @abstractmethod
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return steps that bring the old shape back where no release runs."""
+
+    def footprint(self, table: TableName) -> Footprint:
+        """Return what the change touches, for the test of overlaps."""
+        return Footprint(table=table, columns=self.columns())
+
+    def steps(self, phase: Phase, facts: Facts) -> Steps:
+        """Return the steps of one phase."""
+        return {
+            Phase.EXPAND: self.expand,
+            Phase.BACKFILL: self.backfill,
+            Phase.VERIFY: self.verify,
+            Phase.RETIRE: self.retire,
+            Phase.DROP: self.drop,
+        }[phase](facts)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the declaration as plain data."""
+        # A frozen dataclass in every subclass, which an ABC cannot state.
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def digest(self) -> str:
+        """Return a digest of the declaration, to notice later edits."""
+        text = json.dumps([type(self).__name__, self.parameters()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def assure(self, notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
+        """
+        Return the notices, if none of them still needs a person's word.
+
+        Raises:
+            Refused: one needs `assured="reason"` and there is none.
+        """
+        open_points = [n.text for n in notices if n.needs_assurance]
+        if open_points and not self.assured:
+            raise Refused(
+                f"{self.title}: " + " ".join(open_points),
+                next='look into it, then write assured="why it is safe here" into'
+                " the pattern.",
+            )
+        return notices

@@ -1,0 +1,339 @@
+"""Phases, steps and plans: data only.
+
+A plan is what a person reviews, what the runner carries out and what the ledger
+stores: the same text in all three. Nothing here executes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from psycopg import sql
+
+from migrator.names import TableName
+
+
+class Phase(StrEnum):
+    """The phases of a change, in running order."""
+
+    EXPAND = "expand"
+    BACKFILL = "backfill"
+    VERIFY = "verify"
+    RETIRE = "retire"
+    DROP = "drop"
+
+    @property
+    def reaches(self) -> "State":
+        """The state of a change when this phase is done."""
+        return _REACHES[self]
+
+
+class State(StrEnum):
+    """Where a change stands, in the order in which it goes through."""
+
+    PLANNED = "planned"
+    EXPANDED = "expanded"
+    BACKFILLED = "backfilled"
+    VERIFIED = "verified"
+    RETIRED = "retired"
+    DROPPED = "dropped"
+
+    @property
+    def rank(self) -> int:
+        """Position in the life of a change, 0 for planned."""
+        return list(State).index(self)
+
+
+_REACHES = {
+    Phase.EXPAND: State.EXPANDED,
+    Phase.BACKFILL: State.BACKFILLED,
+    Phase.VERIFY: State.VERIFIED,
+    Phase.RETIRE: State.RETIRED,
+    Phase.DROP: State.DROPPED,
+}
+
+
+class Lock(StrEnum):
+    """Table-level lock modes (manual, section 13.3.1), weakest first."""
+
+    NONE = "none"
+    ACCESS_SHARE = "ACCESS SHARE"
+    ROW_EXCLUSIVE = "ROW EXCLUSIVE"
+    SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
+    SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
+    ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
+
+    @property
+    def rank(self) -> int:
+        """Position by strength, 0 for none."""
+        return list(Lock).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One short catalogue-only transaction; its strongest lock comes first."""
+
+    statements: tuple[str, ...]
+    lock: Lock = Lock.NONE
+    table: TableName | None = None
+    #: Query with one boolean: true where the effect is there already.
+    done: str | None = None
+    #: Query with one integer that must be 0 before anything runs, and why.
+    refuse_if: str | None = None
+    refuse_why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autocommit:
+    """One statement outside a transaction: a concurrent build, a validation."""
+
+    statement: str
+    lock: Lock
+    table: TableName | None = None
+    done: str | None = None
+    #: Statement that removes what a failed earlier try left, and the query
+    #: (one boolean) that tells whether there is such a left-over.
+    leftover: str | None = None
+    remove: str | None = None
+    #: Whether it reads the whole table.
+    scans: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedUpdate:
+    """
+    Rows brought across, one chunk of blocks per transaction.
+
+    `statement` takes two `tid` parameters, `$1` (from) and `$2` (up to, not
+    included). `guard` is a query with one boolean that must be true in every
+    chunk's transaction: the dual write is on.
+    """
+
+    statement: str
+    table: TableName
+    guard: str | None = None
+    lock: Lock = Lock.ROW_EXCLUSIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkedCheck:
+    """
+    Rows compared, one chunk of blocks per statement, and repaired.
+
+    `count` returns the rows of blocks `$1` to `$2` that are out of step;
+    `repair` is the statement of the backfill.
+    """
+
+    count: str
+    repair: str | None
+    table: TableName
+    guard: str | None = None
+    lock: Lock = Lock.ACCESS_SHARE
+
+
+Action = Transaction | Autocommit
+Work = Transaction | Autocommit | ChunkedUpdate | ChunkedCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """
+    One step of a change, with its way back.
+
+    Args:
+        name: short, unique within its phase.
+        work: what runs.
+        reverse: what takes it back, in running order; empty where nothing has
+            to be taken back, which `no_reverse` then explains.
+        no_reverse: why there is no reverse.
+        loses: whether going back is impossible, not merely needless.
+    """
+
+    name: str
+    work: Work
+    reverse: tuple[Action, ...] = ()
+    no_reverse: str = ""
+    loses: bool = False
+    #: Drops for good what the reverse parked, after the hold.
+    parked: Transaction | None = None
+
+    def __post_init__(self) -> None:
+        """Hold every step to a reverse or to a reason."""
+        if bool(self.reverse) == bool(self.no_reverse):
+            raise ValueError(f"step {self.name!r} needs a reverse or a reason")
+
+
+Steps = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """
+    A trial before anything is changed: always rolled back.
+
+    `statements` touch temporary objects only; `question` returns one boolean,
+    and where it is false the change is refused with `otherwise`. An error of
+    either refuses the change with the server's words.
+    """
+
+    statements: tuple[str, ...]
+    question: str
+    otherwise: str
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """
+    Something a reviewer should know.
+
+    `needs_assurance` refuses the change until the pattern carries
+    `assured="reason"`.
+    """
+
+    text: str
+    needs_assurance: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Columns of a table that a change touches; None stands for all."""
+
+    table: TableName
+    columns: frozenset[str] | None
+
+    def overlaps(self, other: "Footprint") -> bool:
+        """Tell whether both touch one column."""
+        if self.table != other.table:
+            return False
+        if self.columns is None or other.columns is None:
+            return True
+        return not self.columns.isdisjoint(other.columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A change as a reviewer sees it: all phases, from one set of facts."""
+
+    change: str
+    title: str
+    table: TableName
+    rows: int
+    size_bytes: int
+    admission: State
+    notices: tuple[Notice, ...] = ()
+    phases: Mapping[Phase, Steps] = field(default_factory=dict[Phase, Steps])
+
+    def steps(self, phase: Phase) -> Steps:
+        """Return the steps of a phase, none where it is empty."""
+        return self.phases.get(phase, ())
+
+
+def render(*parts: sql.Composable) -> str:
+    """Return SQL as text; the only way from composed SQL into a plan."""
+    return sql.SQL("").join(parts).as_string(None)
+
+
+def expression(text: str) -> sql.Composable:
+    """Take a user's SQL expression into composed SQL, in parentheses."""
+    # The user's own SQL is the one text that is meant to be run as it stands.
+    return sql.Composed([sql.SQL("("), _Verbatim(text), sql.SQL(")")])
+
+
+def type_name(text: str) -> sql.Composable:
+    """Take a type's name, as the catalogue or the user spells it."""
+    return _Verbatim(text)
+
+
+class _Verbatim(sql.Composable):
+    """SQL text from the user or the catalogue, kept to the letter."""
+
+    def __init__(self, text: str) -> None:
+        self._obj = text
+
+    def as_bytes(self, context: Any = None) -> bytes:
+        return str(self._obj).encode()
+
+    def as_string(self, context: Any = None) -> str:
+        return str(self._obj)
+
+
+_KINDS: dict[str, type[Work]] = {
+    "transaction": Transaction,
+    "autocommit": Autocommit,
+    "chunked_update": ChunkedUpdate,
+    "chunked_check": ChunkedCheck,
+}
+_KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+
+
+def work_to_dict(work: Work) -> dict[str, Any]:
+    """Return a work as plain data, for the ledger and for `--json`."""
+    return {"kind": _KIND_OF[type(work)], **asdict(work)}
+
+
+def work_from_dict(data: Mapping[str, Any]) -> Work:
+    """Return the work that `work_to_dict` wrote."""
+    values = dict(data)
+    cls = _KINDS[values.pop("kind")]
+    if values.get("table"):
+        values["table"] = TableName(**values["table"])
+    if "statements" in values:
+        values["statements"] = tuple(values["statements"])
+    values["lock"] = Lock(values["lock"])
+    return cls(**values)
+
+
+def step_to_dict(step: Step) -> dict[str, Any]:
+    """Return a step as plain data."""
+    return {
+        "name": step.name,
+        "work": work_to_dict(step.work),
+        "reverse": [work_to_dict(action) for action in step.reverse],
+        "no_reverse": step.no_reverse,
+        "loses": step.loses,
+        "parked": work_to_dict(step.parked) if step.parked else None,
+    }
+
+
+def step_from_dict(data: Mapping[str, Any]) -> Step:
+    """Return the step that `step_to_dict` wrote."""
+    reverse: list[Action] = []
+    for item in data["reverse"]:
+        action = work_from_dict(item)
+        assert isinstance(action, Transaction | Autocommit)
+        reverse.append(action)
+    parked = work_from_dict(data["parked"]) if data["parked"] else None
+    assert parked is None or isinstance(parked, Transaction)
+    return Step(
+        name=data["name"],
+        work=work_from_dict(data["work"]),
+        reverse=tuple(reverse),
+        no_reverse=data["no_reverse"],
+        loses=data["loses"],
+        parked=parked,
+    )
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """Return a plan as plain data; `schema` is the version of this form."""
+    return {
+        "schema": 1,
+        "change": plan.change,
+        "title": plan.title,
+        "table": asdict(plan.table),
+        "estimated_rows": plan.rows,
+        "size_bytes": plan.size_bytes,
+        "new_release_from": plan.admission,
+        "notices": [asdict(notice) for notice in plan.notices],
+        "phases": {
+            phase: [step_to_dict(step) for step in plan.steps(phase)] for phase in Phase
+        },
+    }
+
+
+def plan_to_json(plan: Plan) -> str:
+    """Return a plan as JSON text."""
+    return json.dumps(plan_to_dict(plan), indent=2)

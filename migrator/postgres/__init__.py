@@ -1,0 +1,1 @@
+"""Connecting, timeouts, driver errors to ours, questions to the catalogue."""

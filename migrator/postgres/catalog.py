@@ -1,0 +1,152 @@
+"""Facts about tables, and who holds a lock, from the catalogue."""
+
+from functools import cache
+from importlib.resources import files
+
+import psycopg
+
+from migrator.errors import Refused
+from migrator.facts import Column, Index, IndexColumn, Table, Trigger
+from migrator.names import TableName
+from migrator.plan import Lock, Probe
+from migrator.postgres.connection import Connection, ask, execute_stored, said
+
+
+@cache
+def _query(name: str) -> bytes:
+    return (files("migrator.postgres") / "queries" / f"{name}.sql").read_bytes()
+
+
+def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
+    """
+    Return a table's name with its schema.
+
+    Args:
+        conn: its search path counts where no schema is given.
+        name: as the user wrote it, never split at a dot.
+        schema: None means the first of the search path that has the table.
+
+    Raises:
+        Refused: there is no such relation.
+    """
+    row = conn.execute(
+        _query("resolve_table"), {"name": name, "schema": schema}
+    ).fetchone()
+    if row is None:
+        where = f'schema "{schema}"' if schema else "the search path"
+        hint = (
+            f'write ("{name.partition(".")[2]}", schema="{name.partition(".")[0]}").'
+            if "." in name
+            else "correct the name, or give its schema."
+        )
+        raise Refused(f'There is no table "{name}" in {where}.', next=hint)
+    return TableName(row["schema"], row["name"])
+
+
+def table_facts(conn: Connection, table: TableName) -> Table:
+    """
+    Return what is known of a table.
+
+    Raises:
+        Refused: the table is gone.
+    """
+    args = {"schema": table.schema, "name": table.name}
+    row = conn.execute(_query("table"), args).fetchone()
+    if row is None:
+        raise Refused(f"There is no table {table}.", next="correct the name.")
+    by_oid = {"table": row["oid"]}
+    return Table(
+        name=table,
+        columns=tuple(
+            Column(
+                **{
+                    **c,
+                    "dependents": tuple(c["dependents"]),
+                    "unique_indexes": tuple(c["unique_indexes"]),
+                    "foreign_keys": tuple(c["foreign_keys"]),
+                }
+            )
+            for c in conn.execute(_query("columns"), by_oid)
+        ),
+        indexes=tuple(
+            Index(
+                name=i["name"],
+                method=i["method"],
+                keys=tuple(IndexColumn(**k) for k in i["keys"]),
+                include=tuple(i["include"]),
+                unique=i["unique"],
+                valid=i["valid"],
+                plain=i["plain"],
+            )
+            for i in conn.execute(_query("indexes"), by_oid)
+        ),
+        triggers=tuple(
+            Trigger(**{**t, "update_of": tuple(t["update_of"])})
+            for t in conn.execute(_query("triggers"), by_oid)
+        ),
+        **row,
+    )
+
+
+def relation_names(conn: Connection, schema: str) -> frozenset[str]:
+    """Return the names that a new index or table of the schema cannot have."""
+    rows = conn.execute(
+        "SELECT c.relname AS name FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s",
+        (schema,),
+    )
+    return frozenset(row["name"] for row in rows)
+
+
+def blockers(conn: Connection, table: TableName, lock: Lock) -> list[str]:
+    """
+    Return who holds what conflicts with a lock on a table, one line each.
+
+    Source: PostgreSQL manual, section 13.3.1 (conflicts), 54.12 (pg_locks).
+    """
+    rows = conn.execute(
+        _query("blockers"),
+        {"schema": table.schema, "name": table.name, "mode": lock.value},
+    )
+    return [
+        f'pid {r["pid"]} (application "{r["application"]}", {r["activity"]}'
+        f" for {r['seconds']:.0f} s)"
+        for r in rows
+    ]
+
+
+def try_out(conn: Connection, probe: Probe) -> None:
+    """
+    Run a trial in a transaction that is rolled back.
+
+    Raises:
+        Refused: the server refuses the SQL, or the answer is no.
+    """
+    conn.execute("BEGIN")
+    try:
+        for statement in probe.statements:
+            execute_stored(conn, statement)
+        fine = ask(conn, probe.question)
+    except psycopg.Error as error:
+        raise Refused(
+            f"The server refuses an expression of the pattern: {said(error)}.",
+            next="correct it in the revision.",
+        ) from error
+    finally:
+        conn.execute("ROLLBACK")
+    if not fine:
+        raise Refused(probe.otherwise, next=probe.next)
+
+
+def end_sessions(conn: Connection, prefix: str, keep: str) -> list[int]:
+    """
+    End the engine's sessions of an older token; return those still there.
+
+    Args:
+        conn: a connection that bears the name `keep`.
+        prefix: what the names of a change's sessions begin with.
+        keep: the name that stays.
+    """
+    rows = conn.execute(_query("end_sessions"), {"prefix": prefix, "keep": keep})
+    return [row["pid"] for row in rows]

@@ -1,0 +1,271 @@
+"""Connections of the engine, and driver errors translated to ours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+from psycopg.rows import dict_row
+
+from migrator.errors import (
+    ConnectionLost,
+    Failed,
+    OutcomeUnknown,
+    Refused,
+    UsageError,
+)
+
+# The oldest release that upstream still supports.
+OLDEST_SERVER = 150000
+
+# How often a backend looks whether its client is still there, in ms. A killed
+# client's statement ends after about this time (manual, 20.3.2).
+CLIENT_CHECK_MS = 1000
+
+# Seconds to wait for a connection.
+CONNECT_TIMEOUT_S = 10
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the database is. Its password never shows in `repr` or `str`."""
+
+    params: Mapping[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return host, port and database."""
+        p = self.params
+        host = p.get("host", "local socket")
+        return f"{p.get('dbname', '?')} on {host}:{p.get('port', 5432)}"
+
+    @classmethod
+    def from_url(cls, url: str) -> "Target":
+        """
+        Read a URL: `postgresql://`, `postgres://` or `postgresql+driver://`.
+
+        Raises:
+            UsageError: it is not one of these; the URL itself is not repeated,
+                since it may hold a password.
+        """
+        scheme, found, rest = url.partition("://")
+        base, _, _ = scheme.partition("+")
+        if not found or base not in ("postgresql", "postgres"):
+            raise UsageError(
+                "The database URL does not start with postgresql://.",
+                next="give postgresql://user@host:port/database.",
+            )
+        try:
+            params = conninfo.conninfo_to_dict(f"postgresql://{rest}")
+        except psycopg.ProgrammingError:
+            raise UsageError(
+                "The database URL cannot be read.",
+                next="give postgresql://user@host:port/database, special"
+                " characters percent-encoded.",
+            ) from None
+        return cls(dict(params))
+
+
+def connect(target: Target, application_name: str) -> Connection:
+    """
+    Open a connection of the engine.
+
+    Args:
+        target: where to.
+        application_name: shown in pg_stat_activity; carries the token.
+
+    Raises:
+        Refused: the server cannot be reached, is too old, or is a standby.
+    """
+    try:
+        conn = Connection.connect(
+            conninfo.make_conninfo(
+                "",
+                **{
+                    "connect_timeout": CONNECT_TIMEOUT_S,
+                    **target.params,
+                    "application_name": application_name,
+                },
+            ),
+            row_factory=dict_row,
+            autocommit=True,
+            # A statement that the server prepared would tie a session down,
+            # which a pooler in transaction mode does not keep.
+            prepare_threshold=None,
+        )
+    except psycopg.OperationalError as error:
+        secret = str(target.params.get("password") or "")
+        text = str(error).strip()
+        if secret:
+            text = text.replace(secret, "********")
+        raise Refused(
+            f"No connection to {target}: {text}",
+            next="check the URL, the server and its pg_hba.conf.",
+        ) from None
+    if conn.info.server_version < OLDEST_SERVER:
+        version = conn.info.parameter_status("server_version")
+        conn.close()
+        raise Refused(
+            f"The server is PostgreSQL {version}; the oldest that is supported"
+            f" is {OLDEST_SERVER // 10000}.",
+            next="upgrade the server.",
+        )
+    if not is_pooled(conn):
+        configure(
+            conn,
+            {
+                "client_connection_check_interval": str(CLIENT_CHECK_MS),
+                "row_security": "off",
+                "statement_timeout": "0",
+                "idle_in_transaction_session_timeout": "0",
+            },
+            local=False,
+        )
+    return conn
+
+
+def is_pooled(conn: Connection) -> bool:
+    """
+    Tell whether a pooler stands between: the session is not ours alone.
+
+    A pooler makes up the key it gives to its clients, so that the process id in
+    it is not that of the backend.
+    """
+    row = conn.execute("SELECT pg_catalog.pg_backend_pid() AS pid").fetchone()
+    assert row is not None
+    return bool(row["pid"] != conn.info.backend_pid)
+
+
+def require_session(conn: Connection, what: str) -> None:
+    """Refuse what needs a session of its own where a pooler stands between."""
+    if is_pooled(conn):
+        raise Refused(
+            f"{what} needs a direct connection, and a pooler stands between.",
+            next="give the server's own address.",
+        )
+
+
+def require_primary(conn: Connection) -> None:
+    """Refuse a server that takes no writes."""
+    row = conn.execute(
+        "SELECT pg_catalog.pg_is_in_recovery()"
+        " OR current_setting('default_transaction_read_only')::bool AS readonly"
+    ).fetchone()
+    assert row is not None
+    if row["readonly"]:
+        raise Refused(
+            "The server takes no writes: it is a standby, or read-only by setting.",
+            next="connect to the primary.",
+        )
+
+
+def configure(conn: Connection, values: Mapping[str, str], *, local: bool) -> None:
+    """Set parameters for the transaction, or for the session."""
+    for name, value in values.items():
+        conn.execute("SELECT pg_catalog.set_config(%s, %s, %s)", (name, value, local))
+
+
+def execute_stored(
+    conn: Connection, text: str, params: Sequence[Any] | None = None
+) -> psycopg.RawCursor[Row]:
+    """
+    Execute a plan's text to the letter; parameters stand as `$1`, `$2`.
+
+    The one place where text, rendered by `migrator.plan.render`, is run.
+    """
+    cursor = psycopg.RawCursor(conn, row_factory=dict_row)
+    cursor.execute(text.encode(), params)
+    return cursor
+
+
+def ask(conn: Connection, question: str, params: Sequence[Any] | None = None) -> Any:
+    """Return the one value that a plan's question asks for."""
+    row = execute_stored(conn, question, params).fetchone()
+    return None if row is None else next(iter(row.values()))
+
+
+@contextmanager
+def translated(what: str, state: str, next: str) -> Iterator[None]:
+    """
+    Turn driver errors into ours, but for those that are tried again.
+
+    Args:
+        what: what was being done, and on which object.
+        state: what remains if it fails.
+        next: what to do then.
+    """
+    try:
+        yield
+    except RETRIED:
+        raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"{what}: {said(error)}",
+            state=state,
+            next="grant the privilege, or connect as another role.",
+        ) from error
+    except psycopg.OperationalError as error:
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
+        raise ConnectionLost(
+            f"{what}: the connection to the server was lost ({said(error)}).",
+            state="What had been committed stays; the rest was rolled back.",
+            next=next,
+        ) from error
+    except psycopg.Error as error:
+        raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
+
+
+#: Errors after which the whole transaction is tried again.
+RETRIED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+
+
+def said(error: psycopg.Error) -> str:
+    """Return the server's words without its context lines."""
+    return error.diag.message_primary or str(error).strip().split("\n")[0]
+
+
+@contextmanager
+def transaction(
+    conn: Connection, *, lock_timeout_ms: int, statement_timeout_ms: int, what: str
+) -> Iterator[None]:
+    """
+    Run one transaction with its own timeouts.
+
+    Raises:
+        OutcomeUnknown: the connection was lost while the commit was under way.
+    """
+    conn.execute("BEGIN")
+    try:
+        configure(
+            conn,
+            {
+                "lock_timeout": f"{lock_timeout_ms}ms",
+                "statement_timeout": f"{statement_timeout_ms}ms",
+                "row_security": "off",
+            },
+            local=True,
+        )
+        yield
+    except BaseException:
+        if not conn.closed:
+            # Keep the first error where the connection is going away as well.
+            try:
+                conn.execute("ROLLBACK")
+            except psycopg.Error:
+                conn.close()
+        raise
+    try:
+        conn.execute("COMMIT")
+    except psycopg.OperationalError as error:
+        if conn.broken or conn.closed:
+            raise OutcomeUnknown(
+                f"{what}: the connection was lost while the commit was under way.",
+                state="It is either done whole or not at all; the ledger tells.",
+                next="run the same command again: it looks before it acts.",
+            ) from error
+        raise

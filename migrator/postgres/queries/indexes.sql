@@ -1,0 +1,42 @@
+-- A table's indexes, each key column with the options that DDL would spell.
+SELECT x.relname::text AS name,
+       am.amname::text AS method,
+       i.indisunique AS unique,
+       i.indisvalid AS valid,
+       i.indexprs IS NULL AND i.indpred IS NULL AS plain,
+       COALESCE((
+         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                  'name', COALESCE(a.attname::text, ''),
+                  'options', pg_catalog.concat_ws(' ',
+                    CASE WHEN c.oid IS NOT NULL AND c.oid <> a.attcollation
+                         THEN 'COLLATE ' || pg_catalog.quote_ident(n.nspname)
+                              || '.' || pg_catalog.quote_ident(c.collname) END,
+                    CASE WHEN NOT o.opcdefault
+                         THEN pg_catalog.quote_ident(onsp.nspname) || '.'
+                              || pg_catalog.quote_ident(o.opcname) END,
+                    CASE WHEN (i.indoption[k.at - 1] & 1) = 1 THEN 'DESC' END,
+                    CASE WHEN am.amname = 'btree'
+                          AND (i.indoption[k.at - 1] & 1) <> ((i.indoption[k.at - 1] >> 1) & 1)
+                         THEN CASE WHEN (i.indoption[k.at - 1] & 2) = 2
+                                   THEN 'NULLS FIRST' ELSE 'NULLS LAST' END END)
+                ) ORDER BY k.at)
+           FROM pg_catalog.generate_series(1, i.indnkeyatts) AS k (at)
+           LEFT JOIN pg_catalog.pg_attribute a
+             ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.at - 1] AND a.attnum > 0
+           LEFT JOIN pg_catalog.pg_collation c ON c.oid = i.indcollation[k.at - 1]
+           LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+           JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[k.at - 1]
+           JOIN pg_catalog.pg_namespace onsp ON onsp.oid = o.opcnamespace
+       ), '[]') AS keys,
+       ARRAY(
+         SELECT a.attname::text
+           FROM pg_catalog.generate_series(i.indnkeyatts + 1, i.indnatts) AS k (at)
+           JOIN pg_catalog.pg_attribute a
+             ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.at - 1]
+          ORDER BY k.at
+       ) AS include
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+  JOIN pg_catalog.pg_am am ON am.oid = x.relam
+ WHERE i.indrelid = %(table)s::oid
+ ORDER BY x.relname

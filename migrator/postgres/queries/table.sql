@@ -1,0 +1,15 @@
+-- A table's kind, size and what could make a change on it impossible.
+SELECT c.oid::bigint AS oid,
+       c.relkind::text AS kind,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS is_child,
+       c.relkind <> 'p'
+         AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
+       c.relpersistence = 't' AS is_temporary,
+       pg_catalog.row_security_active(c.oid) AS row_security,
+       GREATEST(c.reltuples, 0)::bigint AS rows,
+       pg_catalog.pg_total_relation_size(c.oid) AS size_bytes,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
+       ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(name)s

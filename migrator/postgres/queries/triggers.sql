@@ -1,0 +1,10 @@
+-- A table's triggers but for internal ones. Bits of tgtype: 1 row, 2 before.
+SELECT t.tgname::text AS name,
+       (t.tgtype & 3) = 3 AS before_row,
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
+       ) AS update_of
+  FROM pg_catalog.pg_trigger t
+ WHERE t.tgrelid = %(table)s::oid AND NOT t.tgisinternal
+ ORDER BY t.tgname

@@ -1,0 +1,783 @@
+"""Carries a change through its phases; the only place that executes a plan."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from migrator.backfill.chunks import Walk
+from migrator.change import Change
+from migrator.errors import (
+    Held,
+    LockBudgetError,
+    MismatchError,
+    Refused,
+    UsageError,
+)
+from migrator.facts import Facts
+from migrator.ledger import store
+from migrator.ledger.lease import Lease, held
+from migrator.ledger.store import ChangeRow, StepRow
+from migrator.names import TableName
+from migrator.pattern import Pattern
+from migrator.patterns import CATALOGUE
+from migrator.plan import (
+    Action,
+    Autocommit,
+    ChunkedCheck,
+    ChunkedUpdate,
+    Lock,
+    Notice,
+    Phase,
+    Plan,
+    State,
+    Transaction,
+)
+from migrator.postgres import catalog
+from migrator.postgres.connection import (
+    RETRIED,
+    Connection,
+    Target,
+    ask,
+    configure,
+    connect,
+    execute_stored,
+    require_primary,
+    require_session,
+    transaction,
+    translated,
+)
+from migrator.progress import Progress, Silent
+from migrator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Seconds of the first pause between two tries of a step, doubled up to the last;
+# each is drawn at random below its bound, so that two runs do not meet again.
+FIRST_PAUSE_S = 0.05
+LAST_PAUSE_S = 5.0
+# A catalogue statement that holds a strong lock may run for this long in ms;
+# they take a few ms, so that one in trouble is ended before it becomes a stall.
+CATALOGUE_STATEMENT_MS = 1000
+# How long a command waits for another process that changes the same thing.
+LEASE_WAIT_S = 30.0
+
+NEXT = {
+    Phase.BACKFILL: ("backfill", State.EXPANDED),
+    Phase.VERIFY: ("verify", State.BACKFILLED),
+    Phase.RETIRE: ("contract", State.VERIFIED),
+    Phase.DROP: ("contract --drop", State.RETIRED),
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """One process at work on one change: its connection and its lease."""
+
+    conn: Connection
+    lease: Lease
+    change: ChangeRow
+
+
+@dataclass(slots=True)
+class Runner:
+    """
+    The engine.
+
+    Args:
+        target: the database.
+        settings: timeouts, budgets and holds.
+        progress: told what happens.
+        catalogue: the patterns that the ledger may name.
+    """
+
+    target: Target
+    settings: Settings = field(default_factory=Settings)
+    progress: Progress = field(default_factory=Silent)
+    catalogue: tuple[type[Pattern], ...] = CATALOGUE
+
+    # -- looking ---------------------------------------------------------
+
+    def plan(self, change: Change) -> Plan:
+        """
+        Return all phases of a change, from today's facts; nothing is written.
+
+        Raises:
+            Refused: the change cannot work on this database.
+        """
+        with self._connected("migrator:plan") as conn:
+            facts = self._facts(conn, change)
+            row = store.find(conn, change.id)
+            if row is not None and row.in_flight:
+                return self._plan_in_flight(conn, change, row)
+            notices = self._checked(conn, change.pattern, facts)
+            return Plan(
+                change=change.id,
+                title=change.pattern.title,
+                table=facts.table.name,
+                rows=facts.table.rows,
+                size_bytes=facts.table.size_bytes,
+                admission=change.pattern.admission,
+                notices=notices,
+                phases={p: change.pattern.steps(p, facts) for p in Phase},
+            )
+
+    def _plan_in_flight(self, conn: Connection, change: Change, row: ChangeRow) -> Plan:
+        """Return the stored steps of phases that began, fresh ones for the rest."""
+        stored = store.steps(conn, row.id)
+        facts = self._facts_of(conn, row)
+        phases = {
+            p: tuple(s.step for s in stored if s.phase is p)
+            or change.pattern.steps(p, facts)
+            for p in Phase
+            if p.reaches.rank > row.state.rank or any(s.phase is p for s in stored)
+        }
+        return Plan(
+            change=row.id,
+            title=row.title,
+            table=row.table,
+            rows=facts.table.rows,
+            size_bytes=facts.table.size_bytes,
+            admission=change.pattern.admission,
+            phases=phases,
+        )
+
+    def changes(self) -> list[ChangeRow]:
+        """Return all changes of the ledger."""
+        with self._connected("migrator:status") as conn:
+            return store.changes(conn)
+
+    def change(self, change: str) -> ChangeRow:
+        """Return one change, by its id or the beginning of it."""
+        with self._connected("migrator:status") as conn:
+            return store.get(conn, change)
+
+    def steps(self, change: str) -> list[StepRow]:
+        """Return a change's steps that count."""
+        with self._connected("migrator:status") as conn:
+            return store.steps(conn, change, (*store.ACTIVE, "parked"))
+
+    def events(self, change: str | None) -> list[dict[str, Any]]:
+        """Return the event log."""
+        with self._connected("migrator:log") as conn:
+            whole = None if change is None else store.get(conn, change).id
+            return store.events(conn, whole)
+
+    # -- going forward ---------------------------------------------------
+
+    def expand(self, change: Change) -> State:
+        """
+        Carry a change to expanded; go on where an earlier run stopped.
+
+        Returns:
+            The state: further than expanded where nothing is to be moved.
+
+        Raises:
+            Refused: it cannot work, and nothing was changed.
+            Held: another change in flight touches the same columns.
+            LockBudgetError: no lock within the budget.
+        """
+        with self._connected("migrator:expand") as conn:
+            require_primary(conn)
+            store.install(conn)
+            with held(
+                self.target,
+                conn,
+                change.id,
+                seconds=self.settings.lease_s,
+                wait_s=LEASE_WAIT_S,
+            ) as lease:
+                row = self._entered(conn, change)
+                run = Run(conn, lease, row)
+                self._phase(run, Phase.EXPAND, change.pattern)
+                return self._pass_empty(run, change.pattern)
+
+    def backfill(self, change: str) -> State:
+        """Bring existing rows across, from where an earlier run stopped."""
+        return self._advance(change, Phase.BACKFILL)
+
+    def verify(self, change: str) -> State:
+        """
+        Compare both sides and repair; again, where it is verified already.
+
+        Raises:
+            MismatchError: rows are left that repair did not bring into step.
+        """
+        with self._held(change) as run:
+            if run.change.state is State.VERIFIED and not run.change.finished:
+                self._reopen_verify(run)
+            self._require(run, Phase.VERIFY)
+            self._phase(run, Phase.VERIFY, self.pattern(run.change))
+            return run.change.state
+
+    def retire(self, change: str, *, old_release_gone: str) -> State:
+        """
+        Take the old shape out of sight, after a last comparison.
+
+        Args:
+            change: its id.
+            old_release_gone: why no reader of the old shape is left; recorded.
+
+        Raises:
+            Held: no reason is given.
+        """
+        with self._held(change) as run:
+            pattern = self.pattern(run.change)
+            if run.change.finished or run.change.state.rank >= State.RETIRED.rank:
+                return run.change.state
+            self._require(run, Phase.RETIRE)
+            if not old_release_gone:
+                raise Held(self._sessions_before(run), next=_GONE)
+            stored = store.steps(run.conn, run.change.id)
+            if not any(s.phase is Phase.RETIRE for s in stored):
+                self._reopen_verify(run)
+                self._phase(run, Phase.VERIFY, pattern)
+            store.event(
+                run.conn, run.change.id, "gate", old_release_gone=old_release_gone
+            )
+            self._phase(run, Phase.RETIRE, pattern)
+            return run.change.state
+
+    def drop(self, change: str) -> State:
+        """
+        Drop what was retired, after the hold. There is no way back.
+
+        Raises:
+            Held: the hold is not over.
+        """
+        with self._held(change) as run:
+            if run.change.state is State.DROPPED or run.change.finished:
+                return run.change.state
+            self._require(run, Phase.DROP)
+            self._require_hold(run.conn, run.change.state_at, "retired")
+            self._phase(run, Phase.DROP, self.pattern(run.change))
+            return run.change.state
+
+    # -- going back ------------------------------------------------------
+
+    def rollback(self, change: str, *, to: State | None = None) -> State:
+        """
+        Take back what ran, last first, from what the ledger says.
+
+        Args:
+            change: its id.
+            to: planned or verified; None means verified from retired, and
+                planned from anywhere before.
+
+        Raises:
+            Refused: it is dropped.
+        """
+        with self._held(change) as run:
+            active = store.steps(run.conn, run.change.id)
+            if any(s.phase is Phase.DROP for s in active):
+                raise Refused(
+                    f"{run.change.id} is dropped, or its drop has begun: there is no"
+                    " way back.",
+                    next="restore from a backup, or make a new change.",
+                )
+            retiring = any(s.phase is Phase.RETIRE for s in active)
+            goal = to or (State.VERIFIED if retiring else State.PLANNED)
+            if goal not in (State.PLANNED, State.VERIFIED):
+                raise UsageError(
+                    f"A change is rolled back to planned or verified, not to {goal}.",
+                    next="give --to planned or --to verified.",
+                )
+            if goal.rank >= run.change.state.rank and not (retiring and active):
+                return run.change.state
+            back = [s for s in active if s.phase.reaches.rank > goal.rank]
+            self.progress.phase(run.change.id, "rollback")
+            store.event(run.conn, run.change.id, "rollback", to=goal.value)
+            for row in reversed(back):
+                self.progress.step(row.step.name, None)
+                self._reverse(run, row)
+                self.progress.done(row.step.name)
+            self._set_state(run, goal, finished=False)
+            return goal
+
+    def drop_parked(self, change: str) -> int:
+        """
+        Drop for good what a rollback parked, after the hold.
+
+        Returns:
+            How many steps had parked something.
+        """
+        with self._held(change) as run:
+            rows = store.steps(run.conn, run.change.id, ("parked",))
+            for row in rows:
+                self._require_hold(run.conn, row.status_at, "parked")
+            for row in rows:
+                assert row.step.parked is not None
+                self._transaction(run, row, row.step.parked, "cleared")
+            return len(rows)
+
+    def complete(self, change: Change) -> State:
+        """Carry a change through all phases, where no other release runs."""
+        self.expand(change)
+        state = self.backfill(change.id)
+        if state.rank < State.VERIFIED.rank:
+            state = self.verify(change.id)
+        self.retire(change.id, old_release_gone="mode = complete: no other release")
+        quick = Runner(
+            self.target,
+            # No other release runs, so that nothing is to be waited for.
+            settings=replace(self.settings, hold_s=0),
+            progress=self.progress,
+            catalogue=self.catalogue,
+        )
+        return quick.drop(change.id)
+
+    def rebuild(self, change: Change) -> None:
+        """Bring the old shape back after the drop, where no release runs."""
+        with self._held(change.id) as run:
+            facts = self._facts_of(run.conn, run.change)
+            store.add_steps(
+                run.conn, run.change.id, Phase.DROP, change.pattern.rebuild(facts)
+            )
+            for row in store.steps(run.conn, run.change.id):
+                if row.status == "pending":
+                    self._forward(run, row)
+            for row in store.steps(run.conn, run.change.id):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            self._set_state(run, State.PLANNED, finished=False)
+
+    # -- phases ----------------------------------------------------------
+
+    def _advance(self, change: str, phase: Phase) -> State:
+        with self._held(change) as run:
+            if run.change.state.rank < phase.reaches.rank:
+                self._require(run, phase)
+                self._phase(run, phase, self.pattern(run.change))
+            return run.change.state
+
+    def _require(self, run: Run, phase: Phase) -> None:
+        command, state = NEXT[phase]
+        if run.change.state.rank < state.rank:
+            raise Held(
+                f"{run.change.id} is {run.change.state}; `migrator {command}` needs it"
+                f" {state}.",
+                next="run the phases before it first; `migrator status` names the"
+                " next one.",
+            )
+
+    def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:
+        """Run a phase: entered whole before its first step, resumed from there."""
+        change = run.change
+        if change.state.rank >= phase.reaches.rank:
+            return
+        self.progress.phase(change.id, phase.value)
+        mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
+        if not mine:
+            steps = pattern.steps(phase, self._facts_of(run.conn, change))
+            with self._short(run.conn, f"{phase} of {change.id}"):
+                run.lease.check(run.conn)
+                store.add_steps(run.conn, change.id, phase, steps)
+                if phase is Phase.EXPAND:
+                    # What an earlier rollback parked comes back with the expand.
+                    for old in store.steps(run.conn, change.id, ("parked",)):
+                        store.set_status(run.conn, change.id, old, "reversed")
+            mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
+        for row in mine:
+            if row.status != "done":
+                self._forward(run, row)
+        self._require_in_step(run, phase)
+        rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
+        done = phase.reaches.rank >= State.VERIFIED.rank and not any(
+            pattern.steps(p, self._facts_of(run.conn, change)) for p in rest
+        )
+        self._set_state(run, phase.reaches, finished=done or phase is Phase.DROP)
+
+    def _pass_empty(self, run: Run, pattern: Pattern) -> State:
+        """Pass phases in which there is nothing to do, up to verified."""
+        for phase in (Phase.BACKFILL, Phase.VERIFY):
+            passed = run.change.state.rank >= phase.reaches.rank
+            if not passed:
+                facts = self._facts_of(run.conn, run.change)
+                if pattern.steps(phase, facts):
+                    break
+                self._phase(run, phase, pattern)
+        return run.change.state
+
+    def _require_in_step(self, run: Run, phase: Phase) -> None:
+        rows = [
+            s
+            for s in store.steps(run.conn, run.change.id)
+            if s.phase is phase and isinstance(s.step.work, ChunkedCheck)
+        ]
+        left = sum(s.mismatches for s in rows)
+        if left:
+            for row in rows:
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            raise MismatchError(
+                f"Verification of {run.change.id} found {left} rows of table"
+                f" {run.change.table} that are not in step and could not be repaired.",
+                state=f"The change stays {run.change.state}; both releases go on.",
+                next="look at these rows, then run `migrator verify` again.",
+            )
+
+    def _reopen_verify(self, run: Run) -> None:
+        with self._short(run.conn, "verification again"):
+            run.lease.check(run.conn)
+            for row in store.steps(run.conn, run.change.id):
+                if row.phase is Phase.VERIFY:
+                    store.set_status(run.conn, run.change.id, row, "reversed")
+            store.set_state(run.conn, run.change.id, State.BACKFILLED, finished=False)
+        run.change = store.get(run.conn, run.change.id)
+
+    def _set_state(self, run: Run, state: State, *, finished: bool) -> None:
+        with self._short(run.conn, f"{run.change.id} to {state}"):
+            run.lease.check(run.conn)
+            store.set_state(run.conn, run.change.id, state, finished=finished)
+        run.change = store.get(run.conn, run.change.id)
+
+    # -- steps -----------------------------------------------------------
+
+    def _forward(self, run: Run, row: StepRow) -> None:
+        work = row.step.work
+        if isinstance(work, ChunkedUpdate | ChunkedCheck):
+            Walk(
+                conn=run.conn,
+                lease=run.lease,
+                change=run.change.id,
+                row=row,
+                work=work,
+                settings=self.settings,
+                progress=self.progress,
+            ).run()
+        else:
+            self.progress.step(row.step.name, None)
+            self._action(run, row, work, "done")
+        self.progress.done(row.step.name)
+
+    def _reverse(self, run: Run, row: StepRow) -> None:
+        final = "parked" if row.step.parked and row.status == "done" else "reversed"
+        undone = row.status == "pending" and isinstance(row.step.work, Transaction)
+        actions: tuple[Action, ...] = () if undone else row.step.reverse
+        if not actions:
+            with self._short(run.conn, row.step.name):
+                run.lease.check(run.conn)
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            return
+        for action in actions[:-1]:
+            self._action(run, row, action, row.status)
+        self._action(run, row, actions[-1], final)
+
+    def _action(self, run: Run, row: StepRow, action: Action, status: str) -> None:
+        if isinstance(action, Transaction):
+            self._transaction(run, row, action, status)
+        else:
+            self._autocommit(run, row, action, status)
+
+    def _transaction(
+        self, run: Run, row: StepRow, action: Transaction, status: str
+    ) -> None:
+        """Run a transaction with its bookkeeping, tried again whole."""
+        what = self._named(row, action)
+        for attempt in self._attempts(run, row, action):
+            with attempt, self._short(run.conn, what):
+                run.lease.check(run.conn)
+                if store.status_of(run.conn, row.id) == status:
+                    return
+                for number, statement in enumerate(action.statements):
+                    execute_stored(run.conn, statement)
+                    if number == 0 and action.refuse_if is not None:
+                        self._refuse_if(run.conn, action, what)
+                store.set_status(run.conn, run.change.id, row, status)
+            if not attempt.failed:
+                return
+
+    def _refuse_if(self, conn: Connection, action: Transaction, what: str) -> None:
+        assert action.refuse_if is not None
+        found = ask(conn, action.refuse_if)
+        if found:
+            raise Refused(
+                f"{what} is refused: {action.refuse_why}.",
+                next="run `migrator verify`, or roll the change back.",
+            )
+
+    def _autocommit(
+        self, run: Run, row: StepRow, action: Autocommit, status: str
+    ) -> None:
+        """Run one statement outside a transaction; look before and after."""
+        what = self._named(row, action)
+        require_session(run.conn, what)
+        builds = action.leftover is not None
+        budget_ms = int(self.settings.build_budget_s * 1000)
+        lock_ms = budget_ms if builds else self.settings.lock_timeout_ms
+        if row.status == "pending":
+            with self._short(run.conn, what):
+                run.lease.check(run.conn)
+                store.set_status(run.conn, run.change.id, row, "running")
+        for attempt in self._attempts(run, row, action):
+            with attempt, translated(what, "What ran before stays.", _AGAIN):
+                configure(run.conn, {"lock_timeout": f"{lock_ms}ms"}, local=False)
+                if action.done is None or not ask(run.conn, action.done):
+                    if action.leftover is not None and ask(run.conn, action.leftover):
+                        assert action.remove is not None
+                        execute_stored(run.conn, action.remove)
+                    self._checked_statement(run, action)
+            if not attempt.failed:
+                break
+        with self._short(run.conn, what):
+            run.lease.check(run.conn)
+            store.set_status(run.conn, run.change.id, row, status)
+
+    def _checked_statement(self, run: Run, action: Autocommit) -> None:
+        """Run the statement; an invalid index that it leaves is removed."""
+        with self._short(run.conn, "lease"):
+            run.lease.check(run.conn)
+        try:
+            execute_stored(run.conn, action.statement)
+        except RETRIED:
+            raise
+        except Exception:
+            gone = run.conn.closed or run.conn.broken
+            if not gone and action.leftover and ask(run.conn, action.leftover):
+                assert action.remove is not None
+                execute_stored(run.conn, action.remove)
+            raise
+
+    def _short(self, conn: Connection, what: str) -> AbstractContextManager[None]:
+        return _translated_transaction(conn, what, self.settings)
+
+    def _named(self, row: StepRow, action: Action) -> str:
+        return f"Step '{row.step.name}' on table {action.table}"
+
+    def _attempts(self, run: Run, row: StepRow, action: Action) -> Iterator["_Attempt"]:
+        """
+        Yield attempts until one succeeds or the budget is used up.
+
+        Backoff doubles from FIRST_PAUSE_S to LAST_PAUSE_S, with full jitter.
+
+        Raises:
+            LockBudgetError: names who holds what stands in the way.
+        """
+        builds = isinstance(action, Autocommit) and action.leftover is not None
+        budget = self.settings.build_budget_s if builds else self.settings.step_budget_s
+        deadline = time.monotonic() + budget
+        pause, number = FIRST_PAUSE_S, 0
+        while True:
+            number += 1
+            attempt = _Attempt()
+            yield attempt
+            if not attempt.failed:
+                return
+            names = self._blockers(run.conn, action)
+            if time.monotonic() + pause > deadline:
+                raise self._no_lock(row, action, number, names)
+            self.progress.waiting(
+                f"for {action.lock} on {action.table}"
+                + (f", held by {names[0]}" if names else "")
+            )
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, LAST_PAUSE_S)
+
+    def _blockers(self, conn: Connection, action: Action) -> list[str]:
+        if action.table is None or action.lock is Lock.NONE:
+            return []
+        return catalog.blockers(conn, action.table, action.lock)
+
+    def _no_lock(
+        self, row: StepRow, action: Action, attempts: int, names: list[str]
+    ) -> LockBudgetError:
+        held = f"Held by {'; '.join(names)}." if names else "Nobody holds it just now."
+        return LockBudgetError(
+            f"{self._named(row, action)} got no lock within"
+            f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
+            state=f"This step changed nothing; steps before it stay.\n{held}",
+            next="end that session, then run the same command again.",
+        )
+
+    # -- facts and the ledger --------------------------------------------
+
+    def pattern(self, row: ChangeRow) -> Pattern:
+        """Return the pattern that the ledger names."""
+        for cls in self.catalogue:
+            if cls.__name__ == row.pattern:
+                return cls(**_thawed(row.parameters))
+        raise Refused(
+            f"{row.id} is an instance of {row.pattern}, which this release does not"
+            " know.",
+            next="use the release that started it.",
+        )
+
+    def _facts(self, conn: Connection, change: Change) -> Facts:
+        table = catalog.resolve(conn, change.pattern.table, change.pattern.schema)
+        return self._read(conn, table, change.tag(table))
+
+    def _facts_of(self, conn: Connection, row: ChangeRow) -> Facts:
+        return self._read(conn, row.table, row.tag)
+
+    def _read(self, conn: Connection, table: TableName, tag: str) -> Facts:
+        return Facts(
+            server_version=conn.info.server_version,
+            table=catalog.table_facts(conn, table),
+            tag=tag,
+            relation_names=catalog.relation_names(conn, table.schema),
+        )
+
+    def _checked(
+        self, conn: Connection, pattern: Pattern, facts: Facts
+    ) -> tuple[Notice, ...]:
+        notices = pattern.check(facts)
+        for probe in pattern.probes(facts):
+            catalog.try_out(conn, probe)
+        return notices
+
+    def _entered(self, conn: Connection, change: Change) -> ChangeRow:
+        """Enter a change, or return what the ledger has of it."""
+        pattern = change.pattern
+        row = store.find(conn, change.id)
+        if row is not None and (row.in_flight or row.finished):
+            if row.digest != pattern.digest():
+                raise Refused(
+                    f"The pattern of {change.id} was edited while it is {row.state}.",
+                    next=f"put it back as it was, or `migrator rollback {row.id}`"
+                    " first.",
+                )
+            return row
+        begun = row is not None and bool(store.steps(conn, change.id))
+        if row is not None and begun and row.digest == pattern.digest():
+            return row
+        facts = self._facts(conn, change)
+        self._checked(conn, pattern, facts)
+        footprint = pattern.footprint(facts.table.name)
+        for other in store.changes(conn):
+            if (
+                other.id != change.id
+                and other.in_flight
+                and other.footprint.overlaps(footprint)
+            ):
+                raise Held(
+                    f"{change.id} touches what {other.id} ({other.title}) is changing;"
+                    f" that one is {other.state}.",
+                    next=f"finish or roll back {other.id} first.",
+                )
+        fresh = ChangeRow(
+            id=change.id,
+            tag=facts.tag,
+            table=facts.table.name,
+            columns=pattern.columns(),
+            title=pattern.title,
+            pattern=type(pattern).__name__,
+            parameters=pattern.parameters(),
+            digest=pattern.digest(),
+            state=State.PLANNED,
+            state_at=_NEVER,
+            finished=False,
+        )
+        with conn.transaction():
+            store.add(conn, fresh)
+            store.event(conn, change.id, "planned", title=pattern.title)
+        return store.get(conn, change.id)
+
+    def _require_hold(self, conn: Connection, since: Any, what: str) -> None:
+        left = ask(
+            conn,
+            "SELECT $1::float8 - extract(epoch FROM clock_timestamp()"
+            " - $2::timestamptz)::float8",
+            [self.settings.hold_s, since],
+        )
+        if left > 0:
+            raise Held(
+                f"What was {what} is held for another {left / 3600:.1f} h.",
+                next="wait, or set a shorter hold (--hold).",
+            )
+
+    def _sessions_before(self, run: Run) -> str:
+        rows = run.conn.execute(
+            "SELECT application_name AS name, count(*) AS n"
+            " FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND backend_start < %s"
+            " AND pid <> pg_catalog.pg_backend_pid() GROUP BY 1 ORDER BY 2 DESC",
+            (run.change.state_at,),
+        ).fetchall()
+        who = ", ".join(f'{r["n"]} of "{r["name"]}"' for r in rows)
+        seen = f" Sessions older than its verification: {who}." if who else ""
+        return (
+            f"{run.change.id} is ready to retire, but nothing says that the old"
+            f" release is gone.{seen}"
+        )
+
+    # -- connections -----------------------------------------------------
+
+    @contextmanager
+    def _connected(self, name: str) -> Iterator[Connection]:
+        conn = connect(self.target, name)
+        try:
+            with translated(
+                f"Work on {self.target}",
+                "What was committed before stays.",
+                _AGAIN,
+            ):
+                yield conn
+        finally:
+            conn.close()
+
+    @contextmanager
+    def _held(self, change: str) -> Iterator[Run]:
+        with self._connected("migrator:run") as conn:
+            require_primary(conn)
+            row = store.get(conn, change)
+            with held(
+                self.target,
+                conn,
+                row.id,
+                seconds=self.settings.lease_s,
+                wait_s=LEASE_WAIT_S,
+            ) as lease:
+                yield Run(conn, lease, store.get(conn, row.id))
+
+
+_AGAIN = "run the same command again; it goes on from there."
+_GONE = (
+    'once it is, give --old-release-gone "reason" (the reason is recorded); the'
+    " change can be taken back afterwards."
+)
+
+
+class _Attempt:
+    """One try; swallows the errors after which another one is made."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def __enter__(self) -> "_Attempt":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, RETRIED):
+            log.info("no lock: %s", error)
+            self.failed = True
+            return True
+        return False
+
+
+@contextmanager
+def _translated_transaction(
+    conn: Connection, what: str, settings: Settings
+) -> Iterator[None]:
+    with (
+        translated(what, "This step was rolled back.", _AGAIN),
+        transaction(
+            conn,
+            lock_timeout_ms=settings.lock_timeout_ms,
+            statement_timeout_ms=settings.lock_timeout_ms + CATALOGUE_STATEMENT_MS,
+            what=what,
+        ),
+    ):
+        yield
+
+
+def _thawed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pattern's parameters as its constructor takes them."""
+    return {k: v for k, v in parameters.items() if k != "_"}
+
+
+# Stands for the ledger's own clock until the row is there.
+_NEVER = datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,16 @@
+"""The catalogue: one pattern per file, one line each here."""
+
+from migrator.pattern import Pattern
+from migrator.patterns.add_column import AddColumn
+from migrator.patterns.create_index import CreateIndex
+from migrator.patterns.rename_column import RenameColumn
+from migrator.patterns.set_not_null import SetNotNull
+
+CATALOGUE: tuple[type[Pattern], ...] = (
+    AddColumn,
+    CreateIndex,
+    RenameColumn,
+    SetNotNull,
+)
+
+__all__ = ["CATALOGUE", "AddColumn", "CreateIndex", "RenameColumn", "SetNotNull"]

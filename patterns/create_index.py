@@ -1,0 +1,141 @@
+"""Build an index without blocking reads or writes.
+
+phase     statement                  lock on the table
+expand    CREATE INDEX CONCURRENTLY  SHARE UPDATE EXCLUSIVE, two scans
+retire    the same for UNIQUE, which the old release could violate
+
+Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.kernels import direct
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIndex(Pattern):
+    """
+    Build an index on `columns_` of `table`.
+
+    Args:
+        table: the table's name, without its schema.
+        on: the columns, in order.
+        name: the index's name.
+        unique: whether it is unique; then it is built at retire.
+        where: SQL predicate of a partial index.
+        method: the access method.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    on: Sequence[str]
+    name: str
+    _: KW_ONLY
+    unique: bool = False
+    where: str | None = None
+    method: str = "btree"
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'create index "{self.name}" on table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded; a unique index says nothing to the new release before."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str]:
+        """Return the indexed columns."""
+        return frozenset(self.on)
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a name that is taken and columns that are not there."""
+        direct.require_plain_table(facts)
+        names.checked(self.name, "index")
+        if not self.on or isinstance(self.on, str):
+            raise Refused(
+                f"{self.title}: `on` must be a list of one column or more.",
+                next='write on=["column"].',
+            )
+        for column in self.on:
+            facts.table.require(column)
+        # An invalid index of that name on this table is what a failed build
+        # of the same change leaves; anything else is somebody's.
+        mine = facts.table.index(self.name)
+        if self.name in facts.relation_names and (mine is None or mine.valid):
+            raise Refused(
+                f'Schema "{facts.table.name.schema}" has a relation "{self.name}"'
+                " already.",
+                next="choose another name, or drop it first.",
+            )
+        if not self.unique:
+            return ()
+        return self.assure(
+            (
+                Notice(
+                    text="The unique index is built at retire: before, the old"
+                    " release could violate it. Rows that are equal by then make the"
+                    " build fail, and nothing is changed."
+                ),
+            )
+        )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return a trial of the predicate."""
+        if self.where is None:
+            return ()
+        return (
+            Probe(
+                statements=(),
+                question=render(
+                    sql.SQL(
+                        "SELECT count(*) >= 0 FROM (SELECT FROM {} WHERE {} LIMIT 0)"
+                        " AS trial"
+                    ).format(facts.table.name.identifier, expression(self.where))
+                ),
+                otherwise="",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the build, unless the index is unique."""
+        return () if self.unique else (self._build(facts),)
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the build of a unique index."""
+        return (self._build(facts),) if self.unique else ()
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the drop of the index."""
+        return (
+            Step(
+                name="drop_index",
+                work=direct.drop_index(
+                    facts.table.name.schema, self.name, facts.table.name
+                ),
+                no_reverse="upgrade again",
+            ),
+        )
+
+    def _build(self, facts: Facts) -> Step:
+        return direct.build_index(
+            "create_index",
+            facts.table.name,
+            self.name,
+            method=self.method,
+            keys=sql.SQL(", ").join(map(sql.Identifier, self.on)),
+            unique=self.unique,
+            where=self.where,
+        )

@@ -1,0 +1,193 @@
+"""Rename a column while both names are in use.
+
+phase     statement                            lock on the table
+expand    ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
+backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
+          CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE
+verify    count of rows out of step            ACCESS SHARE
+retire    two RENAME COLUMN, trigger swapped   ACCESS EXCLUSIVE, no scan
+drop      DROP COLUMN of the retired copy      ACCESS EXCLUSIVE, no scan
+
+The column that ends up with the new name is the original: indexes, defaults,
+constraints, grants and comments stay on it and are never made again.
+
+Source: PostgreSQL manual, ALTER TABLE, Notes.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Column, Facts, Index
+from migrator.kernels import direct
+from migrator.kernels.mirror_columns import Twin
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Step, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class RenameColumn(Pattern):
+    """
+    Rename `column` of `table` to `to`.
+
+    Args:
+        table: the table's name, without its schema.
+        column: the name in the old release.
+        to: the name in the new release.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    column: str
+    to: str
+    _: KW_ONLY
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'rename column "{self.column}" of table "{self.table}" to "{self.to}"'
+
+    def columns(self) -> frozenset[str]:
+        """Return both names."""
+        return frozenset({self.column, self.to})
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse what a copy beside the original could not follow."""
+        direct.require_plain_table(facts)
+        direct.require_all_rows_visible(facts)
+        names.checked(self.to, "column")
+        column = facts.table.require(self.column)
+        direct.require_free_column(facts, self.to)
+        self._check_column(facts, column)
+        notices = [
+            Notice(
+                text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
+                f" list see one more column; a join with another table's"
+                f' "{self.to}" must qualify it.'
+            )
+        ]
+        notices += [
+            Notice(
+                text=f'Index "{i.name}" has an expression or a predicate; it is not'
+                " copied for the window and serves the new name from retire on."
+            )
+            for i in facts.table.indexes
+            if not i.plain
+        ]
+        notices += [
+            Notice(
+                text=f'Column "{self.column}" is part of unique index "{name}": an'
+                " INSERT … ON CONFLICT on it may meet a violation of the other"
+                " copy's index between verified and retire.",
+                needs_assurance=True,
+            )
+            for name in column.unique_indexes
+        ]
+        if column.default is not None:
+            notices.append(
+                Notice(
+                    text=f'Column "{self.column}" has a default: an explicit NULL'
+                    " inserted by the new release becomes that default until retire."
+                )
+            )
+        return self.assure(tuple(notices))
+
+    def _check_column(self, facts: Facts, column: Column) -> None:
+        where = f'Column "{column.name}" of table {facts.table.name}'
+        if column.generated:
+            raise Refused(
+                f"{where} is generated: it cannot be written, so it cannot follow"
+                " a second name.",
+                next="add a second generated column, then drop the first.",
+            )
+        if column.identity:
+            raise Refused(
+                f"{where} is an identity column: its values cannot be mirrored.",
+                next="keep the name, or rename it in a maintenance window.",
+            )
+        if column.foreign_keys:
+            keys = ", ".join(f'"{k}"' for k in column.foreign_keys)
+            raise Refused(
+                f"{where} takes part in foreign key {keys}; its actions would not"
+                " reach a second name.",
+                next="drop the foreign key first, and add it again afterwards.",
+            )
+        if column.dependents:
+            raise Refused(
+                f"{where} is used by {'; '.join(column.dependents)}.",
+                next="drop what depends on it first, and make it again afterwards.",
+            )
+        late = [
+            t.name
+            for t in facts.table.triggers
+            if t.before_row and t.name > names.trigger(facts.tag)
+        ]
+        if late:
+            raise Refused(
+                f'Trigger "{late[0]}" on table {facts.table.name} would fire after'
+                " the dual write and could leave the two names apart.",
+                next=f'rename it to sort before "{names.TRIGGER_PREFIX}".',
+            )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the copy with its dual write."""
+        return (self._twin(facts).expand(),)
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the copy of rows, then of indexes: so that updates stay HOT."""
+        return (self._twin(facts).backfill(), *self._indexes(facts))
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the comparison."""
+        return (self._twin(facts).verify(),)
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the exchange of names."""
+        return (self._twin(facts).retire(),)
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop of the copy."""
+        return (self._twin(facts).drop(),)
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the plain rename back."""
+        table = facts.table.name
+        return (
+            Step(
+                name="rename_back",
+                work=direct.catalogue_step(
+                    table,
+                    sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+                        table.identifier,
+                        sql.Identifier(self.to),
+                        sql.Identifier(self.column),
+                    ),
+                ),
+                no_reverse="upgrade again",
+            ),
+        )
+
+    def _twin(self, facts: Facts) -> Twin:
+        return Twin.of(facts, self.column, self.to)
+
+    def _indexes(self, facts: Facts) -> Steps:
+        def holds(index: Index) -> bool:
+            columns = {k.name for k in index.keys} | set(index.include)
+            return index.plain and index.valid and self.column in columns
+
+        return tuple(
+            direct.copy_index(
+                facts,
+                index,
+                names.owned("index", index.name, facts.tag),
+                self.column,
+                self.to,
+                step=f"copy_index_{number}",
+            )
+            for number, index in enumerate(filter(holds, facts.table.indexes), 1)
+        )

@@ -1,0 +1,198 @@
+"""Make an existing column NOT NULL.
+
+phase     statement                          lock on the table
+expand    trigger that fills NULL            SHARE ROW EXCLUSIVE, no scan
+backfill  UPDATE in chunks                   ROW EXCLUSIVE, per chunk
+verify    count of NULLs                     ACCESS SHARE
+retire    ADD CHECK NOT VALID                ACCESS EXCLUSIVE, no scan
+          VALIDATE CONSTRAINT                SHARE UPDATE EXCLUSIVE, full scan
+          SET NOT NULL, drop check, trigger  ACCESS EXCLUSIVE, no scan (12+)
+
+Source: PostgreSQL manual, ALTER TABLE, Notes.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.kernels import direct
+from migrator.kernels.mirror_columns import Fill, Mirror
+from migrator.pattern import Pattern
+from migrator.plan import (
+    ChunkedCheck,
+    Notice,
+    Probe,
+    Step,
+    Steps,
+    expression,
+    render,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotNull(Pattern):
+    """
+    Make `column` of `table` NOT NULL.
+
+    Args:
+        table: the table's name, without its schema.
+        column: the column.
+        fill: SQL expression over the row, for rows that are NULL; without one,
+            NULLs are only counted, and retire is refused while there are any.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    column: str
+    _: KW_ONLY
+    fill: str | None = None
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'make column "{self.column}" of table "{self.table}" NOT NULL'
+
+    def columns(self) -> frozenset[str]:
+        """Return the column."""
+        return frozenset({self.column})
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a column that is NOT NULL already or cannot be filled."""
+        direct.require_plain_table(facts)
+        direct.require_all_rows_visible(facts)
+        column = facts.table.require(self.column)
+        if column.not_null:
+            raise Refused(
+                f'Column "{self.column}" of table {facts.table.name} is NOT NULL'
+                " already.",
+                next="remove the change from the revision.",
+            )
+        if self.fill is None:
+            text = (
+                "There is no fill: rows that are NULL hold the change at verify, and"
+                " writes of NULL stay possible until retire."
+            )
+            return self.assure((Notice(text=text),))
+        if column.generated:
+            raise Refused(
+                f'Column "{self.column}" of table {facts.table.name} is generated:'
+                " it cannot be filled.",
+                next="change its expression instead.",
+            )
+        text = (
+            "From expand on, a NULL that the old release writes is stored as the"
+            " fill; rows that are filled keep the value after a rollback."
+        )
+        return self.assure((Notice(text=text),))
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return a trial of the fill."""
+        if self.fill is None:
+            return ()
+        return (
+            Probe(
+                statements=(),
+                question=render(
+                    sql.SQL(
+                        "SELECT count(value) >= 0 FROM"
+                        " (SELECT coalesce({}, {}) AS value FROM {} LIMIT 100)"
+                        " AS trial"
+                    ).format(
+                        sql.Identifier(self.column),
+                        expression(self.fill),
+                        facts.table.name.identifier,
+                    )
+                ),
+                otherwise="",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the trigger that fills NULL."""
+        fill = self._fill(facts)
+        if fill is None:
+            return ()
+        return (Step(name="fill_nulls", work=fill.back_on(), reverse=(fill.off(),)),)
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the fill of existing rows."""
+        fill = self._fill(facts)
+        why = "which rows were NULL is not recorded; they keep the fill"
+        return (fill.backfill(why),) if fill else ()
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the count of NULLs, which the fill repairs."""
+        fill = self._fill(facts)
+        repair = None
+        if fill is not None:
+            work = fill.verify().work
+            assert isinstance(work, ChunkedCheck)
+            repair = work.repair
+        mirror = Mirror(table=facts.table.name, tag=facts.tag)
+        return (
+            Step(
+                name="count_nulls",
+                work=ChunkedCheck(
+                    count=mirror.counted(
+                        sql.SQL("{} IS NULL").format(sql.Identifier(self.column))
+                    ),
+                    repair=repair,
+                    table=facts.table.name,
+                    guard=fill.is_on() if fill else None,
+                ),
+                no_reverse="nothing but NULLs is changed",
+            ),
+        )
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the proof by a check, then NOT NULL without a scan."""
+        table = facts.table.name
+        fill = self._fill(facts)
+        add, validate, last = direct.not_null_by_check(
+            table,
+            self.column,
+            names.owned("check", self.column, facts.tag),
+            fill.remove() if fill else (),
+        )
+        nullable = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+            table.identifier, sql.Identifier(self.column)
+        )
+        back = (
+            fill.back_on(nullable) if fill else direct.catalogue_step(table, nullable)
+        )
+        return (add, validate, Step(name="set_not_null", work=last, reverse=(back,)))
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the plain DROP NOT NULL."""
+        table = facts.table.name
+        return (
+            Step(
+                name="drop_not_null",
+                work=direct.catalogue_step(
+                    table,
+                    sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+                        table.identifier, sql.Identifier(self.column)
+                    ),
+                ),
+                no_reverse="upgrade again",
+            ),
+        )
+
+    def _fill(self, facts: Facts) -> Fill | None:
+        if self.fill is None:
+            return None
+        column = facts.table.require(self.column)
+        return Fill(
+            table=facts.table.name,
+            tag=facts.tag,
+            column=self.column,
+            expression=self.fill,
+            image_equal=column.image_equal,
+            type=column.type,
+        )

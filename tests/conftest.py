@@ -1,0 +1,69 @@
+"""Servers and databases of the tests."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator.errors import Refused
+from migrator.postgres.connection import Target
+from migrator.postgres.embedded import Server
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+# Data of a test need not survive a power cut.
+QUICK = {"fsync": "off", "synchronous_commit": "off", "max_connections": "200"}
+
+pytest_plugins = ["pytester"]
+
+
+def start() -> Server:
+    """Start a server from the wheel, or from MIGRATOR_TEST_BINDIR."""
+    given = os.environ.get("MIGRATOR_TEST_BINDIR")
+    try:
+        return Server.start(bindir=Path(given) if given else None, settings=QUICK)
+    except Refused as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no server: {error}")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Give the server that all tests share."""
+    with start() as made:
+        yield made
+
+
+@pytest.fixture
+def private_server() -> Iterator[Server]:
+    """Give a server that the test may kill and restart."""
+    with start() as made:
+        yield made
+
+
+@pytest.fixture
+def database(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of a database of the test's own."""
+    name = f"test_{os.getpid()}_{abs(hash(request.node.nodeid)):x}"
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+        yield server.url(name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def sql(database: str) -> Iterator[psycopg.Connection]:
+    """Give an autocommit connection of the owner."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def runner(database: str) -> Runner:
+    """Give an engine that holds nothing back and gives up soon."""
+    return Runner(
+        Target.from_url(database), Settings(hold_s=0, step_budget_s=3.0, lease_s=5.0)
+    )
