@@ -14,6 +14,7 @@ def test_restart_keeps_committed_rows_and_remove_leaves_nothing(
 ) -> None:
     """A crash keeps what was committed; removal leaves no process and no folder."""
     with psycopg.connect(private_server.url(), autocommit=True) as conn:
+        conn.execute("SET synchronous_commit = on")
         conn.execute("CREATE TABLE kept (id int)")
     private_server.restart(immediate=True)
     with psycopg.connect(private_server.url()) as conn:

@@ -1,5 +1,6 @@
 """A project's Alembic environment: its database, and the changes it holds."""
 
+import logging
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,8 +78,17 @@ class Project:
             return []
 
         script = ScriptDirectory.from_config(self.config)
-        with EnvironmentContext(self.config, script, fn=look, dont_mutate=True):
-            script.run_env()
+        # A look is not a migration: what env.py logs of one would mislead.
+        logging.disable(logging.INFO)
+        try:
+            with EnvironmentContext(self.config, script, fn=look, dont_mutate=True):
+                script.run_env()
+        except CommandError as error:
+            raise UsageError(
+                f"env.py fails: {error}", next="`alembic current` says more."
+            ) from error
+        finally:
+            logging.disable(logging.NOTSET)
         if not seen:
             raise UsageError(
                 "env.py ran no migrations, so that its database is not known.",

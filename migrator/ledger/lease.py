@@ -115,8 +115,9 @@ def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
             values,
         ).fetchone()
     elif row["expired"] or _is_gone(row["host"], row["pid"]):
-        # Ends the older holder's sessions first: one of them may hold the row.
-        catalog.end_sessions(conn, session_prefix(scope), "")
+        # Ends that holder's sessions first: one of them may hold the row. A
+        # third process may take the lease meanwhile; its token is higher.
+        catalog.end_sessions(conn, session_prefix(scope), row["token"] + 1)
         taken = conn.execute(
             "UPDATE migrator.leases SET token = nextval('migrator.tokens'),"
             " host = %(host)s, pid = %(pid)s,"
@@ -132,9 +133,7 @@ def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
 def _end_older_sessions(conn: Connection, lease: Lease) -> None:
     """End what an older holder left running on the server, and wait for it."""
     deadline = time.monotonic() + END_S
-    while left := catalog.end_sessions(
-        conn, session_prefix(lease.scope), lease.application_name
-    ):
+    while left := catalog.end_sessions(conn, session_prefix(lease.scope), lease.token):
         if time.monotonic() > deadline:
             raise Failed(
                 f"Sessions {left} of an earlier run of {lease.scope} did not end.",

@@ -139,14 +139,14 @@ def try_out(conn: Connection, probe: Probe) -> None:
         raise Refused(probe.otherwise, next=probe.next)
 
 
-def end_sessions(conn: Connection, prefix: str, keep: str) -> list[int]:
+def end_sessions(conn: Connection, prefix: str, below: int) -> list[int]:
     """
-    End the engine's sessions of an older token; return those still there.
+    End the engine's sessions of older tokens; return those still there.
 
     Args:
-        conn: a connection that bears the name `keep`.
-        prefix: what the names of a change's sessions begin with.
-        keep: the name that stays.
+        conn: not itself one of them.
+        prefix: what the names of a scope's sessions begin with.
+        below: the token from which on sessions stay.
     """
-    rows = conn.execute(_query("end_sessions"), {"prefix": prefix, "keep": keep})
+    rows = conn.execute(_query("end_sessions"), {"prefix": prefix, "below": below})
     return [row["pid"] for row in rows]

@@ -1,0 +1,270 @@
+"""Changes inside an ordinary Alembic project, by Alembic's own commands."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+MODELS = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    {name}: Mapped[str]
+"""
+
+FIRST = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "r1", None
+
+
+def upgrade():
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", sa.String, nullable=False),
+    )
+
+
+def downgrade():
+    op.drop_table("users")
+"""
+
+SECOND = """
+from migrator import alembic as zd
+from migrator.patterns import RenameColumn
+
+revision, down_revision = "r2", "r1"
+change = RenameColumn("users", "name", "full_name")
+
+
+def upgrade():
+    zd.upgrade(change)
+
+
+def downgrade():
+    zd.downgrade(change)
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """An Alembic project in a folder, and the commands run in it."""
+
+    folder: Path
+    url: str
+
+    def run(
+        self, *words: str, code: int | None = 0, module: str = "alembic"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command; `code` is the exit code it must give."""
+        done = subprocess.run(
+            [Path(sys.executable).parent / module, *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
+        if code is not None:
+            assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def migrator(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands."""
+        return self.run(*words, code=code, module="migrator")
+
+    def columns(self) -> list[str]:
+        """Return the columns of users, in order."""
+        with psycopg.connect(self.url) as conn:
+            rows = conn.execute(
+                "SELECT attname FROM pg_attribute WHERE attnum > 0 AND NOT"
+                " attisdropped AND attrelid = 'users'::regclass ORDER BY attnum"
+            )
+            return [row[0] for row in rows]
+
+    def fill(self, rows: int = 500) -> None:
+        """Put rows into users."""
+        with psycopg.connect(self.url) as conn:
+            conn.execute(
+                "INSERT INTO users (name) SELECT 'n' || g"
+                " FROM generate_series(1, %s) g",
+                (rows,),
+            )
+
+    def write(self, name: str, text: str) -> None:
+        """Write a revision."""
+        path = self.folder / "migrations" / "versions" / f"{name}.py"
+        path.write_text(textwrap.dedent(text))
+
+
+@pytest.fixture
+def project(database: str, tmp_path: Path) -> Project:
+    """Give a project made by `alembic init` and `migrator init`."""
+    made = Project(tmp_path, database)
+    made.run("init", "migrations")
+    ini = tmp_path / "alembic.ini"
+    lines = ini.read_text().splitlines()
+    url = database.replace("postgresql:", "postgresql+psycopg:")
+    ini.write_text(
+        "\n".join(
+            f"sqlalchemy.url = {url}" if line.startswith("sqlalchemy.url") else line
+            for line in lines
+        )
+    )
+    env = tmp_path / "migrations" / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "target_metadata = None",
+            "import models\ntarget_metadata = models.Base.metadata",
+        )
+    )
+    (tmp_path / "models.py").write_text(MODELS.format(name="full_name"))
+    made.migrator("init")
+    made.write("r1", FIRST)
+    return made
+
+
+def test_init_is_done_once(project: Project) -> None:
+    """A second init changes nothing and says so."""
+    env = project.folder / "migrations" / "env.py"
+    before = env.read_text()
+    assert before.count("**zd.options(target_metadata=target_metadata)") == 2
+    assert "already" in project.migrator("init").stdout
+    assert env.read_text() == before
+
+
+def test_live_upgrade_only_expands_and_check_stays_clean(project: Project) -> None:
+    """On a live table `upgrade head` expands; `check` is clean in every phase."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.run("upgrade", "head")
+    assert project.columns() == ["id", "name", "full_name"]
+    assert "r2 (head)" in project.run("current").stdout
+    project.run("check")
+    project.run("upgrade", "head")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    assert "old release" in project.migrator("contract", "r2", code=3).stderr
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("contract", "r2", "--drop", "--yes", code=3)
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id", "full_name"]
+    refused = project.run("downgrade", "r1", code=None)
+    assert refused.returncode != 0
+    assert "there is no way back" in refused.stderr + refused.stdout
+    assert "r2 (head)" in project.run("current").stdout
+
+
+def test_downgrade_takes_back_what_ran(project: Project) -> None:
+    """`downgrade` after the backfill leaves the old shape and every row."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.run("upgrade", "head")
+    project.migrator("backfill", "r2")
+    project.run("downgrade", "-1")
+    assert project.columns() == ["id", "name"]
+    project.run("upgrade", "head")
+    assert project.columns() == ["id", "name", "full_name"]
+
+
+def test_fresh_database_goes_all_the_way_and_back(project: Project) -> None:
+    """On an empty database each change is completed, and downgrade rebuilds."""
+    project.write("r2", SECOND)
+    project.run("upgrade", "head")
+    assert project.columns() == ["id", "full_name"]
+    project.run("check")
+    project.run("downgrade", "-1")
+    assert project.columns() == ["id", "name"]
+    project.run("upgrade", "head")
+    project.run("downgrade", "base")
+    project.run("upgrade", "head")
+    assert project.columns() == ["id", "full_name"]
+
+
+def test_complete_mode_completes_a_table_with_rows(project: Project) -> None:
+    """`-x migrator_mode=complete` carries a filled table through, and back."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.run("-x", "migrator_mode=complete", "upgrade", "head")
+    assert project.columns() == ["id", "full_name"]
+    project.run("-x", "migrator_mode=complete", "downgrade", "-1")
+    assert project.columns() == ["id", "name"]
+
+
+def test_sql_mode_is_refused_and_prints_no_contract(project: Project) -> None:
+    """`--sql` refuses a revision with a change; nothing of it is printed."""
+    project.write("r2", SECOND)
+    done = project.run("upgrade", "r1:r2", "--sql", code=None)
+    assert done.returncode != 0
+    assert "migrator plan" in done.stderr + done.stdout
+    assert "ALTER TABLE" not in done.stdout
+
+
+def test_change_that_does_not_come_first_is_refused(project: Project) -> None:
+    """A revision that has written before zd.upgrade is refused whole."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write(
+        "r2",
+        SECOND.replace(
+            "    zd.upgrade(change)",
+            "    from alembic import op\n"
+            '    op.execute("CREATE TABLE extra (id int)")\n'
+            "    zd.upgrade(change)",
+        ),
+    )
+    done = project.run("upgrade", "head", code=None)
+    assert "has written already" in done.stderr + done.stdout
+    assert project.columns() == ["id", "name"]
+    assert "r1" in project.run("current").stdout
+
+
+def test_env_without_options_is_refused(project: Project) -> None:
+    """Without zd.options the refusal says what to add."""
+    env = project.folder / "migrations" / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "**zd.options(target_metadata=target_metadata)",
+            "target_metadata=target_metadata",
+        )
+    )
+    project.write("r2", SECOND)
+    done = project.run("upgrade", "head", code=None)
+    assert "zd.options" in done.stderr + done.stdout
+
+
+def test_two_pods_upgrade_at_once(project: Project) -> None:
+    """Two processes that upgrade at the same time both succeed, once."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    command = [Path(sys.executable).parent / "alembic", "upgrade", "head"]
+    pods = [
+        subprocess.Popen(
+            command,
+            cwd=project.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]
+    for pod in pods:
+        out, _ = pod.communicate(timeout=60)
+        assert pod.returncode == 0, out.decode()
+    assert project.columns() == ["id", "name", "full_name"]

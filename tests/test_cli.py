@@ -1,0 +1,214 @@
+"""The command line: help, exit codes, output, secrets."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.cli.main import EXITS, cli
+from migrator.errors import (
+    Failed,
+    Held,
+    LockBudgetError,
+    MismatchError,
+    Refused,
+    UsageError,
+)
+from migrator.patterns import RenameColumn
+from migrator.runner import Runner
+
+MIGRATOR = Path(sys.executable).parent / "migrator"
+TOP = Path(__file__).parent.parent
+
+
+def run(
+    *words: str, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a folder, with an environment of its own."""
+    return subprocess.run(
+        [MIGRATOR, *words],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), **(env or {})},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def change(runner: Runner, sql: psycopg.Connection) -> Change:
+    """Give an expanded rename of a small table."""
+    sql.execute("CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL)")
+    sql.execute("INSERT INTO users SELECT g, 'n' || g FROM generate_series(1, 50) g")
+    made = Change(revision="abc123", pattern=RenameColumn("users", "name", "full_name"))
+    runner.expand(made)
+    return made
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_help_of_every_command_has_an_example(name: str, tmp_path: Path) -> None:
+    """`--help` works without a project and shows how to call the command."""
+    done = run(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"Example: migrator {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_readme_names_every_command(name: str) -> None:
+    """A command that the README does not name is not there for a newcomer."""
+    assert f"migrator {name}" in (TOP / "README.md").read_text()
+
+
+def test_exit_codes() -> None:
+    """Each family of errors has its documented exit code."""
+    wanted = {
+        Refused: 1,
+        Failed: 1,
+        UsageError: 2,
+        Held: 3,
+        MismatchError: 4,
+        LockBudgetError: 5,
+    }
+    for kind, code in wanted.items():
+        assert next(c for k, c in EXITS if issubclass(kind, k)) == code
+
+
+def test_phases_by_command_and_json(
+    change: Change, database: str, tmp_path: Path
+) -> None:
+    """Backfill to drop through the program; standard output is JSON alone."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    done = run("backfill", "abc", "--json", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["schema"] == 1
+    assert (data["id"], data["state"]) == ("abc123", "verified")
+    held = run("contract", cwd=tmp_path, env=env)
+    assert held.returncode == 3
+    assert "--old-release-gone" in held.stderr
+    assert held.stdout == ""
+    gone = ("--old-release-gone", "scaled to 0")
+    assert run("contract", *gone, cwd=tmp_path, env=env).returncode == 0
+    assert run("contract", "--drop", "--yes", cwd=tmp_path, env=env).returncode == 3
+    status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["state"] == "retired"
+    assert run("rollback", cwd=tmp_path, env=env).returncode == 0
+    assert run("rollback", cwd=tmp_path, env=env).returncode == 0
+    assert "planned" in run("status", cwd=tmp_path, env=env).stdout
+    log = json.loads(run("log", "--json", cwd=tmp_path, env=env).stdout)
+    assert {"gate", "rollback", "state"} <= {e["kind"] for e in log["events"]}
+
+
+def test_drop_asks_first(change: Change, database: str, tmp_path: Path) -> None:
+    """Without --yes and without an answer nothing is dropped."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    run("backfill", cwd=tmp_path, env=env)
+    run("contract", "--old-release-gone", "x", cwd=tmp_path, env=env)
+    done = run("--hold", "0s", "contract", "--drop", cwd=tmp_path, env=env)
+    assert done.returncode != 0
+    status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["state"] == "retired"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("status",), "No database is given"),
+        (("plan",), "No database is given"),
+        (("init",), "There is no alembic.ini here"),
+        (("--database-url", "mysql://u:geheim@h/d", "status"), "postgresql://"),
+        (("--hold", "soon", "status"), "90s, 15m, 12h or 7d"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_wrong_calls_exit_2(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    """A wrong call says what is wrong and exits with 2."""
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "geheim" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_password_never_shows(tmp_path: Path) -> None:
+    """A server that cannot be reached is named without the password."""
+    url = "postgresql://user:geheim@127.0.0.1:1/db"
+    done = run("--database-url", url, "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "127.0.0.1" in done.stderr
+    assert "geheim" not in done.stderr + done.stdout
+
+
+def test_url_in_pyproject_is_refused(tmp_path: Path) -> None:
+    """A database URL in pyproject.toml is refused, other settings are taken."""
+    path = tmp_path / "pyproject.toml"
+    path.write_text('[tool.migrator]\ndatabase-url = "postgresql://u:geheim@h/d"\n')
+    done = run("status", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "MIGRATOR_DATABASE_URL" in done.stderr
+    assert "geheim" not in done.stderr
+    path.write_text('[tool.migrator]\nhold = "wrong"\n')
+    assert "7d" in run("status", cwd=tmp_path).stderr
+
+
+def test_demo_runs_on_a_given_server(database: str, tmp_path: Path) -> None:
+    """The demo succeeds, and leaves no schema of its own behind."""
+    done = run(
+        "--database-url", database, "demo", "--rows", "5000", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    assert data["rows"] == 5000
+    assert data["failed_requests"] == data["mismatched_rows"] == 0
+    assert min(data["old_requests"], data["new_requests"]) > 100
+    assert [p["name"] for p in data["phases"]] == [
+        "expand",
+        "backfill",
+        "verify",
+        "contract (retire)",
+        "rollback",
+        "contract again",
+        "drop",
+    ]
+    keys = {"max_stall_ms", "p99_ms_before", "p99_ms_during", "backfill_rows_per_s"}
+    assert keys <= set(data)
+    with psycopg.connect(database) as conn:
+        left = conn.execute(
+            "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'migrator_demo%'"
+        ).fetchone()
+    assert left == (0,)
+
+
+# Moments after the start, in seconds: making the cluster, the table, the story.
+@pytest.mark.parametrize("after_s", [0.4, 2.5, 5.0])
+def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
+    """Ctrl-C ends every process of the demo and removes its folder."""
+    process = subprocess.Popen(
+        [MIGRATOR, "demo", "--rows", "20000"],
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent != Path(tempfile.gettempdir()) and parent.owner() == tmp_path.owner():
+            parent.chmod(parent.stat().st_mode | 0o011)
+        if parent == Path(tempfile.gettempdir()):
+            break
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err.decode()
+    assert list(tmp_path.iterdir()) == []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert str(tmp_path) not in entry.read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue

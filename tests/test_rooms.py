@@ -1,0 +1,88 @@
+"""The rooms, and what each may import."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+DATA = {"errors", "names", "facts", "plan", "pattern"}
+ENGINE = DATA | {"change", "settings", "progress", "postgres", "ledger", "kernels"}
+
+#: Room → the rooms of the project that it may import, besides itself.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "names": {"errors"},
+    "facts": {"errors", "names"},
+    "plan": {"names", "errors"},
+    "pattern": {"facts", "plan", "names", "errors"},
+    "change": {"pattern", "names"},
+    "settings": {"errors"},
+    "progress": {"errors"},
+    "kernels": DATA,
+    "patterns": DATA | {"kernels"},
+    "postgres": {"facts", "plan", "names", "errors"},
+    "ledger": {"postgres", "plan", "names", "errors"},
+    "backfill": ENGINE,
+    "runner": ENGINE | {"backfill", "patterns"},
+    "alembic": ENGINE | {"runner"},
+    "demo": ENGINE | {"runner", "patterns"},
+    "cli": ENGINE | {"runner", "alembic", "demo", "backfill", "patterns"},
+}
+
+
+def _files() -> list[Path]:
+    found = [p for p in (TOP / "migrator").rglob("*.py") if "patterns" not in p.parts]
+    return sorted([*found, *(TOP / "patterns").glob("*.py")])
+
+
+def _room(path: Path) -> str:
+    parts = path.relative_to(TOP).with_suffix("").parts
+    return parts[0] if parts[0] == "patterns" else parts[1]
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "migrator":
+            found |= {f"migrator.{a.name}" for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return {
+        name.split(".")[1]
+        for name in found
+        if name.startswith("migrator.") and name != "migrator.__version__"
+    }
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(TOP)))
+def test_a_room_imports_only_what_the_table_allows(path: Path) -> None:
+    """Every import of a file is of its own room or of one that it may import."""
+    room = _room(path)
+    if room == "__init__":
+        return
+    assert _imports(path) - {room} <= ALLOWED[room]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in _files() if _room(p) != "cli"],
+    ids=lambda p: str(p.relative_to(TOP)),
+)
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    """No file outside of cli calls print, exit or click.echo."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"print", "sys.exit", "exit", "click.echo"}
+
+
+def test_the_runner_names_no_single_pattern() -> None:
+    """The engine takes patterns from the list and knows none by name."""
+    text = (TOP / "migrator" / "runner.py").read_text()
+    assert "from migrator.patterns import CATALOGUE" in text
+    for path in (TOP / "patterns").glob("*.py"):
+        name = "".join(w.capitalize() for w in path.stem.split("_"))
+        assert path.stem == "__init__" or name not in text
