@@ -208,6 +208,7 @@ class Runner:
             MismatchError: rows are left that repair did not bring into step.
         """
         with self._held(change) as run:
+            self._require_settled(run, Phase.VERIFY)
             if run.change.state is State.VERIFIED and not run.change.finished:
                 self._reopen_verify(run)
             self._require(run, Phase.VERIFY)
@@ -253,6 +254,7 @@ class Runner:
             if run.change.state is State.DROPPED or run.change.finished:
                 return run.change.state
             self._require(run, Phase.DROP)
+            self._require_settled(run, Phase.DROP)
             self._require_hold(run.conn, run.change.state_at, "retired")
             self._phase(run, Phase.DROP, self.pattern(run.change))
             return run.change.state
@@ -279,16 +281,18 @@ class Runner:
                     " way back.",
                     next="restore from a backup, or make a new change.",
                 )
-            retiring = any(s.phase is Phase.RETIRE for s in active)
+            retiring = run.change.state is State.RETIRED or any(
+                s.phase is Phase.RETIRE for s in active
+            )
             goal = to or (State.VERIFIED if retiring else State.PLANNED)
             if goal not in (State.PLANNED, State.VERIFIED):
                 raise UsageError(
                     f"A change is rolled back to planned or verified, not to {goal}.",
                     next="give --to planned or --to verified.",
                 )
-            if goal.rank >= run.change.state.rank and not (retiring and active):
-                return run.change.state
             back = [s for s in active if s.phase.reaches.rank > goal.rank]
+            if goal.rank >= run.change.state.rank and not back:
+                return run.change.state
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             for row in reversed(back):
@@ -362,6 +366,37 @@ class Runner:
                 next="run the phases before it first; `migrator status` names the"
                 " next one.",
             )
+
+    def _require_settled(self, run: Run, phase: Phase) -> None:
+        """Refuse a phase while a retire, or its way back, is cut off half-way."""
+        retired = run.change.state.rank >= State.RETIRED.rank
+        half = [
+            s
+            for s in store.steps(
+                run.conn, run.change.id, ("pending", "running", "done")
+            )
+            if s.phase is Phase.RETIRE and (s.status != "done" or not retired)
+        ]
+        gone = retired and self._rolling_back(run)
+        if half or gone:
+            raise Held(
+                f"{run.change.id} was cut off while it was retired or taken back;"
+                f" {phase} would work on half of it.",
+                next="run the command that was cut off again: `migrator contract` or"
+                " `migrator rollback`.",
+            )
+
+    def _rolling_back(self, run: Run) -> bool:
+        """Tell whether a retired change lacks a step that was taken back."""
+        names = {
+            s.step.name
+            for s in store.steps(run.conn, run.change.id)
+            if s.phase is Phase.RETIRE
+        }
+        planned = self.pattern(run.change).steps(
+            Phase.RETIRE, self._facts_of(run.conn, run.change)
+        )
+        return len(names) < len(planned)
 
     def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:
         """Run a phase: entered whole before its first step, resumed from there."""
@@ -631,7 +666,7 @@ class Runner:
         """Enter a change, or return what the ledger has of it."""
         pattern = change.pattern
         row = store.find(conn, change.id)
-        if row is not None and (row.in_flight or row.finished):
+        if row is not None and (row.begun or row.finished):
             if row.digest != pattern.digest():
                 raise Refused(
                     f"The pattern of {change.id} was edited while it is {row.state}.",
@@ -639,11 +674,7 @@ class Runner:
                     " first.",
                 )
             return row
-        begun = row is not None and bool(store.steps(conn, change.id))
-        if row is not None and begun and row.digest == pattern.digest():
-            return row
         facts = self._facts(conn, change)
-        self._checked(conn, pattern, facts)
         footprint = pattern.footprint(facts.table.name)
         for other in store.changes(conn):
             if (
@@ -656,6 +687,7 @@ class Runner:
                     f" that one is {other.state}.",
                     next=f"finish or roll back {other.id} first.",
                 )
+        self._checked(conn, pattern, facts)
         fresh = ChangeRow(
             id=change.id,
             tag=facts.tag,

@@ -101,33 +101,30 @@ class AddColumn(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the type, the default and the expression."""
-        kind = type_name(self.type)
-        trial = sql.SQL("CREATE TEMP TABLE migrator_trial (first int)")
-        default = sql.SQL(" DEFAULT ") + expression(self.default or "NULL")
-        add = sql.SQL("ALTER TABLE migrator_trial ADD COLUMN trial {}{}")
         probes = [
-            Probe(
-                statements=(render(trial), render(add.format(kind, default))),
-                # A default that is not stored once per table means a rewrite;
-                # NULL and domains' own defaults store nothing.
-                question=render(
-                    sql.SQL(
-                        "SELECT atthasmissing OR {} FROM pg_catalog.pg_attribute"
-                        " WHERE attrelid = 'pg_temp.migrator_trial'::regclass"
-                        " AND attname = 'trial'"
-                    ).format(sql.Literal(self.default is None))
-                ),
-                otherwise=f"{self.title}: the default {self.default} is not constant;"
-                " PostgreSQL would rewrite the table under ACCESS EXCLUSIVE.",
-                next="use computed=… instead of default=….",
+            self._trial(
+                "",
+                f"{self.title}: the type brings a constraint, a default or an index"
+                " of its own; PostgreSQL would scan or rewrite the table under"
+                " ACCESS EXCLUSIVE.",
+                "use its base type, and add the rest by changes of their own.",
             )
         ]
+        if self.default is not None:
+            probes.append(
+                self._trial(
+                    self.default,
+                    f"{self.title}: the default {self.default} is not constant;"
+                    " PostgreSQL would rewrite the table under ACCESS EXCLUSIVE.",
+                    "use computed=… instead of default=….",
+                )
+            )
         if self.computed is not None:
             probes.append(
                 Probe(
                     statements=(
-                        render(trial),
-                        render(add.format(kind, sql.SQL(""))),
+                        "CREATE TEMP TABLE migrator_trial (first int)",
+                        self._added("migrator_trial", ""),
                         render(
                             sql.SQL(
                                 "INSERT INTO migrator_trial (trial)"
@@ -142,6 +139,37 @@ class AddColumn(Pattern):
                 )
             )
         return tuple(probes)
+
+    def _added(self, table: str, default: str) -> str:
+        given = sql.SQL(" DEFAULT ") + expression(default) if default else sql.SQL("")
+        return render(
+            sql.SQL("ALTER TABLE {} ADD COLUMN trial {}{}").format(
+                sql.Identifier(table), type_name(self.type), given
+            )
+        )
+
+    def _trial(self, default: str, otherwise: str, next: str) -> Probe:
+        """Return the trial on a row of its own: is the table's file kept?"""
+        return Probe(
+            statements=(
+                "CREATE TEMP TABLE migrator_trial (first int)",
+                "INSERT INTO migrator_trial VALUES (1)",
+                "SELECT pg_catalog.set_config('migrator.file',"
+                " pg_catalog.pg_relation_filenode('pg_temp.migrator_trial')::text,"
+                " true)",
+                self._added("migrator_trial", default),
+            ),
+            question="SELECT pg_catalog.current_setting('migrator.file')"
+            " = pg_catalog.pg_relation_filenode(a.attrelid)::text"
+            " AND NOT a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_index"
+            " WHERE indrelid = a.attrelid) AND NOT EXISTS"
+            " (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = a.attrelid)"
+            " FROM pg_catalog.pg_attribute a"
+            " WHERE a.attrelid = 'pg_temp.migrator_trial'::regclass"
+            " AND a.attname = 'trial'",
+            otherwise=otherwise,
+            next=next,
+        )
 
     def expand(self, facts: Facts) -> Steps:
         """Return the column, or its return from where a rollback parked it."""

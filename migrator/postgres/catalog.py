@@ -7,7 +7,7 @@ import psycopg
 
 from migrator.errors import Refused
 from migrator.facts import Column, Index, IndexColumn, Table, Trigger
-from migrator.names import TableName
+from migrator.names import TableName, checked
 from migrator.plan import Lock, Probe
 from migrator.postgres.connection import Connection, ask, execute_stored, said
 
@@ -27,8 +27,11 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
         schema: None means the first of the search path that has the table.
 
     Raises:
-        Refused: there is no such relation.
+        Refused: there is no such relation, or there can be none.
     """
+    checked(name, "table")
+    if schema is not None:
+        checked(schema, "schema")
     row = conn.execute(
         _query("resolve_table"), {"name": name, "schema": schema}
     ).fetchone()

@@ -1,0 +1,415 @@
+"""RenameColumn: its text, its life and its messages."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.facts import Column, Facts, Index, IndexColumn, Table, Trigger
+from migrator.names import TableName
+from migrator.patterns import RenameColumn
+from migrator.plan import Autocommit, ChunkedCheck, ChunkedUpdate, State, Transaction
+from migrator.runner import Runner
+
+USERS = TableName("public", "users")
+RENAME = RenameColumn("users", "name", "full_name")
+CHANGE = Change(revision="a1", pattern=RENAME)
+NAME = Column(name="name", type="text")
+
+
+def facts(
+    *columns: Column,
+    table: TableName = USERS,
+    indexes: tuple[Index, ...] = (),
+    triggers: tuple[Trigger, ...] = (),
+) -> Facts:
+    """Return facts about a plain table with these columns."""
+    made = Table(name=table, oid=1, columns=columns, indexes=indexes, triggers=triggers)
+    return Facts(server_version=180000, tag="0123456789", table=made)
+
+
+# -- text --------------------------------------------------------------------
+
+
+def test_text_of_expand() -> None:
+    """Expand adds the copy and the dual write under one lock."""
+    (step,) = RENAME.expand(facts(NAME))
+    assert isinstance(step.work, Transaction)
+    assert step.work.statements == (
+        'LOCK TABLE "public"."users" IN ACCESS EXCLUSIVE MODE',
+        'ALTER TABLE "public"."users" ADD COLUMN "full_name" text',
+        'CREATE FUNCTION "migrator"."mirror_0123456789"() RETURNS trigger'
+        ' LANGUAGE plpgsql SET search_path = "pg_catalog", "public", pg_temp AS \''
+        """
+BEGIN
+  IF TG_OP = ''INSERT'' THEN
+    IF NEW."full_name" IS NULL THEN
+      NEW."full_name" := NEW."name";
+    ELSE
+      NEW."name" := NEW."full_name";
+    END IF;
+  ELSIF NEW."full_name" IS DISTINCT FROM OLD."full_name" THEN
+    NEW."name" := NEW."full_name";
+  ELSE
+    NEW."full_name" := NEW."name";
+  END IF;
+  RETURN NEW;
+END
+'""",
+        'CREATE TRIGGER "zzz_migrator_0123456789" BEFORE INSERT OR UPDATE ON'
+        ' "public"."users" FOR EACH ROW WHEN'
+        ' (NEW."name" IS DISTINCT FROM NEW."full_name")'
+        ' EXECUTE FUNCTION "migrator"."mirror_0123456789"()',
+        'ALTER TABLE "public"."users" ENABLE ALWAYS TRIGGER "zzz_migrator_0123456789"',
+    )
+    (back,) = step.reverse
+    assert isinstance(back, Transaction)
+    assert back.statements == (
+        'LOCK TABLE "public"."users" IN ACCESS EXCLUSIVE MODE',
+        'DROP TRIGGER IF EXISTS "zzz_migrator_0123456789" ON "public"."users"',
+        'DROP FUNCTION IF EXISTS "migrator"."mirror_0123456789"()',
+        'ALTER TABLE "public"."users" DROP COLUMN IF EXISTS "full_name"',
+    )
+
+
+def test_text_with_hostile_names() -> None:
+    """Every name is quoted, and stands in the plan as it stands in the catalogue."""
+    table = TableName('my "sch', "or der")
+    pattern = RenameColumn("or der", 'a "b%', ":x é select", schema='my "sch')
+    fill, *_ = pattern.backfill(facts(Column(name='a "b%', type="text"), table=table))
+    (check,) = pattern.verify(facts(Column(name='a "b%', type="text"), table=table))
+    (retire,) = pattern.retire(facts(Column(name='a "b%', type="text"), table=table))
+    assert isinstance(fill.work, ChunkedUpdate)
+    rows = (
+        "WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid"
+        ' AND (":x é select" IS DISTINCT FROM "a ""b%")'
+    )
+    update = f'UPDATE "my ""sch"."or der" SET ":x é select" = "a ""b%" {rows}'
+    assert fill.work.statement == update
+    assert fill.work.guard == (
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid ="
+        """ '"my ""sch"."or der"'::pg_catalog.regclass"""
+        " AND tgname = 'zzz_migrator_0123456789' AND tgenabled = 'A')"
+    )
+    assert isinstance(check.work, ChunkedCheck)
+    assert check.work.count == f'SELECT count(*) FROM "my ""sch"."or der" {rows}'
+    assert check.work.repair == update
+    assert isinstance(retire.work, Transaction)
+    assert retire.work.statements[3:5] == (
+        'ALTER TABLE "my ""sch"."or der" RENAME COLUMN ":x é select" TO'
+        ' "_migrator_retired_a ""b%_0123456789"',
+        'ALTER TABLE "my ""sch"."or der" RENAME COLUMN "a ""b%" TO ":x é select"',
+    )
+
+
+def test_text_compares_images_where_equality_does_not() -> None:
+    """A type that calls unlike values equal, or has no equality, is compared raw."""
+    price = Column(name="price", type="numeric", image_equal=False)
+    (step,) = RenameColumn("users", "price", "cost").verify(facts(price))
+    assert isinstance(step.work, ChunkedCheck)
+    assert step.work.count.endswith(
+        ' AND (ROW("cost")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
+        ' ROW("price")::pg_catalog.record)'
+    )
+
+
+def test_text_keeps_type_and_collation() -> None:
+    """The copy has the modifiers and the collation of the original."""
+    name = replace(NAME, type="character varying(20)", collation='pg_catalog."C"')
+    (step,) = RENAME.expand(facts(name))
+    assert isinstance(step.work, Transaction)
+    assert step.work.statements[1] == (
+        'ALTER TABLE "public"."users" ADD COLUMN "full_name"'
+        ' character varying(20) COLLATE pg_catalog."C"'
+    )
+
+
+def test_text_of_copied_indexes() -> None:
+    """Plain, valid indexes with the column are copied; others are not."""
+    keys = (IndexColumn(name="id"), IndexColumn(name="name", options="DESC"))
+    indexes = (
+        Index(name="both", method="btree", keys=keys, include=("name",), unique=True),
+        Index(name="broken", method="btree", keys=keys, valid=False),
+        Index(name="other", method="btree", keys=(IndexColumn(name="id"),)),
+        Index(name="partial", method="btree", keys=keys, plain=False),
+    )
+    _, *steps = RENAME.backfill(
+        facts(Column(name="id", type="int"), NAME, indexes=indexes)
+    )
+    (step,) = steps
+    assert step.name == "copy_index_1"
+    assert isinstance(step.work, Autocommit)
+    assert step.work.statement == (
+        'CREATE UNIQUE INDEX CONCURRENTLY "_migrator_index_both_0123456789" ON'
+        ' "public"."users" USING "btree" ("id", "full_name" DESC)'
+        ' INCLUDE ("full_name")'
+    )
+    assert step.work.remove == (
+        'DROP INDEX CONCURRENTLY IF EXISTS "public"."_migrator_index_both_0123456789"'
+    )
+
+
+# -- life cycle --------------------------------------------------------------
+
+
+class Releases:
+    """The statements of the old and of the new release, and what they read."""
+
+    def __init__(self, conn: psycopg.Connection) -> None:
+        self.conn = conn
+        self.model: dict[int, str | None] = {}
+
+    def write(self, column: str, value: str) -> None:
+        """Insert a row, and update it and the first one."""
+        found = self.conn.execute(
+            SQL("INSERT INTO users ({}) VALUES (%s) RETURNING id").format(
+                Identifier(column)
+            ),
+            [value],
+        ).fetchone()
+        assert found is not None
+        self.model[found[0]] = value
+        for key, text in ((found[0], f"{value}, again"), (1, f"{value}, first")):
+            self.conn.execute(
+                SQL("UPDATE users SET {} = %s WHERE id = %s").format(
+                    Identifier(column)
+                ),
+                [text, key],
+            )
+            self.model[key] = text
+
+    def check(self, *columns: str) -> None:
+        """Read every row by each name."""
+        for column in columns:
+            rows = self.conn.execute(
+                SQL("SELECT id, {} FROM users").format(Identifier(column))
+            )
+            assert dict(rows.fetchall()) == self.model, column
+
+
+def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
+    """Each release reads what either wrote, at every stop and on every way back."""
+    sql.execute(
+        "CREATE TABLE users (id int GENERATED ALWAYS AS IDENTITY, name text UNIQUE);"
+        "INSERT INTO users (name) SELECT 'n' || i FROM generate_series(1, 500) i;"
+        "COMMENT ON COLUMN users.name IS 'kept'"
+    )
+    change = Change(revision="a1", pattern=replace(RENAME, assured="no ON CONFLICT"))
+    both = Releases(sql)
+    both.model = dict(sql.execute("SELECT id, name FROM users").fetchall())
+
+    def old(value: str) -> None:
+        both.write("name", value)
+        both.check("name")
+
+    def new(value: str) -> None:
+        both.write("full_name", value)
+        both.check("name", "full_name")
+
+    assert runner.plan(change).admission is State.VERIFIED
+    old("planned")
+    assert runner.expand(change) is State.EXPANDED
+    old("expanded")
+    assert runner.rollback("a1") is State.PLANNED
+    old("rolled back")
+    assert runner.expand(change) is State.EXPANDED
+    old("expanded again")
+    assert runner.backfill("a1") is State.BACKFILLED
+    old("backfilled")
+    assert runner.verify("a1") is State.VERIFIED
+    old("verified, old")
+    new("verified, new")
+    assert runner.rollback("a1") is State.PLANNED
+    old("rolled back from verified")
+    runner.expand(change)
+    runner.backfill("a1")
+    runner.verify("a1")
+    new("verified again")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+    both.write("full_name", "retired")
+    both.check("full_name")
+    assert runner.rollback("a1") is State.VERIFIED
+    old("back from retired, old")
+    new("back from retired, new")
+    runner.retire("a1", old_release_gone="test")
+    both.write("full_name", "retired again")
+    assert runner.drop("a1") is State.DROPPED
+    both.write("full_name", "dropped")
+    both.check("full_name")
+    columns = sql.execute(
+        "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
+        " WHERE attrelid = 'users'::regclass AND attnum > 0 AND NOT attisdropped"
+    ).fetchall()
+    assert columns == [("id", None), ("full_name", "kept")]
+    left = sql.execute(
+        "SELECT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
+        "         AND tgrelid = 'users'::regclass),"
+        " (SELECT count(*) FROM pg_index WHERE indrelid = 'users'::regclass),"
+        " (SELECT count(*) FROM pg_proc WHERE proname LIKE 'mirror%')"
+    ).fetchone()
+    assert left == (0, 1, 0)
+
+
+def test_life_where_no_other_release_runs(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Complete ends like a plain rename, and rebuild takes it back."""
+    sql.execute("CREATE TABLE users (name text); INSERT INTO users VALUES ('x')")
+    assert runner.complete(CHANGE) is State.DROPPED
+    assert sql.execute("SELECT full_name FROM users").fetchall() == [("x",)]
+    runner.rebuild(CHANGE)
+    assert sql.execute("SELECT name FROM users").fetchall() == [("x",)]
+    assert runner.complete(CHANGE) is State.DROPPED
+
+
+# -- messages ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            replace(NAME, generated=True),
+            'Column "name" of table "public"."users" is generated: it cannot be'
+            " written, so it cannot follow a second name.\nNothing was changed.\n"
+            "Next: add a second generated column, then drop the first.",
+        ),
+        (
+            replace(NAME, identity=True),
+            'Column "name" of table "public"."users" is an identity column: its'
+            " values cannot be mirrored.\nNothing was changed.\n"
+            "Next: keep the name, or rename it in a maintenance window.",
+        ),
+        (
+            replace(NAME, foreign_keys=("k1", "k2")),
+            'Column "name" of table "public"."users" takes part in foreign key "k1",'
+            ' "k2"; its actions would not reach a second name.\n'
+            "Nothing was changed.\n"
+            "Next: drop the foreign key first, and add it again afterwards.",
+        ),
+        (
+            replace(NAME, dependents=("view v", "rule r")),
+            'Column "name" of table "public"."users" is used by view v; rule r.\n'
+            "Nothing was changed.\n"
+            "Next: drop what depends on it first, and make it again afterwards.",
+        ),
+        (
+            replace(NAME, unique_indexes=("users_pkey",)),
+            'rename column "name" of table "users" to "full_name": Column "name" is'
+            ' part of unique index "users_pkey": an INSERT … ON CONFLICT on it may'
+            " meet a violation of the other copy's index between verified and"
+            " retire.\nNothing was changed.\n"
+            'Next: look into it, then write assured="why it is safe here" into the'
+            " pattern.",
+        ),
+        (
+            replace(NAME, name="other"),
+            'Table "public"."users" has no column "name".\nNothing was changed.\n'
+            'Next: correct the name; the table has "other".',
+        ),
+    ],
+)
+def test_message_about_the_column(column: Column, message: str) -> None:
+    """What a copy could not follow is refused with the reason and a way out."""
+    with pytest.raises(Refused) as caught:
+        RENAME.check(facts(column))
+    assert str(caught.value) == message
+
+
+def test_message_about_a_name_that_is_taken() -> None:
+    """The new name has to be free."""
+    with pytest.raises(Refused) as caught:
+        RENAME.check(facts(NAME, Column(name="full_name", type="text")))
+    assert str(caught.value) == (
+        'Table "public"."users" has a column "full_name" already.\n'
+        "Nothing was changed.\n"
+        "Next: choose another name, or drop that column first."
+    )
+
+
+def test_message_about_a_name_of_64_bytes() -> None:
+    """PostgreSQL would cut the name without an error."""
+    with pytest.raises(Refused) as caught:
+        RenameColumn("users", "name", "x" * 64).check(facts(NAME))
+    assert str(caught.value) == (
+        f'The column name "{"x" * 64}" has 64 bytes; PostgreSQL would cut it at 63'
+        " without an error.\nNothing was changed.\nNext: choose a shorter name."
+    )
+
+
+def test_message_about_a_trigger_that_fires_later() -> None:
+    """A BEFORE trigger behind the dual write could set the names apart."""
+    with pytest.raises(Refused) as caught:
+        RENAME.check(facts(NAME, triggers=(Trigger(name="zzzz", before_row=True),)))
+    assert str(caught.value) == (
+        'Trigger "zzzz" on table "public"."users" would fire after the dual write'
+        " and could leave the two names apart.\nNothing was changed.\n"
+        'Next: rename it to sort before "zzz_migrator_".'
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"kind": "p"},
+            'Table "public"."users" is partitioned; this change works on plain'
+            " tables.\nNothing was changed.\n"
+            "Next: make the change with plain SQL, or on a table of its own.",
+        ),
+        (
+            {"kind": "v"},
+            '"public"."users" is not a table.\nNothing was changed.\n'
+            "Next: name the table behind it.",
+        ),
+        (
+            {"is_child": True},
+            'Table "public"."users" takes part in inheritance or partitioning; a'
+            " trigger or column on one member does not reach the others.\n"
+            "Nothing was changed.\n"
+            "Next: detach it first, or make the change with plain SQL.",
+        ),
+        (
+            {"is_temporary": True},
+            'Table "public"."users" is temporary: no other session sees it.\n'
+            "Nothing was changed.\nNext: use plain SQL.",
+        ),
+        (
+            {"owned": False},
+            "The role of this connection does not own table"
+            ' "public"."users".\nNothing was changed.\n'
+            "Next: connect as the owner, or as a member of the owner's role.",
+        ),
+        (
+            {"row_security": True},
+            "Row-level security applies to this role on table"
+            ' "public"."users": backfill and verification would miss the rows it'
+            " hides.\nNothing was changed.\n"
+            "Next: connect as a role with BYPASSRLS.",
+        ),
+    ],
+)
+def test_message_about_the_table(table: dict[str, object], message: str) -> None:
+    """A table of another kind is refused with the reason and a way out."""
+    plain = facts(NAME)
+    given = replace(plain, table=replace(plain.table, **table))
+    with pytest.raises(Refused) as caught:
+        RENAME.check(given)
+    assert str(caught.value) == message
+
+
+def test_notices() -> None:
+    """A reviewer reads what no check can rule out."""
+    partial = Index(name="part", method="btree", keys=(), plain=False)
+    given = facts(replace(NAME, default="'x'::text"), indexes=(partial,))
+    assert [n.text for n in RENAME.check(given)] == [
+        "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see one"
+        ' more column; a join with another table\'s "full_name" must qualify it.',
+        'Index "part" has an expression or a predicate; it is not copied for the'
+        " window and serves the new name from retire on.",
+        'Column "name" has a default: an explicit NULL inserted by the new release'
+        " becomes that default until retire.",
+    ]

@@ -1,0 +1,272 @@
+"""Wrong and unusual input: a clear error and no change, or a full life."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from migrator.change import Change
+from migrator.errors import Held, Refused
+from migrator.pattern import Pattern
+from migrator.patterns import AddColumn, CreateIndex, RenameColumn, SetNotNull
+from migrator.plan import State
+from migrator.postgres import connection
+from migrator.postgres.connection import Target
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+SETUP = """
+CREATE TABLE t (
+  id int PRIMARY KEY, name text, taken text, must text NOT NULL,
+  made text GENERATED ALWAYS AS (upper(must)) STORED,
+  auto int GENERATED ALWAYS AS IDENTITY, key int UNIQUE, seen text,
+  parent int REFERENCES t (id)
+);
+CREATE TABLE child (k int REFERENCES t (key));
+CREATE VIEW v AS SELECT seen FROM t;
+CREATE TABLE parted (id int, name text) PARTITION BY LIST (id);
+CREATE TABLE heir (extra int) INHERITS (child);
+"""
+
+
+def catalogue(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
+    """Return what a change could leave behind, outside of the ledger."""
+    return sql.execute(
+        "SELECT c.relname, c.relkind::text, a.attname, a.attnotnull"
+        " FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid"
+        "  AND a.attnum > 0 AND NOT a.attisdropped"
+        " WHERE c.relnamespace = 'public'::regnamespace"
+        " UNION ALL SELECT tgname, 'trigger', NULL, NULL FROM pg_trigger"
+        "  WHERE NOT tgisinternal AND tgname <> 'append_only'"
+        " UNION ALL SELECT conname, 'constraint', NULL, NULL FROM pg_constraint"
+        "  WHERE connamespace = 'public'::regnamespace"
+        " UNION ALL SELECT proname, 'function', NULL, NULL FROM pg_proc"
+        "  WHERE proname LIKE 'mirror%' ORDER BY 1, 2, 3"
+    ).fetchall()
+
+
+@contextmanager
+def refused(sql: psycopg.Connection, words: str) -> Iterator[None]:
+    """Expect an error with these words, and nothing changed."""
+    before = catalogue(sql)
+    with pytest.raises(Refused) as caught:
+        yield
+    assert words in str(caught.value)
+    assert catalogue(sql) == before
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (RenameColumn("nope", "a", "b"), 'There is no table "nope" in the search path'),
+        (RenameColumn("t", "name", "x", schema="no"), 'no table "t" in schema "no"'),
+        (RenameColumn("public.t", "name", "x"), '("t", schema="public")'),
+        (RenameColumn("t", "nope", "x"), 'has no column "nope"'),
+        (RenameColumn("t", "name", "taken"), 'has a column "taken" already'),
+        (RenameColumn("t", "name", "name"), 'has a column "name" already'),
+        (RenameColumn("t", "name", "é" * 32), "64 bytes"),
+        (RenameColumn("t", "name", "a\0b"), "NUL"),
+        (RenameColumn("t", "name", ""), "is empty"),
+        (RenameColumn("t", "made", "x"), "is generated"),
+        (RenameColumn("t", "auto", "x"), "is an identity column"),
+        (RenameColumn("t", "parent", "x"), "takes part in foreign key"),
+        (RenameColumn("child", "k", "x"), "inheritance"),
+        (RenameColumn("t", "key", "x"), "takes part in foreign key"),
+        (RenameColumn("t", "seen", "x"), "view v"),
+        (RenameColumn("parted", "name", "x"), "is partitioned"),
+        (RenameColumn("heir", "k", "x"), "inheritance"),
+        (RenameColumn("v", "seen", "x"), "is not a table"),
+        (AddColumn("t", "name", "text"), 'has a column "name" already'),
+        (AddColumn("t", "x", "float8", default="random()"), "is not constant"),
+        (
+            AddColumn("t", "x", "timestamptz", default="clock_timestamp()"),
+            "is not constant",
+        ),
+        (AddColumn("t", "x", "nope"), 'type "nope" does not exist'),
+        (AddColumn("t", "x", "text", computed="nope"), 'column "nope" does not'),
+        (AddColumn("t", "x", "text", computed="1 +"), "syntax error"),
+        (SetNotNull("t", "must"), "is NOT NULL already"),
+        (SetNotNull("t", "name", fill="nope()"), "function nope() does not exist"),
+        (CreateIndex("t", ["nope"], "i"), 'has no column "nope"'),
+        (CreateIndex("t", ["name"], "t"), 'has a relation "t" already'),
+    ],
+    ids=repr,
+)
+def test_input_is_refused(
+    runner: Runner, sql: psycopg.Connection, pattern: Pattern, words: str
+) -> None:
+    """What cannot work is refused by the plan and by expand alike."""
+    sql.execute(SETUP.encode())
+    change = Change(revision="a1", pattern=pattern)
+    with refused(sql, words):
+        runner.plan(change)
+    with refused(sql, words):
+        runner.expand(change)
+
+
+def test_a_constant_default_may_be_now(runner: Runner, sql: psycopg.Connection) -> None:
+    """The time of the statement is stored once for all rows."""
+    sql.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    pattern = AddColumn("t", "at", "timestamptz", default="now()")
+    assert runner.expand(Change(revision="a1", pattern=pattern)) is State.VERIFIED
+
+
+@pytest.mark.parametrize("kind", ["positive", "chance", "int UNIQUE", "int NOT NULL"])
+def test_a_type_that_would_scan_or_rewrite(
+    runner: Runner, sql: psycopg.Connection, kind: str
+) -> None:
+    """A domain's CHECK or default, or a constraint, reads or writes all rows."""
+    sql.execute(
+        "CREATE DOMAIN positive AS int CHECK (value > 0);"
+        "CREATE DOMAIN chance AS float8 DEFAULT random();"
+        "CREATE TABLE t (id int); INSERT INTO t VALUES (1)"
+    )
+    with refused(sql, ""):
+        runner.expand(Change(revision="a1", pattern=AddColumn("t", "x", kind)))
+
+
+def test_a_unique_column_needs_a_word(runner: Runner, sql: psycopg.Connection) -> None:
+    """Without one it is refused, with one it goes on."""
+    sql.execute("CREATE TABLE t (a int UNIQUE)")
+    with refused(sql, "assured="):
+        runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+    sure = RenameColumn("t", "a", "b", assured="no ON CONFLICT")
+    assert runner.expand(Change(revision="a1", pattern=sure)) is State.EXPANDED
+
+
+def test_an_edit_in_flight_is_refused(runner: Runner, sql: psycopg.Connection) -> None:
+    """The ledger holds what runs; an edited pattern is another change."""
+    sql.execute("CREATE TABLE t (a int)")
+    runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+    with refused(sql, "was edited while it is expanded"):
+        runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "c")))
+
+
+def test_an_overlap_is_held(runner: Runner, sql: psycopg.Connection) -> None:
+    """The message names the other change."""
+    sql.execute("CREATE TABLE t (a int)")
+    runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+    with pytest.raises(Held, match=r"a1 .*; that one is expanded"):
+        runner.expand(Change(revision="b2", pattern=SetNotNull("t", "a")))
+
+
+@pytest.mark.parametrize(
+    ("grants", "words"),
+    [
+        ("GRANT ALL ON t TO {0}", "does not own table"),
+        ("ALTER TABLE t OWNER TO {0}", "permission denied for database"),
+        (
+            "ALTER TABLE t OWNER TO {0}; ALTER TABLE t ENABLE ROW LEVEL SECURITY;"
+            "ALTER TABLE t FORCE ROW LEVEL SECURITY;"
+            "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {0}',"
+            " current_database()); END $$",
+            "Row-level security applies",
+        ),
+    ],
+)
+def test_a_role_without_the_privilege(
+    database: str, sql: psycopg.Connection, grants: str, words: str
+) -> None:
+    """The role needs to own the table, see all rows and make the ledger."""
+    row = sql.execute("SELECT 'role_' || current_database()").fetchone()
+    assert row is not None
+    sql.execute(f"CREATE TABLE t (a int); CREATE ROLE {row[0]} LOGIN".encode())
+    try:
+        sql.execute(grants.format(row[0]).encode())
+        target = Target({**Target.from_url(database).params, "user": row[0]})
+        runner = Runner(target, Settings())
+        with refused(sql, words):
+            change = Change(revision="a1", pattern=RenameColumn("t", "a", "b"))
+            if "own table" in words:
+                runner.plan(change)
+            runner.expand(change)
+    finally:
+        sql.execute(f"DROP OWNED BY {row[0]}; DROP ROLE {row[0]}".encode())
+
+
+@pytest.mark.parametrize(
+    "name", ['a "b"', "50%", "%s", ":x", "größe", "select", "Old", "a'b", "$1"]
+)
+def test_hostile_names_have_a_full_life(
+    runner: Runner, sql: psycopg.Connection, name: str
+) -> None:
+    """A rename and a computed column work whatever the names, without a key."""
+    table, old = Identifier(name), Identifier(f"{name} old")
+    new, made = Identifier(f"{name} new"), Identifier(f"{name} made")
+    sql.execute(SQL("CREATE TABLE {} ({} text)").format(table, old))
+    sql.execute(SQL("INSERT INTO {} VALUES ('a')").format(table))
+    rename = RenameColumn(name, f"{name} old", f"{name} new")
+    expression = SQL("upper({})").format(new).as_string(sql)
+    add = AddColumn(name, f"{name} made", "text", computed=expression)
+    for revision, pattern in (("a1", rename), ("b2", add)):
+        change = Change(revision=revision, pattern=pattern)
+        runner.expand(change)
+        runner.rollback(revision)
+        runner.expand(change)
+        runner.backfill(revision)
+        runner.verify(revision)
+        runner.retire(revision, old_release_gone="test")
+        runner.rollback(revision)
+        runner.retire(revision, old_release_gone="test")
+        runner.drop(revision)
+    read = SQL("SELECT {}, {} FROM {}").format(new, made, table)
+    assert sql.execute(read).fetchall() == [("a", "A")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:hunter2@localhost/d",
+        "hunter2",
+        "postgresql://u:hunter2@[::1/d",
+        "postgresql://u:hunter2@127.0.0.1:1/d",
+    ],
+)
+def test_a_wrong_url_does_not_show_its_password(url: str) -> None:
+    """The message helps without the secret."""
+    with pytest.raises(Refused) as caught:
+        Runner(Target.from_url(url), Settings()).changes()
+    assert "hunter2" not in str(caught.value) + repr(caught.value)
+    assert caught.value.next
+
+
+def test_a_read_only_server(runner: Runner, sql: psycopg.Connection) -> None:
+    """A database that takes no writes is refused before anything is tried."""
+    sql.execute("CREATE TABLE t (a int)")
+    row = sql.execute("SELECT current_database()").fetchone()
+    assert row is not None
+    sql.execute(
+        f"ALTER DATABASE {row[0]} SET default_transaction_read_only = on".encode()
+    )
+    with refused(sql, "The server takes no writes"):
+        runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+
+
+def test_a_server_that_is_too_old(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names both versions."""
+    monkeypatch.setattr(connection, "OLDEST_SERVER", 990000)
+    with refused(sql, "the oldest that is supported is 99"):
+        runner.changes()
+
+
+def test_a_temporary_table(runner: Runner, sql: psycopg.Connection) -> None:
+    """Another session's temporary table is not touched."""
+    sql.execute("CREATE TEMP TABLE t (a int)")
+    row = sql.execute("SELECT pg_my_temp_schema()::regnamespace::text").fetchone()
+    assert row is not None
+    pattern = RenameColumn("t", "a", "b", schema=row[0])
+    with refused(sql, "is temporary"):
+        runner.plan(Change(revision="a1", pattern=pattern))
+
+
+def test_a_table_name_that_no_server_stores(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A NUL in the table's name is refused like one in a column's."""
+    with refused(sql, "NUL"):
+        runner.plan(Change(revision="a1", pattern=RenameColumn("a\0b", "a", "b")))
