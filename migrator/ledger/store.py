@@ -84,8 +84,12 @@ class StepRow:
 
 def exists(conn: Connection) -> bool:
     """Tell whether the database has a ledger."""
+    # A query of the catalogue's tables: to_regclass answers from a cache, which a
+    # transaction that waited for another's install may find outdated.
     row = conn.execute(
-        "SELECT pg_catalog.to_regclass('migrator.upgrades') IS NOT NULL AS there"
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'migrator' AND c.relname = 'upgrades') AS there"
     ).fetchone()
     return bool(row and row["there"])
 

@@ -1,0 +1,140 @@
+"""Locks that others hold: our step gives up in time and names them."""
+
+import threading
+import time
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import LockBudgetError
+from migrator.patterns import CreateIndex, RenameColumn
+from migrator.plan import State
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="b1", pattern=RenameColumn("t", "name", "full_name"))
+# What a statement may wait behind our step, over its lock budget: a loaded
+# machine of two cores.
+SLACK_MS = 300
+
+
+@pytest.fixture(autouse=True)
+def table(sql: psycopg.Connection) -> None:
+    """Make a small table."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
+    sql.execute("INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 1000) g")
+
+
+def columns(sql: psycopg.Connection) -> set[str]:
+    """Return the columns of the table."""
+    rows = sql.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass"
+        " AND attnum > 0 AND NOT attisdropped"
+    )
+    return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize(
+    "held", ["SELECT FROM t LIMIT 1", "UPDATE t SET name = 'x' WHERE id = 1"]
+)
+def test_step_gives_up_and_names_the_blocker(
+    held: str, database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """An open transaction on the table ends the step, which leaves nothing."""
+    slowest: list[float] = []
+    stop = threading.Event()
+
+    def probe() -> None:
+        with psycopg.connect(database, autocommit=True) as conn:
+            while not stop.wait(0.01):
+                began = time.perf_counter()
+                conn.execute("SELECT name FROM t WHERE id = 7")
+                slowest.append((time.perf_counter() - began) * 1000)
+
+    thread = threading.Thread(target=probe)
+    with psycopg.connect(database, application_name="billing") as other:
+        other.execute(held.encode())
+        pid = other.info.backend_pid
+        thread.start()
+        with pytest.raises(LockBudgetError) as caught:
+            runner.expand(CHANGE)
+        stop.set()
+        thread.join()
+    text = str(caught.value)
+    assert 'Step \'mirror_column\' on table "public"."t" got no lock' in text
+    assert f'pid {pid} (application "billing", idle in transaction' in text
+    assert "run the same command again" in text
+    assert columns(sql) == {"id", "name"}
+    assert max(slowest) < runner.settings.lock_timeout_ms + SLACK_MS
+    assert runner.expand(CHANGE) is State.EXPANDED
+
+
+def test_build_waits_for_an_old_snapshot_within_its_own_budget(
+    database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A concurrent build gives up in its budget and leaves no index to be used."""
+    quick = replace(runner, settings=Settings(build_budget_s=1.0))
+    change = Change(revision="b2", pattern=CreateIndex("t", ["name"], "t_name"))
+    with psycopg.connect(database, application_name="report") as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        with pytest.raises(LockBudgetError, match='application "report"'):
+            quick.expand(change)
+        # The application is not held up by what is left.
+        sql.execute("UPDATE t SET name = 'y' WHERE id = 1")
+    assert quick.expand(change) is State.VERIFIED
+    assert sql.execute(
+        "SELECT count(*), bool_and(indisvalid) FROM pg_index"
+        " WHERE indrelid = 't'::regclass"
+    ).fetchone() == (2, True)
+
+
+def test_row_lock_delays_a_chunk_and_names_the_rows(
+    database: str, runner: Runner
+) -> None:
+    """A row locked for the whole budget ends the backfill, which goes on later."""
+    runner.expand(CHANGE)
+    with psycopg.connect(database) as other:
+        other.execute("SELECT FROM t WHERE id = 500 FOR UPDATE")
+        with pytest.raises(LockBudgetError, match="found rows of blocks"):
+            runner.backfill(CHANGE.id)
+    assert runner.backfill(CHANGE.id) is State.BACKFILLED
+
+
+def test_two_processes_make_one_change(database: str, runner: Runner) -> None:
+    """Two that expand at once: one works, the other waits and finds it done."""
+    found: list[State] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(runner.expand(CHANGE)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [State.EXPANDED] * 2
+    done = [e for e in runner.events(CHANGE.id) if e["detail"].get("status") == "done"]
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize("edit", ["DELETE FROM", "UPDATE", "TRUNCATE"])
+def test_event_log_is_append_only(
+    edit: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Events can be neither changed nor removed, by the owner either."""
+    runner.expand(CHANGE)
+    tail = " SET kind = 'x'" if edit == "UPDATE" else ""
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        sql.execute(f"{edit} migrator.events{tail}".encode())
+
+
+def test_disabled_trigger_stops_the_backfill(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A dual write that somebody switched off is seen before the next chunk."""
+    runner.expand(CHANGE)
+    sql.execute("ALTER TABLE t DISABLE TRIGGER USER")
+    with pytest.raises(Exception, match="missing or not enabled ALWAYS"):
+        runner.backfill(CHANGE.id)
