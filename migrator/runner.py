@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -567,13 +567,22 @@ class Runner:
         try:
             execute_stored(run.conn, action.statement)
         except RETRIED:
+            self._remove_leftover(run, action)
             raise
         except Exception:
-            gone = run.conn.closed or run.conn.broken
-            if not gone and action.leftover and ask(run.conn, action.leftover):
-                assert action.remove is not None
-                execute_stored(run.conn, action.remove)
+            if not (run.conn.closed or run.conn.broken):
+                self._remove_leftover(run, action)
             raise
+
+    def _remove_leftover(self, run: Run, action: Autocommit) -> None:
+        """Drop what a build that got no lock left; the next try does it otherwise."""
+        if action.leftover is None or not ask(run.conn, action.leftover):
+            return
+        assert action.remove is not None
+        lock_ms = f"{self.settings.lock_timeout_ms}ms"
+        configure(run.conn, {"lock_timeout": lock_ms}, local=False)
+        with suppress(*RETRIED):
+            execute_stored(run.conn, action.remove)
 
     def _short(self, conn: Connection, what: str) -> AbstractContextManager[None]:
         return _translated_transaction(conn, what, self.settings)
