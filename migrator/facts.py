@@ -24,6 +24,8 @@ class Column:
     image_equal: bool = True
     #: Objects that depend on the column and that no kernel carries over.
     dependents: tuple[str, ...] = ()
+    #: Names of CHECK and exclusion constraints on the column.
+    checks: tuple[str, ...] = ()
     #: Names of unique indexes that hold the column.
     unique_indexes: tuple[str, ...] = ()
     #: Foreign keys, on either end of which the column stands.

@@ -72,6 +72,20 @@ class Lock(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """
+    A condition under which a transaction is not run.
+
+    `count` is a query with one integer that must be 0, answered from catalogues
+    or an index; `why` tells it as "{count}".
+    """
+
+    count: str
+    why: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
     """One short catalogue-only transaction; its strongest lock comes first."""
 
@@ -80,9 +94,8 @@ class Transaction:
     table: TableName | None = None
     #: Query with one boolean: true where the effect is there already.
     done: str | None = None
-    #: Query with one integer that must be 0 before anything runs, and why.
-    refuse_if: str | None = None
-    refuse_why: str = ""
+    #: Conditions read once the lock is held, before anything is changed.
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +176,9 @@ class Step:
         """Hold every step to a reverse or to a reason."""
         if bool(self.reverse) == bool(self.no_reverse):
             raise ValueError(f"step {self.name!r} needs a reverse or a reason")
+        if any(a.done is None for a in self.reverse[:-1]):
+            # The step's status tells of its last action alone.
+            raise ValueError(f"step {self.name!r}: `done` is missing in its reverse")
 
 
 Steps = tuple[Step, ...]
@@ -282,6 +298,8 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["table"] = TableName(**values["table"])
     if "statements" in values:
         values["statements"] = tuple(values["statements"])
+    if "refusals" in values:
+        values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     values["lock"] = Lock(values["lock"])
     return cls(**values)
 

@@ -1,54 +1,41 @@
 """Carries a change through its phases; the only place that executes a plan."""
 
 import logging
-import random
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from migrator.backfill.chunks import Walk
 from migrator.change import Change
 from migrator.errors import (
     Held,
-    LockBudgetError,
     MismatchError,
     Refused,
     UsageError,
 )
+from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Facts
 from migrator.ledger import store
-from migrator.ledger.lease import Lease, held
+from migrator.ledger.lease import held
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import CATALOGUE
 from migrator.plan import (
-    Action,
-    Autocommit,
     ChunkedCheck,
-    ChunkedUpdate,
-    Lock,
     Notice,
     Phase,
     Plan,
     State,
-    Transaction,
 )
 from migrator.postgres import catalog
 from migrator.postgres.connection import (
-    RETRIED,
     Connection,
     Target,
     ask,
-    configure,
     connect,
-    execute_stored,
     require_primary,
-    require_session,
-    transaction,
     translated,
 )
 from migrator.progress import Progress, Silent
@@ -56,13 +43,6 @@ from migrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds of the first pause between two tries of a step, doubled up to the last;
-# each is drawn at random below its bound, so that two runs do not meet again.
-FIRST_PAUSE_S = 0.05
-LAST_PAUSE_S = 5.0
-# A catalogue statement that holds a strong lock may run for this long in ms;
-# they take a few ms, so that one in trouble is ended before it becomes a stall.
-CATALOGUE_STATEMENT_MS = 1000
 # How long a command waits for another process that changes the same thing.
 LEASE_WAIT_S = 30.0
 
@@ -72,15 +52,6 @@ NEXT = {
     Phase.RETIRE: ("contract", State.VERIFIED),
     Phase.DROP: ("contract --drop", State.RETIRED),
 }
-
-
-@dataclass(slots=True)
-class Run:
-    """One process at work on one change: its connection and its lease."""
-
-    conn: Connection
-    lease: Lease
-    change: ChangeRow
 
 
 @dataclass(slots=True)
@@ -99,6 +70,10 @@ class Runner:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     catalogue: tuple[type[Pattern], ...] = CATALOGUE
+
+    @property
+    def _execution(self) -> Execution:
+        return Execution(self.settings, self.progress)
 
     # -- looking ---------------------------------------------------------
 
@@ -297,7 +272,7 @@ class Runner:
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             for row in reversed(back):
                 self.progress.step(row.step.name, None)
-                self._reverse(run, row)
+                self._execution.reverse(run, row)
                 self.progress.done(row.step.name)
             self._set_state(run, goal, finished=False)
             return goal
@@ -314,8 +289,7 @@ class Runner:
             for row in rows:
                 self._require_hold(run.conn, row.status_at, "parked")
             for row in rows:
-                assert row.step.parked is not None
-                self._transaction(run, row, row.step.parked, "cleared")
+                self._execution.clear_parked(run, row)
             return len(rows)
 
     def complete(self, change: Change) -> State:
@@ -343,7 +317,7 @@ class Runner:
             )
             for row in store.steps(run.conn, run.change.id):
                 if row.status == "pending":
-                    self._forward(run, row)
+                    self._execution.forward(run, row)
             for row in store.steps(run.conn, run.change.id):
                 store.set_status(run.conn, run.change.id, row, "reversed")
             self._set_state(run, State.PLANNED, finished=False)
@@ -407,8 +381,7 @@ class Runner:
         mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
         if not mine:
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
-            with self._short(run.conn, f"{phase} of {change.id}"):
-                run.lease.check(run.conn)
+            with self._execution.short(run, f"{phase} of {change.id}"):
                 store.add_steps(run.conn, change.id, phase, steps)
                 if phase is Phase.EXPAND:
                     # What an earlier rollback parked comes back with the expand.
@@ -417,7 +390,7 @@ class Runner:
             mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
         for row in mine:
             if row.status != "done":
-                self._forward(run, row)
+                self._execution.forward(run, row)
         self._require_in_step(run, phase)
         rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
         done = phase.reaches.rank >= State.VERIFIED.rank and not any(
@@ -454,8 +427,7 @@ class Runner:
             )
 
     def _reopen_verify(self, run: Run) -> None:
-        with self._short(run.conn, "verification again"):
-            run.lease.check(run.conn)
+        with self._execution.short(run, "verification again"):
             for row in store.steps(run.conn, run.change.id):
                 if row.phase is Phase.VERIFY:
                     store.set_status(run.conn, run.change.id, row, "reversed")
@@ -463,177 +435,9 @@ class Runner:
         run.change = store.get(run.conn, run.change.id)
 
     def _set_state(self, run: Run, state: State, *, finished: bool) -> None:
-        with self._short(run.conn, f"{run.change.id} to {state}"):
-            run.lease.check(run.conn)
+        with self._execution.short(run, f"{run.change.id} to {state}"):
             store.set_state(run.conn, run.change.id, state, finished=finished)
         run.change = store.get(run.conn, run.change.id)
-
-    # -- steps -----------------------------------------------------------
-
-    def _forward(self, run: Run, row: StepRow) -> None:
-        work = row.step.work
-        if isinstance(work, ChunkedUpdate | ChunkedCheck):
-            Walk(
-                conn=run.conn,
-                lease=run.lease,
-                change=run.change.id,
-                row=row,
-                work=work,
-                settings=self.settings,
-                progress=self.progress,
-            ).run()
-        else:
-            self.progress.step(row.step.name, None)
-            self._action(run, row, work, "done")
-        self.progress.done(row.step.name)
-
-    def _reverse(self, run: Run, row: StepRow) -> None:
-        final = "parked" if row.step.parked and row.status == "done" else "reversed"
-        undone = row.status == "pending" and isinstance(row.step.work, Transaction)
-        actions: tuple[Action, ...] = () if undone else row.step.reverse
-        if not actions:
-            with self._short(run.conn, row.step.name):
-                run.lease.check(run.conn)
-                store.set_status(run.conn, run.change.id, row, "reversed")
-            return
-        for action in actions[:-1]:
-            self._action(run, row, action, row.status)
-        self._action(run, row, actions[-1], final)
-
-    def _action(self, run: Run, row: StepRow, action: Action, status: str) -> None:
-        if isinstance(action, Transaction):
-            self._transaction(run, row, action, status)
-        else:
-            self._autocommit(run, row, action, status)
-
-    def _transaction(
-        self, run: Run, row: StepRow, action: Transaction, status: str
-    ) -> None:
-        """Run a transaction with its bookkeeping, tried again whole."""
-        what = self._named(row, action)
-        for attempt in self._attempts(run, row, action):
-            with attempt, self._short(run.conn, what):
-                run.lease.check(run.conn)
-                if store.status_of(run.conn, row.id) == status:
-                    return
-                for number, statement in enumerate(action.statements):
-                    execute_stored(run.conn, statement)
-                    if number == 0 and action.refuse_if is not None:
-                        self._refuse_if(run.conn, action, what)
-                store.set_status(run.conn, run.change.id, row, status)
-            if not attempt.failed:
-                return
-
-    def _refuse_if(self, conn: Connection, action: Transaction, what: str) -> None:
-        assert action.refuse_if is not None
-        found = ask(conn, action.refuse_if)
-        if found:
-            raise Refused(
-                f"{what} is refused: {action.refuse_why}.",
-                next="run `migrator verify`, or roll the change back.",
-            )
-
-    def _autocommit(
-        self, run: Run, row: StepRow, action: Autocommit, status: str
-    ) -> None:
-        """Run one statement outside a transaction; look before and after."""
-        what = self._named(row, action)
-        require_session(run.conn, what)
-        builds = action.leftover is not None
-        budget_ms = int(self.settings.build_budget_s * 1000)
-        lock_ms = budget_ms if builds else self.settings.lock_timeout_ms
-        if row.status == "pending":
-            with self._short(run.conn, what):
-                run.lease.check(run.conn)
-                store.set_status(run.conn, run.change.id, row, "running")
-        for attempt in self._attempts(run, row, action):
-            with attempt, translated(what, "What ran before stays.", _AGAIN):
-                configure(run.conn, {"lock_timeout": f"{lock_ms}ms"}, local=False)
-                if action.done is None or not ask(run.conn, action.done):
-                    if action.leftover is not None and ask(run.conn, action.leftover):
-                        assert action.remove is not None
-                        execute_stored(run.conn, action.remove)
-                    self._checked_statement(run, action)
-            if not attempt.failed:
-                break
-        with self._short(run.conn, what):
-            run.lease.check(run.conn)
-            store.set_status(run.conn, run.change.id, row, status)
-
-    def _checked_statement(self, run: Run, action: Autocommit) -> None:
-        """Run the statement; an invalid index that it leaves is removed."""
-        with self._short(run.conn, "lease"):
-            run.lease.check(run.conn)
-        try:
-            execute_stored(run.conn, action.statement)
-        except RETRIED:
-            self._remove_leftover(run, action)
-            raise
-        except Exception:
-            if not (run.conn.closed or run.conn.broken):
-                self._remove_leftover(run, action)
-            raise
-
-    def _remove_leftover(self, run: Run, action: Autocommit) -> None:
-        """Drop what a build that got no lock left; the next try does it otherwise."""
-        if action.leftover is None or not ask(run.conn, action.leftover):
-            return
-        assert action.remove is not None
-        lock_ms = f"{self.settings.lock_timeout_ms}ms"
-        configure(run.conn, {"lock_timeout": lock_ms}, local=False)
-        with suppress(*RETRIED):
-            execute_stored(run.conn, action.remove)
-
-    def _short(self, conn: Connection, what: str) -> AbstractContextManager[None]:
-        return _translated_transaction(conn, what, self.settings)
-
-    def _named(self, row: StepRow, action: Action) -> str:
-        return f"Step '{row.step.name}' on table {action.table}"
-
-    def _attempts(self, run: Run, row: StepRow, action: Action) -> Iterator["_Attempt"]:
-        """
-        Yield attempts until one succeeds or the budget is used up.
-
-        Backoff doubles from FIRST_PAUSE_S to LAST_PAUSE_S, with full jitter.
-
-        Raises:
-            LockBudgetError: names who holds what stands in the way.
-        """
-        builds = isinstance(action, Autocommit) and action.leftover is not None
-        budget = self.settings.build_budget_s if builds else self.settings.step_budget_s
-        deadline = time.monotonic() + budget
-        pause, number = FIRST_PAUSE_S, 0
-        while True:
-            number += 1
-            attempt = _Attempt()
-            yield attempt
-            if not attempt.failed:
-                return
-            names = self._blockers(run.conn, action)
-            if time.monotonic() + pause > deadline:
-                raise self._no_lock(row, action, number, names)
-            self.progress.waiting(
-                f"for {action.lock} on {action.table}"
-                + (f", held by {names[0]}" if names else "")
-            )
-            time.sleep(random.uniform(pause / 2, pause))
-            pause = min(pause * 2, LAST_PAUSE_S)
-
-    def _blockers(self, conn: Connection, action: Action) -> list[str]:
-        if action.table is None or action.lock is Lock.NONE:
-            return []
-        return catalog.blockers(conn, action.table, action.lock)
-
-    def _no_lock(
-        self, row: StepRow, action: Action, attempts: int, names: list[str]
-    ) -> LockBudgetError:
-        held = f"Held by {'; '.join(names)}." if names else "Nobody holds it just now."
-        return LockBudgetError(
-            f"{self._named(row, action)} got no lock within"
-            f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
-            state=f"This step changed nothing; steps before it stay.\n{held}",
-            next="end that session, then run the same command again.",
-        )
 
     # -- facts and the ledger --------------------------------------------
 
@@ -752,7 +556,7 @@ class Runner:
             with translated(
                 f"Work on {self.target}",
                 "What was committed before stays.",
-                _AGAIN,
+                AGAIN,
             ):
                 yield conn
         finally:
@@ -773,46 +577,10 @@ class Runner:
                 yield Run(conn, lease, store.get(conn, row.id))
 
 
-_AGAIN = "run the same command again; it goes on from there."
 _GONE = (
     'once it is, give --old-release-gone "reason" (the reason is recorded); the'
     " change can be taken back afterwards."
 )
-
-
-class _Attempt:
-    """One try; swallows the errors after which another one is made."""
-
-    __slots__ = ("failed",)
-
-    def __init__(self) -> None:
-        self.failed = False
-
-    def __enter__(self) -> "_Attempt":
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, RETRIED):
-            log.info("no lock: %s", error)
-            self.failed = True
-            return True
-        return False
-
-
-@contextmanager
-def _translated_transaction(
-    conn: Connection, what: str, settings: Settings
-) -> Iterator[None]:
-    with (
-        translated(what, "This step was rolled back.", _AGAIN),
-        transaction(
-            conn,
-            lock_timeout_ms=settings.lock_timeout_ms,
-            statement_timeout_ms=settings.lock_timeout_ms + CATALOGUE_STATEMENT_MS,
-            what=what,
-        ),
-    ):
-        yield
 
 
 def _thawed(parameters: Mapping[str, Any]) -> dict[str, Any]:

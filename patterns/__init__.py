@@ -5,12 +5,21 @@ from migrator.patterns.add_column import AddColumn
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.set_not_null import SetNotNull
+from migrator.patterns.split_column import SplitColumn
 
 CATALOGUE: tuple[type[Pattern], ...] = (
     AddColumn,
     CreateIndex,
     RenameColumn,
     SetNotNull,
+    SplitColumn,
 )
 
-__all__ = ["CATALOGUE", "AddColumn", "CreateIndex", "RenameColumn", "SetNotNull"]
+__all__ = [
+    "CATALOGUE",
+    "AddColumn",
+    "CreateIndex",
+    "RenameColumn",
+    "SetNotNull",
+    "SplitColumn",
+]

@@ -101,22 +101,15 @@ class AddColumn(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the type, the default and the expression."""
-        probes = [
-            self._trial(
-                "",
-                f"{self.title}: the type brings a constraint, a default or an index"
-                " of its own; PostgreSQL would scan or rewrite the table under"
-                " ACCESS EXCLUSIVE.",
-                "use its base type, and add the rest by changes of their own.",
-            )
-        ]
+        probes = [direct.bare_type(self.title, self.type)]
         if self.default is not None:
             probes.append(
-                self._trial(
+                direct.bare_type(
+                    self.title,
+                    self.type,
                     self.default,
                     f"{self.title}: the default {self.default} is not constant;"
                     " PostgreSQL would rewrite the table under ACCESS EXCLUSIVE.",
-                    "use computed=… instead of default=….",
                 )
             )
         if self.computed is not None:
@@ -124,7 +117,11 @@ class AddColumn(Pattern):
                 Probe(
                     statements=(
                         "CREATE TEMP TABLE migrator_trial (first int)",
-                        self._added("migrator_trial", ""),
+                        render(
+                            sql.SQL(
+                                "ALTER TABLE migrator_trial ADD COLUMN trial {}"
+                            ).format(type_name(self.type))
+                        ),
                         render(
                             sql.SQL(
                                 "INSERT INTO migrator_trial (trial)"
@@ -139,37 +136,6 @@ class AddColumn(Pattern):
                 )
             )
         return tuple(probes)
-
-    def _added(self, table: str, default: str) -> str:
-        given = sql.SQL(" DEFAULT ") + expression(default) if default else sql.SQL("")
-        return render(
-            sql.SQL("ALTER TABLE {} ADD COLUMN trial {}{}").format(
-                sql.Identifier(table), type_name(self.type), given
-            )
-        )
-
-    def _trial(self, default: str, otherwise: str, next: str) -> Probe:
-        """Return the trial on a row of its own: is the table's file kept?"""
-        return Probe(
-            statements=(
-                "CREATE TEMP TABLE migrator_trial (first int)",
-                "INSERT INTO migrator_trial VALUES (1)",
-                "SELECT pg_catalog.set_config('migrator.file',"
-                " pg_catalog.pg_relation_filenode('pg_temp.migrator_trial')::text,"
-                " true)",
-                self._added("migrator_trial", default),
-            ),
-            question="SELECT pg_catalog.current_setting('migrator.file')"
-            " = pg_catalog.pg_relation_filenode(a.attrelid)::text"
-            " AND NOT a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_index"
-            " WHERE indrelid = a.attrelid) AND NOT EXISTS"
-            " (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = a.attrelid)"
-            " FROM pg_catalog.pg_attribute a"
-            " WHERE a.attrelid = 'pg_temp.migrator_trial'::regclass"
-            " AND a.attname = 'trial'",
-            otherwise=otherwise,
-            next=next,
-        )
 
     def expand(self, facts: Facts) -> Steps:
         """Return the column, or its return from where a rollback parked it."""

@@ -19,10 +19,9 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
-from migrator.facts import Column, Facts, Index
+from migrator.facts import Facts, Index
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Twin
+from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Step, Steps
 
@@ -63,7 +62,7 @@ class RenameColumn(Pattern):
         names.checked(self.to, "column")
         column = facts.table.require(self.column)
         direct.require_free_column(facts, self.to)
-        self._check_column(facts, column)
+        require_mirrorable(facts, column)
         notices = [
             Notice(
                 text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
@@ -96,43 +95,6 @@ class RenameColumn(Pattern):
                 )
             )
         return self.assure(tuple(notices))
-
-    def _check_column(self, facts: Facts, column: Column) -> None:
-        where = f'Column "{column.name}" of table {facts.table.name}'
-        if column.generated:
-            raise Refused(
-                f"{where} is generated: it cannot be written, so it cannot follow"
-                " a second name.",
-                next="add a second generated column, then drop the first.",
-            )
-        if column.identity:
-            raise Refused(
-                f"{where} is an identity column: its values cannot be mirrored.",
-                next="keep the name, or rename it in a maintenance window.",
-            )
-        if column.foreign_keys:
-            keys = ", ".join(f'"{k}"' for k in column.foreign_keys)
-            raise Refused(
-                f"{where} takes part in foreign key {keys}; its actions would not"
-                " reach a second name.",
-                next="drop the foreign key first, and add it again afterwards.",
-            )
-        if column.dependents:
-            raise Refused(
-                f"{where} is used by {'; '.join(column.dependents)}.",
-                next="drop what depends on it first, and make it again afterwards.",
-            )
-        late = [
-            t.name
-            for t in facts.table.triggers
-            if t.before_row and t.name > names.trigger(facts.tag)
-        ]
-        if late:
-            raise Refused(
-                f'Trigger "{late[0]}" on table {facts.table.name} would fire after'
-                " the dual write and could leave the two names apart.",
-                next=f'rename it to sort before "{names.TRIGGER_PREFIX}".',
-            )
 
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""

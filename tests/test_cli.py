@@ -195,6 +195,8 @@ def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background job, as a test runner may be, ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:

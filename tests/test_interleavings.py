@@ -7,7 +7,7 @@ from unittest import mock
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -17,9 +17,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from psycopg.sql import SQL, Composable
 
 from migrator.change import Change
 from migrator.errors import Held
+from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import store
 from migrator.patterns import RenameColumn, SetNotNull
 from migrator.plan import State
@@ -69,7 +71,9 @@ def go(url: str, change: Change, step: str) -> State:
     return command(change.id)
 
 
-def check_interleavings(url: str, conn: psycopg.Connection) -> None:
+def check_interleavings(
+    url: str, conn: psycopg.Connection, *, shrink: bool = True
+) -> None:
     """Let hypothesis look for an order that loses a write."""
 
     class Machine(RuleBasedStateMachine):
@@ -185,6 +189,7 @@ def check_interleavings(url: str, conn: psycopg.Connection) -> None:
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
+            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -193,6 +198,27 @@ def check_interleavings(url: str, conn: psycopg.Connection) -> None:
 def test_no_write_is_lost_in_any_order(database: str, sql: psycopg.Connection) -> None:
     """Whatever runs, dies and is taken back, both releases read every write."""
     check_interleavings(database, sql)
+
+
+@pytest.mark.parametrize("lost", ["new to old", "old to new"])
+def test_mutant_a_direction_dropped(
+    database: str,
+    sql: psycopg.Connection,
+    lost: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine finds an order that a dual write of one direction loses in."""
+    create = Twin.create
+
+    def one_way(self: Twin, body: Composable, when: Composable | None) -> Any:
+        old, new = self.old, self.new
+        left, right = (old, new) if lost == "new to old" else (new, old)
+        text = body.as_string(None).replace(f'NEW."{left}" := NEW."{right}";', "NULL;")
+        return create(self, SQL(text), when)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Twin, "create", one_way)
+    with pytest.raises(AssertionError):
+        check_interleavings(database, sql, shrink=False)
 
 
 @pytest.fixture

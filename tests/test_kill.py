@@ -13,7 +13,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from migrator import runner as module
+from migrator import execution as module
 from migrator.change import Change
 from migrator.errors import ConnectionLost, MigratorError, OutcomeUnknown
 from migrator.patterns import RenameColumn

@@ -13,6 +13,7 @@ from migrator.patterns import (
     CreateIndex,
     RenameColumn,
     SetNotNull,
+    SplitColumn,
 )
 from migrator.plan import (
     Autocommit,
@@ -52,6 +53,8 @@ PATTERNS: tuple[Pattern, ...] = (
     AddColumn("users", "nick", "text", computed="upper(name)"),
     SetNotNull("users", "name"),
     SetNotNull("users", "name", fill="''"),
+    SplitColumn("users", "name", {"first": ("text", "name")}, "first"),
+    SplitColumn("users", "name", {"first": ("text", "name")}, "first"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
 )

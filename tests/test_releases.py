@@ -13,7 +13,13 @@ from migrator.errors import MigratorError
 from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import store
-from migrator.patterns import AddColumn, CreateIndex, RenameColumn, SetNotNull
+from migrator.patterns import (
+    AddColumn,
+    CreateIndex,
+    RenameColumn,
+    SetNotNull,
+    SplitColumn,
+)
 from migrator.plan import State, Steps
 
 SETUP = (
@@ -98,6 +104,28 @@ SCENARIOS = [
         pattern=CreateIndex("t", ["id", "amount"], "t_both", unique=True),
         old=text("name"),
         new=number("amount"),
+    ),
+    Scenario(
+        name="split",
+        setup=SETUP,
+        pattern=SplitColumn(
+            "t",
+            "name",
+            into={
+                "head": ("text", "left(name, 3)"),
+                "rest": ("varchar(40)", "substr(name, 4)"),
+            },
+            back="head || rest",
+        ),
+        old=text("name"),
+        # Splits elsewhere than the expression would: only down is in step.
+        new=Release(
+            update="UPDATE t SET head = %(value)s, rest = '/' WHERE id = %(id)s",
+            select="SELECT head || rest FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (head, rest) VALUES (%(value)s, '/') RETURNING id",
+            reads=lambda v: f"{v}/",
+        ),
+        apart="SELECT count(*) FROM t WHERE name IS DISTINCT FROM head || rest",
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

@@ -1,5 +1,7 @@
 """Guarded catalogue steps with reverses; no rows are moved."""
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from migrator.errors import Refused
@@ -9,6 +11,7 @@ from migrator.plan import (
     Action,
     Autocommit,
     Lock,
+    Probe,
     Step,
     Transaction,
     expression,
@@ -260,3 +263,92 @@ def not_null_by_check(
         *final,
     )
     return add, validate, set_not_null
+
+
+def not_null_again(
+    table: TableName, column: str, check: str
+) -> tuple[Autocommit, Transaction]:
+    """
+    Return the actions that turn a `NOT VALID` check into NOT NULL again.
+
+    Args:
+        table: the table.
+        column: the column that the check holds to NOT NULL.
+        check: the check's name; it is dropped.
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident = sql.Identifier(check)
+    validate = Autocommit(
+        statement=render(
+            sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+                table.identifier, ident
+            )
+        ),
+        lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+        table=table,
+        done=render(
+            sql.SQL(
+                "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+                " WHERE conrelid = {}::pg_catalog.regclass AND conname = {}"
+                " AND NOT convalidated)"
+            ).format(sql.Literal(str(table)), sql.Literal(check))
+        ),
+        scans=True,
+    )
+    again = catalogue_step(
+        table,
+        sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
+            table.identifier, sql.Identifier(column)
+        ),
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.identifier, ident),
+    )
+    done = render(
+        sql.SQL(
+            "SELECT attnotnull FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = {}::pg_catalog.regclass AND attname = {}"
+        ).format(sql.Literal(str(table)), sql.Literal(column))
+    )
+    return validate, replace(again, done=done)
+
+
+def bare_type(title: str, type: str, default: str = "", otherwise: str = "") -> Probe:
+    """
+    Return the trial that a column of a type is added without a scan or rewrite.
+
+    Args:
+        title: the change's, for the message.
+        type: the type's name, with modifiers.
+        default: SQL expression; empty for none.
+        otherwise: what to say of a default that rewrites the table.
+    """
+    given = sql.SQL(" DEFAULT ") + expression(default) if default else sql.SQL("")
+    return Probe(
+        statements=(
+            "CREATE TEMP TABLE migrator_trial (first int)",
+            "INSERT INTO migrator_trial VALUES (1)",
+            "SELECT pg_catalog.set_config('migrator.file',"
+            " pg_catalog.pg_relation_filenode('pg_temp.migrator_trial')::text,"
+            " true)",
+            render(
+                sql.SQL("ALTER TABLE migrator_trial ADD COLUMN trial {}{}").format(
+                    type_name(type), given
+                )
+            ),
+        ),
+        question="SELECT pg_catalog.current_setting('migrator.file')"
+        " = pg_catalog.pg_relation_filenode(a.attrelid)::text"
+        " AND NOT a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_index"
+        " WHERE indrelid = a.attrelid) AND NOT EXISTS"
+        " (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = a.attrelid)"
+        " FROM pg_catalog.pg_attribute a"
+        " WHERE a.attrelid = 'pg_temp.migrator_trial'::regclass"
+        " AND a.attname = 'trial'",
+        otherwise=otherwise
+        or f"{title}: the type {type} brings a constraint, a default or an index of"
+        " its own; PostgreSQL would scan or rewrite the table under ACCESS"
+        " EXCLUSIVE.",
+        next="use computed=… instead of default=…."
+        if default
+        else "use its base type, and add the rest by changes of their own.",
+    )

@@ -65,6 +65,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
                 **{
                     **c,
                     "dependents": tuple(c["dependents"]),
+                    "checks": tuple(c["checks"]),
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
                 }

@@ -274,19 +274,19 @@ def test_life_where_no_other_release_runs(
         (
             replace(NAME, generated=True),
             'Column "name" of table "public"."users" is generated: it cannot be'
-            " written, so it cannot follow a second name.\nNothing was changed.\n"
+            " written, so it cannot follow a second column.\nNothing was changed.\n"
             "Next: add a second generated column, then drop the first.",
         ),
         (
             replace(NAME, identity=True),
             'Column "name" of table "public"."users" is an identity column: its'
             " values cannot be mirrored.\nNothing was changed.\n"
-            "Next: keep the name, or rename it in a maintenance window.",
+            "Next: keep it, or change it in a maintenance window.",
         ),
         (
             replace(NAME, foreign_keys=("k1", "k2")),
             'Column "name" of table "public"."users" takes part in foreign key "k1",'
-            ' "k2"; its actions would not reach a second name.\n'
+            ' "k2"; its actions would not reach a second column.\n'
             "Nothing was changed.\n"
             "Next: drop the foreign key first, and add it again afterwards.",
         ),
@@ -346,7 +346,7 @@ def test_message_about_a_trigger_that_fires_later() -> None:
         RENAME.check(facts(NAME, triggers=(Trigger(name="zzzz", before_row=True),)))
     assert str(caught.value) == (
         'Trigger "zzzz" on table "public"."users" would fire after the dual write'
-        " and could leave the two names apart.\nNothing was changed.\n"
+        " and could leave the two sides apart.\nNothing was changed.\n"
         'Next: rename it to sort before "zzz_migrator_".'
     )
 

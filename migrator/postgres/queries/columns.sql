@@ -36,6 +36,11 @@ SELECT a.attname::text AS name,
          SELECT 'grants on the column' WHERE a.attacl IS NOT NULL
        ) AS dependents,
        ARRAY(
+         SELECT k.conname::text FROM pg_catalog.pg_constraint k
+          WHERE k.contype IN ('c', 'x')
+            AND k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)
+       ) AS checks,
+       ARRAY(
          SELECT x.relname::text FROM pg_catalog.pg_index i
            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
           WHERE i.indrelid = a.attrelid AND i.indisunique AND a.attnum = ANY (i.indkey)

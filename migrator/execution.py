@@ -1,0 +1,308 @@
+"""Runs one step of a change, or takes it back; the runner says which.
+
+A transaction commits with its bookkeeping and is tried again whole. A statement
+outside a transaction is looked for before it runs, since its bookkeeping cannot
+commit with it.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.backfill.chunks import Walk
+from migrator.errors import LockBudgetError, Refused
+from migrator.ledger import store
+from migrator.ledger.lease import Lease
+from migrator.ledger.store import ChangeRow, StepRow
+from migrator.plan import (
+    Action,
+    Autocommit,
+    ChunkedCheck,
+    ChunkedUpdate,
+    Lock,
+    Transaction,
+)
+from migrator.postgres import catalog
+from migrator.postgres.connection import (
+    RETRIED,
+    Connection,
+    ask,
+    configure,
+    execute_stored,
+    require_session,
+    transaction,
+    translated,
+)
+from migrator.progress import Progress
+from migrator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Seconds of the first pause between two tries of a step, doubled up to the last;
+# each is drawn at random below its bound, so that two runs do not meet again.
+FIRST_PAUSE_S = 0.05
+LAST_PAUSE_S = 5.0
+# A catalogue statement that holds a strong lock may run for this long in ms;
+# they take a few ms, so that one in trouble is ended before it becomes a stall.
+CATALOGUE_STATEMENT_MS = 1000
+
+#: What to do after a run was cut off.
+AGAIN = "run the same command again; it goes on from there."
+
+
+@dataclass(slots=True)
+class Run:
+    """One process at work on one change: its connection and its lease."""
+
+    conn: Connection
+    lease: Lease
+    change: ChangeRow
+
+
+@dataclass(slots=True, frozen=True)
+class Execution:
+    """
+    How steps are run.
+
+    Args:
+        settings: timeouts and budgets.
+        progress: told what is waited for.
+    """
+
+    settings: Settings
+    progress: Progress
+
+    @contextmanager
+    def short(self, run: Run, what: str) -> Iterator[None]:
+        """
+        Run a short transaction that holds the lease until its end.
+
+        Args:
+            run: whose connection and lease.
+            what: what is done and on which object, for errors.
+
+        Raises:
+            Fenced: another process has taken over.
+            OutcomeUnknown: the connection was lost during the commit.
+        """
+        with (
+            translated(what, "This step was rolled back.", AGAIN),
+            transaction(
+                run.conn,
+                lock_timeout_ms=self.settings.lock_timeout_ms,
+                statement_timeout_ms=self.settings.lock_timeout_ms
+                + CATALOGUE_STATEMENT_MS,
+                what=what,
+            ),
+        ):
+            run.lease.check(run.conn)
+            yield
+
+    def forward(self, run: Run, row: StepRow) -> None:
+        """
+        Run a step, or what is left of it.
+
+        Raises:
+            LockBudgetError: no lock within the budget.
+            Refused: its condition does not hold; nothing was changed.
+            Failed: the server refused a statement.
+        """
+        work = row.step.work
+        if isinstance(work, ChunkedUpdate | ChunkedCheck):
+            Walk(
+                conn=run.conn,
+                lease=run.lease,
+                change=run.change.id,
+                row=row,
+                work=work,
+                settings=self.settings,
+                progress=self.progress,
+            ).run()
+        else:
+            self.progress.step(row.step.name, None)
+            self._action(run, row, work, "done")
+        self.progress.done(row.step.name)
+
+    def reverse(self, run: Run, row: StepRow) -> None:
+        """Take a step back, or what is left of that; errors as in `forward`."""
+        final = "parked" if row.step.parked and row.status == "done" else "reversed"
+        undone = row.status == "pending" and isinstance(row.step.work, Transaction)
+        actions: tuple[Action, ...] = () if undone else row.step.reverse
+        if not actions:
+            with self.short(run, row.step.name):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            return
+        for action in actions[:-1]:
+            self._action(run, row, action, None)
+        self._action(run, row, actions[-1], final)
+
+    def clear_parked(self, run: Run, row: StepRow) -> None:
+        """Drop for good what the step's reverse parked; errors as in `forward`."""
+        assert row.step.parked is not None
+        self._transaction(run, row, row.step.parked, "cleared")
+
+    def _action(
+        self, run: Run, row: StepRow, action: Action, status: str | None
+    ) -> None:
+        if isinstance(action, Transaction):
+            self._transaction(run, row, action, status)
+        else:
+            self._autocommit(run, row, action, status)
+
+    def _transaction(
+        self, run: Run, row: StepRow, action: Transaction, status: str | None
+    ) -> None:
+        """
+        Run a transaction with its bookkeeping, tried again whole.
+
+        `status` is the step's afterwards; None where more of the step follows,
+        so that `done` has to tell whether it ran before.
+        """
+        what = self._named(row, action)
+        for attempt in self._attempts(run, row, action):
+            with attempt, self.short(run, what):
+                if store.status_of(run.conn, row.id) == status:
+                    return
+                if action.done is None or not ask(run.conn, action.done):
+                    self._statements(run.conn, action, what)
+                if status is not None:
+                    store.set_status(run.conn, run.change.id, row, status)
+            if not attempt.failed:
+                return
+
+    def _statements(self, conn: Connection, action: Transaction, what: str) -> None:
+        """Run a transaction's statements; the condition is read under its lock."""
+        for number, statement in enumerate(action.statements):
+            execute_stored(conn, statement)
+            if number == 0:
+                self._conditions(conn, action, what)
+
+    def _conditions(self, conn: Connection, action: Transaction, what: str) -> None:
+        # Under a strong lock nothing may scan a table: an index answers.
+        configure(conn, {"enable_seqscan": "off"}, local=True)
+        for refusal in action.refusals:
+            found = ask(conn, refusal.count)
+            if found:
+                why = refusal.why.replace("{count}", str(found))
+                raise Refused(f"{what} is refused: {why}.", next=refusal.next)
+
+    def _autocommit(
+        self, run: Run, row: StepRow, action: Autocommit, status: str | None
+    ) -> None:
+        """Run one statement outside a transaction; look before and after."""
+        what = self._named(row, action)
+        require_session(run.conn, what)
+        builds = action.leftover is not None
+        budget_ms = int(self.settings.build_budget_s * 1000)
+        lock_ms = budget_ms if builds else self.settings.lock_timeout_ms
+        if row.status == "pending":
+            with self.short(run, what):
+                store.set_status(run.conn, run.change.id, row, "running")
+        for attempt in self._attempts(run, row, action):
+            with attempt, translated(what, "What ran before stays.", AGAIN):
+                configure(run.conn, {"lock_timeout": f"{lock_ms}ms"}, local=False)
+                if action.done is None or not ask(run.conn, action.done):
+                    if action.leftover is not None and ask(run.conn, action.leftover):
+                        assert action.remove is not None
+                        execute_stored(run.conn, action.remove)
+                    self._checked_statement(run, action)
+            if not attempt.failed:
+                break
+        if status is not None:
+            with self.short(run, what):
+                store.set_status(run.conn, run.change.id, row, status)
+
+    def _checked_statement(self, run: Run, action: Autocommit) -> None:
+        """Run the statement; an invalid index that it leaves is removed."""
+        with self.short(run, "lease"):
+            pass
+        try:
+            execute_stored(run.conn, action.statement)
+        except RETRIED:
+            self._remove_leftover(run, action)
+            raise
+        except Exception:
+            if not (run.conn.closed or run.conn.broken):
+                self._remove_leftover(run, action)
+            raise
+
+    def _remove_leftover(self, run: Run, action: Autocommit) -> None:
+        """Drop what a build that got no lock left; the next try does it otherwise."""
+        if action.leftover is None or not ask(run.conn, action.leftover):
+            return
+        assert action.remove is not None
+        lock_ms = f"{self.settings.lock_timeout_ms}ms"
+        configure(run.conn, {"lock_timeout": lock_ms}, local=False)
+        with suppress(*RETRIED):
+            execute_stored(run.conn, action.remove)
+
+    def _named(self, row: StepRow, action: Action) -> str:
+        return f"Step '{row.step.name}' on table {action.table}"
+
+    def _attempts(self, run: Run, row: StepRow, action: Action) -> Iterator["_Attempt"]:
+        """
+        Yield attempts until one succeeds or the budget is used up.
+
+        Backoff doubles from FIRST_PAUSE_S to LAST_PAUSE_S, with full jitter.
+
+        Raises:
+            LockBudgetError: names who holds what stands in the way.
+        """
+        builds = isinstance(action, Autocommit) and action.leftover is not None
+        budget = self.settings.build_budget_s if builds else self.settings.step_budget_s
+        deadline = time.monotonic() + budget
+        pause, number = FIRST_PAUSE_S, 0
+        while True:
+            number += 1
+            attempt = _Attempt()
+            yield attempt
+            if not attempt.failed:
+                return
+            names = self._blockers(run.conn, action)
+            if time.monotonic() + pause > deadline:
+                raise self._no_lock(row, action, number, names)
+            self.progress.waiting(
+                f"for {action.lock} on {action.table}"
+                + (f", held by {names[0]}" if names else "")
+            )
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, LAST_PAUSE_S)
+
+    def _blockers(self, conn: Connection, action: Action) -> list[str]:
+        if action.table is None or action.lock is Lock.NONE:
+            return []
+        return catalog.blockers(conn, action.table, action.lock)
+
+    def _no_lock(
+        self, row: StepRow, action: Action, attempts: int, names: list[str]
+    ) -> LockBudgetError:
+        held = f"Held by {'; '.join(names)}." if names else "Nobody holds it just now."
+        return LockBudgetError(
+            f"{self._named(row, action)} got no lock within"
+            f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
+            state=f"This step changed nothing; steps before it stay.\n{held}",
+            next="end that session, then run the same command again.",
+        )
+
+
+class _Attempt:
+    """One try; swallows the errors after which another one is made."""
+
+    __slots__ = ("failed",)
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def __enter__(self) -> "_Attempt":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, RETRIED):
+            log.info("no lock: %s", error)
+            self.failed = True
+            return True
+        return False

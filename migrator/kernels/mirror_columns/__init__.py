@@ -1,0 +1,24 @@
+"""Dual write within a row: columns kept in step with others.
+
+One BEFORE ROW trigger per change, on INSERT and UPDATE, enabled ALWAYS. It
+fires on every row that is out of step, not only `UPDATE OF` the columns:
+another trigger may change a column, and a row that moves to an earlier page
+must not escape a backfill in physical order.
+
+Three kinds of mirror:
+
+- `Twin`: two columns with the same values, written by either release (rename).
+- `Pair`: two shapes of the same data, one made from the other by an expression
+  each way (split, change of type).
+- `Fill`: one column filled from an expression where it is NULL, written by the
+  new release only (a computed column, a fill before NOT NULL).
+
+Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
+"""
+
+from migrator.kernels.mirror_columns.base import Mirror, require_mirrorable
+from migrator.kernels.mirror_columns.fill import Fill
+from migrator.kernels.mirror_columns.pair import Pair, Side
+from migrator.kernels.mirror_columns.twin import Twin
+
+__all__ = ["Fill", "Mirror", "Pair", "Side", "Twin", "require_mirrorable"]

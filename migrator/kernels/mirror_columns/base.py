@@ -1,0 +1,173 @@
+"""What every mirror within a row shares: its trigger, its chunks, its guard."""
+
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Column, Facts
+from migrator.names import TableName
+from migrator.plan import Refusal, Transaction, render
+
+# Both compare NULLs as values. The second compares images: `=` calls citext
+# 'bob' and 'Bob', numeric 1.0 and 1.00 equal, and json has no `=` at all
+# (manual, section 9.25.6, Composite Type Comparison).
+_DISTINCT = sql.SQL("{} IS DISTINCT FROM {}")
+_IMAGE_DISTINCT = sql.SQL(
+    "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record"
+)
+
+
+def distinct(
+    left: sql.Composable, right: sql.Composable, *, image_equal: bool
+) -> sql.Composable:
+    """
+    Return the condition that two values differ in their image.
+
+    Args:
+        left: the one value.
+        right: the other, of the same type.
+        image_equal: whether `=` of the type compares images already.
+    """
+    form = _DISTINCT if image_equal else _IMAGE_DISTINCT
+    return form.format(left, right)
+
+
+def new_value(column: str) -> sql.Composable:
+    """Return a column of the row as it will be, in a trigger."""
+    return sql.SQL("NEW.{}").format(sql.Identifier(column))
+
+
+def old_value(column: str) -> sql.Composable:
+    """Return a column of the row as it was, in a trigger."""
+    return sql.SQL("OLD.{}").format(sql.Identifier(column))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """What both kinds share: a trigger on a table, owned by a change."""
+
+    table: TableName
+    tag: str
+
+    @property
+    def trigger(self) -> sql.Identifier:
+        """The trigger's name."""
+        return sql.Identifier(names.trigger(self.tag))
+
+    def create(
+        self, body: sql.Composable, when: sql.Composable | None
+    ) -> tuple[sql.Composable, ...]:
+        """Return the statements that put the dual write on."""
+        function = names.function(self.tag)
+        # A pinned search_path: the body means the same in every session.
+        path = sql.SQL(", ").join(
+            [sql.Identifier("pg_catalog"), sql.Identifier(self.table.schema)]
+        )
+        condition = sql.SQL(" WHEN ({})").format(when) if when else sql.SQL("")
+        return (
+            sql.SQL(
+                "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
+                " SET search_path = {}, pg_temp AS {}"
+            ).format(function, path, sql.Literal(render(body))),
+            sql.SQL(
+                "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW"
+                "{} EXECUTE FUNCTION {}()"
+            ).format(self.trigger, self.table.identifier, condition, function),
+            sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(
+                self.table.identifier, self.trigger
+            ),
+        )
+
+    def remove(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that take the dual write off."""
+        return (
+            sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
+                self.trigger, self.table.identifier
+            ),
+            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(names.function(self.tag)),
+        )
+
+    def is_on(self) -> str:
+        """Return the question whether the dual write is on, for every session."""
+        return render(
+            sql.SQL(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger"
+                " WHERE tgrelid = {}::pg_catalog.regclass AND tgname = {}"
+                " AND tgenabled = 'A')"
+            ).format(sql.Literal(str(self.table)), sql.Literal(names.trigger(self.tag)))
+        )
+
+    def needs_on(self, work: Transaction, why: str) -> Transaction:
+        """Return the transaction, refused where the dual write is off."""
+        question = self.is_on().removeprefix("SELECT ")
+        off = Refusal(
+            count=f"SELECT CASE WHEN {question} THEN 0 ELSE 1 END",
+            why=why,
+            next="run `migrator verify`, or roll the change back.",
+        )
+        return replace(work, refusals=(off, *work.refusals))
+
+    def chunked(self, assignment: sql.Composable, rows: sql.Composable) -> str:
+        """Return the statement that brings a chunk of blocks into step."""
+        return render(
+            sql.SQL(
+                "UPDATE {} SET {} WHERE ctid >= $1::pg_catalog.tid"
+                " AND ctid < $2::pg_catalog.tid AND ({})"
+            ).format(self.table.identifier, assignment, rows)
+        )
+
+    def counted(self, rows: sql.Composable) -> str:
+        """Return the question how many rows of a chunk are out of step."""
+        return render(
+            sql.SQL(
+                "SELECT count(*) FROM {} WHERE ctid >= $1::pg_catalog.tid"
+                " AND ctid < $2::pg_catalog.tid AND ({})"
+            ).format(self.table.identifier, rows)
+        )
+
+
+def require_mirrorable(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column of the old release that no second column could follow.
+
+    Raises:
+        Refused: it is generated, an identity, part of a foreign key or used by
+            another object, or a trigger of the application fires too late.
+    """
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    if column.generated:
+        raise Refused(
+            f"{where} is generated: it cannot be written, so it cannot follow"
+            " a second column.",
+            next="add a second generated column, then drop the first.",
+        )
+    if column.identity:
+        raise Refused(
+            f"{where} is an identity column: its values cannot be mirrored.",
+            next="keep it, or change it in a maintenance window.",
+        )
+    if column.foreign_keys:
+        keys = ", ".join(f'"{k}"' for k in column.foreign_keys)
+        raise Refused(
+            f"{where} takes part in foreign key {keys}; its actions would not"
+            " reach a second column.",
+            next="drop the foreign key first, and add it again afterwards.",
+        )
+    if column.dependents:
+        raise Refused(
+            f"{where} is used by {'; '.join(column.dependents)}.",
+            next="drop what depends on it first, and make it again afterwards.",
+        )
+    late = [
+        t.name
+        for t in facts.table.triggers
+        if t.before_row and t.name > names.trigger(facts.tag)
+    ]
+    if late:
+        raise Refused(
+            f'Trigger "{late[0]}" on table {facts.table.name} would fire after'
+            " the dual write and could leave the two sides apart.",
+            next=f'rename it to sort before "{names.TRIGGER_PREFIX}".',
+        )

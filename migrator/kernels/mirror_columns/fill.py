@@ -1,0 +1,132 @@
+"""One column filled from an expression over its row, where it is NULL."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from migrator.kernels.direct import catalogue_step
+from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
+from migrator.plan import (
+    ChunkedCheck,
+    ChunkedUpdate,
+    Lock,
+    Step,
+    Transaction,
+    expression,
+    type_name,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill(Mirror):
+    """
+    One column filled from an SQL expression over its row, where it is NULL.
+
+    With `follow`, a value that came from the expression is computed again when
+    the row changes; a value that a release chose itself stays.
+    """
+
+    column: str
+    expression: str
+    image_equal: bool
+    type: str
+    follow: bool = False
+
+    def _value(self, record: str) -> sql.Composable:
+        # The row as a sub-select under the table's own name: the expression
+        # can name columns as it would in a query, and no text is edited.
+        return sql.SQL("(SELECT {} FROM (SELECT {}.*) AS {})").format(
+            expression(self.expression),
+            sql.SQL("NEW") if record == "NEW" else sql.SQL("OLD"),
+            sql.Identifier(self.table.name),
+        )
+
+    def on(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that put the fill on."""
+        column = new_value(self.column)
+        fill = sql.SQL("  IF {c} IS NULL THEN\n    {c} := {v};\n  END IF;\n").format(
+            c=column, v=self._value("NEW")
+        )
+        if not self.follow:
+            body = sql.SQL(
+                "\n#variable_conflict use_column\nBEGIN\n{}  RETURN NEW;\nEND\n"
+            ).format(fill)
+            return self.create(body, sql.SQL("{} IS NULL").format(column))
+        body = sql.SQL(
+            """
+#variable_conflict use_column
+DECLARE
+  derived_before {type};
+BEGIN
+  IF TG_OP = 'UPDATE' AND {column} IS NOT NULL AND NOT ({written}) THEN
+    derived_before := {before};
+    IF NOT ({chosen}) THEN
+      {column} := {value};
+    END IF;
+  END IF;
+{fill}  RETURN NEW;
+END
+"""
+        ).format(
+            type=type_name(self.type),
+            column=column,
+            written=distinct(
+                column, old_value(self.column), image_equal=self.image_equal
+            ),
+            before=self._value("OLD"),
+            chosen=distinct(
+                old_value(self.column),
+                sql.Identifier("derived_before"),
+                image_equal=self.image_equal,
+            ),
+            value=self._value("NEW"),
+            fill=fill,
+        )
+        return self.create(body, None)
+
+    def _rows(self) -> sql.Composable:
+        return sql.SQL("{} IS NULL AND {} IS NOT NULL").format(
+            sql.Identifier(self.column), expression(self.expression)
+        )
+
+    def backfill(self, no_reverse: str) -> Step:
+        """Return the chunked fill of existing rows."""
+        return Step(
+            name="fill_rows",
+            work=ChunkedUpdate(
+                statement=self.chunked(
+                    sql.SQL("{} = {}").format(
+                        sql.Identifier(self.column), expression(self.expression)
+                    ),
+                    self._rows(),
+                ),
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse=no_reverse,
+        )
+
+    def verify(self) -> Step:
+        """Return the count of rows that are still to be filled."""
+        fill = self.backfill("-").work
+        assert isinstance(fill, ChunkedUpdate)
+        return Step(
+            name="compare_rows",
+            work=ChunkedCheck(
+                count=self.counted(self._rows()),
+                repair=fill.statement,
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse="nothing but rows out of step is changed",
+        )
+
+    def off(self, *before: sql.Composable) -> Transaction:
+        """Return the transaction that takes the fill off."""
+        return catalogue_step(self.table, *before, *self.remove())
+
+    def back_on(self, *before: sql.Composable) -> Transaction:
+        """Return the transaction that puts the fill on."""
+        # ALTER … DROP NOT NULL needs ACCESS EXCLUSIVE; a trigger alone does not.
+        lock = Lock.ACCESS_EXCLUSIVE if before else Lock.SHARE_ROW_EXCLUSIVE
+        return catalogue_step(self.table, *before, *self.on(), lock=lock)

@@ -1,0 +1,463 @@
+"""Two shapes of the same data, one made from the other by an expression.
+
+`up` makes the new side from the old one, `down` the old side from the new one.
+They may lose detail: a row is in step where new = up(old) *or* old = down(new),
+so that the side with more detail is never overwritten by its own echo. Trigger,
+backfill, verification and repair share this one condition.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import LiteralString
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Facts
+from migrator.kernels.direct import build_index, catalogue_step, not_null_again
+from migrator.kernels.mirror_columns.base import (
+    Mirror,
+    distinct,
+    new_value,
+    old_value,
+)
+from migrator.plan import (
+    ChunkedCheck,
+    ChunkedUpdate,
+    Refusal,
+    Step,
+    Steps,
+    Transaction,
+    expression,
+    render,
+    type_name,
+)
+
+# What an expression raises where a value has no counterpart: a cast that fails,
+# a value too long, a domain's check, the user's own RAISE (manual, appendix A).
+_NO_COUNTERPART = (
+    "data_exception OR integrity_constraint_violation OR raise_exception"
+    " OR program_limit_exceeded"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """
+    One column of a side.
+
+    Args:
+        name: while both releases work.
+        retired: the name that takes it out of sight: after retire for a column
+            of the old side, after a rollback for one of the new side.
+        type: with modifiers, as in DDL.
+        value: the expression that makes it from the columns of the other side.
+    """
+
+    name: str
+    retired: str
+    type: str
+    value: str
+    collation: str | None = None
+    image_equal: bool = True
+    not_null: bool = False
+
+    @property
+    def compared_as(self) -> str:
+        """The type in which values are compared."""
+        # A cast to varchar(n) cuts silently, where an assignment raises.
+        return re.sub(r"^(character varying)\(\d+\)$", r"\1", self.type)
+
+    @property
+    def ddl(self) -> sql.Composable:
+        """The type as DDL spells it."""
+        return type_name(
+            self.type + (f" COLLATE {self.collation}" if self.collation else "")
+        )
+
+    def differs(self, left: sql.Composable, right: sql.Composable) -> sql.Composable:
+        """Return the condition that two values of the column differ."""
+        return distinct(left, right, image_equal=self.image_equal)
+
+
+def _joined(word: LiteralString, parts: Iterable[sql.Composable]) -> sql.Composable:
+    return sql.SQL(f" {word} ").join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair(Mirror):
+    """
+    Columns of the old release and columns of the new one, kept in step.
+
+    Before retire, a value of the new release that has no old counterpart is
+    refused by the server, as its type or NOT NULL would; a value of the old
+    release that has no new counterpart is stored, with NULL on the new side,
+    and holds the change at its backfill or verification. After retire nothing
+    is refused: the retired side becomes NULL and the row is marked.
+    """
+
+    old: tuple[Side, ...]
+    new: tuple[Side, ...]
+
+    # -- the condition ---------------------------------------------------
+
+    def _rows(self) -> sql.Composable:
+        """Return the condition of rows that satisfy neither direction."""
+
+        def in_step(sides: tuple[Side, ...]) -> sql.Composable:
+            return _joined(
+                "AND",
+                (
+                    sql.SQL("NOT ({})").format(
+                        s.differs(
+                            sql.Identifier(s.name),
+                            sql.SQL("{}::{}").format(
+                                expression(s.value), type_name(s.compared_as)
+                            ),
+                        )
+                    )
+                    for s in sides
+                ),
+            )
+
+        # CASE keeps the order: up need not be defined for a value that the new
+        # release chose, once down says that it is in step.
+        return sql.SQL("CASE WHEN {} THEN false ELSE NOT ({}) END").format(
+            in_step(self.old), in_step(self.new)
+        )
+
+    # -- the trigger -----------------------------------------------------
+
+    def _declared(self, sides: tuple[Side, ...]) -> sql.Composable:
+        return sql.SQL("").join(
+            sql.SQL("  {} {};\n").format(_variable(s), type_name(s.type)) for s in sides
+        )
+
+    def _made(self, sides: tuple[Side, ...]) -> sql.Composable:
+        """Return the statement that makes a side from the row."""
+        # The row as a sub-select under the table's own name: expressions name
+        # columns as in a query, and no text is edited. INTO assigns, so that a
+        # value that does not fit raises instead of being cut.
+        return sql.SQL("SELECT {} INTO {} FROM (SELECT NEW.*) AS {};").format(
+            sql.SQL(", ").join(expression(s.value) for s in sides),
+            sql.SQL(", ").join(_variable(s) for s in sides),
+            sql.Identifier(self.table.name),
+        )
+
+    def _stored(self, sides: tuple[Side, ...], *, retired: bool) -> sql.Composable:
+        return sql.SQL(" ").join(
+            sql.SQL("{} := {};").format(
+                new_value(s.retired if retired else s.name), _variable(s)
+            )
+            for s in sides
+        )
+
+    def _same(self, sides: tuple[Side, ...]) -> sql.Composable:
+        return _joined(
+            "AND",
+            (
+                sql.SQL("NOT ({})").format(s.differs(new_value(s.name), _variable(s)))
+                for s in sides
+            ),
+        )
+
+    def _written(self) -> sql.Composable:
+        """Return the condition that an update changed the new side."""
+        return _joined(
+            "OR", (s.differs(new_value(s.name), old_value(s.name)) for s in self.new)
+        )
+
+    def _on_in_window(self) -> tuple[sql.Composable, ...]:
+        body = sql.SQL(
+            """
+#variable_conflict use_column
+DECLARE
+{declared}BEGIN
+  IF (CASE TG_OP WHEN 'INSERT' THEN {given} ELSE {written} END) THEN
+    BEGIN
+      {made_new}
+      IF {new_same} THEN
+        RETURN NEW;
+      END IF;
+    EXCEPTION WHEN {no_counterpart} THEN
+      NULL;
+    END;
+    {made_old}
+    {store_old}
+    RETURN NEW;
+  END IF;
+  BEGIN
+    {made_old}
+    IF {old_same} THEN
+      RETURN NEW;
+    END IF;
+  EXCEPTION WHEN {no_counterpart} THEN
+    NULL;
+  END;
+  BEGIN
+    {made_new}
+  EXCEPTION WHEN {no_counterpart} THEN
+    {no_new}
+  END;
+  {store_new}
+  RETURN NEW;
+END
+"""
+        ).format(
+            declared=self._declared((*self.old, *self.new)),
+            given=_joined(
+                "OR",
+                (sql.SQL("{} IS NOT NULL").format(new_value(s.name)) for s in self.new),
+            ),
+            written=self._written(),
+            made_old=self._made(self.old),
+            made_new=self._made(self.new),
+            old_same=self._same(self.old),
+            new_same=self._same(self.new),
+            store_old=self._stored(self.old, retired=False),
+            store_new=self._stored(self.new, retired=False),
+            no_new=_none(self.new),
+            no_counterpart=sql.SQL(_NO_COUNTERPART),
+        )
+        return self.create(body, None)
+
+    @property
+    def _mark(self) -> str:
+        return names.owned("mark", "no_counterpart", self.tag)
+
+    def _on_after_retire(self) -> tuple[sql.Composable, ...]:
+        lacking = [
+            sql.SQL("{} IS NULL").format(_variable(s)) for s in self.old if s.not_null
+        ]
+        body = sql.SQL(
+            """
+#variable_conflict use_column
+DECLARE
+{declared}BEGIN
+  IF (CASE TG_OP WHEN 'INSERT' THEN true ELSE {written} END) THEN
+    {mark} := NULL;
+    BEGIN
+      {made_old}
+      IF {lacking} THEN
+        {mark} := true;
+      END IF;
+    EXCEPTION WHEN {no_counterpart} THEN
+      {no_old}
+      {mark} := true;
+    END;
+    {store_old}
+  END IF;
+  RETURN NEW;
+END
+"""
+        ).format(
+            declared=self._declared(self.old),
+            written=self._written(),
+            mark=new_value(self._mark),
+            made_old=self._made(self.old),
+            lacking=_joined("OR", lacking) if lacking else sql.SQL("false"),
+            no_old=_none(self.old),
+            store_old=self._stored(self.old, retired=True),
+            no_counterpart=sql.SQL(_NO_COUNTERPART),
+        )
+        return self.create(body, None)
+
+    # -- the steps -------------------------------------------------------
+
+    def _rename(self, given: str, wanted: str) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+            self.table.identifier, sql.Identifier(given), sql.Identifier(wanted)
+        )
+
+    def _alter(self, text: LiteralString, column: str) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} " + text).format(
+            self.table.identifier, sql.Identifier(column)
+        )
+
+    def _parked_drop(self) -> Transaction:
+        return catalogue_step(
+            self.table,
+            *(self._alter("DROP COLUMN IF EXISTS {}", s.retired) for s in self.new),
+        )
+
+    def expand(self, facts: Facts) -> Step:
+        """Return the step that adds the new side and puts the dual write on."""
+        make = [
+            self._rename(s.retired, s.name)
+            # What an earlier rollback parked comes back with its detail.
+            if facts.table.column(s.retired) is not None
+            else sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+                self.table.identifier, sql.Identifier(s.name), s.ddl
+            )
+            for s in self.new
+        ]
+        return Step(
+            name="add_new_side",
+            work=catalogue_step(self.table, *make, *self._on_in_window()),
+            reverse=(
+                catalogue_step(
+                    self.table,
+                    *self.remove(),
+                    *(self._rename(s.name, s.retired) for s in self.new),
+                ),
+            ),
+            parked=self._parked_drop(),
+        )
+
+    def backfill(self) -> Step:
+        """Return the chunked computation of the new side."""
+        return Step(
+            name="compute_rows",
+            work=ChunkedUpdate(
+                statement=self.chunked(
+                    sql.SQL(", ").join(
+                        sql.SQL("{} = {}").format(
+                            sql.Identifier(s.name), expression(s.value)
+                        )
+                        for s in self.new
+                    ),
+                    self._rows(),
+                ),
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse="the values go with the new side",
+        )
+
+    def verify(self) -> Step:
+        """Return the comparison of both sides, with its repair."""
+        fill = self.backfill().work
+        assert isinstance(fill, ChunkedUpdate)
+        return Step(
+            name="compare_rows",
+            work=ChunkedCheck(
+                count=self.counted(self._rows()),
+                repair=fill.statement,
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse="nothing but rows out of step is changed",
+        )
+
+    def retire(self) -> Steps:
+        """
+        Return the steps that take the old side out of sight, and back.
+
+        The old side's NOT NULL is lifted; on the way back it is proven by a
+        check first, so that no scan runs under a strong lock.
+        """
+        mark = self._mark
+        why = (
+            f"the dual-write trigger on {self.table} is missing or not enabled"
+            " ALWAYS, so that one side may have missed writes"
+        )
+        strict = [s for s in self.old if s.not_null]
+        checks = {s.name: names.owned("check", s.name, self.tag) for s in strict}
+        forward = catalogue_step(
+            self.table,
+            *self.remove(),
+            *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in strict),
+            *(self._rename(s.name, s.retired) for s in self.old),
+            *self._on_after_retire(),
+        )
+        back = catalogue_step(
+            self.table,
+            *self.remove(),
+            *(self._rename(s.retired, s.name) for s in self.old),
+            *self._on_in_window(),
+            *(
+                sql.SQL(
+                    "ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID"
+                ).format(
+                    self.table.identifier,
+                    sql.Identifier(checks[s.name]),
+                    sql.Identifier(s.name),
+                )
+                for s in strict
+            ),
+        )
+        fits = Refusal(
+            count=render(
+                sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+                    self.table.identifier, sql.Identifier(mark)
+                )
+            ),
+            why="{count} rows hold values of the new release that do not fit the"
+            " old side",
+            next=f'correct these rows (they have "{mark}" set), then run it again;'
+            " or keep the new release.",
+        )
+        back = replace(
+            back,
+            refusals=(fits,),
+            done=self._has_columns(*(s.name for s in self.old)),
+        )
+        proofs = tuple(
+            action
+            for s in strict
+            for action in not_null_again(self.table, s.name, checks[s.name])
+        )
+        return (
+            Step(
+                name="add_mark",
+                work=catalogue_step(
+                    self.table, self._alter("ADD COLUMN {} boolean", mark)
+                ),
+                reverse=(
+                    catalogue_step(
+                        self.table, self._alter("DROP COLUMN IF EXISTS {}", mark)
+                    ),
+                ),
+            ),
+            build_index(
+                "index_marks",
+                self.table,
+                names.owned("marks", self.table.name, self.tag),
+                method="btree",
+                keys=sql.Identifier(mark),
+                where=sql.Identifier(mark).as_string(None),
+            ),
+            Step(
+                name="exchange_shapes",
+                work=self.needs_on(forward, why),
+                reverse=(self.needs_on(back, why), *proofs),
+            ),
+        )
+
+    def _has_columns(self, *columns: str) -> str:
+        """Return the question whether the table has all these columns."""
+        return render(
+            sql.SQL(
+                "SELECT count(*) = {} FROM pg_catalog.pg_attribute"
+                " WHERE attrelid = {}::pg_catalog.regclass AND NOT attisdropped"
+                " AND attname IN ({})"
+            ).format(
+                sql.Literal(len(columns)),
+                sql.Literal(str(self.table)),
+                sql.SQL(", ").join(map(sql.Literal, columns)),
+            )
+        )
+
+    def drop(self) -> Step:
+        """Return the drop of the retired side, with its marks."""
+        gone = [*(s.retired for s in self.old), self._mark]
+        return Step(
+            name="drop_retired_side",
+            work=catalogue_step(
+                self.table,
+                *self.remove(),
+                *(self._alter("DROP COLUMN {}", name) for name in gone),
+            ),
+            no_reverse="the retired columns and their indexes are gone",
+            loses=True,
+        )
+
+
+def _variable(side: Side) -> sql.Composable:
+    # Made up, so that no expression names a column like it.
+    return sql.Identifier(f"migrator_{names.tag(side.name)}")
+
+
+def _none(sides: tuple[Side, ...]) -> sql.Composable:
+    return sql.SQL(" ").join(sql.SQL("{} := NULL;").format(_variable(s)) for s in sides)

@@ -1,0 +1,196 @@
+"""Two columns with the same values, written by either release."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Facts
+from migrator.kernels.direct import catalogue_step
+from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
+from migrator.plan import ChunkedCheck, ChunkedUpdate, Step, type_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin(Mirror):
+    """
+    Two columns with the same values.
+
+    The original column, with all that hangs on it (indexes, constraints,
+    defaults, grants, comments), is never replaced: at retire the copy takes
+    the retired name and the original takes the new one, in one transaction.
+    """
+
+    old: str
+    new: str
+    #: Type of both, with modifiers and collation.
+    type: str
+    collation: str | None
+    image_equal: bool
+
+    @classmethod
+    def of(cls, facts: Facts, old: str, new: str) -> "Twin":
+        """Return the mirror, whatever phase the facts are of."""
+        # Before retire the original bears the old name, afterwards the new.
+        column = facts.table.column(old) or facts.table.require(new)
+        return cls(
+            table=facts.table.name,
+            tag=facts.tag,
+            old=old,
+            new=new,
+            type=column.type,
+            collation=column.collation,
+            image_equal=column.image_equal,
+        )
+
+    @property
+    def retired(self) -> str:
+        """The copy's name after retire."""
+        return names.owned("retired", self.old, self.tag)
+
+    def _on_in_window(self) -> tuple[sql.Composable, ...]:
+        """Return the statements for the window: either release may write."""
+        body = sql.SQL(
+            """
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    IF {new} IS NULL THEN
+      {new} := {old};
+    ELSE
+      {old} := {new};
+    END IF;
+  ELSIF {new_was_written} THEN
+    {old} := {new};
+  ELSE
+    {new} := {old};
+  END IF;
+  RETURN NEW;
+END
+"""
+        ).format(
+            new=new_value(self.new),
+            old=new_value(self.old),
+            new_was_written=distinct(
+                new_value(self.new), old_value(self.new), image_equal=self.image_equal
+            ),
+        )
+        return self.create(body, self._out_of_step(self.old, self.new))
+
+    def _on_after_retire(self) -> tuple[sql.Composable, ...]:
+        """Return the statements for after retire: new side to retired copy."""
+        body = sql.SQL("\nBEGIN\n  {} := {};\n  RETURN NEW;\nEND\n").format(
+            new_value(self.retired), new_value(self.new)
+        )
+        return self.create(body, self._out_of_step(self.new, self.retired))
+
+    def _out_of_step(self, left: str, right: str) -> sql.Composable:
+        return distinct(new_value(left), new_value(right), image_equal=self.image_equal)
+
+    def _rows(self) -> sql.Composable:
+        return distinct(
+            sql.Identifier(self.new),
+            sql.Identifier(self.old),
+            image_equal=self.image_equal,
+        )
+
+    def expand(self) -> Step:
+        """Return the step that makes the copy and puts the dual write on."""
+        collate = type_name(f" COLLATE {self.collation}" if self.collation else "")
+        column = sql.Identifier(self.new)
+        return Step(
+            name="mirror_column",
+            work=catalogue_step(
+                self.table,
+                sql.SQL("ALTER TABLE {} ADD COLUMN {} {}{}").format(
+                    self.table.identifier, column, type_name(self.type), collate
+                ),
+                *self._on_in_window(),
+            ),
+            reverse=(
+                catalogue_step(
+                    self.table,
+                    *self.remove(),
+                    sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
+                        self.table.identifier, column
+                    ),
+                ),
+            ),
+        )
+
+    def backfill(self) -> Step:
+        """Return the chunked copy of existing rows."""
+        return Step(
+            name="copy_rows",
+            work=ChunkedUpdate(
+                statement=self.chunked(
+                    sql.SQL("{} = {}").format(
+                        sql.Identifier(self.new), sql.Identifier(self.old)
+                    ),
+                    self._rows(),
+                ),
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse="the copied values go with the copy",
+        )
+
+    def verify(self) -> Step:
+        """Return the comparison of both sides, with its repair."""
+        fill = self.backfill().work
+        assert isinstance(fill, ChunkedUpdate)
+        return Step(
+            name="compare_rows",
+            work=ChunkedCheck(
+                count=self.counted(self._rows()),
+                repair=fill.statement,
+                table=self.table,
+                guard=self.is_on(),
+            ),
+            no_reverse="nothing but rows out of step is changed",
+        )
+
+    def _rename(self, given: str, wanted: str) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+            self.table.identifier, sql.Identifier(given), sql.Identifier(wanted)
+        )
+
+    def retire(self) -> Step:
+        """Return the exchange of names, with the exchange back."""
+        forward = catalogue_step(
+            self.table,
+            *self.remove(),
+            self._rename(self.new, self.retired),
+            self._rename(self.old, self.new),
+            *self._on_after_retire(),
+        )
+        back = catalogue_step(
+            self.table,
+            *self.remove(),
+            self._rename(self.new, self.old),
+            self._rename(self.retired, self.new),
+            *self._on_in_window(),
+        )
+        why = (
+            f"the dual-write trigger on {self.table} is missing or not enabled"
+            " ALWAYS, so that one side may have missed writes"
+        )
+        return Step(
+            name="exchange_names",
+            work=self.needs_on(forward, why),
+            reverse=(self.needs_on(back, why),),
+        )
+
+    def drop(self) -> Step:
+        """Return the drop of the retired copy."""
+        return Step(
+            name="drop_retired_column",
+            work=catalogue_step(
+                self.table,
+                *self.remove(),
+                sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
+                    self.table.identifier, sql.Identifier(self.retired)
+                ),
+            ),
+            no_reverse="the retired column and its indexes are gone",
+            loses=True,
+        )
