@@ -14,11 +14,13 @@ constraints, grants and comments stay on it and are never made again.
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
 from psycopg import sql
 
 from migrator import names
+from migrator.errors import Refused
 from migrator.facts import Facts, Index
 from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
@@ -35,6 +37,8 @@ class RenameColumn(Pattern):
         table: the table's name, without its schema.
         column: the name in the old release.
         to: the name in the new release.
+        indexes: indexes and unique constraints that are renamed at retire, old
+            name to new name, e.g. `{"ix_users_name": "ix_users_full_name"}`.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -43,6 +47,7 @@ class RenameColumn(Pattern):
     column: str
     to: str
     _: KW_ONLY
+    indexes: Mapping[str, str] = field(default_factory=dict[str, str])
     schema: str | None = None
     assured: str = ""
 
@@ -63,6 +68,7 @@ class RenameColumn(Pattern):
         column = facts.table.require(self.column)
         direct.require_free_column(facts, self.to)
         require_mirrorable(facts, column)
+        self._check_indexes(facts)
         notices = [
             Notice(
                 text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
@@ -87,6 +93,15 @@ class RenameColumn(Pattern):
             )
             for name in column.unique_indexes
         ]
+        notices += [
+            Notice(
+                text=f'Index "{i.name}" keeps its name. Where the model derives names'
+                " of indexes from columns, give the new one:"
+                f' indexes={{"{i.name}": "…"}}.'
+            )
+            for i in facts.table.indexes
+            if self.column in i.name and i.name not in self.indexes
+        ]
         if column.default is not None:
             notices.append(
                 Notice(
@@ -95,6 +110,21 @@ class RenameColumn(Pattern):
                 )
             )
         return self.assure(tuple(notices))
+
+    def _check_indexes(self, facts: Facts) -> None:
+        for old, new in self.indexes.items():
+            names.checked(new, "index")
+            if facts.table.index(old) is None:
+                known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
+                raise Refused(
+                    f'Table {facts.table.name} has no index "{old}".',
+                    next=f"correct `indexes`; the table has {known}.",
+                )
+            if new in facts.relation_names:
+                raise Refused(
+                    f'The name "{new}" is taken in schema "{facts.table.name.schema}".',
+                    next="choose another name for the index.",
+                )
 
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""
@@ -110,7 +140,7 @@ class RenameColumn(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of names."""
-        return (self._twin(facts).retire(),)
+        return (self._twin(facts).retire(self.indexes),)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the copy."""
@@ -128,6 +158,12 @@ class RenameColumn(Pattern):
                         table.identifier,
                         sql.Identifier(self.to),
                         sql.Identifier(self.column),
+                    ),
+                    *(
+                        sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                            sql.Identifier(table.schema, new), sql.Identifier(old)
+                        )
+                        for old, new in self.indexes.items()
                     ),
                 ),
                 no_reverse="upgrade again",

@@ -169,6 +169,35 @@ def test_live_upgrade_only_expands_and_check_stays_clean(project: Project) -> No
     assert "r2 (head)" in project.run("current").stdout
 
 
+def test_indexes_take_their_new_names_along(project: Project) -> None:
+    """`index=True` in the model: `check` is clean in every phase, and back."""
+    (project.folder / "models.py").write_text(
+        MODELS.format(name="full_name").replace(
+            "Mapped[str]", "Mapped[str] = mapped_column(index=True)"
+        )
+    )
+    project.write("r1", FIRST.replace("nullable=False", "nullable=False, index=True"))
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    hint = 'indexes={"ix_users_name": "…"}'
+    assert hint in project.migrator("plan").stdout
+    given = '"full_name", indexes={"ix_users_name": "ix_users_full_name"}'
+    project.write("r2", SECOND.replace('"full_name"', given))
+    assert hint not in project.migrator("plan").stdout
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("rollback", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+
+
 def test_downgrade_takes_back_what_ran(project: Project) -> None:
     """`downgrade` after the backfill leaves the old shape and every row."""
     project.run("upgrade", "r1")

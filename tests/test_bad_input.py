@@ -89,6 +89,8 @@ def refused(sql: psycopg.Connection, words: str) -> Iterator[None]:
         (AddColumn("t", "x", "text", computed="nope"), 'column "nope" does not'),
         (AddColumn("t", "x", "text", computed="1 +"), "syntax error"),
         (SetNotNull("t", "must"), "is NOT NULL already"),
+        (RenameColumn("t", "name", "n2", indexes={"no": "x"}), 'has no index "no"'),
+        (RenameColumn("t", "name", "n2", indexes={"t_pkey": "t"}), '"t" is taken'),
         (SetNotNull("t", "name", fill="nope()"), "function nope() does not exist"),
         (CreateIndex("t", ["nope"], "i"), 'has no column "nope"'),
         (CreateIndex("t", ["name"], "t"), 'has a relation "t" already'),

@@ -1,5 +1,6 @@
 """Two columns with the same values, written by either release."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -154,13 +155,27 @@ END
             self.table.identifier, sql.Identifier(given), sql.Identifier(wanted)
         )
 
-    def retire(self) -> Step:
-        """Return the exchange of names, with the exchange back."""
+    def _rename_indexes(self, indexes: Mapping[str, str]) -> list[sql.Composable]:
+        return [
+            sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                sql.Identifier(self.table.schema, given), sql.Identifier(wanted)
+            )
+            for given, wanted in indexes.items()
+        ]
+
+    def retire(self, indexes: Mapping[str, str]) -> Step:
+        """
+        Return the exchange of names, with the exchange back.
+
+        Args:
+            indexes: names of indexes before and after, exchanged along with it.
+        """
         forward = catalogue_step(
             self.table,
             *self.remove(),
             self._rename(self.new, self.retired),
             self._rename(self.old, self.new),
+            *self._rename_indexes(indexes),
             *self._on_after_retire(),
         )
         back = catalogue_step(
@@ -168,6 +183,7 @@ END
             *self.remove(),
             self._rename(self.new, self.old),
             self._rename(self.retired, self.new),
+            *self._rename_indexes({new: old for old, new in indexes.items()}),
             *self._on_in_window(),
         )
         why = (
