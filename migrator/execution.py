@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from migrator.backfill.chunks import Walk
+from migrator.backfill.walk import Walk
 from migrator.errors import LockBudgetError, Refused
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
@@ -30,6 +30,7 @@ from migrator.postgres import catalog
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
+    Target,
     ask,
     configure,
     execute_stored,
@@ -58,6 +59,7 @@ AGAIN = "run the same command again; it goes on from there."
 class Run:
     """One process at work on one change: its connection and its lease."""
 
+    target: Target
     conn: Connection
     lease: Lease
     change: ChangeRow
@@ -114,6 +116,7 @@ class Execution:
         work = row.step.work
         if isinstance(work, ChunkedUpdate | ChunkedCheck):
             Walk(
+                target=run.target,
                 conn=run.conn,
                 lease=run.lease,
                 change=run.change.id,

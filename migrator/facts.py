@@ -53,6 +53,8 @@ class Index:
     valid: bool = True
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
+    #: All columns that it depends on, also in expressions and predicates.
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class Table:
     row_security: bool = False
     rows: int = 0
     size_bytes: int = 0
+    #: Percentage to which inserts fill a page (manual, CREATE TABLE).
+    fillfactor: int = 100
     owned: bool = True
     constraint_names: tuple[str, ...] = ()
 
@@ -119,5 +123,7 @@ class Facts:
     table: Table
     #: The change's tag, part of every generated name.
     tag: str
+    #: How the user wants a backfill to go over the table; None leaves it open.
+    chunking: str | None = None
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()

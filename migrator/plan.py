@@ -115,17 +115,34 @@ class Autocommit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunking:
+    """
+    How a table is gone over, and why so.
+
+    `stride` is the number of passes over each window of blocks; each pass but
+    the last takes every `stride`-th row of a page, so that what one leaves dead
+    makes room in the page for the next. 1 is one pass over all rows.
+    """
+
+    stride: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedUpdate:
     """
     Rows brought across, one chunk of blocks per transaction.
 
     `statement` takes two `tid` parameters, `$1` (from) and `$2` (up to, not
-    included). `guard` is a query with one boolean that must be true in every
-    chunk's transaction: the dual write is on.
+    included); `strided` a third, the pass, counted from 0. `guard` is a query
+    with one boolean that must be true in every chunk's transaction: the dual
+    write is on.
     """
 
     statement: str
     table: TableName
+    strided: str
+    chunking: Chunking
     guard: str | None = None
     lock: Lock = Lock.ROW_EXCLUSIVE
 
@@ -298,6 +315,8 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["table"] = TableName(**values["table"])
     if "statements" in values:
         values["statements"] = tuple(values["statements"])
+    if "chunking" in values:
+        values["chunking"] = Chunking(**values["chunking"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     values["lock"] = Lock(values["lock"])

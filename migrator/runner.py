@@ -167,7 +167,7 @@ class Runner:
                 wait_s=LEASE_WAIT_S,
             ) as lease:
                 row = self._entered(conn, change)
-                run = Run(conn, lease, row)
+                run = Run(self.target, conn, lease, row)
                 self._phase(run, Phase.EXPAND, change.pattern)
                 return self._pass_empty(run, change.pattern)
 
@@ -465,6 +465,7 @@ class Runner:
             table=catalog.table_facts(conn, table),
             tag=tag,
             relation_names=catalog.relation_names(conn, table.schema),
+            chunking=self.settings.chunking,
         )
 
     def _checked(
@@ -574,7 +575,7 @@ class Runner:
                 seconds=self.settings.lease_s,
                 wait_s=LEASE_WAIT_S,
             ) as lease:
-                yield Run(conn, lease, store.get(conn, row.id))
+                yield Run(self.target, conn, lease, store.get(conn, row.id))
 
 
 _GONE = (

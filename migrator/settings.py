@@ -20,6 +20,8 @@ class Settings:
             stays well under deadlock_timeout (1,000 ms unless configured).
         hold_s: how long retired and parked objects are kept, 7 days.
         lease_s: how long a lease lives without a heartbeat.
+        workers: connections of this process that share a backfill.
+        chunking: `strides` or `blocks`; None chooses from facts.
     """
 
     lock_timeout_ms: int = 200
@@ -28,3 +30,5 @@ class Settings:
     target_ms: float = 100.0
     hold_s: float = 7 * 24 * 3600.0
     lease_s: float = 15.0
+    workers: int = 1
+    chunking: str | None = None

@@ -179,12 +179,15 @@ class AddColumn(Pattern):
     def backfill(self, facts: Facts) -> Steps:
         """Return the fill of existing rows, where there is an expression."""
         fill = self._fill(facts)
-        return (fill.backfill("the values are parked with the column"),) if fill else ()
+        if fill is None:
+            return ()
+        why = "the values are parked with the column"
+        return (fill.backfill(facts, name="fill_rows", no_reverse=why),)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that are not filled."""
         fill = self._fill(facts)
-        return (fill.verify(),) if fill else ()
+        return (fill.verify(facts),) if fill else ()
 
     def retire(self, facts: Facts) -> Steps:
         """Return the end of the fill: the new release writes the column itself."""

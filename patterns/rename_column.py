@@ -132,11 +132,14 @@ class RenameColumn(Pattern):
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the copy of rows, then of indexes: so that updates stay HOT."""
-        return (self._twin(facts).backfill(), *self._indexes(facts))
+        rows = self._twin(facts).backfill(
+            facts, name="copy_rows", no_reverse="the copied values go with the copy"
+        )
+        return (rows, *self._indexes(facts))
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""
-        return (self._twin(facts).verify(),)
+        return (self._twin(facts).verify(facts),)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of names."""

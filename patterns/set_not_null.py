@@ -19,7 +19,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, Mirror
+from migrator.kernels.mirror_columns import Fill, chunk_count
 from migrator.pattern import Pattern
 from migrator.plan import (
     ChunkedCheck,
@@ -124,23 +124,25 @@ class SetNotNull(Pattern):
         """Return the fill of existing rows."""
         fill = self._fill(facts)
         why = "which rows were NULL is not recorded; they keep the fill"
-        return (fill.backfill(why),) if fill else ()
+        if fill is None:
+            return ()
+        return (fill.backfill(facts, name="fill_rows", no_reverse=why),)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of NULLs, which the fill repairs."""
         fill = self._fill(facts)
         repair = None
         if fill is not None:
-            work = fill.verify().work
+            work = fill.verify(facts).work
             assert isinstance(work, ChunkedCheck)
             repair = work.repair
-        mirror = Mirror(table=facts.table.name, tag=facts.tag)
         return (
             Step(
                 name="count_nulls",
                 work=ChunkedCheck(
-                    count=mirror.counted(
-                        sql.SQL("{} IS NULL").format(sql.Identifier(self.column))
+                    count=chunk_count(
+                        facts.table.name,
+                        sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
                     ),
                     repair=repair,
                     table=facts.table.name,

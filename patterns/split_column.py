@@ -23,10 +23,14 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Pair, Side, require_mirrorable
+from migrator.kernels.mirror_columns import (
+    Pair,
+    Side,
+    chunked_update,
+    require_mirrorable,
+)
 from migrator.pattern import Pattern
 from migrator.plan import (
-    ChunkedUpdate,
     Notice,
     Probe,
     Step,
@@ -172,11 +176,16 @@ class SplitColumn(Pattern):
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the split of existing rows."""
-        return (self._pair(facts).backfill(),)
+        rows = self._pair(facts).backfill(
+            facts,
+            name="compute_rows",
+            no_reverse="the values go with the new side",
+        )
+        return (rows,)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""
-        return (self._pair(facts).verify(),)
+        return (self._pair(facts).verify(facts),)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of shapes."""
@@ -203,12 +212,8 @@ class SplitColumn(Pattern):
             ),
             Step(
                 name="compute_rows",
-                work=ChunkedUpdate(
-                    statement=self._pair(facts).chunked(
-                        sql.SQL("{} = {}").format(column, expression(self.back)),
-                        sql.SQL("true"),
-                    ),
-                    table=table,
+                work=chunked_update(
+                    facts, {self.column: expression(self.back)}, sql.SQL("true")
                 ),
                 no_reverse="upgrade again",
             ),

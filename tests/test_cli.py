@@ -186,7 +186,7 @@ def test_demo_runs_on_a_given_server(database: str, tmp_path: Path) -> None:
 
 
 # Moments after the start, in seconds: making the cluster, the table, the story.
-@pytest.mark.parametrize("after_s", [0.4, 2.5, 5.0])
+@pytest.mark.parametrize("after_s", [0.4, 0.7, 2.5, 5.0])
 def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
     """Ctrl-C ends every process of the demo and removes its folder."""
     process = subprocess.Popen(
@@ -207,7 +207,8 @@ def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err.decode()
+    # While Python still imports, the signal itself ends it: 130 to a shell too.
+    assert process.returncode in (130, -signal.SIGINT), err.decode()
     assert list(tmp_path.iterdir()) == []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -22,7 +22,7 @@ from psycopg.sql import SQL, Composable
 from migrator.change import Change
 from migrator.errors import Held
 from migrator.kernels.mirror_columns import Twin
-from migrator.ledger import store
+from migrator.ledger import store, windows
 from migrator.patterns import RenameColumn, SetNotNull
 from migrator.plan import State
 from migrator.postgres.connection import Target
@@ -41,7 +41,8 @@ class CrashError(BaseException):
 @contextmanager
 def crash_at(name: str, skip: int) -> Iterator[None]:
     """Die at a call of the ledger, after some that pass."""
-    real: Callable[..., Any] = getattr(store, name)
+    module = windows if name == "advance" else store
+    real: Callable[..., Any] = getattr(module, name)
     calls = 0
 
     def dying(*args: Any, **kwargs: Any) -> Any:
@@ -51,7 +52,7 @@ def crash_at(name: str, skip: int) -> Iterator[None]:
             raise CrashError
         return real(*args, **kwargs)
 
-    with mock.patch.object(store, name, dying):
+    with mock.patch.object(module, name, dying):
         yield
 
 

@@ -37,9 +37,8 @@ CHANGE = Change(revision="k1", pattern=RenameColumn("t", "name", "full_name"))
 LIFE = """
 import os, signal, sys
 from migrator import runner as r
-from migrator.backfill import chunks
 from migrator.change import Change
-from migrator.ledger import store
+from migrator.ledger import store, windows
 from migrator.patterns import RenameColumn
 from migrator.postgres import connection
 from migrator.postgres.connection import Target
@@ -64,7 +63,8 @@ def dying(real):
 
 
 store.set_status = dying(store.set_status)
-store.advance = dying(store.advance)
+windows.advance = dying(windows.advance)
+windows.finish = dying(windows.finish)
 store.set_state = dying(store.set_state)
 store.add_steps = dying(store.add_steps)
 engine = r.Runner(Target.from_url(url), Settings(hold_s=0, target_ms=20))

@@ -9,10 +9,10 @@ from psycopg import sql
 from releases import ROWS, Harness, Release, Scenario, live
 
 from migrator.change import Change
-from migrator.errors import MigratorError
+from migrator.errors import Failed, MigratorError
 from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin
-from migrator.ledger import store
+from migrator.ledger import windows
 from migrator.patterns import (
     AddColumn,
     CreateIndex,
@@ -195,21 +195,26 @@ def test_mutant_bookkeeping_apart_from_data(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Progress that commits without its data leaves rows to repair: noticed."""
-    advance = store.advance
+    advance, finish = windows.advance, windows.finish
     crashed: list[bool] = []
 
-    def apart(conn: Any, step: int, start: int, stop: int, *rest: Any) -> bool:
-        done = advance(conn, step, start, stop, *rest)
-        if not crashed:
+    def apart(conn: Any, window: Any, rows: int, mismatches: int) -> bool:
+        done = advance(conn, window, rows, mismatches)
+        if not crashed and rows > 0:
             crashed.append(True)
             # The chunk's data is rolled back, its progress is not.
             conn.execute("ROLLBACK")
-            advance(conn, step, start, stop, *rest)
+            finish(conn, window)
             conn.execute("BEGIN")
+            raise Failed("crashed")
         return done
 
-    monkeypatch.setattr(store, "advance", apart)
+    monkeypatch.setattr(windows, "advance", apart)
     harness = Harness.make(RENAME, database)
+    change = Change(revision="two", pattern=RENAME.pattern)
+    harness.runner.expand(change)
+    with pytest.raises(Failed, match="crashed"):
+        harness.runner.backfill(change.id)
     with pytest.raises(AssertionError):
         _repairs_nothing(harness)
 

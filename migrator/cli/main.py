@@ -3,7 +3,7 @@
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from migrator.errors import (
     MismatchError,
     UsageError,
 )
+from migrator.kernels.chunking import KINDS
 from migrator.ledger.store import ChangeRow
 from migrator.plan import Phase, State, plan_to_dict
 from migrator.postgres.connection import Target
@@ -293,7 +294,7 @@ def _status_of(app: App, row: ChangeRow) -> dict[str, Any]:
             "rows": s.rows,
             "mismatches": s.mismatches,
             "done_share": (
-                round((s.next_block or 0) / s.end_block, 3) if s.end_block else None
+                round(s.done_blocks / s.end_block, 3) if s.end_block else None
             ),
         }
         for s in app.runner().steps(row.id)
@@ -341,14 +342,29 @@ def expand(app: App, change: str | None, json: bool) -> None:
     _said(app, wanted.id, json)
 
 
-@cli.command(**_example("migrator backfill 3f2a1b"))
+@cli.command(**_example("migrator backfill 3f2a1b --workers 2"))
 @change_argument
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Connections that share the work.",
+)
+@click.option(
+    "--chunking",
+    type=click.Choice(KINDS),
+    help="How to go over the table; by default the plan's choice.",
+)
 @json_option
 @pass_app
-def backfill(app: App, change: str | None, json: bool) -> None:
+def backfill(
+    app: App, change: str | None, workers: int, chunking: str | None, json: bool
+) -> None:
     """Bring existing rows across in chunks, then verify."""
     wanted = app.only(change)
     runner = app.runner()
+    runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     if runner.backfill(wanted).rank < State.VERIFIED.rank:
         runner.verify(wanted)
     _said(app, wanted, json)
@@ -476,7 +492,7 @@ def _detail(app: App, row: ChangeRow) -> None:
     for phase, step in shown:
         progress = ""
         if step.end_block:
-            share = 100 * (step.next_block or 0) / step.end_block
+            share = 100 * step.done_blocks / step.end_block
             progress = f", {share:.0f} %, {step.rows:,} rows"
         click.echo(f"  {phase:<9} {step.step.name}: {step.status}{progress}")
     click.echo(f"  Next: {_next_step(row)}")

@@ -114,7 +114,8 @@ def _sql(work: Work) -> list[str]:
     if isinstance(work, Autocommit):
         return [work.statement]
     if isinstance(work, ChunkedUpdate):
-        return [work.statement]
+        strided = [work.strided] if work.chunking.stride > 1 else []
+        return [*strided, work.statement]
     return [work.count]
 
 
@@ -159,6 +160,8 @@ def plan(found: Plan) -> None:
             click.echo(f"  {step.name}: {kind}")
             click.echo(f"    lock        {lock} on {step.work.table}")
             click.echo(f"    size        {_estimate(found, step.work)}")
+            if isinstance(step.work, ChunkedUpdate):
+                click.echo(f"    chunking    {step.work.chunking.reason}")
             click.echo(f"    reversible  {_reverse(step)}")
             for statement in _sql(step.work):
                 first, *rest = statement.strip().split("\n")

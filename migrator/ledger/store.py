@@ -25,7 +25,7 @@ from migrator.postgres.connection import Connection, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1,)
+VERSIONS = (1, 2)
 
 _CHANGES = (
     "SELECT c.*, EXISTS (SELECT FROM migrator.steps s WHERE s.change = c.id"
@@ -75,9 +75,12 @@ class StepRow:
     step: Step
     status: str
     status_at: datetime
+    #: End of the last window that was given out; None before the pass.
     next_block: int | None
     end_block: int | None
     file_node: int | None
+    #: Blocks of windows that are done.
+    done_blocks: int
     rows: int
     mismatches: int
 
@@ -253,9 +256,15 @@ def steps(
 ) -> list[StepRow]:
     """Return a change's steps of the given statuses, in running order."""
     rows = conn.execute(
-        "SELECT id, phase, step, status, status_at, next_block, end_block, file_node,"
-        " rows, mismatches FROM migrator.steps"
-        " WHERE change = %s AND status = ANY (%s) ORDER BY id",
+        "SELECT s.id, s.phase, s.step, s.status, s.status_at, s.next_block,"
+        " s.end_block, s.file_node, COALESCE(s.next_block - w.blocks, 0)::bigint"
+        " AS done_blocks, s.rows + w.rows AS rows,"
+        " s.mismatches + w.mismatches AS mismatches FROM migrator.steps s"
+        " CROSS JOIN LATERAL (SELECT COALESCE(sum(stop_block - start_block), 0) AS"
+        " blocks, COALESCE(sum(rows), 0)::bigint AS rows,"
+        " COALESCE(sum(mismatches), 0)::bigint AS mismatches"
+        " FROM migrator.windows WHERE step = s.id) w"
+        " WHERE s.change = %s AND s.status = ANY (%s) ORDER BY s.id",
         (change, list(statuses)),
     )
     return [
@@ -268,6 +277,11 @@ def steps(
         )
         for row in rows
     ]
+
+
+def step(conn: Connection, change: str, id: int) -> StepRow | None:
+    """Return one of a change's steps as it is now, None where it is gone."""
+    return next((s for s in steps(conn, change) if s.id == id), None)
 
 
 def status_of(conn: Connection, step: int) -> str:
@@ -289,30 +303,3 @@ def set_status(conn: Connection, change: str, row: StepRow, status: str) -> None
     event(
         conn, change, "step", phase=row.phase.value, step=row.step.name, status=status
     )
-
-
-def start_chunks(conn: Connection, step: int, end_block: int, file_node: int) -> None:
-    """Enter the fixed end of a chunked step, before its first chunk."""
-    conn.execute(
-        "UPDATE migrator.steps SET next_block = 0, end_block = %s, file_node = %s,"
-        " rows = 0, mismatches = 0, status = 'running' WHERE id = %s",
-        (end_block, file_node, step),
-    )
-
-
-def advance(
-    conn: Connection, step: int, start: int, stop: int, rows: int, mismatches: int
-) -> bool:
-    """
-    Enter a chunk in the transaction of its data.
-
-    Returns:
-        False where the step does not stand at `start`: somebody else moved it,
-        or the table's file was replaced.
-    """
-    done = conn.execute(
-        "UPDATE migrator.steps SET next_block = %s, rows = rows + %s,"
-        " mismatches = mismatches + %s WHERE id = %s AND next_block = %s",
-        (stop, rows, mismatches, step, start),
-    )
-    return done.rowcount == 1

@@ -81,6 +81,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
                 unique=i["unique"],
                 valid=i["valid"],
                 plain=i["plain"],
+                columns=tuple(i["columns"]),
             )
             for i in conn.execute(_query("indexes"), by_oid)
         ),

@@ -127,19 +127,28 @@ class Server:
                 install.chmod(0o755)
                 self.bindir = install / self.bindir.name
             os.chown(self.folder, NOBODY, NOBODY)
-        made = subprocess.run(
+        made = subprocess.Popen(
             [
                 self.bindir / "initdb",
                 *("-D", self.folder / "data", "-U", "postgres", "-A", "trust"),
                 *("-E", "UTF8", "--locale=C", "--no-sync"),
             ],
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             cwd=self.folder,
+            # initdb has children of its own, which would go on writing.
+            process_group=0,
             **self._user,
         )
+        try:
+            _, error = made.communicate()
+        except BaseException:
+            os.killpg(made.pid, signal.SIGKILL)
+            made.communicate()
+            raise
         if made.returncode:
             raise Failed(
-                f"initdb failed: {made.stderr.decode(errors='replace').strip()}",
+                f"initdb failed: {error.decode(errors='replace').strip()}",
                 state="Its folder was removed.",
             )
 
@@ -212,4 +221,7 @@ class Server:
     def remove(self) -> None:
         """Stop the server and remove its folder."""
         self.stop(immediate=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        deadline = time.monotonic() + STOP_S
+        # Processes that were killed may write until they are gone.
+        while self.folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -16,9 +16,21 @@ Three kinds of mirror:
 Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 """
 
-from migrator.kernels.mirror_columns.base import Mirror, require_mirrorable
+from migrator.kernels.mirror_columns.base import (
+    chunk_count,
+    chunked_update,
+    require_mirrorable,
+)
 from migrator.kernels.mirror_columns.fill import Fill
 from migrator.kernels.mirror_columns.pair import Pair, Side
 from migrator.kernels.mirror_columns.twin import Twin
 
-__all__ = ["Fill", "Mirror", "Pair", "Side", "Twin", "require_mirrorable"]
+__all__ = [
+    "Fill",
+    "Pair",
+    "Side",
+    "Twin",
+    "chunk_count",
+    "chunked_update",
+    "require_mirrorable",
+]

@@ -1,5 +1,7 @@
 """What every mirror within a row shares: its trigger, its chunks, its guard."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -7,8 +9,16 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
+from migrator.kernels.chunking import chosen
 from migrator.names import TableName
-from migrator.plan import Refusal, Transaction, render
+from migrator.plan import (
+    ChunkedCheck,
+    ChunkedUpdate,
+    Refusal,
+    Step,
+    Transaction,
+    render,
+)
 
 # Both compare NULLs as values. The second compares images: `=` calls citext
 # 'bob' and 'Bob', numeric 1.0 and 1.00 equal, and json has no `=` at all
@@ -45,7 +55,7 @@ def old_value(column: str) -> sql.Composable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mirror:
+class Mirror(ABC):
     """What both kinds share: a trigger on a table, owned by a change."""
 
     table: TableName
@@ -109,23 +119,83 @@ class Mirror:
         )
         return replace(work, refusals=(off, *work.refusals))
 
-    def chunked(self, assignment: sql.Composable, rows: sql.Composable) -> str:
-        """Return the statement that brings a chunk of blocks into step."""
-        return render(
-            sql.SQL(
-                "UPDATE {} SET {} WHERE ctid >= $1::pg_catalog.tid"
-                " AND ctid < $2::pg_catalog.tid AND ({})"
-            ).format(self.table.identifier, assignment, rows)
+    @abstractmethod
+    def values(self) -> Mapping[str, sql.Composable]:
+        """Return what the backfill writes: an expression for each column."""
+
+    @abstractmethod
+    def rows(self) -> sql.Composable:
+        """Return the condition of rows that are out of step."""
+
+    def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Step:
+        """Return the chunked update that brings existing rows into step."""
+        work = chunked_update(facts, self.values(), self.rows(), guard=self.is_on())
+        return Step(name=name, work=work, no_reverse=no_reverse)
+
+    def verify(self, facts: Facts) -> Step:
+        """Return the comparison of both sides, with its repair."""
+        guard = self.is_on()
+        repair = chunked_update(facts, self.values(), self.rows(), guard=guard)
+        return Step(
+            name="compare_rows",
+            work=ChunkedCheck(
+                count=chunk_count(self.table, self.rows()),
+                repair=repair.statement,
+                table=self.table,
+                guard=guard,
+            ),
+            no_reverse="nothing but rows out of step is changed",
         )
 
-    def counted(self, rows: sql.Composable) -> str:
-        """Return the question how many rows of a chunk are out of step."""
-        return render(
-            sql.SQL(
-                "SELECT count(*) FROM {} WHERE ctid >= $1::pg_catalog.tid"
-                " AND ctid < $2::pg_catalog.tid AND ({})"
-            ).format(self.table.identifier, rows)
-        )
+
+def chunked_update(
+    facts: Facts,
+    values: Mapping[str, sql.Composable],
+    rows: sql.Composable,
+    *,
+    guard: str | None = None,
+) -> ChunkedUpdate:
+    """
+    Return the update of a table's rows, chunk by chunk.
+
+    Args:
+        facts: of the table; they decide how to go over it.
+        values: an expression for each written column.
+        rows: the condition of rows to be updated.
+        guard: query with one boolean that must be true in every chunk.
+    """
+    table = facts.table.name
+    assignment = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(column), value)
+        for column, value in values.items()
+    )
+    chunking = chosen(facts, frozenset(values))
+    head = sql.SQL(
+        "UPDATE {} SET {} WHERE ctid >= $1::pg_catalog.tid"
+        " AND ctid < $2::pg_catalog.tid"
+    ).format(table.identifier, assignment)
+    # Line pointers count from 1; their low byte spreads a page's rows evenly.
+    stride = sql.SQL(
+        " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
+    ).format(sql.Literal(chunking.stride))
+    tail = sql.SQL(" AND ({})").format(rows)
+    return ChunkedUpdate(
+        statement=render(head, tail),
+        strided=render(head, stride, tail),
+        chunking=chunking,
+        table=table,
+        guard=guard,
+    )
+
+
+def chunk_count(table: TableName, rows: sql.Composable) -> str:
+    """Return the question how many rows of a chunk meet a condition."""
+    return render(
+        sql.SQL(
+            "SELECT count(*) FROM {} WHERE ctid >= $1::pg_catalog.tid"
+            " AND ctid < $2::pg_catalog.tid AND ({})"
+        ).format(table.identifier, rows)
+    )
 
 
 def require_mirrorable(facts: Facts, column: Column) -> None:

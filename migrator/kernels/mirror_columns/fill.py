@@ -1,5 +1,6 @@
 """One column filled from an expression over its row, where it is NULL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -7,10 +8,7 @@ from psycopg import sql
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
 from migrator.plan import (
-    ChunkedCheck,
-    ChunkedUpdate,
     Lock,
-    Step,
     Transaction,
     expression,
     type_name,
@@ -84,42 +82,15 @@ END
         )
         return self.create(body, None)
 
-    def _rows(self) -> sql.Composable:
+    def rows(self) -> sql.Composable:
+        """Return the condition of rows that are out of step."""
         return sql.SQL("{} IS NULL AND {} IS NOT NULL").format(
             sql.Identifier(self.column), expression(self.expression)
         )
 
-    def backfill(self, no_reverse: str) -> Step:
-        """Return the chunked fill of existing rows."""
-        return Step(
-            name="fill_rows",
-            work=ChunkedUpdate(
-                statement=self.chunked(
-                    sql.SQL("{} = {}").format(
-                        sql.Identifier(self.column), expression(self.expression)
-                    ),
-                    self._rows(),
-                ),
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse=no_reverse,
-        )
-
-    def verify(self) -> Step:
-        """Return the count of rows that are still to be filled."""
-        fill = self.backfill("-").work
-        assert isinstance(fill, ChunkedUpdate)
-        return Step(
-            name="compare_rows",
-            work=ChunkedCheck(
-                count=self.counted(self._rows()),
-                repair=fill.statement,
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse="nothing but rows out of step is changed",
-        )
+    def values(self) -> Mapping[str, sql.Composable]:
+        """Return the expression."""
+        return {self.column: expression(self.expression)}
 
     def off(self, *before: sql.Composable) -> Transaction:
         """Return the transaction that takes the fill off."""

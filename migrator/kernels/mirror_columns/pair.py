@@ -7,7 +7,7 @@ backfill, verification and repair share this one condition.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
@@ -23,8 +23,6 @@ from migrator.kernels.mirror_columns.base import (
     old_value,
 )
 from migrator.plan import (
-    ChunkedCheck,
-    ChunkedUpdate,
     Refusal,
     Step,
     Steps,
@@ -102,7 +100,7 @@ class Pair(Mirror):
 
     # -- the condition ---------------------------------------------------
 
-    def _rows(self) -> sql.Composable:
+    def rows(self) -> sql.Composable:
         """Return the condition of rows that satisfy neither direction."""
 
         def in_step(sides: tuple[Side, ...]) -> sql.Composable:
@@ -305,40 +303,9 @@ END
             parked=self._parked_drop(),
         )
 
-    def backfill(self) -> Step:
-        """Return the chunked computation of the new side."""
-        return Step(
-            name="compute_rows",
-            work=ChunkedUpdate(
-                statement=self.chunked(
-                    sql.SQL(", ").join(
-                        sql.SQL("{} = {}").format(
-                            sql.Identifier(s.name), expression(s.value)
-                        )
-                        for s in self.new
-                    ),
-                    self._rows(),
-                ),
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse="the values go with the new side",
-        )
-
-    def verify(self) -> Step:
-        """Return the comparison of both sides, with its repair."""
-        fill = self.backfill().work
-        assert isinstance(fill, ChunkedUpdate)
-        return Step(
-            name="compare_rows",
-            work=ChunkedCheck(
-                count=self.counted(self._rows()),
-                repair=fill.statement,
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse="nothing but rows out of step is changed",
-        )
+    def values(self) -> Mapping[str, sql.Composable]:
+        """Return what makes the new side."""
+        return {s.name: expression(s.value) for s in self.new}
 
     def retire(self) -> Steps:
         """

@@ -9,7 +9,7 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
-from migrator.plan import ChunkedCheck, ChunkedUpdate, Step, type_name
+from migrator.plan import Step, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,8 @@ END
     def _out_of_step(self, left: str, right: str) -> sql.Composable:
         return distinct(new_value(left), new_value(right), image_equal=self.image_equal)
 
-    def _rows(self) -> sql.Composable:
+    def rows(self) -> sql.Composable:
+        """Return the condition of rows that are out of step."""
         return distinct(
             sql.Identifier(self.new),
             sql.Identifier(self.old),
@@ -118,37 +119,9 @@ END
             ),
         )
 
-    def backfill(self) -> Step:
-        """Return the chunked copy of existing rows."""
-        return Step(
-            name="copy_rows",
-            work=ChunkedUpdate(
-                statement=self.chunked(
-                    sql.SQL("{} = {}").format(
-                        sql.Identifier(self.new), sql.Identifier(self.old)
-                    ),
-                    self._rows(),
-                ),
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse="the copied values go with the copy",
-        )
-
-    def verify(self) -> Step:
-        """Return the comparison of both sides, with its repair."""
-        fill = self.backfill().work
-        assert isinstance(fill, ChunkedUpdate)
-        return Step(
-            name="compare_rows",
-            work=ChunkedCheck(
-                count=self.counted(self._rows()),
-                repair=fill.statement,
-                table=self.table,
-                guard=self.is_on(),
-            ),
-            no_reverse="nothing but rows out of step is changed",
-        )
+    def values(self) -> Mapping[str, sql.Composable]:
+        """Return the old column, as the new one's value."""
+        return {self.new: sql.Identifier(self.old)}
 
     def _rename(self, given: str, wanted: str) -> sql.Composable:
         return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(

@@ -4,6 +4,16 @@ SELECT x.relname::text AS name,
        i.indisunique AS unique,
        i.indisvalid AS valid,
        i.indexprs IS NULL AND i.indpred IS NULL AS plain,
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = i.indrelid AND a.attnum > 0
+            AND (a.attnum = ANY (i.indkey) OR EXISTS (
+              SELECT FROM pg_catalog.pg_depend d
+               WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND d.objid = i.indexrelid AND d.refobjid = i.indrelid
+                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND d.refobjsubid = a.attnum))
+       ) AS columns,
        COALESCE((
          SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                   'name', COALESCE(a.attname::text, ''),

@@ -1,0 +1,83 @@
+"""Run methods in turn on fresh copies of a table."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import click
+import psycopg
+
+from benchmarks.methods import Method, Outcome
+from benchmarks.shapes import Shape
+
+Runs = dict[str, list[Outcome]]
+
+
+def measured(
+    url: str, shape: Shape, methods: Sequence[Method], rows: int, repeat: int
+) -> Runs:
+    """
+    Run each method `repeat` times on a copy of the table, all in turn.
+
+    Args:
+        url: a database of its own.
+        shape: the table.
+        methods: run one after the other within a repetition.
+        rows: of a narrow table.
+        repeat: repetitions.
+    """
+    runs: Runs = {m.name: [] for m in methods}
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("DROP TABLE IF EXISTS base CASCADE")
+        conn.execute(shape.sql(rows).encode())
+        for number in range(repeat):
+            # Turned round each time, so that no method always comes first.
+            turn = number % len(methods)
+            for method in (*methods[turn:], *methods[:turn]):
+                runs[method.name].append(_once(url, conn, shape, method))
+                click.echo(
+                    f"  {shape.name}, {method.name}:"
+                    f" {runs[method.name][-1].seconds:.1f} s",
+                    err=True,
+                )
+        conn.execute("DROP TABLE base")
+    return runs
+
+
+def _once(url: str, conn: psycopg.Connection, shape: Shape, method: Method) -> Outcome:
+    conn.execute("DROP TABLE IF EXISTS t CASCADE")
+    conn.execute(
+        f"CREATE TABLE t (LIKE base INCLUDING ALL) {shape.options};"
+        " INSERT INTO t SELECT * FROM base".encode()
+    )
+    for index in shape.indexes:
+        conn.execute(index.replace(" base ", " t ").encode())
+    conn.execute("VACUUM ANALYZE t")
+    ready = method.prepare(url, conn)
+    conn.execute("CHECKPOINT")
+    lsn = _one(conn, "SELECT pg_current_wal_insert_lsn()")
+    began = time.perf_counter()
+    longest = method.run(url, conn, ready)
+    seconds = time.perf_counter() - began
+    wal = _one(conn, f"SELECT pg_current_wal_insert_lsn() - '{lsn}'::pg_lsn")
+    wrong = _one(conn, "SELECT count(*) FROM t WHERE full_name IS DISTINCT FROM name")
+    if wrong:
+        raise RuntimeError(f"{method.name} left {wrong} rows")
+    return Outcome(
+        seconds=seconds,
+        wal_bytes=int(str(wal)),
+        heap_bytes=int(str(_one(conn, "SELECT pg_table_size('t')"))),
+        all_bytes=int(str(_one(conn, "SELECT pg_total_relation_size('t')"))),
+        longest_ms=longest,
+    )
+
+
+def _one(conn: psycopg.Connection, query: str) -> object:
+    row = conn.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def median(runs: Runs, method: Method, what: str) -> float:
+    """Return the median of one figure over a method's repetitions."""
+    return statistics.median(float(getattr(o, what)) for o in runs[method.name])

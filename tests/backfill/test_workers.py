@@ -1,0 +1,120 @@
+"""Several workers on one backfill: each window is done by one, and done."""
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Failed, LockBudgetError
+from migrator.ledger import windows
+from migrator.ledger.lease import held
+from migrator.patterns import AddColumn
+from migrator.plan import State
+from migrator.postgres.connection import Target, connect
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
+ROWS = 60_000
+
+
+@pytest.fixture
+def expanded(runner: Runner, sql: psycopg.Connection) -> Runner:
+    """Give an engine of three workers, and a change that is expanded."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+        f"INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, {ROWS}) g"
+    )
+    runner.settings = Settings(workers=3, target_ms=20, step_budget_s=2)
+    runner.expand(CHANGE)
+    return runner
+
+
+def filled(sql: psycopg.Connection) -> int:
+    """Return how many rows are filled as they should be."""
+    row = sql.execute("SELECT count(*) FROM t WHERE n = id * 2").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_worker_that_fails_ends_the_others_and_the_next_run_goes_on(
+    expanded: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first error is told; windows that were held are done by the next run."""
+    advance, calls = windows.advance, iter(range(1000))
+
+    def failing(*args: Any) -> bool:
+        if next(calls) == 5:
+            raise Failed("disk is full")
+        return advance(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "advance", failing)
+        with pytest.raises(Failed, match="disk is full"):
+            expanded.backfill("c")
+    assert threading.active_count() == 1
+    assert filled(sql) < ROWS
+    assert expanded.backfill("c") is State.BACKFILLED
+    assert filled(sql) == ROWS
+
+
+def test_locked_rows_end_all_workers_with_their_blocks(
+    expanded: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """The error names the blocks; what others did stays."""
+    with psycopg.connect(database) as other:
+        other.execute("SELECT FROM t WHERE id = 300 FOR UPDATE")
+        with pytest.raises(LockBudgetError, match="found rows of blocks"):
+            expanded.backfill("c")
+    expanded.backfill("c")
+    assert filled(sql) == ROWS
+
+
+def begun(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the step of a backfill whose first chunk failed."""
+
+    def failing(*_: Any) -> bool:
+        raise Failed("at once")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "advance", failing)
+        with pytest.raises(Failed, match="at once"):
+            runner.backfill("c")
+    return next(s.id for s in runner.steps("c") if s.step.name == "fill_rows")
+
+
+def test_a_window_goes_to_one_worker(
+    expanded: Runner, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two claims get different windows; a dead holder's is given to another."""
+    step = begun(expanded, monkeypatch)
+    target = Target.from_url(database)
+    with (
+        connect(target, "one") as one,
+        connect(target, "two") as two,
+        held(target, one, "a", seconds=5, wait_s=0) as first,
+        held(target, two, "b", seconds=5, wait_s=0) as second,
+    ):
+        windows.begin(one, step, 100, 0)
+        with one.transaction():
+            a = windows.claim(one, step, 10, first.token)
+        with two.transaction():
+            b = windows.claim(two, step, 10, second.token)
+        assert a is not None
+        assert b is not None
+        assert (a.start, a.stop, b.start) == (0, 10, 10)
+        # The first one dies: its lease runs out.
+        one.execute(
+            "UPDATE migrator.leases SET expires_at = '-infinity' WHERE token = %s",
+            (first.token,),
+        )
+        with two.transaction():
+            again = windows.claim(two, step, 10, second.token)
+        assert again is not None
+        assert (again.start, again.stop) == (0, 10)
+        # It was only slow: what it does now does not count.
+        assert not windows.advance(one, a, 1, 0)
+        assert not windows.finish(one, a)
+        assert windows.advance(two, again, 1, 0)

@@ -1,0 +1,29 @@
+"""The ledger's own upgrades."""
+
+from importlib.resources import files
+
+import psycopg
+
+from migrator.change import Change
+from migrator.ledger import store
+from migrator.patterns import RenameColumn
+from migrator.plan import State
+from migrator.runner import Runner
+
+
+def test_an_older_ledger_is_upgraded(runner: Runner, sql: psycopg.Connection) -> None:
+    """One of the first form is brought to today's, with what it holds."""
+    sql.execute("CREATE SCHEMA migrator")
+    first = files("migrator.ledger") / "sql" / "001.sql"
+    sql.execute(first.read_bytes())
+    sql.execute("INSERT INTO migrator.upgrades (version) VALUES (1)")
+    sql.execute(
+        "INSERT INTO migrator.events (change, kind) VALUES ('before', 'planned')"
+    )
+    sql.execute("CREATE TABLE t (id int, old text); INSERT INTO t VALUES (1, 'a')")
+    change = Change(revision="c", pattern=RenameColumn("t", "old", "new"))
+    runner.expand(change)
+    assert runner.backfill("c") is State.BACKFILLED
+    versions = sql.execute("SELECT version FROM migrator.upgrades ORDER BY 1")
+    assert [v for (v,) in versions] == list(store.VERSIONS)
+    assert runner.events(None)[0]["change"] == "before"
