@@ -16,7 +16,8 @@ from migrator.errors import (
 )
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Facts
-from migrator.ledger import store
+from migrator.ledger import control, store
+from migrator.ledger.control import Control, Limits, Mode
 from migrator.ledger.lease import held
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.names import TableName
@@ -187,6 +188,7 @@ class Runner:
             if run.change.state is State.VERIFIED and not run.change.finished:
                 self._reopen_verify(run)
             self._require(run, Phase.VERIFY)
+            control.require_running(run.conn, run.change.id)
             self._phase(run, Phase.VERIFY, self.pattern(run.change))
             return run.change.state
 
@@ -322,11 +324,55 @@ class Runner:
                 store.set_status(run.conn, run.change.id, row, "reversed")
             self._set_state(run, State.PLANNED, finished=False)
 
+    # -- live control ----------------------------------------------------
+
+    def say(self, change: str, mode: Mode, reason: str) -> ChangeRow:
+        """
+        Pause, abort or resume a change's chunks, wherever they run.
+
+        Args:
+            change: its id, or the beginning of it.
+            mode: what its workers are to do from the next chunk on.
+            reason: recorded, and shown by who waits.
+        """
+        with self._connected("migrator:control") as conn:
+            row = self._current(conn, change)
+            control.say(conn, row.id, mode, reason)
+            return row
+
+    def limit(self, change: str, limits: Limits | None) -> ChangeRow:
+        """
+        Limit a change's backfill from the next chunk on.
+
+        Args:
+            change: its id, or the beginning of it.
+            limits: those that are None stay; None takes all of them back.
+        """
+        with self._connected("migrator:control") as conn:
+            row = self._current(conn, change)
+            if limits is None:
+                control.unlimited(conn, row.id)
+            else:
+                control.limit(conn, row.id, limits)
+            return row
+
+    def said(self, change: str) -> Control:
+        """Return what was said to a change."""
+        with self._connected("migrator:status") as conn:
+            store.install(conn)
+            return control.read(conn, change)
+
+    def _current(self, conn: Connection, change: str) -> ChangeRow:
+        row = store.get(conn, change)
+        store.install(conn)
+        return row
+
     # -- phases ----------------------------------------------------------
 
     def _advance(self, change: str, phase: Phase) -> State:
         with self._held(change) as run:
             if run.change.state.rank < phase.reaches.rank:
+                control.require_running(run.conn, run.change.id)
                 self._require(run, phase)
                 self._phase(run, phase, self.pattern(run.change))
             return run.change.state
@@ -567,7 +613,7 @@ class Runner:
     def _held(self, change: str) -> Iterator[Run]:
         with self._connected("migrator:run") as conn:
             require_primary(conn)
-            row = store.get(conn, change)
+            row = self._current(conn, change)
             with held(
                 self.target,
                 conn,

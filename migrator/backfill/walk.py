@@ -10,7 +10,6 @@ given to another and done again: rows in step are not touched twice.
 import queue
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -34,8 +33,8 @@ class Walk:
     A pass for one step, by this process's workers.
 
     Args:
-        target: where further workers connect to.
-        conn: of the first worker.
+        target: where workers connect to.
+        conn: for the pass's own bookkeeping.
         lease: under which windows are taken.
         change: its id.
         row: the step, as the ledger has it.
@@ -62,6 +61,7 @@ class Walk:
             Failed: the dual write is off, or the server refused a chunk.
             LockBudgetError: a chunk found rows locked for the whole budget.
             Fenced: another process has taken over.
+            Held: somebody aborted the change.
         """
         if self.row.next_block is None or self.row.file_node != self._file_node():
             self._begin()
@@ -83,59 +83,67 @@ class Walk:
         self.row = self._now()
         end, start = self.row.end_block or 0, self.row.next_block or 0
         self.progress.step(self.row.step.name, max(end - start, 0))
-        if self.settings.workers == 1:
-            self._worker(self.conn, self._told).run()
-        else:
-            self._workers()
-
-    def _workers(self) -> None:
-        told: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
-        threads = [
-            threading.Thread(target=self._thread, args=(told,), daemon=True)
-            for _ in range(self.settings.workers)
-        ]
-        for thread in threads:
-            thread.start()
+        news: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
+        threads: list[threading.Thread] = []
         failure: BaseException | None = None
+        wanted, ended = self.settings.workers, 0
         try:
-            for _ in threads:
-                while (news := told.get()) is not None:
-                    if isinstance(news, BaseException):
-                        # The first failure is told; the others end at their chunk.
-                        failure = failure or news
-                        self._stop.set()
-                    else:
-                        self._told(news)
+            while ended < len(threads) or not threads:
+                while len(threads) < wanted and failure is None:
+                    threads.append(self._started(len(threads), news))
+                told = news.get()
+                if told is None:
+                    ended += 1
+                elif isinstance(told, BaseException):
+                    # The first failure is told; the others end at their chunk.
+                    failure = failure or told
+                    self._stop.set()
+                else:
+                    wanted = max(wanted, told.workers or 0)
+                    self._told(told)
         finally:
             self._stop.set()
             for thread in threads:
                 thread.join()
+            self._stop.clear()
         if failure is not None:
             raise failure
 
-    def _thread(self, told: "queue.SimpleQueue[Chunk | BaseException | None]") -> None:
+    def _started(
+        self,
+        number: int,
+        news: "queue.SimpleQueue[Chunk | BaseException | None]",
+    ) -> threading.Thread:
+        thread = threading.Thread(target=self._thread, args=(number, news), daemon=True)
+        thread.start()
+        return thread
+
+    def _thread(
+        self,
+        number: int,
+        news: "queue.SimpleQueue[Chunk | BaseException | None]",
+    ) -> None:
         try:
             conn = connect(self.target, self.lease.application_name)
             try:
-                self._worker(conn, told.put).run()
+                Worker(
+                    conn=conn,
+                    number=number,
+                    change=self.change,
+                    lease=self.lease,
+                    row=self.row,
+                    work=self.work,
+                    settings=self.settings,
+                    tell=news.put,
+                    stop=self._stop,
+                ).run()
             finally:
                 conn.close()
         # Whatever it is, the coordinating thread raises it.
         except BaseException as error:
-            told.put(error)
+            news.put(error)
         finally:
-            told.put(None)
-
-    def _worker(self, conn: Connection, tell: Callable[[Chunk], None]) -> Worker:
-        return Worker(
-            conn=conn,
-            lease=self.lease,
-            row=self.row,
-            work=self.work,
-            settings=self.settings,
-            tell=tell,
-            stop=self._stop,
-        )
+            news.put(None)
 
     def _told(self, chunk: Chunk) -> None:
         if chunk.waiting:

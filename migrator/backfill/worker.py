@@ -3,13 +3,16 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from migrator.backfill.brake import LOOK_S, Brake, Reading
 from migrator.backfill.pace import Pace
 from migrator.errors import Failed, Fenced, LockBudgetError
-from migrator.ledger import windows
+from migrator.ledger import control, windows
+from migrator.ledger.control import Limits
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import StepRow
 from migrator.ledger.windows import Window
@@ -45,11 +48,33 @@ LAST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a worker tells: a committed chunk, or why it waits."""
+    """
+    What a worker tells: a committed chunk, or why it waits.
+
+    `workers` is how many of them the change may have, None where nobody said.
+    """
 
     blocks: int = 0
     rows: int = 0
     waiting: str = ""
+    workers: int | None = None
+
+
+# What is read with each chunk; $2 is the change, $3 the step.
+_READ = (
+    f"({control.QUESTION}) AS control, (SELECT count(*) FROM migrator.windows"
+    " WHERE step = $3::bigint) AS workers,"
+    " pg_catalog.pg_current_wal_insert_lsn() - '0/0' AS wal"
+)
+
+
+def _reading(row: Mapping[str, Any]) -> Reading:
+    return Reading(
+        control=control.from_json(row["control"]),
+        workers=int(row["workers"]),
+        wal_bytes=int(row["wal"]),
+        at_s=time.monotonic(),
+    )
 
 
 class _ReplacedError(Exception):
@@ -63,6 +88,8 @@ class Worker:
 
     Args:
         conn: its own.
+        number: among this process's workers, from 0.
+        change: its id.
         lease: under which windows are taken.
         row: the step.
         work: what is done in each chunk.
@@ -72,12 +99,15 @@ class Worker:
     """
 
     conn: Connection
+    number: int
+    change: str
     lease: Lease
     row: StepRow
     work: ChunkedUpdate | ChunkedCheck
     settings: Settings
     tell: Callable[[Chunk], None]
     stop: threading.Event
+    _reading: Reading = field(default_factory=Reading)
 
     def run(self) -> None:
         """
@@ -89,15 +119,23 @@ class Worker:
             Failed: the dual write is off, or the server refused a chunk.
             LockBudgetError: a chunk found rows locked for the whole budget.
             Fenced: another process has taken over.
+            Held: somebody aborted the change.
         """
+        brake = Brake(self.change, self.stop, lambda w: self.tell(Chunk(waiting=w)))
         most = SHARED_CHUNK_BLOCKS if self._shared else WINDOW_BLOCKS
         pace = Pace(self.settings.target_ms, most)
         try:
             while not self.stop.is_set():
+                if self.number >= (self._limits.workers or self.settings.workers):
+                    if not windows.is_open(self.conn, self.row.id):
+                        return
+                    self.stop.wait(LOOK_S)
+                    self._reading = self._look()
+                    continue
                 window = self._claim()
                 if window is None:
                     return
-                self._window(window, pace)
+                self._window(window, pace, brake)
         except _ReplacedError:
             return
 
@@ -124,15 +162,19 @@ class Worker:
                 self.conn, self.row.id, self._window_blocks(), self.lease.token
             )
 
-    def _window(self, window: Window, pace: Pace) -> None:
+    @property
+    def _limits(self) -> Limits:
+        return self._reading.control.limits
+
+    def _window(self, window: Window, pace: Pace, brake: Brake) -> None:
         for stride in range(self._strides()):
-            self._pass(window, stride, pace)
+            self._pass(window, stride, pace, brake)
         with self._transaction("the end of a window"):
             self.lease.check(self.conn)
             if not self.stop.is_set() and not windows.finish(self.conn, window):
                 raise self._taken(window)
 
-    def _pass(self, window: Window, stride: int, pace: Pace) -> None:
+    def _pass(self, window: Window, stride: int, pace: Pace, brake: Brake) -> None:
         """Go over a window once; each chunk is tried again where it meets locks."""
         last = stride == self._strides() - 1
         start, pause, since = window.start, FIRST_PAUSE_S, time.monotonic()
@@ -154,9 +196,21 @@ class Worker:
                     raise
                 pace.split()
                 continue
-            pace.took(blocks, (time.monotonic() - began) * 1000)
-            self.tell(Chunk(blocks if last else 0, rows))
+            seconds = time.monotonic() - began
+            self._fit(pace, blocks, rows, seconds)
+            done = blocks if last else 0
+            self.tell(Chunk(done, rows, workers=self._limits.workers))
+            self._reading = brake.after(rows, seconds, self._reading, self._look)
             start, pause, since = start + blocks, FIRST_PAUSE_S, time.monotonic()
+
+    def _fit(self, pace: Pace, blocks: int, rows: int, seconds: float) -> None:
+        """Fit the next chunk to the target, and to a second's share of a limit."""
+        pace.target_ms = self._limits.target_ms or self.settings.target_ms
+        pace.took(blocks, seconds * 1000)
+        if self._limits.max_rows_per_s is not None:
+            share = self._limits.max_rows_per_s / max(self._reading.workers, 1)
+            if rows > share:
+                pace.blocks = max(1, int(blocks * share / rows))
 
     def _chunk(self, window: Window, start: int, stop: int, stride: int) -> int:
         """
@@ -201,10 +255,11 @@ class Worker:
         ready = execute_stored(
             self.conn,
             "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.regclass) AS node,"
-            f" ({guard}) AS guarded",
-            [str(self.work.table)],
+            f" ({guard}) AS guarded, {_READ}",
+            [str(self.work.table), self.change, self.row.id],
         ).fetchone()
         assert ready is not None
+        self._reading = _reading(ready)
         if ready["node"] != self.row.file_node:
             raise _ReplacedError
         if not ready["guarded"]:
@@ -214,6 +269,16 @@ class Worker:
                 state="Earlier chunks are committed; nothing runs on.",
                 next="roll the change back, then expand again.",
             )
+
+    def _look(self) -> Reading:
+        """Read what people say, between chunks."""
+        row = execute_stored(
+            self.conn,
+            f"SELECT $1::text AS of, {_READ}",
+            ["", self.change, self.row.id],
+        ).fetchone()
+        assert row is not None
+        return _reading(row)
 
     def _taken(self, window: Window) -> Fenced:
         return Fenced(

@@ -1,11 +1,7 @@
 """The commands."""
 
 import sys
-import tomllib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import click
 from alembic import command as alembic_command
@@ -13,11 +9,19 @@ from alembic.util import CommandError
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.alembic.project import Project
-from migrator.change import DEFAULT_VERSION_TABLE, Change
+from migrator.cli import control, output
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
-from migrator.cli import output
+from migrator.cli.app import (
+    App,
+    Seconds,
+    change_argument,
+    example,
+    json_option,
+    pass_app,
+    pyproject,
+)
+from migrator.cli.report import JSON_SCHEMA, detail, said, status_of
 from migrator.errors import (
     Held,
     LockBudgetError,
@@ -26,10 +30,7 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.kernels.chunking import KINDS
-from migrator.ledger.store import ChangeRow
-from migrator.plan import Phase, State, plan_to_dict
-from migrator.postgres.connection import Target
-from migrator.runner import Runner
+from migrator.plan import State, plan_to_dict
 from migrator.settings import Settings
 
 # Exit codes, as in the README. A class stands before its base.
@@ -40,134 +41,6 @@ EXITS: tuple[tuple[type[MigratorError], int], ...] = (
     (LockBudgetError, 5),
     (MigratorError, 1),
 )
-# The form of every `--json` output; grows when a key changes its meaning.
-JSON_SCHEMA = 1
-
-
-@dataclass(slots=True)
-class App:
-    """What the group's options say; commands take from it what they need."""
-
-    config: str
-    url: str | None
-    x: tuple[str, ...]
-    settings: Settings
-    _target: Target | None = None
-    _version_table: str = DEFAULT_VERSION_TABLE
-    _heads: tuple[str, ...] = ()
-    _known: bool = False
-
-    def project(self) -> Project:
-        """Return the Alembic project."""
-        return Project.load(self.config, url=self.url, x=self.x)
-
-    def _look(self) -> None:
-        if self._known:
-            return
-        if Path(self.config).is_file():
-            found = self.project().database()
-            self._target, self._version_table, self._heads = found
-        if self.url is not None:
-            self._target = Target.from_url(self.url)
-        self._known = True
-
-    def runner(self) -> Runner:
-        """Return an engine on the database."""
-        self._look()
-        if self._target is None:
-            raise UsageError(
-                "No database is given.",
-                next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
-                " where alembic.ini is.",
-            )
-        return Runner(self._target, settings=self.settings, progress=output.Bars())
-
-    def changes(self) -> list[Change]:
-        """Return the changes of the project's revisions."""
-        self._look()
-        return self.project().changes(self._version_table)
-
-    def heads(self) -> tuple[str, ...]:
-        """Return the revisions that the database is at."""
-        self._look()
-        return self._heads
-
-    def one(self, name: str | None) -> Change:
-        """
-        Return a change of the revisions, by its id or the beginning of it.
-
-        Raises:
-            UsageError: none or several match.
-        """
-        known = self.changes()
-        if name is None:
-            ledger = {c.id: c for c in self.runner().changes()}
-            found = [
-                c
-                for c in known
-                if c.id not in ledger or ledger[c.id].state is State.PLANNED
-            ]
-        else:
-            found = [c for c in known if c.id == name] or [
-                c for c in known if c.id.startswith(name)
-            ]
-        if len(found) == 1:
-            return found[0]
-        listed = ", ".join(c.id for c in found or known) or "none"
-        what = f'"{name}" names' if name else "There are"
-        raise UsageError(
-            f"{what} {len(found)} changes to choose from: {listed}.",
-            next="give the id of one; it is its revision's.",
-        )
-
-    def only(self, name: str | None) -> str:
-        """
-        Return the id of a change in the ledger; the one in flight by default.
-
-        Raises:
-            UsageError: no name is given and not just one is in flight.
-        """
-        if name is not None:
-            return self.runner().change(name).id
-        flying = [c.id for c in self.runner().changes() if c.in_flight]
-        if len(flying) == 1:
-            return flying[0]
-        raise UsageError(
-            f"{len(flying)} changes are in flight: {', '.join(flying) or 'none'}.",
-            next="give the id of one.",
-        )
-
-
-def _pyproject() -> dict[str, Any]:
-    """Return `[tool.migrator]` of the project's pyproject.toml."""
-    path = Path("pyproject.toml")
-    if not path.is_file():
-        return {}
-    found = tomllib.loads(path.read_text()).get("tool", {}).get("migrator", {})
-    if any("url" in key for key in found):
-        raise UsageError(
-            "pyproject.toml holds a database URL under [tool.migrator].",
-            next="keep it in MIGRATOR_DATABASE_URL: passwords do not belong there.",
-        )
-    return {key.replace("-", "_"): value for key, value in found.items()}
-
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Seconds(click.ParamType[float]):
-    """A time such as 90s, 15m, 12h or 7d."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        number, unit = value[:-1], value[-1:]
-        if unit in UNITS and number.replace(".", "", 1).isdigit():
-            return float(number) * UNITS[unit]
-        self.fail(f"{value!r} is not a time; write 90s, 15m, 12h or 7d", param, ctx)
 
 
 @click.group(
@@ -249,67 +122,14 @@ def cli(
     alembic_revision.progress = output.Bars()
 
 
-def _example(line: str) -> dict[str, Any]:
-    return {"epilog": f"Example: {line}"}
-
-
-json_option = click.option("--json", "json", is_flag=True, help="Print JSON.")
-change_argument = click.argument("change", required=False)
-pass_app: Callable[..., Any] = click.pass_obj
-
-
-def _said(app: App, change: str, json: bool) -> None:
-    """Tell where a change stands after a command."""
-    row = app.runner().change(change)
-    if json:
-        output.as_json({"schema": JSON_SCHEMA, **_status_of(app, row)})
-    else:
-        click.echo(f"{row.id} is {row.state}. Next: {_next_step(row)}")
-
-
-def _next_step(row: ChangeRow) -> str:
-    if row.finished:
-        return "nothing, it is finished."
-    return {
-        State.PLANNED: f"migrator expand {row.id}",
-        State.EXPANDED: f"migrator backfill {row.id}",
-        State.BACKFILLED: f"migrator verify {row.id}",
-        State.VERIFIED: "deploy the new release everywhere, then"
-        f' migrator contract {row.id} --old-release-gone "reason"',
-        State.RETIRED: f"after the hold, migrator contract {row.id} --drop",
-        State.DROPPED: "nothing, it is finished.",
-    }[row.state]
-
-
-def _status_of(app: App, row: ChangeRow) -> dict[str, Any]:
-    data = asdict(row)
-    data.pop("parameters")
-    data["in_flight"] = row.in_flight
-    data["next"] = _next_step(row)
-    data["steps"] = [
-        {
-            "phase": s.phase,
-            "name": s.step.name,
-            "status": s.status,
-            "rows": s.rows,
-            "mismatches": s.mismatches,
-            "done_share": (
-                round(s.done_blocks / s.end_block, 3) if s.end_block else None
-            ),
-        }
-        for s in app.runner().steps(row.id)
-    ]
-    return data
-
-
-@cli.command(**_example("migrator init"))
+@cli.command(**example("migrator init"))
 @pass_app
 def init(app: App) -> None:
     """Add the options to env.py, or say exactly what to add."""
     init_command.run(app.project())
 
 
-@cli.command(**_example("migrator plan 3f2a1b --json"))
+@cli.command(**example("migrator plan 3f2a1b --json"))
 @change_argument
 @json_option
 @pass_app
@@ -322,7 +142,7 @@ def plan(app: App, change: str | None, json: bool) -> None:
         output.plan(found)
 
 
-@cli.command(**_example("migrator expand 3f2a1b"))
+@cli.command(**example("migrator expand 3f2a1b"))
 @change_argument
 @json_option
 @pass_app
@@ -339,10 +159,10 @@ def expand(app: App, change: str | None, json: bool) -> None:
         if isinstance(error.__cause__, MigratorError):
             raise error.__cause__ from None
         raise UsageError(f"Alembic: {error}") from error
-    _said(app, wanted.id, json)
+    said(app, wanted.id, json)
 
 
-@cli.command(**_example("migrator backfill 3f2a1b --workers 2"))
+@cli.command(**example("migrator backfill 3f2a1b --workers 2"))
 @change_argument
 @click.option(
     "--workers",
@@ -367,10 +187,10 @@ def backfill(
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     if runner.backfill(wanted).rank < State.VERIFIED.rank:
         runner.verify(wanted)
-    _said(app, wanted, json)
+    said(app, wanted, json)
 
 
-@cli.command(**_example("migrator verify 3f2a1b"))
+@cli.command(**example("migrator verify 3f2a1b"))
 @change_argument
 @json_option
 @pass_app
@@ -378,11 +198,11 @@ def verify(app: App, change: str | None, json: bool) -> None:
     """Compare both sides, repair what is out of step."""
     wanted = app.only(change)
     app.runner().verify(wanted)
-    _said(app, wanted, json)
+    said(app, wanted, json)
 
 
 @cli.command(
-    **_example('migrator contract 3f2a1b --old-release-gone "v41 is scaled to 0"')
+    **example('migrator contract 3f2a1b --old-release-gone "v41 is scaled to 0"')
 )
 @change_argument
 @click.option("--old-release-gone", default="", help="Why no old release is left.")
@@ -412,10 +232,10 @@ def contract(
         runner.drop(wanted)
     else:
         runner.retire(wanted, old_release_gone=old_release_gone)
-    _said(app, wanted, json)
+    said(app, wanted, json)
 
 
-@cli.command(**_example("migrator rollback 3f2a1b --to planned"))
+@cli.command(**example("migrator rollback 3f2a1b --to planned"))
 @change_argument
 @click.option(
     "--to",
@@ -444,10 +264,10 @@ def rollback(
         runner.drop_parked(wanted)
     else:
         runner.rollback(wanted, to=State(to) if to else None)
-    _said(app, wanted, json)
+    said(app, wanted, json)
 
 
-@cli.command(**_example("migrator status --json"))
+@cli.command(**example("migrator status --json"))
 @change_argument
 @json_option
 @pass_app
@@ -457,7 +277,7 @@ def status(app: App, change: str | None, json: bool) -> None:
     rows = [runner.change(change)] if change else runner.changes()
     if json:
         output.as_json(
-            {"schema": JSON_SCHEMA, "changes": [_status_of(app, r) for r in rows]}
+            {"schema": JSON_SCHEMA, "changes": [status_of(app, r) for r in rows]}
         )
         return
     if not rows:
@@ -477,28 +297,10 @@ def status(app: App, change: str | None, json: bool) -> None:
     )
     for row in rows:
         if row.in_flight or change:
-            _detail(app, row)
+            detail(app, row)
 
 
-def _detail(app: App, row: ChangeRow) -> None:
-    click.echo()
-    click.secho(row.id, bold=True)
-    shown = [
-        (phase, s)
-        for phase in Phase
-        for s in app.runner().steps(row.id)
-        if s.phase is phase
-    ]
-    for phase, step in shown:
-        progress = ""
-        if step.end_block:
-            share = 100 * step.done_blocks / step.end_block
-            progress = f", {share:.0f} %, {step.rows:,} rows"
-        click.echo(f"  {phase:<9} {step.step.name}: {step.status}{progress}")
-    click.echo(f"  Next: {_next_step(row)}")
-
-
-@cli.command(**_example("migrator log 3f2a1b"))
+@cli.command(**example("migrator log 3f2a1b"))
 @change_argument
 @json_option
 @pass_app
@@ -522,7 +324,7 @@ def log(app: App, change: str | None, json: bool) -> None:
     )
 
 
-@cli.command(**_example("migrator demo --rows 100000 --json"))
+@cli.command(**example("migrator demo --rows 100000 --json"))
 @click.option(
     "--rows",
     type=click.IntRange(1_000, 50_000_000),
@@ -544,10 +346,14 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
+for command in control.group.commands.values():
+    cli.add_command(command)
+
+
 def main() -> None:
     """Run the command line, and turn errors into exit codes."""
     try:
-        defaults = _pyproject()
+        defaults = pyproject()
         # Commands' own options are looked up under the command's name.
         cli.main(default_map=defaults, standalone_mode=False)
     except click.Abort:

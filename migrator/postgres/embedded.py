@@ -138,6 +138,8 @@ class Server:
             cwd=self.folder,
             # initdb has children of its own, which would go on writing.
             process_group=0,
+            text=True,
+            errors="replace",
             **self._user,
         )
         try:
@@ -148,7 +150,7 @@ class Server:
             raise
         if made.returncode:
             raise Failed(
-                f"initdb failed: {error.decode(errors='replace').strip()}",
+                f"initdb failed: {error.strip()}",
                 state="Its folder was removed.",
             )
 

@@ -1,0 +1,154 @@
+"""What commands share: the project, the database, settings and options."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from migrator.alembic.project import Project
+from migrator.change import DEFAULT_VERSION_TABLE, Change
+from migrator.cli import output
+from migrator.errors import UsageError
+from migrator.plan import State
+from migrator.postgres.connection import Target
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+
+@dataclass(slots=True)
+class App:
+    """What the group's options say; commands take from it what they need."""
+
+    config: str
+    url: str | None
+    x: tuple[str, ...]
+    settings: Settings
+    _target: Target | None = None
+    _version_table: str = DEFAULT_VERSION_TABLE
+    _heads: tuple[str, ...] = ()
+    _known: bool = False
+
+    def project(self) -> Project:
+        """Return the Alembic project."""
+        return Project.load(self.config, url=self.url, x=self.x)
+
+    def _look(self) -> None:
+        if self._known:
+            return
+        if Path(self.config).is_file():
+            found = self.project().database()
+            self._target, self._version_table, self._heads = found
+        if self.url is not None:
+            self._target = Target.from_url(self.url)
+        self._known = True
+
+    def runner(self) -> Runner:
+        """Return an engine on the database."""
+        self._look()
+        if self._target is None:
+            raise UsageError(
+                "No database is given.",
+                next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
+                " where alembic.ini is.",
+            )
+        return Runner(self._target, settings=self.settings, progress=output.Bars())
+
+    def changes(self) -> list[Change]:
+        """Return the changes of the project's revisions."""
+        self._look()
+        return self.project().changes(self._version_table)
+
+    def heads(self) -> tuple[str, ...]:
+        """Return the revisions that the database is at."""
+        self._look()
+        return self._heads
+
+    def one(self, name: str | None) -> Change:
+        """
+        Return a change of the revisions, by its id or the beginning of it.
+
+        Raises:
+            UsageError: none or several match.
+        """
+        known = self.changes()
+        if name is None:
+            ledger = {c.id: c for c in self.runner().changes()}
+            found = [
+                c
+                for c in known
+                if c.id not in ledger or ledger[c.id].state is State.PLANNED
+            ]
+        else:
+            found = [c for c in known if c.id == name] or [
+                c for c in known if c.id.startswith(name)
+            ]
+        if len(found) == 1:
+            return found[0]
+        listed = ", ".join(c.id for c in found or known) or "none"
+        what = f'"{name}" names' if name else "There are"
+        raise UsageError(
+            f"{what} {len(found)} changes to choose from: {listed}.",
+            next="give the id of one; it is its revision's.",
+        )
+
+    def only(self, name: str | None) -> str:
+        """
+        Return the id of a change in the ledger; the one in flight by default.
+
+        Raises:
+            UsageError: no name is given and not just one is in flight.
+        """
+        if name is not None:
+            return self.runner().change(name).id
+        flying = [c.id for c in self.runner().changes() if c.in_flight]
+        if len(flying) == 1:
+            return flying[0]
+        raise UsageError(
+            f"{len(flying)} changes are in flight: {', '.join(flying) or 'none'}.",
+            next="give the id of one.",
+        )
+
+
+def pyproject() -> dict[str, Any]:
+    """Return `[tool.migrator]` of the project's pyproject.toml."""
+    path = Path("pyproject.toml")
+    if not path.is_file():
+        return {}
+    found = tomllib.loads(path.read_text()).get("tool", {}).get("migrator", {})
+    if any("url" in key for key in found):
+        raise UsageError(
+            "pyproject.toml holds a database URL under [tool.migrator].",
+            next="keep it in MIGRATOR_DATABASE_URL: passwords do not belong there.",
+        )
+    return {key.replace("-", "_"): value for key, value in found.items()}
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Seconds(click.ParamType[float]):
+    """A time such as 90s, 15m, 12h or 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        number, unit = value[:-1], value[-1:]
+        if unit in UNITS and number.replace(".", "", 1).isdigit():
+            return float(number) * UNITS[unit]
+        self.fail(f"{value!r} is not a time; write 90s, 15m, 12h or 7d", param, ctx)
+
+
+def example(line: str) -> dict[str, Any]:
+    """Return what shows a line of use under a command's help."""
+    return {"epilog": f"Example: {line}"}
+
+
+json_option = click.option("--json", "json", is_flag=True, help="Print JSON.")
+change_argument = click.argument("change", required=False)
+pass_app: Callable[..., Any] = click.pass_obj

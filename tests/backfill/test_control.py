@@ -1,0 +1,185 @@
+"""Pause, resume, abort and throttle work on a backfill that runs elsewhere."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Held, MigratorError
+from migrator.ledger.control import Limits, Mode
+from migrator.patterns import AddColumn
+from migrator.plan import State
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
+ROWS = 40_000
+
+
+class Running:
+    """A backfill in a thread, as another process would run it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.error: MigratorError | None = None
+        self.thread = threading.Thread(target=self._run, args=(runner,))
+        self.thread.start()
+
+    def _run(self, runner: Runner) -> None:
+        try:
+            runner.backfill("c")
+        except MigratorError as error:
+            self.error = error
+
+
+@contextmanager
+def running(runner: Runner) -> Iterator[Running]:
+    """Run a backfill while the block does."""
+    made = Running(runner)
+    try:
+        yield made
+    finally:
+        made.thread.join(timeout=60)
+        assert not made.thread.is_alive()
+
+
+@pytest.fixture
+def other(runner: Runner, sql: psycopg.Connection) -> Runner:
+    """Give the engine of another machine; the change is expanded."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+        f"INSERT INTO t SELECT g, repeat('x', 400) FROM generate_series(1, {ROWS}) g"
+    )
+    runner.settings = Settings(target_ms=10)
+    runner.expand(CHANGE)
+    return Runner(runner.target, Settings())
+
+
+def filled(sql: psycopg.Connection) -> int:
+    """Return how many rows are filled."""
+    row = sql.execute("SELECT count(*) FROM t WHERE n = id * 2").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def at_work(sql: psycopg.Connection) -> None:
+    """Wait until some rows are filled."""
+    for _ in range(200):
+        if filled(sql):
+            return
+        time.sleep(0.02)
+    pytest.fail("nothing was filled")
+
+
+def test_pause_and_resume(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
+    """Paused within a chunk, the same process goes on when resumed."""
+    other.limit("c", Limits(max_rows_per_s=20_000))
+    with running(runner) as run:
+        at_work(sql)
+        other.say("c", Mode.PAUSE, "closing")
+        time.sleep(0.3)
+        before = filled(sql)
+        time.sleep(0.7)
+        assert filled(sql) == before < ROWS
+        assert other.said("c").said == 'pause by postgres: "closing"'
+        other.limit("c", None)
+        other.say("c", Mode.RUN, "")
+    assert run.error is None
+    assert filled(sql) == ROWS
+    kinds = [e["kind"] for e in runner.events("c")]
+    assert [k for k in kinds if k in ("throttle", "pause", "run")] == [
+        "throttle",
+        "pause",
+        "throttle",
+        "run",
+    ]
+
+
+def test_abort_ends_it_and_holds_it(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
+    """What was committed stays; it goes on after resume."""
+    other.limit("c", Limits(max_rows_per_s=20_000))
+    with running(runner) as run:
+        at_work(sql)
+        other.say("c", Mode.ABORT, "wrong")
+    assert isinstance(run.error, Held)
+    assert 'abort by postgres: "wrong"' in str(run.error)
+    assert 0 < filled(sql) < ROWS
+    with pytest.raises(Held, match="migrator resume c"):
+        runner.backfill("c")
+    other.say("c", Mode.RUN, "")
+    other.limit("c", None)
+    assert runner.backfill("c") is State.BACKFILLED
+    assert filled(sql) == ROWS
+
+
+def test_abort_then_rollback(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
+    """An aborted change can be taken back."""
+    other.say("c", Mode.ABORT, "wrong")
+    assert runner.rollback("c") is State.PLANNED
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_per_second_are_kept(
+    runner: Runner, other: Runner, sql: psycopg.Connection, workers: int
+) -> None:
+    """By all workers together, and until the limit is taken back."""
+    runner.settings = Settings(target_ms=10, workers=workers)
+    other.limit("c", Limits(max_rows_per_s=8_000))
+    with running(runner):
+        at_work(sql)
+        before, began = filled(sql), time.monotonic()
+        time.sleep(1.5)
+        rate = (filled(sql) - before) / (time.monotonic() - began)
+        other.limit("c", None)
+    assert 1_000 < rate < 16_000
+    assert filled(sql) == ROWS
+
+
+def test_wal_per_second_is_kept(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
+    """Above the limit the backfill waits, and says why."""
+    other.limit("c", Limits(max_wal_bytes_per_s=1_000_000))
+    with running(runner):
+        at_work(sql)
+        lsn = sql.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+        assert lsn is not None
+        time.sleep(2)
+        wal = sql.execute(
+            "SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", [lsn[0]]
+        ).fetchone()
+        other.limit("c", None)
+    assert wal is not None
+    assert wal[0] < 6_000_000
+    assert filled(sql) == ROWS
+
+
+def test_workers_are_added_and_taken_away(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
+    """From the next chunk, or the next window, on."""
+    other.limit("c", Limits(max_rows_per_s=5_000, workers=3))
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'migrator:%:%'"
+    )
+    with running(runner):
+        at_work(sql)
+        time.sleep(0.5)
+        more = sql.execute(sessions.encode()).fetchone()
+        other.limit("c", Limits(workers=1))
+        time.sleep(0.5)
+        other.limit("c", None)
+    # The workers, the run's own connection, the heartbeat once it has beaten.
+    assert more is not None
+    assert more[0] >= 4
+    assert filled(sql) == ROWS
