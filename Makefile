@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/installed
 ARGS ?=
 
-.PHONY: help demo test test-versions lint clean
+.PHONY: help demo test test-versions bench lint clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,10 @@ test: $(STAMP)  ## Run the tests on PostgreSQL 18.
 
 test-versions: $(STAMP)  ## Run the tests on every PostgreSQL found or to be had.
 	$(VENV)/bin/python tests/servers.py $(ARGS)
+
+bench: $(STAMP)  ## Measure the backfill against its rivals; ARGS=--quick for less.
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 lint: $(STAMP)  ## Run ruff, mypy and basedpyright.
 	$(VENV)/bin/ruff check .

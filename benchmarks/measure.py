@@ -44,7 +44,8 @@ def measured(
     return runs
 
 
-def _once(url: str, conn: psycopg.Connection, shape: Shape, method: Method) -> Outcome:
+def fresh(conn: psycopg.Connection, shape: Shape) -> None:
+    """Make `t` a copy of `base`, with its indexes."""
     conn.execute("DROP TABLE IF EXISTS t CASCADE")
     conn.execute(
         f"CREATE TABLE t (LIKE base INCLUDING ALL) {shape.options};"
@@ -53,6 +54,10 @@ def _once(url: str, conn: psycopg.Connection, shape: Shape, method: Method) -> O
     for index in shape.indexes:
         conn.execute(index.replace(" base ", " t ").encode())
     conn.execute("VACUUM ANALYZE t")
+
+
+def _once(url: str, conn: psycopg.Connection, shape: Shape, method: Method) -> Outcome:
+    fresh(conn, shape)
     ready = method.prepare(url, conn)
     conn.execute("CHECKPOINT")
     lsn = _one(conn, "SELECT pg_current_wal_insert_lsn()")

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against rivals that are measured in the same run."""

@@ -1,0 +1,190 @@
+"""Run the benchmarks: `python -m benchmarks`, or `make bench`."""
+
+import json as json_module
+import resource
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import psycopg
+
+from benchmarks import report
+from benchmarks.foreground import p99_ms
+from benchmarks.measure import Runs, measured, median
+from benchmarks.methods import (
+    BLOCKS,
+    GIANT,
+    OURS,
+    PGROLL,
+    RENAME,
+    REWRITE,
+    TWO,
+    Method,
+)
+from benchmarks.report import Row
+from benchmarks.shapes import NARROW, SHAPES, SIX_INDEXES
+from migrator.postgres.embedded import Server
+from migrator.settings import Settings
+
+# Two cores, and a table that fits into memory: the settings of a small server.
+SERVER = {
+    "shared_buffers": "2GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    rows: int
+    repeat: int
+
+
+FULL = Size(2_000_000, 3)
+QUICK = Size(200_000, 1)
+
+
+def speed(
+    measure: str, runs: Runs, ours: Method, rival: Method, rows: int, goal: float
+) -> Row:
+    """Return rows per second of ours against a rival's."""
+    mine, other = median(runs, ours, "seconds"), median(runs, rival, "seconds")
+    return Row(
+        measure=measure,
+        ours=f"{rows / mine / 1000:.0f} krows/s",
+        rival=f"{rows / other / 1000:.0f} krows/s",
+        ratio=other / mine,
+        goal=goal,
+    )
+
+
+def narrow(url: str, size: Size) -> Iterator[Row]:
+    """Measure the narrow table."""
+    methods = [GIANT, OURS, RENAME, TWO, BLOCKS, PGROLL, REWRITE]
+    runs = measured(url, NARROW, methods, size.rows, size.repeat)
+    n = size.rows
+    yield speed("1 worker / giant UPDATE", runs, OURS, GIANT, n, 1.6)
+    yield speed("dual write on / giant UPDATE", runs, RENAME, GIANT, n, 1.4)
+    yield speed("dual write on / pgroll's statements", runs, RENAME, PGROLL, n, 3.0)
+    yield speed("2 workers / giant UPDATE", runs, TWO, GIANT, n, 2.5)
+    yield speed("one pass in blocks / giant UPDATE", runs, BLOCKS, GIANT, n, 0.0)
+    wal = median(runs, OURS, "wal_bytes"), median(runs, GIANT, "wal_bytes")
+    yield Row(
+        measure="WAL / giant UPDATE",
+        ours=f"{wal[0] / 1e6:.0f} MB",
+        rival=f"{wal[1] / 1e6:.0f} MB",
+        ratio=wal[0] / wal[1],
+        goal=0.7,
+        less=True,
+    )
+    for name, method in (("1 worker", OURS), ("2 workers", TWO)):
+        taken = median(runs, method, "all_bytes"), median(runs, REWRITE, "all_bytes")
+        yield Row(
+            measure=f"table and indexes / rewritten, {name}",
+            ours=f"{taken[0] / 1e6:.0f} MB",
+            rival=f"{taken[1] / 1e6:.0f} MB",
+            ratio=taken[0] / taken[1],
+            goal=1.15,
+            less=True,
+        )
+    target = Settings().target_ms
+    longest = max(o.longest_ms for o in runs[RENAME.name])
+    yield Row(
+        measure="longest chunk / target",
+        ours=f"{longest:.0f} ms",
+        rival=f"{target:.0f} ms",
+        ratio=longest / target,
+        goal=2.0,
+        less=True,
+    )
+
+
+def shapes(url: str, size: Size) -> Iterator[Row]:
+    """Measure tables of other shapes."""
+    for shape in (SIX_INDEXES, *SHAPES):
+        runs = measured(url, shape, [GIANT, OURS], size.rows // 2, size.repeat)
+        rows = int(size.rows // 2 * shape.share)
+        goal = 2.3 if shape is SIX_INDEXES else 0.0
+        yield speed(f"{shape.name}, 1 worker / giant", runs, OURS, GIANT, rows, goal)
+
+
+def foreground(server: Server, size: Size) -> Iterator[Row]:
+    """Measure the application's latency during a backfill."""
+    shape, rows = NARROW, size.rows // 2
+    with psycopg.connect(server.url("bench"), autocommit=True) as conn:
+        conn.execute("DROP TABLE IF EXISTS base CASCADE")
+        conn.execute(shape.sql(rows).encode())
+    quiet = p99_ms(server, shape, None, rows, "bench")
+    for method, goal in ((RENAME, 1.5), (GIANT, 0.0), (PGROLL, 0.0)):
+        felt = p99_ms(server, shape, method, rows, "bench")
+        yield Row(
+            measure=f"foreground p99, {method.name} / none",
+            ours=f"{felt:.1f} ms",
+            rival=f"{quiet:.1f} ms",
+            ratio=felt / quiet,
+            goal=goal,
+            less=True,
+        )
+
+
+def scale(url: str, size: Size) -> Iterator[Row]:
+    """Measure ten times the rows: throughput, and memory of the process."""
+    small = size.rows // 10
+    first = measured(url, NARROW, [OURS], small, size.repeat)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    second = measured(url, NARROW, [OURS], size.rows, size.repeat)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rates = (
+        size.rows / median(second, OURS, "seconds"),
+        small / median(first, OURS, "seconds"),
+    )
+    yield Row(
+        measure="throughput at 10 x the rows",
+        ours=f"{rates[0] / 1000:.0f} krows/s",
+        rival=f"{rates[1] / 1000:.0f} krows/s",
+        ratio=rates[0] / rates[1],
+        goal=0.9,
+    )
+    yield Row(
+        measure="memory at 10 x the rows",
+        ours=f"{after / 1024:.0f} MB",
+        rival=f"{before / 1024:.0f} MB",
+        ratio=after / before,
+        goal=1.05,
+        less=True,
+    )
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Small tables, one repetition.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+@click.option("--docs", type=Path, help="Write the table and the plot there.")
+def main(quick: bool, json: bool, docs: Path | None) -> None:
+    """Measure the backfill against its rivals, on a server of its own."""
+    size = QUICK if quick else FULL
+    rows: list[Row] = []
+    with Server.start(settings=SERVER) as server:
+        with psycopg.connect(server.url(), autocommit=True) as conn:
+            conn.execute("CREATE DATABASE bench")
+        url = server.url("bench")
+        rows += narrow(url, size)
+        rows += shapes(url, size)
+        rows += foreground(server, size)
+        rows += scale(url, size)
+        with psycopg.connect(url) as conn:
+            version = conn.info.parameter_status("server_version") or ""
+    if json:
+        click.echo(json_module.dumps([{**asdict(r), "met": r.met} for r in rows]))
+    else:
+        click.echo(report.table(rows))
+    if docs is not None:
+        report.write(docs, rows, size.rows, size.repeat, version)
+
+
+if __name__ == "__main__":
+    main()
