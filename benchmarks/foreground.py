@@ -1,5 +1,6 @@
 """What the application feels while a column is filled."""
 
+import signal
 import subprocess
 import tempfile
 import threading
@@ -62,7 +63,10 @@ def p99_ms(
             # The traffic's first seconds are its connections, and not counted.
             threading.Event().wait(2)
             method.run(url, conn, ready)
-            bench.terminate()
+            # Requests that waited for it end now, and count. The alarm is how
+            # pgbench itself ends its time, with its logs written.
+            threading.Event().wait(1)
+            bench.send_signal(signal.SIGALRM)
         bench.wait()
         # client, transaction, latency in us, script, seconds, microseconds, lag
         lines = [

@@ -15,6 +15,7 @@ from typing import Any
 
 from migrator.backfill.walk import Walk
 from migrator.errors import LockBudgetError, Refused
+from migrator.guard import Policy
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import ChangeRow, StepRow
@@ -73,10 +74,12 @@ class Execution:
     Args:
         settings: timeouts and budgets.
         progress: told what is waited for.
+        guard: what is watched while rows are moved.
     """
 
     settings: Settings
     progress: Progress
+    guard: Policy
 
     @contextmanager
     def short(self, run: Run, what: str) -> Iterator[None]:
@@ -115,20 +118,30 @@ class Execution:
         """
         work = row.step.work
         if isinstance(work, ChunkedUpdate | ChunkedCheck):
-            Walk(
-                target=run.target,
-                conn=run.conn,
-                lease=run.lease,
-                change=run.change.id,
-                row=row,
-                work=work,
-                settings=self.settings,
-                progress=self.progress,
-            ).run()
+            self._walk(run, row, work).run()
         else:
             self.progress.step(row.step.name, None)
             self._action(run, row, work, "done")
         self.progress.done(row.step.name)
+
+    def help(self, run: Run, row: StepRow) -> None:
+        """Work on the windows of a step that another process runs."""
+        work = row.step.work
+        assert isinstance(work, ChunkedUpdate | ChunkedCheck)
+        self._walk(run, row, work).help()
+
+    def _walk(self, run: Run, row: StepRow, work: ChunkedUpdate | ChunkedCheck) -> Walk:
+        return Walk(
+            target=run.target,
+            conn=run.conn,
+            lease=run.lease,
+            change=run.change.id,
+            row=row,
+            work=work,
+            settings=self.settings,
+            progress=self.progress,
+            guard=self.guard,
+        )
 
     def reverse(self, run: Run, row: StepRow) -> None:
         """Take a step back, or what is left of that; errors as in `forward`."""

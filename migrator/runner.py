@@ -1,30 +1,37 @@
 """Carries a change through its phases; the only place that executes a plan."""
 
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import psycopg
 
 from migrator.change import Change
 from migrator.errors import (
     Held,
+    MigratorError,
     MismatchError,
     Refused,
     UsageError,
 )
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Facts
-from migrator.ledger import control, store
+from migrator.guard import Policy
+from migrator.guard.signal import Subject
+from migrator.guard.watch import unavailable
+from migrator.ledger import control, lease, store
 from migrator.ledger.control import Control, Limits, Mode
-from migrator.ledger.lease import held
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import CATALOGUE
 from migrator.plan import (
     ChunkedCheck,
+    ChunkedUpdate,
     Notice,
     Phase,
     Plan,
@@ -65,16 +72,18 @@ class Runner:
         settings: timeouts, budgets and holds.
         progress: told what happens.
         catalogue: the patterns that the ledger may name.
+        guard: what is watched while rows are moved.
     """
 
     target: Target
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     catalogue: tuple[type[Pattern], ...] = CATALOGUE
+    guard: Policy = field(default_factory=Policy)
 
     @property
     def _execution(self) -> Execution:
-        return Execution(self.settings, self.progress)
+        return Execution(self.settings, self.progress, self.guard)
 
     # -- looking ---------------------------------------------------------
 
@@ -91,6 +100,9 @@ class Runner:
             if row is not None and row.in_flight:
                 return self._plan_in_flight(conn, change, row)
             notices = self._checked(conn, change.pattern, facts)
+            phases = {p: change.pattern.steps(p, facts) for p in Phase}
+            if any(isinstance(s.work, ChunkedUpdate) for s in phases[Phase.BACKFILL]):
+                notices += self._unwatched(conn, facts)
             return Plan(
                 change=change.id,
                 title=change.pattern.title,
@@ -99,7 +111,7 @@ class Runner:
                 size_bytes=facts.table.size_bytes,
                 admission=change.pattern.admission,
                 notices=notices,
-                phases={p: change.pattern.steps(p, facts) for p in Phase},
+                phases=phases,
             )
 
     def _plan_in_flight(self, conn: Connection, change: Change, row: ChangeRow) -> Plan:
@@ -160,21 +172,57 @@ class Runner:
         with self._connected("migrator:expand") as conn:
             require_primary(conn)
             store.install(conn)
-            with held(
+            with lease.held(
                 self.target,
                 conn,
                 change.id,
                 seconds=self.settings.lease_s,
                 wait_s=LEASE_WAIT_S,
-            ) as lease:
+            ) as mine:
                 row = self._entered(conn, change)
-                run = Run(self.target, conn, lease, row)
+                run = Run(self.target, conn, mine, row)
                 self._phase(run, Phase.EXPAND, change.pattern)
                 return self._pass_empty(run, change.pattern)
 
     def backfill(self, change: str) -> State:
         """Bring existing rows across, from where an earlier run stopped."""
         return self._advance(change, Phase.BACKFILL)
+
+    def join(self, change: str) -> bool:
+        """
+        Share the backfill of a process that runs on any machine, to its end.
+
+        Args:
+            change: its id, or the beginning of it.
+
+        Returns:
+            False at once where no other process is at it.
+
+        Raises:
+            Failed: the dual write is off, or the server refused a chunk.
+            Held: somebody aborted the change.
+        """
+        with self._connected("migrator:join") as conn:
+            require_primary(conn)
+            row = self._current(conn, change)
+            steps = [
+                s
+                for s in store.steps(conn, row.id, ("running",))
+                if isinstance(s.step.work, ChunkedUpdate) and s.next_block is not None
+            ]
+            if not steps or not lease.is_held(conn, row.id):
+                return False
+            scope = f"{row.id} helper {uuid.uuid4().hex}"
+            seconds = self.settings.lease_s
+            with lease.held(
+                self.target, conn, scope, seconds=seconds, wait_s=0
+            ) as mine:
+                run = Run(self.target, conn, mine, row)
+                self.progress.phase(row.id, "join")
+                self._execution.help(run, steps[0])
+            lease.forget(conn, scope)
+            self.progress.done(steps[0].step.name)
+            return True
 
     def verify(self, change: str) -> State:
         """
@@ -307,6 +355,7 @@ class Runner:
             settings=replace(self.settings, hold_s=0),
             progress=self.progress,
             catalogue=self.catalogue,
+            guard=self.guard,
         )
         return quick.drop(change.id)
 
@@ -522,6 +571,14 @@ class Runner:
             catalog.try_out(conn, probe)
         return notices
 
+    def _unwatched(self, conn: Connection, facts: Facts) -> tuple[Notice, ...]:
+        """Return a note on each signal that cannot be read here."""
+        subject = Subject(table=facts.table.name)
+        return tuple(
+            Notice(text=f'Signal "{name}" is not watched: {why}.')
+            for name, why in unavailable(conn, self.guard, subject)
+        )
+
     def _entered(self, conn: Connection, change: Change) -> ChangeRow:
         """Enter a change, or return what the ledger has of it."""
         pattern = change.pattern
@@ -574,9 +631,11 @@ class Runner:
             [self.settings.hold_s, since],
         )
         if left > 0:
+            until = datetime.now().astimezone() + timedelta(seconds=left)
             raise Held(
                 f"What was {what} is held for another {left / 3600:.1f} h.",
-                next="wait, or set a shorter hold (--hold).",
+                next=f"wait until {until:%Y-%m-%d %H:%M}, or set a shorter hold"
+                " (`migrator --hold 1h …`).",
             )
 
     def _sessions_before(self, run: Run) -> str:
@@ -614,14 +673,27 @@ class Runner:
         with self._connected("migrator:run") as conn:
             require_primary(conn)
             row = self._current(conn, change)
-            with held(
-                self.target,
-                conn,
-                row.id,
-                seconds=self.settings.lease_s,
-                wait_s=LEASE_WAIT_S,
-            ) as lease:
-                yield Run(self.target, conn, lease, store.get(conn, row.id))
+            with (
+                lease.held(
+                    self.target,
+                    conn,
+                    row.id,
+                    seconds=self.settings.lease_s,
+                    wait_s=LEASE_WAIT_S,
+                ) as mine,
+                self._recorded(conn, row.id),
+            ):
+                yield Run(self.target, conn, mine, store.get(conn, row.id))
+
+    @contextmanager
+    def _recorded(self, conn: Connection, change: str) -> Iterator[None]:
+        """Enter into the log what a command failed of, where that is possible."""
+        try:
+            yield
+        except MigratorError as error:
+            with suppress(psycopg.Error):
+                store.event(conn, change, "failed", error=error.what)
+            raise
 
 
 _GONE = (

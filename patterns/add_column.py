@@ -94,7 +94,8 @@ class AddColumn(Pattern):
             notices.append(
                 Notice(
                     text=f'Until retire a NULL in "{self.column}" means "not computed'
-                    ' yet" and is filled, also where the new release wrote it.'
+                    ' yet" and is filled, also where the new release wrote it. From'
+                    " retire on nothing computes it: the new release writes it itself."
                 )
             )
         return self.assure(tuple(notices))

@@ -52,7 +52,8 @@ class SplitColumn(Pattern):
         into: for each column of the new release its type and the SQL expression
             that makes it, e.g. `{"city": ("text", "split_part(place, ', ', 1)")}`.
         back: the SQL expression that makes `column` from the new ones.
-        type: the type of `column`, spelt in full, e.g. `character varying(80)`.
+        type: the type of `column`, spelt in full, e.g. `character varying(80)`;
+            only a downgrade after the drop needs it.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -62,7 +63,7 @@ class SplitColumn(Pattern):
     into: Mapping[str, Sequence[str]]
     back: str
     _: KW_ONLY
-    type: str = "text"
+    type: str | None = None
     schema: str | None = None
     assured: str = ""
 
@@ -124,7 +125,7 @@ class SplitColumn(Pattern):
                 " columns could violate.",
                 next="drop it first, and put its like on the new columns afterwards.",
             )
-        if column.type != self.type:
+        if self.type not in (None, column.type):
             raise Refused(
                 f"{where} is of type {column.type}, the change says {self.type}.",
                 next=f'write type="{column.type}".',
@@ -197,6 +198,11 @@ class SplitColumn(Pattern):
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the old column, made from the new ones; nullable, no indexes."""
+        if self.type is None:
+            raise Refused(
+                f"{self.title}: the type of the dropped column is not known.",
+                next="write type=… into the pattern.",
+            )
         table = facts.table.name
         column = sql.Identifier(self.column)
         return (
@@ -238,7 +244,7 @@ class SplitColumn(Pattern):
         column = (
             facts.table.column(self.column)
             or facts.table.column(retired)
-            or Column(name=self.column, type=self.type)
+            or Column(name=self.column, type=self.type or "text")
         )
         # Until they exist, images are compared, which is right for every type.
         made = {

@@ -297,3 +297,104 @@ def test_two_pods_upgrade_at_once(project: Project) -> None:
         out, _ = pod.communicate(timeout=60)
         assert pod.returncode == 0, out.decode()
     assert project.columns() == ["id", "name", "full_name"]
+
+
+def test_commands_of_a_deployment_may_run_again(project: Project) -> None:
+    """Where nothing is left to do, they say so and succeed."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    for _ in range(2):
+        project.migrator("expand")
+        project.migrator("backfill")
+    assert "Nothing to expand" in project.migrator("expand").stdout
+    assert "Nothing to plan" in project.migrator("plan").stdout
+    project.migrator("contract", "--old-release-gone", "test")
+    drop = project.migrator("--hold", "0s", "contract", "--drop", code=2)
+    assert "give --yes" in drop.stderr
+    for _ in range(2):
+        project.migrator("--hold", "0s", "contract", "--drop", "--yes")
+    assert "Nothing to backfill" in project.migrator("backfill").stdout
+    assert "No change is in flight" in project.migrator("rollback", code=2).stderr
+
+
+def test_what_earlier_revisions_did_is_told(project: Project) -> None:
+    """That nothing was changed is said of one revision only."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    third = SECOND.replace('"r2", "r1"', '"r3", "r2"')
+    project.write("r3", third.replace('"name", "full_name"', '"nope", "x"'))
+    done = project.run("upgrade", "head", code=None)
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "Nothing was changed" not in said
+    assert "the 1 of this command before it stay" in said
+    assert "r2" in project.run("current").stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "message", "code"),
+    [
+        ("postgresql+psycopg://u:secret@127.0.0.1:1/x", "No connection", 1),
+        ("mysql://x/y", "cannot use the database URL", 2),
+        ("nonsense", "cannot use the database URL", 2),
+    ],
+)
+def test_a_database_that_cannot_be_reached(
+    project: Project, url: str, message: str, code: int
+) -> None:
+    """Inside a project too it is a message, without the password."""
+    ini = project.folder / "alembic.ini"
+    lines = [
+        f"sqlalchemy.url = {url}" if line.startswith("sqlalchemy.url") else line
+        for line in ini.read_text().splitlines()
+    ]
+    ini.write_text("\n".join(lines))
+    done = project.migrator("status", code=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -> None:
+    """A split's retired column keeps its index; autogenerate does not see it."""
+    model = MODELS.format(name="first: Mapped[str | None]\n    last")
+    (project.folder / "models.py").write_text(
+        model.replace("last: Mapped[str]", "last: Mapped[str | None]")
+    )
+    project.write("r1", FIRST.replace("nullable=False", "nullable=False, index=True"))
+    project.run("upgrade", "r1")
+    project.fill()
+    call = (
+        'SplitColumn("users", "name", {"first": ("varchar", "left(name, 1)"),'
+        ' "last": ("varchar", "substr(name, 2)")}, "first || last")'
+    )
+    project.write(
+        "r2",
+        SECOND.replace('RenameColumn("users", "name", "full_name")', call).replace(
+            "import RenameColumn", "import SplitColumn"
+        ),
+    )
+    project.migrator("expand")
+    project.run("check")
+    project.migrator("backfill")
+    project.migrator("contract", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "--drop", "--yes")
+    project.run("check")
+
+
+def test_an_unknown_setting_is_refused(project: Project) -> None:
+    """A typo in a safety setting must not pass for the setting."""
+    (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")
+    assert "'lock_timeout'" in project.migrator("status", code=2).stderr
+
+
+def test_guard_settings_are_read(project: Project) -> None:
+    """A wrong one is named; a right one is taken."""
+    path = project.folder / "pyproject.toml"
+    path.write_text("[tool.migrator.guard]\nlagg = { pause = 1 }")
+    assert 'has a key "lagg"' in project.migrator("status", code=2).stderr
+    path.write_text('[tool.migrator.guard]\nmode = "observe"')
+    project.migrator("status")

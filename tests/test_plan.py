@@ -53,8 +53,8 @@ PATTERNS: tuple[Pattern, ...] = (
     AddColumn("users", "nick", "text", computed="upper(name)"),
     SetNotNull("users", "name"),
     SetNotNull("users", "name", fill="''"),
-    SplitColumn("users", "name", {"first": ("text", "name")}, "first"),
-    SplitColumn("users", "name", {"first": ("text", "name")}, "first"),
+    SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
+    SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
 )

@@ -23,12 +23,13 @@ ALLOWED: dict[str, set[str]] = {
     "patterns": DATA | {"kernels"},
     "postgres": {"facts", "plan", "names", "errors"},
     "ledger": {"postgres", "plan", "names", "errors"},
-    "backfill": ENGINE,
-    "execution": ENGINE | {"backfill"},
-    "runner": ENGINE | {"backfill", "execution", "patterns"},
-    "alembic": ENGINE | {"runner"},
+    "guard": {"ledger", "postgres", "names", "errors"},
+    "backfill": ENGINE | {"guard"},
+    "execution": ENGINE | {"backfill", "guard"},
+    "runner": ENGINE | {"backfill", "execution", "guard", "patterns"},
+    "alembic": ENGINE | {"guard", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
-    "cli": ENGINE | {"runner", "alembic", "demo", "backfill", "patterns"},
+    "cli": ENGINE | {"runner", "alembic", "demo", "backfill", "guard", "patterns"},
 }
 
 

@@ -36,6 +36,8 @@ class Command:
     script: Any = None
     mode: str = "live"
     active: bool = False
+    #: Changes that were carried out in it.
+    carried: int = 0
 
 
 #: One Alembic command runs at a time in a process: its own proxies are global.
@@ -158,6 +160,7 @@ def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
                 return
             _end_transaction(ctx)
             command.fresh = not heads
+            command.carried = 0
             yield from _noted(todo)
 
     return steps
@@ -202,6 +205,8 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             if kind == "column"
             else {c.name for c in getattr(item, "columns", ())}
         )
+        if any(c is not None and c.startswith("_migrator_") for c in columns):
+            return False
         return not any(
             f.table.name == table.name
             and (table.schema is None or f.table.schema == table.schema)

@@ -13,10 +13,11 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from migrator.alembic.environment import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.errors import UsageError
+from migrator.errors import Refused, UsageError
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
 
@@ -67,6 +68,7 @@ class Project:
 
         Raises:
             UsageError: env.py fails, or configures no connection.
+            Refused: the server cannot be reached.
         """
         seen: list[tuple[Target, str, tuple[str, ...]]] = []
 
@@ -86,6 +88,18 @@ class Project:
         except CommandError as error:
             raise UsageError(
                 f"env.py fails: {error}", next="`alembic current` says more."
+            ) from error
+        except (ArgumentError, ModuleNotFoundError) as error:
+            raise UsageError(
+                f"env.py cannot use the database URL: {type(error).__name__}.",
+                next="give postgresql+driver://user@host:port/database, with a driver"
+                " that is installed.",
+            ) from error
+        except DBAPIError as error:
+            # The driver's words name host and user, never the password.
+            raise Refused(
+                f"No connection to the database of env.py: {error.orig}",
+                next="check the URL, the server and its pg_hba.conf.",
             ) from error
         finally:
             logging.disable(logging.NOTSET)

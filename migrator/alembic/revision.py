@@ -1,5 +1,8 @@
 """`zd.upgrade` and `zd.downgrade`, called inside a revision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from alembic import op
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
@@ -9,6 +12,7 @@ from migrator.alembic.environment import command, target_of
 from migrator.alembic.project import patterns_of
 from migrator.change import Change
 from migrator.errors import MigratorError, Refused
+from migrator.guard import Policy
 from migrator.pattern import Pattern
 from migrator.plan import State
 from migrator.progress import Progress, Silent
@@ -18,6 +22,7 @@ from migrator.settings import Settings
 #: What the next command uses; the command line puts its own in place.
 settings = Settings()
 progress: Progress = Silent()
+guard = Policy()
 
 
 def upgrade(pattern: Pattern) -> None:
@@ -30,10 +35,8 @@ def upgrade(pattern: Pattern) -> None:
     Raises:
         CommandError: it was refused or failed; the cause says which.
     """
-    try:
+    with _told():
         _upgrade(pattern)
-    except MigratorError as error:
-        raise CommandError(str(error)) from error
 
 
 def downgrade(pattern: Pattern) -> None:
@@ -43,9 +46,23 @@ def downgrade(pattern: Pattern) -> None:
     Raises:
         CommandError: it was refused (the change is dropped) or failed.
     """
-    try:
+    with _told():
         _downgrade(pattern)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise our errors as Alembic's; say so where earlier revisions stay."""
+    try:
+        yield
+        command.carried += 1
     except MigratorError as error:
+        if command.carried and error.state == Refused("").state:
+            state = (
+                "This revision changed nothing; the"
+                f" {command.carried} of this command before it stay as they are now."
+            )
+            error = type(error)(error.what, state=state, next=error.next)
         raise CommandError(str(error)) from error
 
 
@@ -138,7 +155,9 @@ def version_table(ctx: MigrationContext) -> str:
 
 def _runner(ctx: MigrationContext) -> Runner:
     assert ctx.connection is not None
-    return Runner(target_of(ctx.connection), settings=settings, progress=progress)
+    return Runner(
+        target_of(ctx.connection), settings=settings, progress=progress, guard=guard
+    )
 
 
 def _is_empty(ctx: MigrationContext, pattern: Pattern) -> bool:

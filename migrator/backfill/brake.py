@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from migrator.errors import Held
+from migrator.guard import Action, Verdict
 from migrator.ledger.control import Control, Limits, Mode
 
 # Seconds between looks at a change that is paused, or that waits for its limit.
 LOOK_S = 0.5
+# A throttled worker rests as long as its chunk took, then twice as long after each
+# chunk while the signal stays, up to this many times: 1/17 of its speed.
+STRONGEST = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +43,14 @@ class Brake:
         change: its id.
         stop: ends every wait.
         tell: told why it waits.
+        verdict: of the live signals.
     """
 
     change: str
     stop: threading.Event
     tell: Callable[[str], None]
+    verdict: Callable[[], Verdict] = Verdict
+    _strength: float = 1.0
     _last: Reading | None = field(default=None)
 
     def after(
@@ -66,16 +73,20 @@ class Brake:
         """
         began = time.monotonic() - seconds
         while not self.stop.is_set():
-            reason, wait_s = self._wanted(rows, began, reading)
+            reason, wait_s = self._wanted(rows, began, seconds, reading)
             if wait_s <= 0:
                 break
             self.tell(reason)
             self.stop.wait(min(wait_s, LOOK_S))
             reading = look()
         self._last = reading
+        throttled = self.verdict().action is Action.THROTTLE
+        self._strength = min(self._strength * 2, STRONGEST) if throttled else 1.0
         return reading
 
-    def _wanted(self, rows: int, began: float, reading: Reading) -> tuple[str, float]:
+    def _wanted(
+        self, rows: int, began: float, seconds: float, reading: Reading
+    ) -> tuple[str, float]:
         control = reading.control
         if control.mode is Mode.ABORT:
             raise Held(
@@ -85,6 +96,13 @@ class Brake:
             )
         if control.mode is Mode.PAUSE:
             return control.said, LOOK_S
+        verdict = self.verdict()
+        if verdict.action.rank >= Action.PAUSE.rank:
+            return verdict.reason, LOOK_S
+        if verdict.action is Action.THROTTLE:
+            left = began + seconds * (1 + self._strength) - time.monotonic()
+            if left > 0:
+                return verdict.reason, left
         limits = control.limits
         if limits.max_rows_per_s is not None:
             share = limits.max_rows_per_s / max(reading.workers, 1)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from migrator.backfill.worker import Chunk, Worker
 from migrator.errors import Failed
+from migrator.guard import Policy, Watch
+from migrator.guard.signal import Subject
 from migrator.ledger import store, windows
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import StepRow
@@ -24,7 +26,7 @@ from migrator.progress import Progress
 from migrator.settings import Settings
 
 # Seconds between looks at windows that another process works on.
-POLL_S = 0.2
+POLL_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Walk:
         work: what is done in each chunk.
         settings: pace, budgets, number of workers.
         progress: told of each chunk.
+        guard: what is watched meanwhile.
     """
 
     target: Target
@@ -51,6 +54,7 @@ class Walk:
     work: ChunkedUpdate | ChunkedCheck
     settings: Settings
     progress: Progress
+    guard: Policy
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -80,6 +84,11 @@ class Walk:
 
     def help(self) -> None:
         """Work on windows until none is left to be given out; errors as in `run`."""
+        subject = Subject(table=self.work.table)
+        with Watch(self.target, self.guard, subject, self.change) as watch:
+            self._work(watch)
+
+    def _work(self, watch: Watch) -> None:
         self.row = self._now()
         end, start = self.row.end_block or 0, self.row.next_block or 0
         self.progress.step(self.row.step.name, max(end - start, 0))
@@ -90,7 +99,7 @@ class Walk:
         try:
             while ended < len(threads) or not threads:
                 while len(threads) < wanted and failure is None:
-                    threads.append(self._started(len(threads), news))
+                    threads.append(self._started(len(threads), news, watch))
                 told = news.get()
                 if told is None:
                     ended += 1
@@ -113,8 +122,11 @@ class Walk:
         self,
         number: int,
         news: "queue.SimpleQueue[Chunk | BaseException | None]",
+        watch: Watch,
     ) -> threading.Thread:
-        thread = threading.Thread(target=self._thread, args=(number, news), daemon=True)
+        thread = threading.Thread(
+            target=self._thread, args=(number, news, watch), daemon=True
+        )
         thread.start()
         return thread
 
@@ -122,6 +134,7 @@ class Walk:
         self,
         number: int,
         news: "queue.SimpleQueue[Chunk | BaseException | None]",
+        watch: Watch,
     ) -> None:
         try:
             conn = connect(self.target, self.lease.application_name)
@@ -136,6 +149,7 @@ class Walk:
                     settings=self.settings,
                     tell=news.put,
                     stop=self._stop,
+                    verdict=lambda: watch.verdict,
                 ).run()
             finally:
                 conn.close()

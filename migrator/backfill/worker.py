@@ -11,6 +11,7 @@ from typing import Any
 from migrator.backfill.brake import LOOK_S, Brake, Reading
 from migrator.backfill.pace import Pace
 from migrator.errors import Failed, Fenced, LockBudgetError
+from migrator.guard import Verdict
 from migrator.ledger import control, windows
 from migrator.ledger.control import Limits
 from migrator.ledger.lease import Lease
@@ -27,9 +28,9 @@ from migrator.postgres.connection import (
 )
 from migrator.settings import Settings
 
-# Blocks of a window: 8 MB. Pages that one stride has visited are still in memory
-# for the next; larger windows were not faster.
-WINDOW_BLOCKS = 1024
+# Blocks of a window: 16 MB. Pages that one stride has visited are still in memory
+# for the next, and a chunk's round trips are small beside its work.
+WINDOW_BLOCKS = 2048
 # Blocks of a window, and of a chunk of it, where workers share the table: the
 # time between two visits of a page has to be longer than another worker's chunk,
 # or its snapshot keeps the first visit's dead rows from being pruned.
@@ -96,6 +97,7 @@ class Worker:
         settings: pace and budgets.
         tell: called after each chunk.
         stop: ends the work after the chunk under way.
+        verdict: of the live signals.
     """
 
     conn: Connection
@@ -107,6 +109,7 @@ class Worker:
     settings: Settings
     tell: Callable[[Chunk], None]
     stop: threading.Event
+    verdict: Callable[[], Verdict]
     _reading: Reading = field(default_factory=Reading)
 
     def run(self) -> None:
@@ -121,7 +124,12 @@ class Worker:
             Fenced: another process has taken over.
             Held: somebody aborted the change.
         """
-        brake = Brake(self.change, self.stop, lambda w: self.tell(Chunk(waiting=w)))
+        brake = Brake(
+            self.change,
+            self.stop,
+            lambda reason: self.tell(Chunk(waiting=reason)),
+            self.verdict,
+        )
         most = SHARED_CHUNK_BLOCKS if self._shared else WINDOW_BLOCKS
         pace = Pace(self.settings.target_ms, most)
         try:
@@ -228,7 +236,6 @@ class Worker:
             ),
             self._transaction(what),
         ):
-            self.lease.check(self.conn)
             self._require_ready()
             rows, mismatches = self._done([f"({start},0)", f"({stop},0)"], stride)
             if not windows.advance(self.conn, window, rows, mismatches):
@@ -255,10 +262,11 @@ class Worker:
         ready = execute_stored(
             self.conn,
             "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.regclass) AS node,"
-            f" ({guard}) AS guarded, {_READ}",
+            f" ({guard}) AS guarded, {self.lease.question} AS held, {_READ}",
             [str(self.work.table), self.change, self.row.id],
         ).fetchone()
         assert ready is not None
+        self.lease.require(ready["held"])
         self._reading = _reading(ready)
         if ready["node"] != self.row.file_node:
             raise _ReplacedError

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli import output
 from migrator.errors import UsageError
+from migrator.guard import Policy
 from migrator.plan import State
 from migrator.postgres.connection import Target
 from migrator.runner import Runner
@@ -26,6 +27,7 @@ class App:
     url: str | None
     x: tuple[str, ...]
     settings: Settings
+    guard: Policy = field(default_factory=Policy)
     _target: Target | None = None
     _version_table: str = DEFAULT_VERSION_TABLE
     _heads: tuple[str, ...] = ()
@@ -54,7 +56,12 @@ class App:
                 next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
                 " where alembic.ini is.",
             )
-        return Runner(self._target, settings=self.settings, progress=output.Bars())
+        return Runner(
+            self._target,
+            settings=self.settings,
+            progress=output.Bars(),
+            guard=self.guard,
+        )
 
     def changes(self) -> list[Change]:
         """Return the changes of the project's revisions."""
@@ -66,31 +73,30 @@ class App:
         self._look()
         return self._heads
 
-    def one(self, name: str | None) -> Change:
+    def named(self, name: str | None) -> list[Change]:
         """
-        Return a change of the revisions, by its id or the beginning of it.
+        Return the change that a name means; without one, those not expanded yet.
 
         Raises:
-            UsageError: none or several match.
+            UsageError: the name means none or several.
         """
         known = self.changes()
         if name is None:
             ledger = {c.id: c for c in self.runner().changes()}
-            found = [
+            return [
                 c
                 for c in known
                 if c.id not in ledger or ledger[c.id].state is State.PLANNED
             ]
-        else:
-            found = [c for c in known if c.id == name] or [
-                c for c in known if c.id.startswith(name)
-            ]
+        found = [c for c in known if c.id == name] or [
+            c for c in known if c.id.startswith(name)
+        ]
         if len(found) == 1:
-            return found[0]
+            return found
         listed = ", ".join(c.id for c in found or known) or "none"
-        what = f'"{name}" names' if name else "There are"
         raise UsageError(
-            f"{what} {len(found)} changes to choose from: {listed}.",
+            f'"{name}" means {len(found)} changes of the revisions; they hold'
+            f" {listed}.",
             next="give the id of one; it is its revision's.",
         )
 
@@ -106,10 +112,22 @@ class App:
         flying = [c.id for c in self.runner().changes() if c.in_flight]
         if len(flying) == 1:
             return flying[0]
+        if not flying:
+            raise UsageError(
+                "No change is in flight.",
+                next="`migrator expand` begins one; `migrator status` lists all.",
+            )
         raise UsageError(
-            f"{len(flying)} changes are in flight: {', '.join(flying) or 'none'}.",
+            f"{len(flying)} changes are in flight: {', '.join(flying)}.",
             next="give the id of one.",
         )
+
+    def in_flight(self, name: str | None, *states: State) -> list[str]:
+        """Return the id that a name means; without one, those in given states."""
+        if name is not None:
+            return [self.only(name)]
+        known = self.runner().changes()
+        return [c.id for c in known if c.in_flight and c.state in states]
 
 
 def pyproject() -> dict[str, Any]:

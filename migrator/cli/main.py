@@ -29,6 +29,7 @@ from migrator.errors import (
     MismatchError,
     UsageError,
 )
+from migrator.guard.policy import policy
 from migrator.kernels.chunking import KINDS
 from migrator.plan import State, plan_to_dict
 from migrator.settings import Settings
@@ -117,8 +118,10 @@ def cli(
         target_ms=target_ms,
         hold_s=hold,
     )
-    ctx.obj = App(config, database_url, x, settings)
+    guard = policy(pyproject().get("guard", {}))
+    ctx.obj = App(config, database_url, x, settings, guard)
     alembic_revision.settings = settings
+    alembic_revision.guard = guard
     alembic_revision.progress = output.Bars()
 
 
@@ -135,11 +138,19 @@ def init(app: App) -> None:
 @pass_app
 def plan(app: App, change: str | None, json: bool) -> None:
     """Show a change's steps: SQL, lock, way back and size. Changes nothing."""
-    found = app.runner().plan(app.one(change))
+    runner = app.runner()
+    wanted = app.named(change)
     if json:
-        output.as_json(plan_to_dict(found))
-    else:
-        output.plan(found)
+        # One change as an object, as long as one is asked for or waits.
+        plans = [plan_to_dict(runner.plan(c)) for c in wanted]
+        output.as_json(plans[0] if len(plans) == 1 else plans)
+        return
+    if not wanted:
+        click.echo("Nothing to plan: every change of the revisions has begun.")
+    for number, one in enumerate(wanted):
+        if number:
+            click.echo()
+        output.plan(runner.plan(one))
 
 
 @cli.command(**example("migrator expand 3f2a1b"))
@@ -148,18 +159,29 @@ def plan(app: App, change: str | None, json: bool) -> None:
 @pass_app
 def expand(app: App, change: str | None, json: bool) -> None:
     """Run the Alembic revisions up to a change: its new shape beside the old."""
-    wanted = app.one(change)
+    wanted = app.named(change)
+    if not wanted:
+        _nothing("expand", json)
     known = {c.id: c for c in app.runner().changes()}
-    if wanted.id in known:
-        # Its revision may be applied already: rolled back, or cut off.
-        app.runner().expand(wanted)
-    try:
-        alembic_command.upgrade(app.project().config, wanted.revision)
-    except CommandError as error:
-        if isinstance(error.__cause__, MigratorError):
-            raise error.__cause__ from None
-        raise UsageError(f"Alembic: {error}") from error
-    said(app, wanted.id, json)
+    for one in wanted:
+        if one.id in known:
+            # Its revision may be applied already: rolled back, or cut off.
+            app.runner().expand(one)
+        try:
+            alembic_command.upgrade(app.project().config, one.revision)
+        except CommandError as error:
+            if isinstance(error.__cause__, MigratorError):
+                raise error.__cause__ from None
+            raise UsageError(f"Alembic: {error}") from error
+        said(app, one.id, json)
+
+
+def _nothing(what: str, json: bool) -> None:
+    """Say that a command found nothing to do, which is no error."""
+    if json:
+        output.as_json({"schema": JSON_SCHEMA, "changes": []})
+    else:
+        click.echo(f"Nothing to {what}. `migrator status` lists the changes.")
 
 
 @cli.command(**example("migrator backfill 3f2a1b --workers 2"))
@@ -182,12 +204,18 @@ def backfill(
     app: App, change: str | None, workers: int, chunking: str | None, json: bool
 ) -> None:
     """Bring existing rows across in chunks, then verify."""
-    wanted = app.only(change)
+    wanted = app.in_flight(change, State.EXPANDED, State.BACKFILLED)
+    if not wanted:
+        _nothing("backfill", json)
     runner = app.runner()
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
-    if runner.backfill(wanted).rank < State.VERIFIED.rank:
-        runner.verify(wanted)
-    said(app, wanted, json)
+    for one in wanted:
+        if runner.join(one):
+            if not json:
+                click.echo("Helped a backfill that another process carries on.")
+        elif runner.backfill(one).rank < State.VERIFIED.rank:
+            runner.verify(one)
+        said(app, one, json)
 
 
 @cli.command(**example("migrator verify 3f2a1b"))
@@ -199,6 +227,16 @@ def verify(app: App, change: str | None, json: bool) -> None:
     wanted = app.only(change)
     app.runner().verify(wanted)
     said(app, wanted, json)
+
+
+def _confirm(question: str) -> None:
+    """Ask before a drop; without a terminal there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{question} There is no way back, and no terminal to ask on.",
+            next="give --yes.",
+        )
+    click.confirm(f"{question} There is no way back.", abort=True, err=True)
 
 
 @cli.command(
@@ -219,16 +257,15 @@ def contract(
     json: bool,
 ) -> None:
     """Take the old shape out of sight; with --drop, drop it after the hold."""
+    if change is None and not app.in_flight(None, *State):
+        _nothing("contract", json)
+        return
     wanted = app.only(change)
     runner = app.runner()
     if drop:
         row = runner.change(wanted)
         if row.state is State.RETIRED and not row.finished and not yes:
-            click.confirm(
-                f"Drop what {row.id} ({row.title}) retired? There is no way back.",
-                abort=True,
-                err=True,
-            )
+            _confirm(f"Drop what {row.id} ({row.title}) retired?")
         runner.drop(wanted)
     else:
         runner.retire(wanted, old_release_gone=old_release_gone)
@@ -256,15 +293,21 @@ def rollback(
     runner = app.runner()
     if drop:
         if not yes:
-            click.confirm(
-                f"Drop what {wanted} parked? There is no way back.",
-                abort=True,
-                err=True,
-            )
+            _confirm(f"Drop what {wanted} parked?")
         runner.drop_parked(wanted)
     else:
         runner.rollback(wanted, to=State(to) if to else None)
     said(app, wanted, json)
+    if not json and runner.change(wanted).state is State.PLANNED:
+        click.echo(
+            "Alembic's version stays where it is; `migrator expand` brings the change"
+            " back, `alembic downgrade` takes its revision back as well."
+        )
+        if any(s.status == "parked" for s in runner.steps(wanted)):
+            click.echo(
+                f"Values of the new release are parked until `migrator rollback"
+                f" {wanted} --drop`."
+            )
 
 
 @cli.command(**example("migrator status --json"))
@@ -354,6 +397,12 @@ def main() -> None:
     """Run the command line, and turn errors into exit codes."""
     try:
         defaults = pyproject()
+        known = {p.name for p in cli.params} | {"guard"} | set(cli.commands)
+        if unknown := sorted(set(defaults) - known):
+            raise UsageError(
+                f"[tool.migrator] has a setting {unknown[0]!r} that there is not.",
+                next="see `migrator --help`; the name is that of the flag.",
+            )
         # Commands' own options are looked up under the command's name.
         cli.main(default_map=defaults, standalone_mode=False)
     except click.Abort:

@@ -1,6 +1,7 @@
 """What a person sees: progress on standard error, data on standard output."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,9 @@ from migrator.plan import (
     Work,
 )
 
+# Seconds after which a wait is told again where there is no bar.
+AGAIN_S = 30.0
+
 
 class Bars:
     """Progress as bars on a terminal, and as plain lines elsewhere."""
@@ -28,6 +32,7 @@ class Bars:
         self._bar: tqdm[Any] | None = None
         self._name = ""
         self._rows = 0
+        self._waits = ("", 0.0)
 
     def phase(self, change: str, phase: str) -> None:
         """Name the phase."""
@@ -55,11 +60,14 @@ class Bars:
             self._bar.update(blocks)
 
     def waiting(self, reason: str) -> None:
-        """Say why it waits."""
+        """Say why it waits; as a line only where it is news."""
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(f"waiting: {reason}")
-        else:
-            click.echo(f"  {self._name}: waiting {reason}", err=True)
+            return
+        what, now = reason.partition(" is ")[0], time.monotonic()
+        if what != self._waits[0] or now - self._waits[1] > AGAIN_S:
+            self._waits = (what, now)
+            click.echo(f"  {self._name}: waiting: {reason}", err=True)
 
     def done(self, name: str) -> None:
         """Close the step with a line."""

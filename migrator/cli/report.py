@@ -87,6 +87,10 @@ def detail(app: App, row: ChangeRow) -> None:
             share = 100 * step.done_blocks / step.end_block
             progress = f", {share:.0f} %, {step.rows:,} rows"
         click.echo(f"  {phase:<9} {step.step.name}: {step.status}{progress}")
+    if any(s.status == "running" for _, s in shown):
+        verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
+        if verdicts and verdicts[-1]["detail"]["action"] != "go":
+            click.secho(f"  Signals: {verdicts[-1]['detail']['reason']}", fg="yellow")
     said_to = app.runner().said(row.id)
     if said_to.mode is not Mode.RUN:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")

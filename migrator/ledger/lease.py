@@ -84,7 +84,24 @@ class Lease:
             "SELECT FROM migrator.leases WHERE scope = %s AND token = %s FOR KEY SHARE",
             (self.scope, self.token),
         ).fetchone()
-        if row is None or self.lost:
+        self.require(row is not None)
+
+    @property
+    def question(self) -> str:
+        """An expression: whether the lease is held, until the transaction's end."""
+        return (
+            "(SELECT count(*) = 1 FROM (SELECT FROM migrator.leases"
+            f" WHERE token = {self.token} FOR KEY SHARE) AS l)"
+        )
+
+    def require(self, held: bool) -> None:
+        """
+        Take the answer to `question`.
+
+        Raises:
+            Fenced: another process holds it now.
+        """
+        if not held or self.lost:
             raise Fenced(
                 f"Another process has taken over {self.scope}.",
                 state="This process's open transaction was rolled back.",
@@ -128,6 +145,21 @@ def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
     else:
         return f"process {row['pid']} on {str(row['host']).split()[0]}"
     return Lease(scope, taken["token"]) if taken else "another process"
+
+
+def is_held(conn: Connection, scope: str) -> bool:
+    """Tell whether a process that is alive, as far as one can see, holds a lease."""
+    row = conn.execute(
+        "SELECT host, pid FROM migrator.leases"
+        " WHERE scope = %s AND expires_at > clock_timestamp()",
+        (scope,),
+    ).fetchone()
+    return row is not None and not _is_gone(row["host"], row["pid"])
+
+
+def forget(conn: Connection, scope: str) -> None:
+    """Remove the lease of a scope that does not come again."""
+    conn.execute("DELETE FROM migrator.leases WHERE scope = %s", (scope,))
 
 
 def _end_older_sessions(conn: Connection, lease: Lease) -> None:

@@ -136,7 +136,8 @@ def try_out(conn: Connection, probe: Probe) -> None:
     except psycopg.Error as error:
         raise Refused(
             f"The server refuses an expression of the pattern: {said(error)}.",
-            next="correct it in the revision.",
+            next="correct it in the revision; it is SQL, in which a text stands in"
+            " quotes: \"'text'\".",
         ) from error
     finally:
         conn.execute("ROLLBACK")

@@ -1,6 +1,8 @@
 """Several workers on one backfill: each window is done by one, and done."""
 
 import threading
+import time
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -9,10 +11,12 @@ import pytest
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError
 from migrator.ledger import windows
+from migrator.ledger.control import Limits
 from migrator.ledger.lease import held
 from migrator.patterns import AddColumn
 from migrator.plan import State
 from migrator.postgres.connection import Target, connect
+from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -25,7 +29,7 @@ def expanded(runner: Runner, sql: psycopg.Connection) -> Runner:
     """Give an engine of three workers, and a change that is expanded."""
     sql.execute(
         "CREATE TABLE t (id int PRIMARY KEY, pad text);"
-        f"INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, {ROWS}) g"
+        f"INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, {ROWS}) g"
     )
     runner.settings = Settings(workers=3, target_ms=20, step_budget_s=2)
     runner.expand(CHANGE)
@@ -118,3 +122,42 @@ def test_a_window_goes_to_one_worker(
         assert not windows.advance(one, a, 1, 0)
         assert not windows.finish(one, a)
         assert windows.advance(two, again, 1, 0)
+
+
+class Counted(Silent):
+    """A progress that counts rows."""
+
+    rows = 0
+
+    def advance(self, blocks: int, rows: int) -> None:
+        """Count a chunk's rows."""
+        self.rows += rows
+
+
+def test_another_process_joins(expanded: Runner, sql: psycopg.Connection) -> None:
+    """Both work on windows of their own; each row is done once."""
+    sql.execute(
+        "INSERT INTO t SELECT g, repeat('x', 900) FROM generate_series(%s, %s) g",
+        [ROWS + 1, 2 * ROWS],
+    )
+    first = replace(expanded, progress=Counted(), settings=Settings(target_ms=10))
+    second = replace(expanded, progress=Counted(), settings=Settings(target_ms=10))
+    assert not second.join("c")
+    expanded.limit("c", Limits(max_rows_per_s=60_000))
+    thread = threading.Thread(target=first.backfill, args=("c",))
+    thread.start()
+    for _ in range(100):
+        # Later rows were filled as they came, by the trigger.
+        if filled(sql) > ROWS:
+            break
+        time.sleep(0.02)
+    assert second.join("c")
+    thread.join(timeout=60)
+    assert filled(sql) == 2 * ROWS
+    (step,) = (s for s in expanded.steps("c") if s.step.name == "fill_rows")
+    assert isinstance(first.progress, Counted)
+    assert isinstance(second.progress, Counted)
+    assert first.progress.rows + second.progress.rows == step.rows == ROWS
+    assert second.progress.rows > 0
+    leases = sql.execute("SELECT scope FROM migrator.leases").fetchall()
+    assert leases == [("c",)]

@@ -281,5 +281,6 @@ def test_message_about_sql_that_the_server_refuses(
         runner.plan(Change(revision="a1", pattern=pattern))
     assert str(caught.value) == (
         f"The server refuses an expression of the pattern: {words}.\n"
-        "Nothing was changed.\nNext: correct it in the revision."
+        "Nothing was changed.\nNext: correct it in the revision; it is SQL, in which"
+        " a text stands in quotes: \"'text'\"."
     )

@@ -220,7 +220,8 @@ def test_message_about_a_fill_that_the_server_refuses(
     assert str(caught.value) == (
         "The server refuses an expression of the pattern: COALESCE types integer and"
         " timestamp with time zone cannot be matched.\nNothing was changed.\n"
-        "Next: correct it in the revision."
+        "Next: correct it in the revision; it is SQL, in which"
+        " a text stands in quotes: \"'text'\"."
     )
 
 

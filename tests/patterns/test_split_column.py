@@ -18,6 +18,7 @@ SPLIT = SplitColumn(
         "last": ("varchar(12)", "substr(name, strpos(name, ' ') + 1)"),
     },
     back="first || ' ' || last",
+    type="text",
 )
 CHANGE = Change(revision="s1", pattern=SPLIT)
 RETIRED = f"_migrator_retired_name_{CHANGE.tag(TableName('public', 'people'))}"

@@ -1,0 +1,6 @@
+"""Live signals that throttle, pause or abort a backfill."""
+
+from migrator.guard.policy import Action, Policy, Thresholds, Verdict
+from migrator.guard.watch import Watch
+
+__all__ = ["Action", "Policy", "Thresholds", "Verdict", "Watch"]

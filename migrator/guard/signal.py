@@ -1,0 +1,63 @@
+"""What a signal is: one figure of the server's health, read again and again."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+
+from migrator.names import TableName
+from migrator.postgres.connection import Connection
+
+
+class Unit(StrEnum):
+    """What a signal's figure counts."""
+
+    SECONDS = "s"
+    BYTES = "bytes"
+    BYTES_PER_S = "bytes/s"
+    COUNT = ""
+    #: 1 is the whole, or as much as usual.
+    SHARE = "%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is watched: the table that a backfill writes."""
+
+    table: TableName
+
+
+class UnavailableError(Exception):
+    """The signal cannot be read on this server, or by this role; says why."""
+
+
+class Signal(ABC):
+    """
+    One figure. An instance belongs to one run, and may remember what it read.
+
+    `read` returns the figure in the signal's unit, the larger the worse, with
+    words on where it comes from.
+    """
+
+    name: str
+    unit: Unit
+
+    @abstractmethod
+    def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
+        """
+        Read the figure.
+
+        Returns:
+            The figure, and what stands behind it ("standby a", "pid 12"), or "".
+
+        Raises:
+            UnavailableError: it cannot be read here.
+        """
+
+
+def shown(value: float, unit: Unit) -> str:
+    """Return a figure for a person."""
+    if unit is Unit.SHARE:
+        return f"{value * 100:.0f} %"
+    if unit in (Unit.BYTES, Unit.BYTES_PER_S):
+        return f"{value / 1e6:,.1f} MB" + ("/s" if unit is Unit.BYTES_PER_S else "")
+    return f"{value:,.1f} s" if unit is Unit.SECONDS else f"{value:,.0f}"

@@ -1,0 +1,74 @@
+"""Figures become verdicts, and settings become figures."""
+
+from typing import Any
+
+import pytest
+
+from migrator.errors import UsageError
+from migrator.guard import Action, Policy, Thresholds
+from migrator.guard.policy import policy
+from migrator.guard.signals.oldest_snapshot import OldestSnapshot
+from migrator.guard.signals.replication_lag import ReplicationLag
+
+
+@pytest.mark.parametrize(
+    ("value", "action"),
+    [(9, "go"), (10, "throttle"), (19, "throttle"), (20, "pause"), (31, "abort")],
+)
+def test_the_worst_bound_counts(value: float, action: str) -> None:
+    """From each threshold on its action, with the figure and the bound as reason."""
+    bounds = Thresholds(throttle=10, pause=20, abort=30)
+    verdict = bounds.verdict(OldestSnapshot(), value, "pid 7, psql")
+    assert verdict.action == action
+    if action == "pause":
+        assert verdict.reason == (
+            "oldest-snapshot is 20.0 s (pid 7, psql), pause from 20.0 s"
+        )
+
+
+def test_settings_are_read_with_their_units() -> None:
+    """Sizes, times, shares and plain numbers."""
+    found = policy(
+        {
+            "mode": "observe",
+            "interval": "500ms",
+            "replication-lag": {"throttle": "10MB", "pause": "1GB"},
+            "oldest-snapshot": {"pause": "5m"},
+            "connections": {"throttle": "80%"},
+            "latency": {},
+            "query": {"jobs": {"sql": "SELECT 1", "abort": 7}},
+            "prometheus": {"errors": {"url": "http://p", "promql": "x", "pause": 1}},
+        }
+    )
+    assert found.observe
+    assert found.interval_s == 0.5
+    assert found.thresholds["replication-lag"] == Thresholds(throttle=10e6, pause=1e9)
+    assert found.thresholds["oldest-snapshot"] == Thresholds(pause=300)
+    assert found.thresholds["connections"] == Thresholds(throttle=0.8)
+    assert found.thresholds["jobs"] == Thresholds(abort=7)
+    names = {s.name for s in found.signals()}
+    assert {"jobs", "errors", "replication-lag"} <= names
+    assert "latency" not in names
+    assert ReplicationLag.name in {s.name for s in Policy().signals()}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lagg": {}}, 'has a key "lagg"'),
+        ({"mode": "watch"}, 'has mode = "watch"'),
+        ({"replication-lag": {"pause": "10s"}}, "no threshold of that signal"),
+        ({"oldest-snapshot": {"pause": "1GB"}}, "no threshold of that signal"),
+        ({"query": {"jobs": {"pause": 1}}}, '"jobs" has no sql'),
+        ({"prometheus": {"p": {"url": "http://x"}}}, '"p" has no promql'),
+    ],
+)
+def test_bad_settings_are_refused(given: dict[str, Any], message: str) -> None:
+    """The message names the key."""
+    with pytest.raises(UsageError, match=message):
+        policy(given)
+
+
+def test_actions_are_ordered() -> None:
+    """The worst of several signals counts."""
+    assert [a.rank for a in (Action.GO, Action.THROTTLE, Action.PAUSE)] == [0, 1, 2]

@@ -1,0 +1,164 @@
+"""A real streaming standby: its lag pauses a backfill, and lets it go on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.guard import Policy, Thresholds
+from migrator.guard.signal import Subject, UnavailableError
+from migrator.guard.signals.replication_lag import ReplicationLag
+from migrator.guard.signals.slot_retention import SlotRetention
+from migrator.ledger.control import Limits
+from migrator.names import TableName
+from migrator.patterns import AddColumn
+from migrator.postgres.connection import Target, connect
+from migrator.postgres.embedded import Server
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
+ROWS = 60_000
+SUBJECT = Subject(table=TableName("public", "t"))
+
+
+@dataclass
+class Standby:
+    """A standby's process."""
+
+    process: subprocess.Popen[bytes]
+
+    def tell(self, sign: int) -> None:
+        """Signal the standby and its children, each a group of its own."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for pid in [self.process.pid, *map(int, children.read_text().split())]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, sign)
+
+
+@pytest.fixture
+def standby(private_server: Server) -> Iterator[Standby]:
+    """Give a standby with a slot, made by pg_basebackup."""
+    program = private_server.bindir / "pg_basebackup"
+    if not program.exists():
+        pytest.skip(f"{program} does not exist: the server comes without it")
+    folder = private_server.folder / "standby"
+    user = private_server._user
+    env = {**os.environ, "HOME": str(private_server.folder)}
+    subprocess.run(
+        [
+            program,
+            *("-D", folder, "-d", private_server.url(), "-R", "-X", "stream"),
+            *("-C", "-S", "far", "--checkpoint=fast", "--no-sync"),
+        ],
+        check=True,
+        capture_output=True,
+        env=env,
+        **user,
+    )
+    process = subprocess.Popen(
+        [
+            private_server.bindir / "postgres",
+            *("-D", folder, "-c", "port=1", "-c", "listen_addresses="),
+            *("-c", f"unix_socket_directories={private_server.folder}"),
+            # No fewer than the primary's, or it does not start.
+            *("-c", "cluster_name=far", "-c", "max_connections=200"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        **user,
+    )
+    made = Standby(process)
+    try:
+        with psycopg.connect(private_server.url(), autocommit=True) as conn:
+            for _ in range(200):
+                row = conn.execute(
+                    "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+                ).fetchone()
+                if row == (1,):
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the standby does not stream")
+        yield made
+    finally:
+        if process.poll() is None:
+            made.tell(signal.SIGCONT)
+            process.send_signal(signal.SIGQUIT)
+        process.wait(20)
+        shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def test_a_standby_that_stops_pauses_the_backfill(
+    private_server: Server, standby: Standby
+) -> None:
+    """Its lag grows, the backfill pauses; it catches up, the backfill ends."""
+    url = private_server.url()
+    bounds = Thresholds(throttle=300_000, pause=1_500_000)
+    policy = Policy(thresholds={"replication-lag": bounds}, interval_s=0.05)
+    runner = Runner(Target.from_url(url), Settings(target_ms=5, hold_s=0), guard=policy)
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+            "INSERT INTO t SELECT g, repeat('x', 100)"
+            f" FROM generate_series(1, {ROWS}) g"
+        )
+
+        def filled() -> int:
+            row = sql.execute("SELECT count(*) FROM t WHERE n IS NOT NULL").fetchone()
+            assert row is not None
+            return int(row[0])
+
+        runner.expand(CHANGE)
+        # As slow as a large table would be.
+        runner.limit("c", Limits(max_rows_per_s=20_000))
+        standby.tell(signal.SIGSTOP)
+        thread = threading.Thread(target=runner.backfill, args=("c",))
+        thread.start()
+        time.sleep(2)
+        before = filled()
+        time.sleep(0.5)
+        assert filled() == before
+        assert before < ROWS
+        standby.tell(signal.SIGCONT)
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+        assert filled() == ROWS
+    told = [e["detail"] for e in runner.events("c") if e["kind"] == "guard"]
+    assert any(d["action"] == "pause" and "standby far" in d["reason"] for d in told)
+
+
+def test_a_standby_that_vanishes_is_not_readable(
+    private_server: Server, standby: Standby
+) -> None:
+    """Neither its lag nor its absence is taken for none; its slot keeps WAL."""
+    lag, slots = ReplicationLag(), SlotRetention()
+    conn = connect(Target.from_url(private_server.url()), "migrator:guard")
+    figure, behind = lag.read(conn, SUBJECT)
+    assert behind == "standby far"
+    assert figure >= 0
+    standby.process.send_signal(signal.SIGQUIT)
+    standby.process.wait(20)
+    for _ in range(100):
+        rows = conn.execute("SELECT FROM pg_stat_replication").fetchall()
+        if not rows:
+            break
+        time.sleep(0.05)
+    with pytest.raises(UnavailableError, match="standby far is not connected"):
+        lag.read(conn, SUBJECT)
+    conn.execute("CREATE TABLE t AS SELECT g FROM generate_series(1, 20000) g")
+    kept, behind = slots.read(conn, SUBJECT)
+    assert behind == "slot far"
+    assert kept > 500_000
+    conn.close()

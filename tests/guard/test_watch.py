@@ -1,0 +1,147 @@
+"""Verdicts reach a backfill that runs, with their reasons."""
+
+import threading
+import time
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Held
+from migrator.guard import Policy, Thresholds
+from migrator.guard.signals import Query
+from migrator.patterns import AddColumn
+from migrator.plan import State
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
+ROWS = 40_000
+
+
+def guarded(sql: str, **bounds: float) -> Policy:
+    """Return a policy with one signal, a query of the user's."""
+    return Policy(
+        thresholds={"load": Thresholds(**bounds)},
+        own=((Query, {"name": "load", "sql": sql}),),
+        interval_s=0.05,
+    )
+
+
+@pytest.fixture
+def expanded(runner: Runner, sql: psycopg.Connection) -> Runner:
+    """Give an engine with a change that is expanded, and the table `load`."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+        f"INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, {ROWS}) g;"
+        "CREATE TABLE load (n int); INSERT INTO load VALUES (0)"
+    )
+    runner.settings = Settings(target_ms=5, hold_s=0)
+    runner.expand(CHANGE)
+    return runner
+
+
+def filled(sql: psycopg.Connection) -> int:
+    """Return how many rows are filled."""
+    row = sql.execute("SELECT count(*) FROM t WHERE n = id * 2").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def verdicts(runner: Runner) -> list[str]:
+    """Return the actions that the log has."""
+    return [e["detail"]["action"] for e in runner.events("c") if e["kind"] == "guard"]
+
+
+def test_pause_until_the_figure_falls(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """Nothing is written meanwhile, and nobody has to say resume."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    sql.execute("UPDATE load SET n = 9")
+    thread = threading.Thread(target=expanded.backfill, args=("c",))
+    thread.start()
+    time.sleep(1)
+    before = filled(sql)
+    time.sleep(0.5)
+    assert filled(sql) == before < ROWS
+    sql.execute("UPDATE load SET n = 0")
+    thread.join(timeout=30)
+    assert filled(sql) == ROWS
+    assert verdicts(expanded)[:2] == ["pause", "go"]
+    reason = next(e for e in expanded.events("c") if e["kind"] == "guard")["detail"]
+    assert reason["reason"] == "load is 9, pause from 5"
+
+
+def test_throttle_slows_down(expanded: Runner, sql: psycopg.Connection) -> None:
+    """It takes longer, and gets there."""
+    expanded.guard = guarded("SELECT n FROM load", throttle=1)
+    sql.execute("UPDATE load SET n = 1")
+    began = time.monotonic()
+    expanded.backfill("c")
+    slow = time.monotonic() - began
+    assert filled(sql) == ROWS
+    assert "throttle" in verdicts(expanded)
+    expanded.rollback("c")
+    expanded.drop_parked("c")
+    sql.execute("UPDATE load SET n = 0")
+    expanded.expand(CHANGE)
+    began = time.monotonic()
+    expanded.backfill("c")
+    assert time.monotonic() - began < slow
+
+
+def test_abort_holds_the_change(expanded: Runner, sql: psycopg.Connection) -> None:
+    """As if a person had said so; the reason is the signal's."""
+    expanded.guard = guarded("SELECT n FROM load", abort=5)
+    sql.execute("UPDATE load SET n = 9")
+    with pytest.raises(Held, match="load is 9, abort from 5"):
+        expanded.backfill("c")
+    sql.execute("UPDATE load SET n = 0")
+    with pytest.raises(Held, match="migrator resume c"):
+        expanded.backfill("c")
+    assert filled(sql) < ROWS
+
+
+def test_observe_records_without_acting(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """What would have happened is in the log."""
+    policy = guarded("SELECT n FROM load", abort=5)
+    expanded.guard = replace(policy, observe=True)
+    sql.execute("UPDATE load SET n = 9")
+    assert expanded.backfill("c") is State.BACKFILLED
+    assert verdicts(expanded)[0] == "abort"
+
+
+def test_a_signal_that_vanishes_pauses(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """Unknown is not safe, once it was known."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5, throttle=0)
+    thread = threading.Thread(target=expanded.backfill, args=("c",))
+    thread.start()
+    time.sleep(0.3)
+    sql.execute("ALTER TABLE load RENAME TO gone")
+    time.sleep(0.5)
+    before = filled(sql)
+    time.sleep(0.5)
+    assert filled(sql) == before < ROWS
+    sql.execute("ALTER TABLE gone RENAME TO load")
+    thread.join(timeout=60)
+    assert filled(sql) == ROWS
+    reasons = [e["detail"].get("reason", "") for e in expanded.events("c")]
+    assert any("load could be read and no longer can" in r for r in reasons)
+
+
+def test_the_plan_names_what_is_not_watched(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A signal that was never readable does not hold the work up."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    runner.guard = guarded("SELECT n FROM nowhere", pause=5)
+    notices = [n.text for n in runner.plan(CHANGE).notices]
+    assert any('Signal "load" is not watched: relation "nowhere"' in n for n in notices)
+    runner.expand(CHANGE)
+    assert runner.backfill("c") is State.BACKFILLED
