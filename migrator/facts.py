@@ -63,6 +63,8 @@ class Trigger:
 
     name: str
     before_row: bool
+    #: Whether an UPDATE of an ordinary session fires it.
+    on_update: bool = False
     #: Columns named in `UPDATE OF`.
     update_of: tuple[str, ...] = ()
 

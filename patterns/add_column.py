@@ -91,6 +91,7 @@ class AddColumn(Pattern):
             Notice(text="Rolling back parks the column; it is dropped after the hold.")
         ]
         if computed:
+            notices += direct.backfill_notices(facts, self.column)
             notices.append(
                 Notice(
                     text=f'Until retire a NULL in "{self.column}" means "not computed'

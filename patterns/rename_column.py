@@ -76,6 +76,7 @@ class RenameColumn(Pattern):
                 f' "{self.to}" must qualify it.'
             )
         ]
+        notices += direct.backfill_notices(facts, self.to)
         notices += [
             Notice(
                 text=f'Index "{i.name}" has an expression or a predicate; it is not'

@@ -89,7 +89,8 @@ class SetNotNull(Pattern):
             "From expand on, a NULL that the old release writes is stored as the"
             " fill; rows that are filled keep the value after a rollback."
         )
-        return self.assure((Notice(text=text),))
+        notes = direct.backfill_notices(facts, self.column)
+        return self.assure((Notice(text=text), *notes))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the fill."""

@@ -106,6 +106,7 @@ class SplitColumn(Pattern):
                 " stored, and holds the change until it is corrected."
             ),
         ]
+        notices += direct.backfill_notices(facts, *self.into)
         if column.default is not None:
             notices.append(
                 Notice(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from psycopg import sql
 
+from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Index
 from migrator.names import TableName
@@ -11,6 +12,7 @@ from migrator.plan import (
     Action,
     Autocommit,
     Lock,
+    Notice,
     Probe,
     Step,
     Transaction,
@@ -80,6 +82,30 @@ def require_free_column(facts: Facts, name: str) -> None:
             f'Table {facts.table.name} has a column "{name}" already.',
             next="choose another name, or drop that column first.",
         )
+
+
+def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
+    """
+    Return a note on each trigger of the application that a backfill fires.
+
+    Args:
+        facts: of the table.
+        written: the columns that the backfill writes.
+
+    Source: PostgreSQL manual, CREATE TRIGGER (UPDATE OF).
+    """
+    return tuple(
+        Notice(
+            text=f'Trigger "{t.name}" fires for the rows that the backfill updates:'
+            " what it writes or sends (updated_at, an audit, NOTIFY) it does for all"
+            " rows.",
+            needs_assurance=True,
+        )
+        for t in facts.table.triggers
+        if t.on_update
+        and not t.name.startswith(names.TRIGGER_PREFIX)
+        and (not t.update_of or not set(written).isdisjoint(t.update_of))
+    )
 
 
 def locked(table: TableName, mode: Lock) -> str:

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from migrator.change import Change
+from migrator.errors import Refused
 from migrator.guard import Policy, Thresholds
 from migrator.guard.signal import Subject, UnavailableError
 from migrator.guard.signals.replication_lag import ReplicationLag
@@ -162,3 +163,18 @@ def test_a_standby_that_vanishes_is_not_readable(
     assert behind == "slot far"
     assert kept > 500_000
     conn.close()
+
+
+def test_a_standby_takes_no_change(private_server: Server, standby: Standby) -> None:
+    """The engine refuses it, whatever command comes."""
+    assert standby.process.poll() is None
+    folder = private_server.folder
+    url = f"postgresql://postgres@/postgres?host={folder}&port=1"
+    for _ in range(100):
+        try:
+            psycopg.connect(url).close()
+            break
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+    with pytest.raises(Refused, match="it is a standby"):
+        Runner(Target.from_url(url)).expand(CHANGE)

@@ -1,0 +1,77 @@
+"""Triggers of the application that a backfill would fire are asked about."""
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.pattern import Pattern
+from migrator.patterns import AddColumn, RenameColumn, SetNotNull, SplitColumn
+from migrator.plan import State
+from migrator.runner import Runner
+
+PATTERNS: tuple[Pattern, ...] = (
+    RenameColumn("t", "name", "label"),
+    AddColumn("t", "upper", "text", computed="upper(name)"),
+    SetNotNull("t", "name", fill="'none'"),
+    SplitColumn("t", "name", {"a": ("text", "name")}, "a"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _table(sql: psycopg.Connection) -> None:
+    sql.execute(
+        "CREATE TABLE t (id int, name text, other int, updated_at timestamptz);"
+        "INSERT INTO t VALUES (1, 'a', 1, 'epoch');"
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.updated_at := now(); RETURN NEW; END'"
+    )
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: type(p).__name__)
+def test_a_trigger_on_every_update_needs_a_word(
+    runner: Runner, sql: psycopg.Connection, pattern: Pattern
+) -> None:
+    """It would change `updated_at` of all rows."""
+    sql.execute(
+        "CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()"
+    )
+    with pytest.raises(Refused, match='Trigger "touch" fires for the rows'):
+        runner.plan(Change(revision="a", pattern=pattern))
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION touch()",
+        "BEFORE UPDATE OF other ON t FOR EACH ROW EXECUTE FUNCTION touch()",
+        "BEFORE UPDATE OF name ON t FOR EACH ROW EXECUTE FUNCTION touch()",
+        "AFTER DELETE ON t EXECUTE FUNCTION touch()",
+        "BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch();"
+        " ALTER TABLE t DISABLE TRIGGER app",
+    ],
+)
+def test_one_that_a_backfill_does_not_fire_is_no_matter(
+    runner: Runner, sql: psycopg.Connection, trigger: str
+) -> None:
+    """No word is asked for, and nothing of the row's other columns changes."""
+    sql.execute(f"CREATE TRIGGER app {trigger}".encode())
+    change = Change(
+        revision="a", pattern=AddColumn("t", "upper", "text", computed="upper(name)")
+    )
+    runner.expand(change)
+    assert runner.backfill("a") is State.BACKFILLED
+    row = sql.execute("SELECT upper, updated_at = 'epoch' FROM t").fetchone()
+    assert row == ("A", True)
+
+
+def test_with_a_word_it_runs(runner: Runner, sql: psycopg.Connection) -> None:
+    """The word is in the pattern, and so in the record."""
+    sql.execute(
+        "CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION touch()"
+    )
+    pattern = AddColumn(
+        "t", "upper", "text", computed="upper(name)", assured="updated_at may move"
+    )
+    runner.expand(Change(revision="a", pattern=pattern))
+    assert runner.backfill("a") is State.BACKFILLED
