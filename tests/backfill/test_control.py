@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from migrator.backfill import worker
 from migrator.change import Change
 from migrator.errors import Held, MigratorError
 from migrator.ledger.control import Limits, Mode
@@ -164,9 +165,14 @@ def test_wal_per_second_is_kept(
 
 
 def test_workers_are_added_and_taken_away(
-    runner: Runner, other: Runner, sql: psycopg.Connection
+    runner: Runner,
+    other: Runner,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the next chunk, or the next window, on."""
+    # Enough windows for all of them.
+    monkeypatch.setattr(worker, "WINDOW_BLOCKS", 64)
     other.limit("c", Limits(max_rows_per_s=5_000, workers=3))
     sessions = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
