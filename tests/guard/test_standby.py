@@ -145,24 +145,23 @@ def test_a_standby_that_vanishes_is_not_readable(
 ) -> None:
     """Neither its lag nor its absence is taken for none; its slot keeps WAL."""
     lag, slots = ReplicationLag(), SlotRetention()
-    conn = connect(Target.from_url(private_server.url()), "migrator:guard")
-    figure, behind = lag.read(conn, SUBJECT)
-    assert behind == "standby far"
-    assert figure >= 0
-    standby.process.send_signal(signal.SIGQUIT)
-    standby.process.wait(20)
-    for _ in range(100):
-        rows = conn.execute("SELECT FROM pg_stat_replication").fetchall()
-        if not rows:
-            break
-        time.sleep(0.05)
-    with pytest.raises(UnavailableError, match="standby far is not connected"):
-        lag.read(conn, SUBJECT)
-    conn.execute("CREATE TABLE t AS SELECT g FROM generate_series(1, 20000) g")
-    kept, behind = slots.read(conn, SUBJECT)
-    assert behind == "slot far"
-    assert kept > 500_000
-    conn.close()
+    with connect(Target.from_url(private_server.url()), "migrator:guard") as conn:
+        figure, behind = lag.read(conn, SUBJECT)
+        assert behind == "standby far"
+        assert figure >= 0
+        standby.process.send_signal(signal.SIGQUIT)
+        standby.process.wait(20)
+        for _ in range(100):
+            rows = conn.execute("SELECT FROM pg_stat_replication").fetchall()
+            if not rows:
+                break
+            time.sleep(0.05)
+        with pytest.raises(UnavailableError, match="standby far is not connected"):
+            lag.read(conn, SUBJECT)
+        conn.execute("CREATE TABLE t AS SELECT g FROM generate_series(1, 20000) g")
+        kept, behind = slots.read(conn, SUBJECT)
+        assert behind == "slot far"
+        assert kept > 500_000
 
 
 def test_a_standby_takes_no_change(private_server: Server, standby: Standby) -> None:

@@ -26,8 +26,8 @@ class ReplicationLag(Signal):
         rows = execute_stored(
             conn,
             "SELECT COALESCE(nullif(application_name, ''), 'pid ' || pid) AS name,"
-            " pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)"
-            "::float8 AS behind, state FROM pg_catalog.pg_stat_replication"
+            " pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(),"
+            " replay_lsn)::float8 AS behind, state FROM pg_catalog.pg_stat_replication"
             " WHERE application_name <> 'pg_basebackup' ORDER BY 2 DESC NULLS FIRST",
         ).fetchall()
         here = {str(row["name"]) for row in rows}

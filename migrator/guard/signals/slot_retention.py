@@ -19,7 +19,7 @@ class SlotRetention(Signal):
         row = execute_stored(
             conn,
             "SELECT slot_name, pg_catalog.pg_wal_lsn_diff("
-            "pg_catalog.pg_current_wal_lsn(), restart_lsn)::float8 AS kept"
+            "pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::float8 AS kept"
             " FROM pg_catalog.pg_replication_slots WHERE restart_lsn IS NOT NULL"
             " ORDER BY restart_lsn LIMIT 1",
         ).fetchone()
