@@ -1,6 +1,7 @@
 """Ways to fill a column: ours, and those that it is measured against."""
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,7 +103,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """A way to fill `t.full_name` from `t.name`."""
 
     name: str
@@ -114,9 +115,9 @@ class Method:
         """Return what `run` needs; not measured."""
         conn.execute("ALTER TABLE t ADD COLUMN full_name text")
 
+    @abstractmethod
     def run(self, url: str, conn: psycopg.Connection, ready: Any) -> float:
         """Fill the column; return the longest transaction in ms."""
-        raise NotImplementedError
 
 
 class Giant(Method):
@@ -154,17 +155,12 @@ class PgrollShape(Method):
 
     def run(self, url: str, conn: psycopg.Connection, ready: Any) -> float:
         """Fill the column."""
-        last: Any = None
+        last = 0
         longest = 0.0
         while True:
             began = time.perf_counter()
             row = conn.execute(
-                "WITH batch AS (SELECT id FROM t WHERE %(last)s::text IS NULL OR id >"
-                " (%(last)s)::bigint ORDER BY id LIMIT %(rows)s FOR NO KEY UPDATE),"
-                " done AS (UPDATE t SET id = t.id FROM batch WHERE t.id = batch.id"
-                " RETURNING t.id) SELECT max(id) FROM done"
-                if last is None
-                else "WITH batch AS (SELECT id FROM t WHERE id > %(last)s"
+                "WITH batch AS (SELECT id FROM t WHERE id > %(last)s"
                 " ORDER BY id LIMIT %(rows)s FOR NO KEY UPDATE),"
                 " done AS (UPDATE t SET id = t.id FROM batch WHERE t.id = batch.id"
                 " RETURNING t.id) SELECT max(id) FROM done",

@@ -98,6 +98,7 @@ class Runner:
             facts = self._facts(conn, change)
             row = store.find(conn, change.id)
             if row is not None and row.in_flight:
+                self._require_unedited(change, row)
                 return self._plan_in_flight(conn, change, row)
             notices = self._checked(conn, change.pattern, facts)
             phases = {p: change.pattern.steps(p, facts) for p in Phase}
@@ -579,17 +580,20 @@ class Runner:
             for name, why in unavailable(conn, self.guard, subject)
         )
 
+    def _require_unedited(self, change: Change, row: ChangeRow) -> None:
+        """Refuse a pattern that is not the one the ledger works on."""
+        if row.digest != change.pattern.digest():
+            raise Refused(
+                f"The pattern of {change.id} was edited while it is {row.state}.",
+                next=f"put it back as it was, or `migrator rollback {row.id}` first.",
+            )
+
     def _entered(self, conn: Connection, change: Change) -> ChangeRow:
         """Enter a change, or return what the ledger has of it."""
         pattern = change.pattern
         row = store.find(conn, change.id)
         if row is not None and (row.begun or row.finished):
-            if row.digest != pattern.digest():
-                raise Refused(
-                    f"The pattern of {change.id} was edited while it is {row.state}.",
-                    next=f"put it back as it was, or `migrator rollback {row.id}`"
-                    " first.",
-                )
+            self._require_unedited(change, row)
             return row
         facts = self._facts(conn, change)
         footprint = pattern.footprint(facts.table.name)

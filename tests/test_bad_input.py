@@ -159,6 +159,8 @@ def test_an_edit_in_flight_is_refused(runner: Runner, sql: psycopg.Connection) -
     runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
     with refused(sql, "was edited while it is expanded"):
         runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "c")))
+    with refused(sql, "was edited while it is expanded"):
+        runner.plan(Change(revision="a1", pattern=RenameColumn("t", "a", "c")))
 
 
 def test_an_overlap_is_held(runner: Runner, sql: psycopg.Connection) -> None:

@@ -9,7 +9,7 @@ from migrator.facts import Column, Facts, Index, IndexColumn, Table
 from migrator.kernels.chunking import chosen
 from migrator.names import TableName
 from migrator.patterns import AddColumn, SetNotNull
-from migrator.plan import ChunkedUpdate
+from migrator.plan import ChunkedUpdate, Phase
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -69,7 +69,7 @@ def test_an_index_that_mentions_the_column_is_seen(
     )
     for column, index in (("a", "by_a"), ("b", "by_b")):
         change = Change(revision=column, pattern=SetNotNull("t", column, fill="''"))
-        (step,) = runner.plan(change).phases["backfill"]  # type: ignore[index]
+        (step,) = runner.plan(change).steps(Phase.BACKFILL)
         assert isinstance(step.work, ChunkedUpdate)
         assert f'index "{index}"' in step.work.chunking.reason
 
