@@ -88,6 +88,8 @@ class Table:
     size_bytes: int = 0
     #: Percentage to which inserts fill a page (manual, CREATE TABLE).
     fillfactor: int = 100
+    #: Table access method; "" where the table holds no rows itself.
+    method: str = "heap"
     owned: bool = True
     constraint_names: tuple[str, ...] = ()
 
@@ -127,5 +129,7 @@ class Facts:
     tag: str
     #: How the user wants a backfill to go over the table; None leaves it open.
     chunking: str | None = None
+    #: What keeps dead rows of the table from being pruned for long; "" is nothing.
+    held_back: str = ""
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()

@@ -115,26 +115,45 @@ class Autocommit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keyset:
+    """
+    The unique index in whose order a table is gone over.
+
+    Keys are arrays of text, one element for each column of the index; the empty
+    one stands before all. `last` asks for the last key. `bound` asks, of the rows
+    after key `$1` and up to key `$2`, for the `$3`-th key, or the last where there
+    are fewer (`key`), and for how many rows that are (`rows`).
+    """
+
+    index: str
+    last: str
+    bound: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunking:
     """
     How a table is gone over, and why so.
 
     `stride` is the number of passes over each window of blocks; each pass but
     the last takes every `stride`-th row of a page, so that what one leaves dead
-    makes room in the page for the next. 1 is one pass over all rows.
+    makes room in the page for the next. 1 is one pass over all rows. `keyset`
+    is given where it goes by keys instead of blocks.
     """
 
-    stride: int
-    reason: str
+    stride: int = 1
+    reason: str = ""
+    keyset: Keyset | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedUpdate:
     """
-    Rows brought across, one chunk of blocks per transaction.
+    Rows brought across, one chunk per transaction.
 
     `statement` takes two `tid` parameters, `$1` (from) and `$2` (up to, not
-    included); `strided` a third, the pass, counted from 0. `guard` is a query
+    included), or two keys, `$1` (not included) and `$2` (included); `strided` a
+    third, the pass, counted from 0. `guard` is a query
     with one boolean that must be true in every chunk's transaction: the dual
     write is on.
     """
@@ -150,15 +169,16 @@ class ChunkedUpdate:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedCheck:
     """
-    Rows compared, one chunk of blocks per statement, and repaired.
+    Rows compared, one chunk per statement, and repaired.
 
-    `count` returns the rows of blocks `$1` to `$2` that are out of step;
-    `repair` is the statement of the backfill.
+    `count` returns the rows of a chunk that are out of step; `repair` is the
+    statement of the backfill. Both take the parameters of a `ChunkedUpdate`.
     """
 
     count: str
     repair: str | None
     table: TableName
+    chunking: Chunking = Chunking()
     guard: str | None = None
     lock: Lock = Lock.ACCESS_SHARE
 
@@ -316,11 +336,16 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
     if "statements" in values:
         values["statements"] = tuple(values["statements"])
     if "chunking" in values:
-        values["chunking"] = Chunking(**values["chunking"])
+        values["chunking"] = _chunking(values["chunking"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     values["lock"] = Lock(values["lock"])
     return cls(**values)
+
+
+def _chunking(data: Mapping[str, Any]) -> Chunking:
+    keyset = data.get("keyset")
+    return Chunking(**{**data, "keyset": Keyset(**keyset) if keyset else None})
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Settings:
         hold_s: how long retired and parked objects are kept, 7 days.
         lease_s: how long a lease lives without a heartbeat.
         workers: connections of this process that share a backfill.
-        chunking: `strides` or `blocks`; None chooses from facts.
+        chunking: `strides`, `blocks` or `keys`; None chooses from facts.
     """
 
     lock_timeout_ms: int = 200

@@ -19,6 +19,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
+from migrator.kernels.chunking import compared
 from migrator.kernels.mirror_columns import Fill, chunk_count
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -142,11 +143,12 @@ class SetNotNull(Pattern):
                 name="count_nulls",
                 work=ChunkedCheck(
                     count=chunk_count(
-                        facts.table.name,
+                        facts,
                         sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
                     ),
                     repair=repair,
                     table=facts.table.name,
+                    chunking=compared(facts),
                     guard=fill.is_on() if fill else None,
                 ),
                 no_reverse="nothing but NULLs is changed",

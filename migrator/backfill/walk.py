@@ -1,4 +1,4 @@
-"""One pass over a table's blocks, by one worker or several.
+"""One pass over a table, by one worker or several.
 
 The table is gone over in windows up to an end that is fixed at the start; rows
 behind it were written with the dual write on. A window is given to one worker at
@@ -13,7 +13,8 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from migrator.backfill.worker import Chunk, Worker
+from migrator.backfill.order import Order, order_of
+from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed
 from migrator.guard import Policy, Watch
 from migrator.guard.signal import Subject
@@ -92,7 +93,7 @@ class Walk:
         self.row = self._now()
         end, start = self.row.end_block or 0, self.row.next_block or 0
         self.progress.step(self.row.step.name, max(end - start, 0))
-        news: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
+        news: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
         threads: list[threading.Thread] = []
         failure: BaseException | None = None
         wanted, ended = self.settings.workers, 0
@@ -121,7 +122,7 @@ class Walk:
     def _started(
         self,
         number: int,
-        news: "queue.SimpleQueue[Chunk | BaseException | None]",
+        news: "queue.SimpleQueue[Report | BaseException | None]",
         watch: Watch,
     ) -> threading.Thread:
         thread = threading.Thread(
@@ -133,7 +134,7 @@ class Walk:
     def _thread(
         self,
         number: int,
-        news: "queue.SimpleQueue[Chunk | BaseException | None]",
+        news: "queue.SimpleQueue[Report | BaseException | None]",
         watch: Watch,
     ) -> None:
         try:
@@ -159,11 +160,11 @@ class Walk:
         finally:
             news.put(None)
 
-    def _told(self, chunk: Chunk) -> None:
+    def _told(self, chunk: Report) -> None:
         if chunk.waiting:
             self.progress.waiting(chunk.waiting)
         else:
-            self.progress.advance(chunk.blocks, chunk.rows)
+            self.progress.advance(chunk.size, chunk.rows)
 
     def _short(self, what: str) -> AbstractContextManager[None]:
         return transaction(
@@ -173,26 +174,19 @@ class Walk:
             what=what,
         )
 
+    @property
+    def _order(self) -> Order:
+        return order_of(self.work, self.settings.workers)
+
     def _file_node(self) -> int:
-        return int(
-            ask(
-                self.conn,
-                "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.regclass)",
-                [str(self.work.table)],
-            )
-        )
+        return int(ask(self.conn, f"SELECT {self._order.file}", [str(self.work.table)]))
 
     def _begin(self) -> None:
         """Begin a pass; the end is fixed now."""
         with self._short("start of the pass"):
             self.lease.check(self.conn)
-            size = ask(
-                self.conn,
-                "SELECT pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
-                " / current_setting('block_size')::int",
-                [str(self.work.table)],
-            )
-            windows.begin(self.conn, self.row.id, int(size), self._file_node())
+            end, last = self._order.end(self.conn)
+            windows.begin(self.conn, self.row.id, end, self._file_node(), last)
 
     def _now(self) -> StepRow:
         row = store.step(self.conn, self.change, self.row.id)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator.backfill.brake import LOOK_S, Brake, Reading
+from migrator.backfill.order import Chunk, Order, Place, order_of
 from migrator.backfill.pace import Pace
 from migrator.errors import Failed, Fenced, LockBudgetError
 from migrator.guard import Verdict
@@ -28,16 +29,6 @@ from migrator.postgres.connection import (
 )
 from migrator.settings import Settings
 
-# Blocks of a window: 16 MB. Pages that one stride has visited are still in memory
-# for the next, and a chunk's round trips are small beside its work.
-WINDOW_BLOCKS = 2048
-# Blocks of a window, and of a chunk of it, where workers share the table: the
-# time between two visits of a page has to be longer than another worker's chunk,
-# or its snapshot keeps the first visit's dead rows from being pruned.
-SHARED_WINDOW_BLOCKS = 8192
-SHARED_CHUNK_BLOCKS = 512
-# Windows for each worker at least, so that none is idle for long at the end.
-WINDOWS_PER_WORKER = 4
 # Times the target after which a chunk is ended by the server and split. With the
 # wait for a lock, 200 + 4 x 100 ms, it stays under deadlock_timeout (1 s unless
 # configured), so that the application is not the victim of a deadlock with it.
@@ -48,14 +39,15 @@ LAST_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class Report:
     """
     What a worker tells: a committed chunk, or why it waits.
 
-    `workers` is how many of them the change may have, None where nobody said.
+    `size` counts blocks, or rows where it goes by keys. `workers` is how many of
+    them the change may have, None where nobody said.
     """
 
-    blocks: int = 0
+    size: int = 0
     rows: int = 0
     waiting: str = ""
     workers: int | None = None
@@ -107,10 +99,15 @@ class Worker:
     row: StepRow
     work: ChunkedUpdate | ChunkedCheck
     settings: Settings
-    tell: Callable[[Chunk], None]
+    tell: Callable[[Report], None]
     stop: threading.Event
     verdict: Callable[[], Verdict]
     _reading: Reading = field(default_factory=Reading)
+    _order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find out how to go over the table."""
+        self._order = order_of(self.work, self.settings.workers)
 
     def run(self) -> None:
         """
@@ -127,11 +124,10 @@ class Worker:
         brake = Brake(
             self.change,
             self.stop,
-            lambda reason: self.tell(Chunk(waiting=reason)),
+            lambda reason: self.tell(Report(waiting=reason)),
             self.verdict,
         )
-        most = SHARED_CHUNK_BLOCKS if self._shared else WINDOW_BLOCKS
-        pace = Pace(self.settings.target_ms, most)
+        pace = Pace(self.settings.target_ms, self._order.most, self._order.first)
         try:
             while not self.stop.is_set():
                 if self.number >= (self._limits.workers or self.settings.workers):
@@ -147,27 +143,16 @@ class Worker:
         except _ReplacedError:
             return
 
-    def _strides(self) -> int:
-        if isinstance(self.work, ChunkedUpdate):
-            return self.work.chunking.stride
-        return 1
-
-    @property
-    def _shared(self) -> bool:
-        return self.settings.workers > 1 and self._strides() > 1
-
-    def _window_blocks(self) -> int:
-        if not self._shared:
-            return WINDOW_BLOCKS
-        windows = self.settings.workers * WINDOWS_PER_WORKER
-        share = (self.row.end_block or 0) // windows
-        return min(max(share, WINDOW_BLOCKS), SHARED_WINDOW_BLOCKS)
-
     def _claim(self) -> Window | None:
+        size = self._order.window(self.row.end_block or 0)
         with self._transaction("the next window"):
             self.lease.check(self.conn)
             return windows.claim(
-                self.conn, self.row.id, self._window_blocks(), self.lease.token
+                self.conn,
+                self.row.id,
+                size,
+                self.lease.token,
+                self._order.cut(self.conn, size),
             )
 
     @property
@@ -175,7 +160,7 @@ class Worker:
         return self._reading.control.limits
 
     def _window(self, window: Window, pace: Pace, brake: Brake) -> None:
-        for stride in range(self._strides()):
+        for stride in range(self._order.strides):
             self._pass(window, stride, pace, brake)
         with self._transaction("the end of a window"):
             self.lease.check(self.conn)
@@ -184,50 +169,51 @@ class Worker:
 
     def _pass(self, window: Window, stride: int, pace: Pace, brake: Brake) -> None:
         """Go over a window once; each chunk is tried again where it meets locks."""
-        last = stride == self._strides() - 1
-        start, pause, since = window.start, FIRST_PAUSE_S, time.monotonic()
-        while start < window.stop and not self.stop.is_set():
-            blocks = min(pace.blocks, window.stop - start)
+        last = stride == self._order.strides - 1
+        at, pause, since = self._order.start(window), FIRST_PAUSE_S, time.monotonic()
+        while not self._order.ends(window, at) and not self.stop.is_set():
             began = time.monotonic()
             try:
-                rows = self._chunk(window, start, start + blocks, stride)
+                chunk, rows = self._chunk(window, at, pace.size, stride)
             except RETRIED as error:
                 if time.monotonic() - since > self.settings.step_budget_s:
-                    raise self._locked(start, start + blocks) from error
+                    raise self._locked(window, at, pace.size) from error
                 pace.split()
-                self.tell(Chunk(waiting="rows are locked"))
+                self.tell(Report(waiting="rows are locked"))
                 time.sleep(random.uniform(0, pause))
                 pause = min(pause * 2, LAST_PAUSE_S)
                 continue
             except Failed as error:
-                if "statement timeout" not in str(error) or blocks == 1:
+                if "statement timeout" not in str(error) or pace.size == 1:
                     raise
                 pace.split()
                 continue
             seconds = time.monotonic() - began
-            self._fit(pace, blocks, rows, seconds)
-            done = blocks if last else 0
-            self.tell(Chunk(done, rows, workers=self._limits.workers))
+            self._fit(pace, chunk.size, rows, seconds)
+            done = chunk.size if last else 0
+            self.tell(Report(done, rows, workers=self._limits.workers))
             self._reading = brake.after(rows, seconds, self._reading, self._look)
-            start, pause, since = start + blocks, FIRST_PAUSE_S, time.monotonic()
+            at, pause, since = chunk.stop, FIRST_PAUSE_S, time.monotonic()
 
-    def _fit(self, pace: Pace, blocks: int, rows: int, seconds: float) -> None:
+    def _fit(self, pace: Pace, size: int, rows: int, seconds: float) -> None:
         """Fit the next chunk to the target, and to a second's share of a limit."""
         pace.target_ms = self._limits.target_ms or self.settings.target_ms
-        pace.took(blocks, seconds * 1000)
+        pace.took(size, seconds * 1000)
         if self._limits.max_rows_per_s is not None:
             share = self._limits.max_rows_per_s / max(self._reading.workers, 1)
             if rows > share:
-                pace.blocks = max(1, int(blocks * share / rows))
+                pace.size = max(1, int(size * share / rows))
 
-    def _chunk(self, window: Window, start: int, stop: int, stride: int) -> int:
+    def _chunk(
+        self, window: Window, at: Place, size: int, stride: int
+    ) -> tuple[Chunk, int]:
         """
-        Do blocks `start` to `stop` (not included), with their bookkeeping.
+        Do the chunk of a size that begins at a place, with its bookkeeping.
 
         Returns:
-            Rows changed, or found out of step.
+            The chunk, and its rows that were changed or found out of step.
         """
-        what = f"Blocks {start} to {stop} of table {self.work.table}"
+        what = f"A chunk of table {self.work.table}"
         with (
             translated(
                 what,
@@ -237,32 +223,33 @@ class Worker:
             self._transaction(what),
         ):
             self._require_ready()
-            rows, mismatches = self._done([f"({start},0)", f"({stop},0)"], stride)
+            chunk = self._order.chunk(self.conn, window, at, size)
+            rows, mismatches = self._done(chunk.params, stride)
             if not windows.advance(self.conn, window, rows, mismatches):
                 raise self._taken(window)
-            return rows
+            return chunk, rows
 
-    def _done(self, blocks: list[str], stride: int) -> tuple[int, int]:
+    def _done(self, given: list[Any], stride: int) -> tuple[int, int]:
         """Run a chunk's statements; return rows touched, and rows left apart."""
         work = self.work
         if isinstance(work, ChunkedUpdate):
             if stride == work.chunking.stride - 1:
-                return execute_stored(self.conn, work.statement, blocks).rowcount, 0
-            params = [*blocks, stride]
+                return execute_stored(self.conn, work.statement, given).rowcount, 0
+            params = [*given, stride]
             return execute_stored(self.conn, work.strided, params).rowcount, 0
-        found = int(ask(self.conn, work.count, blocks))
+        found = int(ask(self.conn, work.count, given))
         if not found or work.repair is None:
             return found, found
-        execute_stored(self.conn, work.repair, blocks)
-        return found, int(ask(self.conn, work.count, blocks))
+        execute_stored(self.conn, work.repair, given)
+        return found, int(ask(self.conn, work.count, given))
 
     def _require_ready(self) -> None:
         """Read what must hold in each chunk, in one question."""
         guard = self.work.guard or "SELECT true"
         ready = execute_stored(
             self.conn,
-            "SELECT pg_catalog.pg_relation_filenode($1::pg_catalog.regclass) AS node,"
-            f" ({guard}) AS guarded, {self.lease.question} AS held, {_READ}",
+            f"SELECT {self._order.file} AS node, ({guard}) AS guarded,"
+            f" {self.lease.question} AS held, {_READ}",
             [str(self.work.table), self.change, self.row.id],
         ).fetchone()
         assert ready is not None
@@ -290,17 +277,16 @@ class Worker:
 
     def _taken(self, window: Window) -> Fenced:
         return Fenced(
-            f"Blocks {window.start} to {window.stop} of table {self.work.table} were"
-            " given to another worker.",
+            f"A window of table {self.work.table} was given to another worker.",
             state="This chunk was rolled back.",
             next="leave it to the other one.",
         )
 
-    def _locked(self, start: int, stop: int) -> LockBudgetError:
+    def _locked(self, window: Window, at: Place, size: int) -> LockBudgetError:
+        chunk = self._order.chunk(self.conn, window, at, size)
         return LockBudgetError(
-            f"Step '{self.row.step.name}' on table {self.work.table} found rows of"
-            f" blocks {start} to {stop} locked for"
-            f" {self.settings.step_budget_s:.0f} s.",
+            f"Step '{self.row.step.name}' found rows locked for"
+            f" {self.settings.step_budget_s:.0f} s: {chunk.name}.",
             state="Earlier chunks are committed; it goes on from here.",
             next="end the transaction that holds them, then run the same command"
             " again.",

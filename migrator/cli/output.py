@@ -123,7 +123,8 @@ def _sql(work: Work) -> list[str]:
         return [work.statement]
     if isinstance(work, ChunkedUpdate):
         strided = [work.strided] if work.chunking.stride > 1 else []
-        return [*strided, work.statement]
+        keyset = work.chunking.keyset
+        return [*([keyset.bound] if keyset else []), *strided, work.statement]
     return [work.count]
 
 

@@ -3,13 +3,18 @@
 An update that changes no indexed column can stay in its page (heap-only tuple,
 HOT) where the page has room: no index entry, little bloat, about 0.6 of the WAL.
 A full page has none, unless it is updated in several passes, each making room
-for the next: strides. Source: PostgreSQL manual, section 66.7 (HOT); the figures
-are in docs/performance.md.
+for the next: strides. The order of blocks needs neither a key nor statistics,
+reads each page from disk once whatever the table's size is beside the cache, and
+is never slower than the order of keys on a heap; keys are for tables that are
+none, and for those that are rewritten meanwhile. Source: PostgreSQL manual,
+section 66.7 (HOT); the figures are in docs/performance.md.
 """
 
-from migrator.errors import UsageError
-from migrator.facts import Facts
-from migrator.plan import Chunking
+from psycopg import sql
+
+from migrator.errors import Refused, UsageError
+from migrator.facts import Facts, Index
+from migrator.plan import Chunking, Keyset, render, type_name
 
 # Passes over a window: 1/8 of a page's rows fit into what the pass before freed.
 STRIDE = 8
@@ -19,7 +24,7 @@ MANY_INDEXES = 5
 # Percent: from here down a page has room for a second version of all its rows.
 ROOMY_FILLFACTOR = 55
 
-KINDS = ("strides", "blocks")
+KINDS = ("strides", "blocks", "keys")
 
 
 def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
@@ -32,6 +37,7 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
 
     Raises:
         UsageError: the user asked for a kind that there is not.
+        Refused: only keys would do, and no unique index is usable.
     """
     table = facts.table
     if facts.chunking not in (None, *KINDS):
@@ -41,6 +47,10 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
         )
     many = len(table.indexes) >= MANY_INDEXES
     stride = STRIDE_MANY_INDEXES if many else STRIDE
+    if facts.chunking == "keys":
+        return by_keys(facts, "as asked for")
+    if table.method != "heap":
+        return by_keys(facts, f"access method {table.method} has no blocks to go by")
     if facts.chunking == "strides":
         return Chunking(stride=stride, reason="strides, as asked for")
     if facts.chunking == "blocks":
@@ -58,9 +68,111 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
             reason=f"one pass: with fillfactor {table.fillfactor} each page has room"
             " for the new versions",
         )
+    if facts.held_back:
+        return Chunking(
+            stride=1,
+            reason=f"one pass: {facts.held_back} keeps dead rows from being pruned,"
+            " so that strides would make no room",
+        )
     indexes = f"{len(table.indexes)} indexes stay untouched"
     return Chunking(
         stride=stride,
         reason=f"{stride} passes over each window: new versions stay in their pages,"
         f" {indexes if table.indexes else 'the table stays small'}",
     )
+
+
+def compared(facts: Facts) -> Chunking:
+    """Return how to go over the table of a comparison: it reads each row once."""
+    if facts.table.method != "heap":
+        return by_keys(facts, f"access method {facts.table.method}")
+    return Chunking(reason="one pass")
+
+
+def by_keys(facts: Facts, why: str) -> Chunking:
+    """
+    Return the way by the keys of the table's shortest unique index.
+
+    Raises:
+        Refused: no unique index has all rows under keys that are not NULL.
+    """
+    index = _unique(facts)
+    if index is None:
+        raise Refused(
+            f"Table {facts.table.name} has no unique btree index over columns that"
+            " are NOT NULL, in their default order; it cannot be gone over by keys.",
+            next="give it a primary key, or leave --chunking out.",
+        )
+    return Chunking(
+        reason=f'keys of index "{index.name}": {why}', keyset=_keyset(facts, index)
+    )
+
+
+def _unique(facts: Facts) -> Index | None:
+    def usable(index: Index) -> bool:
+        found = [facts.table.column(key.name) for key in index.keys]
+        return (
+            index.unique
+            and index.valid
+            and index.plain
+            and index.method == "btree"
+            and all(key.options == "" for key in index.keys)
+            and all(column is not None and column.not_null for column in found)
+        )
+
+    known = filter(usable, facts.table.indexes)
+    return min(known, key=lambda index: (len(index.keys), index.name), default=None)
+
+
+def _row(index: Index) -> sql.Composable:
+    return sql.SQL("ROW({})").format(
+        sql.SQL(", ").join(sql.Identifier(key.name) for key in index.keys)
+    )
+
+
+def _key(facts: Facts, index: Index, parameter: int) -> sql.Composable:
+    """Return a key that is given as an array of text."""
+    parts = [
+        sql.SQL("(${}::text[])[{}]::{}").format(
+            sql.Literal(parameter),
+            sql.Literal(number),
+            type_name(facts.table.require(key.name).type),
+        )
+        for number, key in enumerate(index.keys, 1)
+    ]
+    return sql.SQL("ROW({})").format(sql.SQL(", ").join(parts))
+
+
+def _between(facts: Facts, index: Index) -> sql.Composable:
+    # The server folds the first condition away: it is known when it plans.
+    return sql.SQL(
+        "($1::text[] = '{{}}' OR {row} > {after}) AND {row} <= {upto}"
+    ).format(row=_row(index), after=_key(facts, index, 1), upto=_key(facts, index, 2))
+
+
+def _keyset(facts: Facts, index: Index) -> Keyset:
+    names = [sql.Identifier(key.name) for key in index.keys]
+    text = sql.SQL("ARRAY[{}]").format(
+        sql.SQL(", ").join(sql.SQL("{}::text").format(n) for n in names)
+    )
+    order = sql.SQL(", ").join(names)
+    backwards = sql.SQL(", ").join(sql.SQL("{} DESC").format(n) for n in names)
+    table = facts.table.name.identifier
+    last = sql.SQL("SELECT {} FROM {} ORDER BY {} LIMIT 1").format(
+        text, table, backwards
+    )
+    bound = sql.SQL(
+        "SELECT key, rows FROM (SELECT {text} AS key, row_number() OVER"
+        " (ORDER BY {order}) AS rows FROM {table} WHERE {between} ORDER BY {order}"
+        " LIMIT $3) AS part ORDER BY rows DESC LIMIT 1"
+    ).format(text=text, order=order, table=table, between=_between(facts, index))
+    return Keyset(index=index.name, last=render(last), bound=render(bound))
+
+
+def span(facts: Facts, chunking: Chunking) -> sql.Composable:
+    """Return the condition of a chunk's rows."""
+    if chunking.keyset is None:
+        return sql.SQL("ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid")
+    index = facts.table.index(chunking.keyset.index)
+    assert index is not None
+    return _between(facts, index)

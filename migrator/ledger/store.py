@@ -25,7 +25,7 @@ from migrator.postgres.connection import Connection, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3)
+VERSIONS = (1, 2, 3, 4)
 
 _CHANGES = (
     "SELECT c.*, EXISTS (SELECT FROM migrator.steps s WHERE s.change = c.id"

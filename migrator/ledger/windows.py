@@ -1,43 +1,71 @@
-"""Windows of a chunked step: who works on which blocks, and what is done.
+"""Windows of a chunked step: who works on which part, and what is done.
 
 A window belongs to a lease's token. Its row is changed in each chunk's
 transaction, so that a worker whose window was given to another cannot commit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from migrator.postgres.connection import Connection
 
+#: A row's key, as text; the empty one stands before all.
+Key = list[str]
+#: Cuts a window from a key (not included) up to another: its end, and its rows.
+Cut = Callable[[Key, Key], tuple[Key, int]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Blocks `start` to `stop` (not included) of a step, held by a token."""
+    """
+    A part of a step, held by a token.
+
+    Blocks `start` to `stop` (not included); or, where there are keys, the rows
+    after `after` up to `upto`, counted from `start` to `stop`.
+    """
 
     step: int
     start: int
     stop: int
     token: int
+    after: Key | None = None
+    upto: Key | None = None
 
 
-def begin(conn: Connection, step: int, end_block: int, file_node: int) -> None:
-    """Enter the fixed end of a pass, before its first chunk."""
+def begin(
+    conn: Connection, step: int, end: int, file_node: int, end_key: Key | None = None
+) -> None:
+    """
+    Enter the fixed end of a pass, before its first chunk.
+
+    Args:
+        conn: in a transaction.
+        step: the chunked step.
+        end: blocks of the table; with keys, how many rows are expected.
+        file_node: of the table; blocks mean nothing in another file.
+        end_key: the last key, where it goes by keys.
+    """
     conn.execute("DELETE FROM migrator.windows WHERE step = %s", (step,))
     conn.execute(
         "UPDATE migrator.steps SET next_block = 0, end_block = %s, file_node = %s,"
+        " next_key = %s::text[], end_key = %s::text[],"
         " rows = 0, mismatches = 0, status = 'running' WHERE id = %s",
-        (end_block, file_node, step),
+        (end, file_node, None if end_key is None else [], end_key, step),
     )
 
 
-def claim(conn: Connection, step: int, blocks: int, token: int) -> Window | None:
+def claim(
+    conn: Connection, step: int, size: int, token: int, cut: Cut | None = None
+) -> Window | None:
     """
     Take over a window whose holder is gone, or the next one.
 
     Args:
         conn: in a transaction.
         step: the chunked step.
-        blocks: length of a new window.
+        size: of a new window, in blocks or rows.
         token: of the lease under which it is worked on.
+        cut: finds the end of a new window, where the step goes by keys.
 
     Returns:
         None where nothing is left to be given out.
@@ -48,29 +76,52 @@ def claim(conn: Connection, step: int, blocks: int, token: int) -> Window | None
         " AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.token = w.token"
         " AND l.expires_at > clock_timestamp())"
         " ORDER BY w.start_block LIMIT 1 FOR UPDATE SKIP LOCKED)"
-        " RETURNING start_block, stop_block",
+        " RETURNING start_block, stop_block, start_key, stop_key",
         {"step": step, "token": token},
     ).fetchone()
     if row is not None:
-        start, stop = int(row["start_block"]), int(row["stop_block"])
-        return Window(step=step, start=start, stop=stop, token=token)
+        return Window(
+            step=step,
+            start=int(row["start_block"]),
+            stop=int(row["stop_block"]),
+            token=token,
+            after=row["start_key"],
+            upto=row["stop_key"],
+        )
     given = conn.execute(
-        "SELECT next_block, end_block FROM migrator.steps WHERE id = %s FOR UPDATE",
+        "SELECT next_block, end_block, next_key, end_key FROM migrator.steps"
+        " WHERE id = %s FOR UPDATE",
         (step,),
     ).fetchone()
-    if given is None or given["next_block"] >= given["end_block"]:
+    if given is None:
         return None
-    start = int(given["next_block"])
-    stop = min(start + blocks, int(given["end_block"]))
+    start, end = int(given["next_block"]), int(given["end_block"])
+    after: Key | None = given["next_key"]
+    upto: Key | None = None
+    if cut is None or after is None:
+        stop = min(start + size, end)
+        empty = stop <= start
+    else:
+        upto, rows = cut(after, given["end_key"])
+        # A window's start tells it from others, also where its rows are gone.
+        stop = start + max(rows, 1)
+        empty = after == given["end_key"]
+    if empty:
+        return None
     conn.execute(
-        "UPDATE migrator.steps SET next_block = %s WHERE id = %s", (stop, step)
+        "UPDATE migrator.steps SET next_block = %s, next_key = %s::text[],"
+        " end_block = greatest(end_block, %s) WHERE id = %s",
+        (stop, upto, stop, step),
     )
     conn.execute(
-        "INSERT INTO migrator.windows (step, start_block, stop_block, token)"
-        " VALUES (%s, %s, %s, %s)",
-        (step, start, stop, token),
+        "INSERT INTO migrator.windows"
+        " (step, start_block, stop_block, token, start_key, stop_key)"
+        " VALUES (%s, %s, %s, %s, %s::text[], %s::text[])",
+        (step, start, stop, token, after, upto),
     )
-    return Window(step=step, start=start, stop=stop, token=token)
+    return Window(
+        step=step, start=start, stop=stop, token=token, after=after, upto=upto
+    )
 
 
 def advance(conn: Connection, window: Window, rows: int, mismatches: int) -> bool:
@@ -113,7 +164,8 @@ def finish(conn: Connection, window: Window) -> bool:
 def is_open(conn: Connection, step: int) -> bool:
     """Tell whether windows of a step are still held, or to be given out."""
     row = conn.execute(
-        "SELECT s.next_block < s.end_block OR EXISTS"
+        "SELECT CASE WHEN s.end_key IS NULL THEN s.next_block < s.end_block"
+        " ELSE s.next_key <> s.end_key END OR EXISTS"
         " (SELECT FROM migrator.windows w WHERE w.step = s.id) AS open"
         " FROM migrator.steps s WHERE s.id = %s",
         (step,),

@@ -9,11 +9,12 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels.chunking import chosen
+from migrator.kernels.chunking import chosen, compared, span
 from migrator.names import TableName
 from migrator.plan import (
     ChunkedCheck,
     ChunkedUpdate,
+    Chunking,
     Refusal,
     Step,
     Transaction,
@@ -135,13 +136,16 @@ class Mirror(ABC):
     def verify(self, facts: Facts) -> Step:
         """Return the comparison of both sides, with its repair."""
         guard = self.is_on()
-        repair = chunked_update(facts, self.values(), self.rows(), guard=guard)
+        repair = chunked_update(
+            facts, self.values(), self.rows(), guard=guard, chunking=compared(facts)
+        )
         return Step(
             name="compare_rows",
             work=ChunkedCheck(
-                count=chunk_count(self.table, self.rows()),
+                count=chunk_count(facts, self.rows()),
                 repair=repair.statement,
                 table=self.table,
+                chunking=repair.chunking,
                 guard=guard,
             ),
             no_reverse="nothing but rows out of step is changed",
@@ -154,6 +158,7 @@ def chunked_update(
     rows: sql.Composable,
     *,
     guard: str | None = None,
+    chunking: Chunking | None = None,
 ) -> ChunkedUpdate:
     """
     Return the update of a table's rows, chunk by chunk.
@@ -163,17 +168,17 @@ def chunked_update(
         values: an expression for each written column.
         rows: the condition of rows to be updated.
         guard: query with one boolean that must be true in every chunk.
+        chunking: how to go over it, where that is decided already.
     """
     table = facts.table.name
     assignment = sql.SQL(", ").join(
         sql.SQL("{} = {}").format(sql.Identifier(column), value)
         for column, value in values.items()
     )
-    chunking = chosen(facts, frozenset(values))
-    head = sql.SQL(
-        "UPDATE {} SET {} WHERE ctid >= $1::pg_catalog.tid"
-        " AND ctid < $2::pg_catalog.tid"
-    ).format(table.identifier, assignment)
+    chunking = chunking or chosen(facts, frozenset(values))
+    head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+        table.identifier, assignment, span(facts, chunking)
+    )
     # Line pointers count from 1; their low byte spreads a page's rows evenly.
     stride = sql.SQL(
         " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
@@ -188,13 +193,12 @@ def chunked_update(
     )
 
 
-def chunk_count(table: TableName, rows: sql.Composable) -> str:
+def chunk_count(facts: Facts, rows: sql.Composable) -> str:
     """Return the question how many rows of a chunk meet a condition."""
     return render(
-        sql.SQL(
-            "SELECT count(*) FROM {} WHERE ctid >= $1::pg_catalog.tid"
-            " AND ctid < $2::pg_catalog.tid AND ({})"
-        ).format(table.identifier, rows)
+        sql.SQL("SELECT count(*) FROM {} WHERE {} AND ({})").format(
+            facts.table.name.identifier, span(facts, compared(facts)), rows
+        )
     )
 
 

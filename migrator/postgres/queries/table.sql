@@ -12,6 +12,7 @@ SELECT c.oid::bigint AS oid,
        pg_catalog.pg_total_relation_size(c.oid) AS size_bytes,
        COALESCE((SELECT option_value::int FROM pg_catalog.pg_options_to_table(c.reloptions)
                   WHERE option_name = 'fillfactor'), 100) AS fillfactor,
+       COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names
   FROM pg_catalog.pg_class c

@@ -1,0 +1,230 @@
+"""The order in which a table is gone over: of its blocks, or of an index's keys.
+
+Blocks mean nothing once the table's file is another one (CLUSTER, TRUNCATE, a
+restore); keys do, and they are there under every table access method.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from migrator.ledger.windows import Cut, Key, Window
+from migrator.names import TableName
+from migrator.plan import ChunkedCheck, ChunkedUpdate, Keyset
+from migrator.postgres.connection import Connection, ask, execute_stored
+
+#: Where a chunk begins or ends: a block, or a key.
+Place = int | Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """
+    One chunk: what its statements take, and where it ends.
+
+    `size` counts blocks or rows, as the pace does.
+    """
+
+    name: str
+    params: list[Any]
+    stop: Place
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(ABC):
+    """
+    How a pass goes over a table.
+
+    Args:
+        table: the table.
+        strides: passes over each window.
+        workers: of this process.
+    """
+
+    table: TableName
+    strides: int = 1
+    workers: int = 1
+
+    #: Size of the first chunk.
+    first: ClassVar[int]
+    #: Query of a number that changes with the table's file; `$1` is the table.
+    file: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """Size of a chunk at most."""
+
+    @abstractmethod
+    def window(self, end: int) -> int:
+        """Return the size of a window, of a pass that ends at `end`."""
+
+    @abstractmethod
+    def end(self, conn: Connection) -> tuple[int, Key | None]:
+        """Return the size of the whole, and its last key where it has keys."""
+
+    def cut(self, conn: Connection, size: int) -> Cut | None:
+        """Return what finds a window's end; None where blocks are counted."""
+        return None
+
+    @abstractmethod
+    def start(self, window: Window) -> Place:
+        """Return where a window's first chunk begins."""
+
+    @abstractmethod
+    def ends(self, window: Window, at: Place) -> bool:
+        """Tell whether nothing of a window is left behind a place."""
+
+    @abstractmethod
+    def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
+        """Return the chunk of a size that begins at a place."""
+
+
+# Blocks of the first chunk: 128 kB, some thousand rows at most, a few ms.
+FIRST_BLOCKS = 16
+# Blocks of a window: 16 MB. Pages that one stride has visited are still in memory
+# for the next, and a chunk's round trips are small beside its work.
+WINDOW_BLOCKS = 2048
+# Blocks of a window, and of a chunk of it, where workers share the table: the
+# time between two visits of a page has to be longer than another worker's chunk,
+# or its snapshot keeps the first visit's dead rows from being pruned.
+SHARED_WINDOW_BLOCKS = 8192
+SHARED_CHUNK_BLOCKS = 512
+# Windows for each worker at least, so that none is idle for long at the end.
+WINDOWS_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalOrder(Order):
+    """A table in the order of its blocks."""
+
+    first: ClassVar[int] = FIRST_BLOCKS
+    file: ClassVar[str] = "pg_catalog.pg_relation_filenode($1::pg_catalog.regclass)"
+
+    @property
+    def _shared(self) -> bool:
+        return self.workers > 1 and self.strides > 1
+
+    @property
+    def most(self) -> int:
+        """A window, or less of it where workers share the table."""
+        return SHARED_CHUNK_BLOCKS if self._shared else WINDOW_BLOCKS
+
+    def window(self, end: int) -> int:
+        """Return a length in blocks."""
+        if not self._shared:
+            return WINDOW_BLOCKS
+        share = end // (self.workers * WINDOWS_PER_WORKER)
+        return min(max(share, WINDOW_BLOCKS), SHARED_WINDOW_BLOCKS)
+
+    def end(self, conn: Connection) -> tuple[int, Key | None]:
+        """Return the table's length in blocks."""
+        size = ask(
+            conn,
+            "SELECT pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
+            " / current_setting('block_size')::int",
+            [str(self.table)],
+        )
+        return int(size), None
+
+    def start(self, window: Window) -> Place:
+        """Return a block."""
+        return window.start
+
+    def ends(self, window: Window, at: Place) -> bool:
+        """Compare blocks."""
+        assert isinstance(at, int)
+        return at >= window.stop
+
+    def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
+        """Return blocks."""
+        assert isinstance(at, int)
+        stop = min(at + size, window.stop)
+        return Chunk(
+            name=f"blocks {at} to {stop} of table {self.table}",
+            params=[f"({at},0)", f"({stop},0)"],
+            stop=stop,
+            size=stop - at,
+        )
+
+
+# Rows of the first chunk: a few ms.
+FIRST_ROWS = 500
+# Rows of a chunk, and of a window: finding a window's end reads that many entries
+# of the index, some ms.
+MOST_ROWS = 20_000
+WINDOW_ROWS = 40_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyOrder(Order):
+    """A table in the order of a unique index."""
+
+    keyset: Keyset
+
+    first: ClassVar[int] = FIRST_ROWS
+    # Keys outlive the table's file.
+    file: ClassVar[str] = "0 * pg_catalog.length($1::text)"
+
+    @property
+    def most(self) -> int:
+        """A number of rows."""
+        return MOST_ROWS
+
+    def window(self, end: int) -> int:
+        """Return a number of rows."""
+        return WINDOW_ROWS
+
+    def end(self, conn: Connection) -> tuple[int, Key | None]:
+        """Return how many rows there may be, and the last key."""
+        rows = ask(
+            conn,
+            "SELECT reltuples::bigint FROM pg_catalog.pg_class"
+            " WHERE oid = $1::pg_catalog.regclass",
+            [str(self.table)],
+        )
+        last: Key | None = ask(conn, self.keyset.last)
+        return max(int(rows), 0), last or []
+
+    def cut(self, conn: Connection, size: int) -> Cut | None:
+        """Return what asks the index."""
+        return lambda after, upto: self._bound(conn, after, upto, size)
+
+    def _bound(
+        self, conn: Connection, after: Key, upto: Key, rows: int
+    ) -> tuple[Key, int]:
+        found = execute_stored(conn, self.keyset.bound, [after, upto, rows]).fetchone()
+        if found is None or found["rows"] < rows:
+            return upto, 0 if found is None else int(found["rows"])
+        return found["key"], int(found["rows"])
+
+    def start(self, window: Window) -> Place:
+        """Return a key."""
+        assert window.after is not None
+        return window.after
+
+    def ends(self, window: Window, at: Place) -> bool:
+        """Compare keys."""
+        return at == window.upto
+
+    def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
+        """Return the rows after a key."""
+        assert isinstance(at, list)
+        assert window.upto is not None
+        stop, rows = self._bound(conn, at, window.upto, size)
+        after = f"after ({', '.join(at)}) " if at else ""
+        return Chunk(
+            name=f"keys {after}up to ({', '.join(stop)}) of table {self.table}",
+            params=[at, stop],
+            stop=stop,
+            size=rows,
+        )
+
+
+def order_of(work: ChunkedUpdate | ChunkedCheck, workers: int) -> Order:
+    """Return how a step's work goes over its table."""
+    if work.chunking.keyset is not None:
+        return KeyOrder(table=work.table, workers=workers, keyset=work.chunking.keyset)
+    strides = work.chunking.stride if isinstance(work, ChunkedUpdate) else 1
+    return PhysicalOrder(table=work.table, strides=strides, workers=workers)
