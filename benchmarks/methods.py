@@ -80,11 +80,11 @@ class Chunks(Silent):
     ms: list[float] = field(default_factory=list[float])
     _last: float = 0.0
 
-    def step(self, name: str, total_blocks: int | None) -> None:
+    def step(self, name: str, total: int | None) -> None:
         """Start the clock."""
         self._last = time.perf_counter()
 
-    def advance(self, blocks: int, rows: int) -> None:
+    def advance(self, done: float, rows: int, seconds: float) -> None:
         """Note a chunk."""
         now = time.perf_counter()
         self.ms.append((now - self._last) * 1000)

@@ -88,6 +88,9 @@ class Table:
     size_bytes: int = 0
     #: Percentage to which inserts fill a page (manual, CREATE TABLE).
     fillfactor: int = 100
+    #: Share of the pages' room that live rows take, by the statistics; None where
+    #: there are none.
+    filled: float | None = None
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True
@@ -119,6 +122,18 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """
+    The oldest transaction of the database: rows that died since it began stay.
+
+    `held_s` is its age in seconds, `holder` tells whose it is.
+    """
+
+    held_s: float
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """All that a pattern may know when it renders its steps."""
 
@@ -129,7 +144,7 @@ class Facts:
     tag: str
     #: How the user wants a backfill to go over the table; None leaves it open.
     chunking: str | None = None
-    #: What keeps dead rows of the table from being pruned for long; "" is nothing.
-    held_back: str = ""
+    #: What keeps dead rows from being pruned just now.
+    oldest_snapshot: Snapshot | None = None
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()

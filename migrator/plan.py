@@ -147,6 +147,23 @@ class Chunking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """
+    What keeps a table small and its statistics fresh while rows are moved.
+
+    `vacuum` runs each time a share `every` of the rows was moved; None where dead
+    rows are none of the engine's business. `statistics` is for a table that was
+    never analysed, `analyze` for the written columns, after the last chunk. Each
+    is one statement outside a transaction that skips a locked table.
+    """
+
+    statistics: str
+    analyze: str
+    vacuum: str | None = None
+    every: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedUpdate:
     """
     Rows brought across, one chunk per transaction.
@@ -162,6 +179,7 @@ class ChunkedUpdate:
     table: TableName
     strided: str
     chunking: Chunking
+    upkeep: Upkeep | None = None
     guard: str | None = None
     lock: Lock = Lock.ROW_EXCLUSIVE
 
@@ -173,9 +191,12 @@ class ChunkedCheck:
 
     `count` returns the rows of a chunk that are out of step; `repair` is the
     statement of the backfill. Both take the parameters of a `ChunkedUpdate`.
+    `listing` returns the first `$3` of these rows: `key` and `given`, objects of
+    columns and values as JSON text; the second is NULL where `$4` is false.
     """
 
     count: str
+    listing: str
     repair: str | None
     table: TableName
     chunking: Chunking = Chunking()
@@ -337,6 +358,8 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["statements"] = tuple(values["statements"])
     if "chunking" in values:
         values["chunking"] = _chunking(values["chunking"])
+    if values.get("upkeep"):
+        values["upkeep"] = Upkeep(**values["upkeep"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     values["lock"] = Lock(values["lock"])

@@ -9,14 +9,17 @@ class Progress(Protocol):
     def phase(self, change: str, phase: str) -> None:
         """A phase starts."""
 
-    def step(self, name: str, total_blocks: int | None) -> None:
-        """A step starts; `total_blocks` is given where it goes in chunks."""
+    def step(self, name: str, total: int | None) -> None:
+        """A step starts; `total` is given where it goes in chunks."""
 
-    def advance(self, blocks: int, rows: int) -> None:
-        """A chunk is committed."""
+    def advance(self, done: float, rows: int, seconds: float) -> None:
+        """A chunk is committed: so much of the total, its rows, and its time."""
 
-    def waiting(self, reason: str) -> None:
-        """The step waits, and why."""
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """The step waits, why, and for how long now."""
+
+    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+        """A row was out of step: its key, and its values where they may be told."""
 
     def done(self, name: str) -> None:
         """The step is done."""
@@ -28,13 +31,16 @@ class Silent:
     def phase(self, change: str, phase: str) -> None:
         """Ignore it."""
 
-    def step(self, name: str, total_blocks: int | None) -> None:
+    def step(self, name: str, total: int | None) -> None:
         """Ignore it."""
 
-    def advance(self, blocks: int, rows: int) -> None:
+    def advance(self, done: float, rows: int, seconds: float) -> None:
         """Ignore it."""
 
-    def waiting(self, reason: str) -> None:
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Ignore it."""
+
+    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
         """Ignore it."""
 
     def done(self, name: str) -> None:

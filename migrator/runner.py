@@ -1,6 +1,7 @@
 """Carries a change through its phases; the only place that executes a plan."""
 
 import logging
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,8 +24,10 @@ from migrator.facts import Facts
 from migrator.guard import Policy
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
-from migrator.ledger import control, lease, store
+from migrator.ledger import control, lease, mismatches, samples, store
 from migrator.ledger.control import Control, Limits, Mode
+from migrator.ledger.mismatches import Mismatch
+from migrator.ledger.samples import Speed
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -150,6 +153,17 @@ class Runner:
         with self._connected("migrator:status") as conn:
             return store.steps(conn, change, (*store.ACTIVE, "parked"))
 
+    def speed(self, step: StepRow) -> Speed | None:
+        """Return how fast a chunked step goes, None where that is not known yet."""
+        with self._connected("migrator:status") as conn:
+            store.install(conn)
+            return samples.speed(conn, step.id)
+
+    def mismatches(self, change: str) -> list[Mismatch]:
+        """Return the rows that verifications found out of step, the latest first."""
+        with self._connected("migrator:status") as conn:
+            return mismatches.of(conn, self._current(conn, change).id)
+
     def events(self, change: str | None) -> list[dict[str, Any]]:
         """Return the event log."""
         with self._connected("migrator:log") as conn:
@@ -234,12 +248,34 @@ class Runner:
         """
         with self._held(change) as run:
             self._require_settled(run, Phase.VERIFY)
-            if run.change.state is State.VERIFIED and not run.change.finished:
-                self._reopen_verify(run)
             self._require(run, Phase.VERIFY)
+            if run.change.finished or run.change.state.rank > State.VERIFIED.rank:
+                return run.change.state
             control.require_running(run.conn, run.change.id)
-            self._phase(run, Phase.VERIFY, self.pattern(run.change))
+            pattern = self.pattern(run.change)
+            if run.change.state is State.VERIFIED:
+                self._verify_again(run, pattern)
+            else:
+                self._phase(run, Phase.VERIFY, pattern)
             return run.change.state
+
+    def watch(self, change: str, *, every_s: float) -> State:
+        """
+        Compare both sides again and again until the change is retired.
+
+        Args:
+            change: its id.
+            every_s: rest between two comparisons, in which others may have the
+                change's lease.
+
+        Raises:
+            MismatchError: rows are left that repair did not bring into step.
+        """
+        while (state := self.verify(change)) is State.VERIFIED:
+            if self.change(change).finished:
+                break
+            time.sleep(every_s)
+        return state
 
     def retire(self, change: str, *, old_release_gone: str) -> State:
         """
@@ -259,10 +295,10 @@ class Runner:
             self._require(run, Phase.RETIRE)
             if not old_release_gone:
                 raise Held(self._sessions_before(run), next=_GONE)
+            control.require_running(run.conn, run.change.id)
             stored = store.steps(run.conn, run.change.id)
             if not any(s.phase is Phase.RETIRE for s in stored):
-                self._reopen_verify(run)
-                self._phase(run, Phase.VERIFY, pattern)
+                self._verify_again(run, pattern)
             store.event(
                 run.conn, run.change.id, "gate", old_release_gone=old_release_gone
             )
@@ -473,9 +509,7 @@ class Runner:
         change = run.change
         if change.state.rank >= phase.reaches.rank:
             return
-        self.progress.phase(change.id, phase.value)
-        mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
-        if not mine:
+        if not self._steps_of(run, phase):
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
             with self._execution.short(run, f"{phase} of {change.id}"):
                 store.add_steps(run.conn, change.id, phase, steps)
@@ -483,11 +517,7 @@ class Runner:
                     # What an earlier rollback parked comes back with the expand.
                     for old in store.steps(run.conn, change.id, ("parked",)):
                         store.set_status(run.conn, change.id, old, "reversed")
-            mine = [s for s in store.steps(run.conn, change.id) if s.phase is phase]
-        for row in mine:
-            if row.status != "done":
-                self._execution.forward(run, row)
-        self._require_in_step(run, phase)
+        self._run_steps(run, phase)
         rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
         done = phase.reaches.rank >= State.VERIFIED.rank and not any(
             pattern.steps(p, self._facts_of(run.conn, change)) for p in rest
@@ -505,30 +535,59 @@ class Runner:
                 self._phase(run, phase, pattern)
         return run.change.state
 
-    def _require_in_step(self, run: Run, phase: Phase) -> None:
-        rows = [
-            s
-            for s in store.steps(run.conn, run.change.id)
-            if s.phase is phase and isinstance(s.step.work, ChunkedCheck)
-        ]
-        left = sum(s.mismatches for s in rows)
-        if left:
-            for row in rows:
-                store.set_status(run.conn, run.change.id, row, "reversed")
-            raise MismatchError(
-                f"Verification of {run.change.id} found {left} rows of table"
-                f" {run.change.table} that are not in step and could not be repaired.",
-                state=f"The change stays {run.change.state}; both releases go on.",
-                next="look at these rows, then run `migrator verify` again.",
-            )
+    def _steps_of(self, run: Run, phase: Phase) -> list[StepRow]:
+        return [s for s in store.steps(run.conn, run.change.id) if s.phase is phase]
 
-    def _reopen_verify(self, run: Run) -> None:
+    def _run_steps(self, run: Run, phase: Phase) -> None:
+        """Run what is left of a phase's steps; what they compared is in step."""
+        self.progress.phase(run.change.id, phase.value)
+        for row in self._steps_of(run, phase):
+            if row.status != "done":
+                self._execution.forward(run, row)
+        compared = [
+            s
+            for s in self._steps_of(run, phase)
+            if isinstance(s.step.work, ChunkedCheck)
+        ]
+        left = sum(s.mismatches for s in compared)
+        if left:
+            raise self._out_of_step(run, compared, left)
+
+    def _verify_again(self, run: Run, pattern: Pattern) -> None:
+        """Compare once more; a change that is in step stays verified meanwhile."""
+        steps = pattern.steps(Phase.VERIFY, self._facts_of(run.conn, run.change))
         with self._execution.short(run, "verification again"):
-            for row in store.steps(run.conn, run.change.id):
-                if row.phase is Phase.VERIFY:
-                    store.set_status(run.conn, run.change.id, row, "reversed")
-            store.set_state(run.conn, run.change.id, State.BACKFILLED, finished=False)
-        run.change = store.get(run.conn, run.change.id)
+            for row in self._steps_of(run, Phase.VERIFY):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            store.add_steps(run.conn, run.change.id, Phase.VERIFY, steps)
+        self._run_steps(run, Phase.VERIFY)
+
+    def _out_of_step(
+        self, run: Run, compared: list[StepRow], left: int
+    ) -> MismatchError:
+        """Take the verification back; pause where repair should have helped."""
+        change = run.change.id
+        repairs = any(
+            isinstance(s.step.work, ChunkedCheck) and s.step.work.repair
+            for s in compared
+        )
+        resumed = f"`migrator resume {change}` and " if repairs else ""
+        with self._execution.short(run, f"{change} back to backfilled"):
+            for row in compared:
+                store.set_status(run.conn, change, row, "reversed")
+            if run.change.state.rank > State.BACKFILLED.rank:
+                store.set_state(run.conn, change, State.BACKFILLED, finished=False)
+        if repairs:
+            why = f"{left} rows stay out of step after their repair"
+            control.say(run.conn, change, Mode.PAUSE, why)
+        run.change = store.get(run.conn, change)
+        return MismatchError(
+            f"Verification of {change} found {left} rows of table"
+            f" {run.change.table} that are not in step and could not be repaired.",
+            state=f"The change is {run.change.state}; both releases go on.",
+            next=f"look at these rows (`migrator status {change}` lists them), then"
+            f" {resumed}`migrator verify {change}`.",
+        )
 
     def _set_state(self, run: Run, state: State, *, finished: bool) -> None:
         with self._execution.short(run, f"{run.change.id} to {state}"):
@@ -562,6 +621,7 @@ class Runner:
             tag=tag,
             relation_names=catalog.relation_names(conn, table.schema),
             chunking=self.settings.chunking,
+            oldest_snapshot=catalog.oldest_snapshot(conn),
         )
 
     def _checked(

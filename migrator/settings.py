@@ -21,6 +21,7 @@ class Settings:
         hold_s: how long retired and parked objects are kept, 7 days.
         lease_s: how long a lease lives without a heartbeat.
         workers: connections of this process that share a backfill.
+        show_values: whether verification tells the values of rows out of step.
         chunking: `strides`, `blocks` or `keys`; None chooses from facts.
     """
 
@@ -31,4 +32,5 @@ class Settings:
     hold_s: float = 7 * 24 * 3600.0
     lease_s: float = 15.0
     workers: int = 1
+    show_values: bool = False
     chunking: str | None = None

@@ -19,8 +19,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.chunking import compared
-from migrator.kernels.mirror_columns import Fill, chunk_count
+from migrator.kernels.mirror_columns import Fill, chunked_check
 from migrator.pattern import Pattern
 from migrator.plan import (
     ChunkedCheck,
@@ -141,14 +140,11 @@ class SetNotNull(Pattern):
         return (
             Step(
                 name="count_nulls",
-                work=ChunkedCheck(
-                    count=chunk_count(
-                        facts,
-                        sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
-                    ),
+                work=chunked_check(
+                    facts,
+                    sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
+                    shown=(self.column,),
                     repair=repair,
-                    table=facts.table.name,
-                    chunking=compared(facts),
                     guard=fill.is_on() if fill else None,
                 ),
                 no_reverse="nothing but NULLs is changed",

@@ -198,9 +198,9 @@ def test_mutant_bookkeeping_apart_from_data(
     advance, finish = windows.advance, windows.finish
     crashed: list[bool] = []
 
-    def apart(conn: Any, window: Any, rows: int, mismatches: int) -> bool:
-        done = advance(conn, window, rows, mismatches)
-        if not crashed and rows > 0:
+    def apart(conn: Any, window: Any, by: windows.Advance) -> bool:
+        done = advance(conn, window, by)
+        if not crashed and by.rows > 0:
             crashed.append(True)
             # The chunk's data is rolled back, its progress is not.
             conn.execute("ROLLBACK")

@@ -42,13 +42,13 @@ class Brake:
     Args:
         change: its id.
         stop: ends every wait.
-        tell: told why it waits.
+        tell: told why it waits, and for how many seconds now.
         verdict: of the live signals.
     """
 
     change: str
     stop: threading.Event
-    tell: Callable[[str], None]
+    tell: Callable[[str, float], None]
     verdict: Callable[[], Verdict] = Verdict
     _strength: float = 1.0
     _last: Reading | None = field(default=None)
@@ -76,8 +76,9 @@ class Brake:
             reason, wait_s = self._wanted(rows, began, seconds, reading)
             if wait_s <= 0:
                 break
-            self.tell(reason)
-            self.stop.wait(min(wait_s, LOOK_S))
+            wait_s = min(wait_s, LOOK_S)
+            self.tell(reason, wait_s)
+            self.stop.wait(wait_s)
             reading = look()
         self._last = reading
         throttled = self.verdict().action is Action.THROTTLE

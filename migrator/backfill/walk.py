@@ -7,25 +7,42 @@ chunk's data and its bookkeeping commit together. A window whose worker died is
 given to another and done again: rows in step are not touched twice.
 """
 
+import logging
 import queue
 import threading
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import psycopg
+
 from migrator.backfill.order import Order, order_of
 from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed
 from migrator.guard import Policy, Watch
 from migrator.guard.signal import Subject
-from migrator.ledger import store, windows
+from migrator.ledger import samples, store, windows
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import StepRow
 from migrator.plan import ChunkedCheck, ChunkedUpdate
-from migrator.postgres.connection import Connection, Target, ask, connect, transaction
+from migrator.postgres.connection import (
+    Connection,
+    Target,
+    ask,
+    connect,
+    execute_stored,
+    said,
+    transaction,
+)
 from migrator.progress import Progress
 from migrator.settings import Settings
 
+log = logging.getLogger(__name__)
+
+# Question whether a table was never analysed (manual, section 52.11).
+_UNKNOWN = (
+    "SELECT reltuples < 0 FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.regclass"
+)
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
 
@@ -73,15 +90,31 @@ class Walk:
         while True:
             self.help()
             self.row = self._now()
-            if self.row.file_node == self._file_node():
-                with self._short("end of the pass"):
-                    self.lease.check(self.conn)
-                    if not windows.is_open(self.conn, self.row.id):
-                        store.set_status(self.conn, self.change, self.row, "done")
-                        return
+            if self.row.file_node != self._file_node():
+                self._begin()
+            elif windows.is_open(self.conn, self.row.id):
                 time.sleep(POLL_S)
             else:
-                self._begin()
+                self._end()
+                return
+
+    def _end(self) -> None:
+        """Enter the step as done; its new values become known to the planner."""
+        if isinstance(self.work, ChunkedUpdate) and self.work.upkeep:
+            self._statistics(self.work.upkeep.analyze)
+        with self._short("end of the pass"):
+            self.lease.check(self.conn)
+            samples.take(self.conn, self.row.id)
+            store.set_status(self.conn, self.change, self.row, "done")
+
+    def _statistics(self, statement: str) -> None:
+        """Run ANALYZE; the backfill is right without it."""
+        try:
+            execute_stored(self.conn, statement)
+        except psycopg.DatabaseError as error:
+            if self.conn.broken or self.conn.closed:
+                raise
+            log.warning("no statistics of %s: %s", self.work.table, said(error))
 
     def help(self) -> None:
         """Work on windows until none is left to be given out; errors as in `run`."""
@@ -148,9 +181,11 @@ class Walk:
                     row=self.row,
                     work=self.work,
                     settings=self.settings,
+                    error_budget=self.guard.error_budget,
                     tell=news.put,
                     stop=self._stop,
                     verdict=lambda: watch.verdict,
+                    halted=lambda: watch.halted,
                 ).run()
             finally:
                 conn.close()
@@ -160,11 +195,13 @@ class Walk:
         finally:
             news.put(None)
 
-    def _told(self, chunk: Report) -> None:
-        if chunk.waiting:
-            self.progress.waiting(chunk.waiting)
+    def _told(self, report: Report) -> None:
+        for row in report.mismatches:
+            self.progress.mismatch(row.key, row.given, repaired=row.repaired)
+        if report.waiting:
+            self.progress.waiting(report.waiting, report.waited_s)
         else:
-            self.progress.advance(chunk.size, chunk.rows)
+            self.progress.advance(report.size, report.rows, report.seconds)
 
     def _short(self, what: str) -> AbstractContextManager[None]:
         return transaction(
@@ -183,6 +220,12 @@ class Walk:
 
     def _begin(self) -> None:
         """Begin a pass; the end is fixed now."""
+        if (
+            isinstance(self.work, ChunkedUpdate)
+            and self.work.upkeep
+            and ask(self.conn, _UNKNOWN, [str(self.work.table)])
+        ):
+            self._statistics(self.work.upkeep.statistics)
         with self._short("start of the pass"):
             self.lease.check(self.conn)
             end, last = self._order.end(self.conn)

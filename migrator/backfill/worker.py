@@ -5,25 +5,32 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psycopg
+
 from migrator.backfill.brake import LOOK_S, Brake, Reading
+from migrator.backfill.keeper import Keeper
 from migrator.backfill.order import Chunk, Order, Place, order_of
 from migrator.backfill.pace import Pace
 from migrator.errors import Failed, Fenced, LockBudgetError
 from migrator.guard import Verdict
-from migrator.ledger import control, windows
+from migrator.kernels.chunking import HELD_S
+from migrator.ledger import control, failures, mismatches, samples, windows
 from migrator.ledger.control import Limits
 from migrator.ledger.lease import Lease
+from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.store import StepRow
-from migrator.ledger.windows import Window
-from migrator.plan import ChunkedCheck, ChunkedUpdate
+from migrator.ledger.windows import Advance, Window
+from migrator.plan import ChunkedCheck, ChunkedUpdate, Upkeep
+from migrator.postgres import catalog
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
     ask,
     execute_stored,
+    said,
     transaction,
     translated,
 )
@@ -36,21 +43,28 @@ LATE = 4.0
 # Seconds between two tries of a chunk that met a lock: doubled up to the second.
 FIRST_PAUSE_S = 0.02
 LAST_PAUSE_S = 2.0
+# Rows of a chunk that are listed by their keys; the others are counted.
+LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """
-    What a worker tells: a committed chunk, or why it waits.
+    What a worker tells: a committed chunk, or what it waits for.
 
-    `size` counts blocks, or rows where it goes by keys. `workers` is how many of
-    them the change may have, None where nobody said.
+    `size` counts blocks, or rows where it goes by keys; a share of them where a
+    window is gone over several times. `seconds` is how long the chunk took,
+    `waited_s` how long it waits now.
+    `workers` is how many of them the change may have, None where nobody said.
     """
 
-    size: int = 0
+    size: float = 0
     rows: int = 0
+    seconds: float = 0.0
     waiting: str = ""
+    waited_s: float = 0.0
     workers: int | None = None
+    mismatches: tuple[Mismatch, ...] = ()
 
 
 # What is read with each chunk; $2 is the change, $3 the step.
@@ -74,6 +88,10 @@ class _ReplacedError(Exception):
     """The table's file is another one: blocks mean nothing any more."""
 
 
+class _LateError(Exception):
+    """A chunk was ended by the server since it took too long."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """
@@ -87,9 +105,11 @@ class Worker:
         row: the step.
         work: what is done in each chunk.
         settings: pace and budgets.
+        error_budget: chunks that may fail within ten minutes; None sets no bound.
         tell: called after each chunk.
         stop: ends the work after the chunk under way.
         verdict: of the live signals.
+        halted: whether signals or people let the change wait.
     """
 
     conn: Connection
@@ -99,15 +119,40 @@ class Worker:
     row: StepRow
     work: ChunkedUpdate | ChunkedCheck
     settings: Settings
+    error_budget: int | None
     tell: Callable[[Report], None]
     stop: threading.Event
     verdict: Callable[[], Verdict]
+    halted: Callable[[], bool]
     _reading: Reading = field(default_factory=Reading)
     _order: Order = field(init=False)
+    _pace: Pace = field(init=False)
+    _brake: Brake = field(init=False)
+    _keeper: Keeper | None = field(init=False)
+    _window: Window | None = None
+    #: Since the last chunk that was committed.
+    _busy_ms: float = 0.0
+    _waited_ms: float = 0.0
+    _said: str = ""
+    _sampled: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         """Find out how to go over the table."""
         self._order = order_of(self.work, self.settings.workers)
+        self._pace = Pace(self.settings.target_ms, self._order.most, self._order.first)
+        self._brake = Brake(self.change, self.stop, self._waits, self.verdict)
+        upkeep = self.work.upkeep if isinstance(self.work, ChunkedUpdate) else None
+        self._keeper = None if upkeep is None else self._kept(upkeep)
+
+    def _kept(self, upkeep: Upkeep) -> Keeper:
+        return Keeper(
+            conn=self.conn,
+            change=self.change,
+            table=str(self.work.table),
+            upkeep=upkeep,
+            ended=lambda: self.stop.is_set() or self.halted(),
+            tell=lambda what: self.tell(Report(waiting=what)),
+        )
 
     def run(self) -> None:
         """
@@ -121,13 +166,6 @@ class Worker:
             Fenced: another process has taken over.
             Held: somebody aborted the change.
         """
-        brake = Brake(
-            self.change,
-            self.stop,
-            lambda reason: self.tell(Report(waiting=reason)),
-            self.verdict,
-        )
-        pace = Pace(self.settings.target_ms, self._order.most, self._order.first)
         try:
             while not self.stop.is_set():
                 if self.number >= (self._limits.workers or self.settings.workers):
@@ -136,12 +174,16 @@ class Worker:
                     self.stop.wait(LOOK_S)
                     self._reading = self._look()
                     continue
-                window = self._claim()
-                if window is None:
+                self._window = self._claim()
+                if self._window is None:
                     return
-                self._window(window, pace, brake)
+                self._work(self._window)
         except _ReplacedError:
             return
+
+    @property
+    def _limits(self) -> Limits:
+        return self._reading.control.limits
 
     def _claim(self) -> Window | None:
         size = self._order.window(self.row.end_block or 0)
@@ -155,93 +197,154 @@ class Worker:
                 self._order.cut(self.conn, size),
             )
 
-    @property
-    def _limits(self) -> Limits:
-        return self._reading.control.limits
-
-    def _window(self, window: Window, pace: Pace, brake: Brake) -> None:
-        for stride in range(self._order.strides):
-            self._pass(window, stride, pace, brake)
+    def _work(self, window: Window) -> None:
+        """Go over a window, in all its passes."""
+        strides = self._strides()
+        for stride in strides:
+            self._pass(window, stride, 1 / len(strides))
+        if self.stop.is_set():
+            return
         with self._transaction("the end of a window"):
             self.lease.check(self.conn)
-            if not self.stop.is_set() and not windows.finish(self.conn, window):
+            last = Advance(busy_ms=self._busy_ms, waited_ms=self._waited_ms)
+            rows = windows.finish(self.conn, window, last)
+            if rows is None:
                 raise self._taken(window)
+        self._busy_ms = self._waited_ms = 0.0
+        if self._keeper is not None and windows.is_open(self.conn, self.row.id):
+            self._keeper.after(*rows)
 
-    def _pass(self, window: Window, stride: int, pace: Pace, brake: Brake) -> None:
+    def _strides(self) -> range:
+        """Return all passes; the last alone where a snapshot is held for long."""
+        count = self._order.strides
+        held = catalog.oldest_snapshot(self.conn) if count > 1 else None
+        return range(count - 1 if held and held.held_s >= HELD_S else 0, count)
+
+    def _pass(self, window: Window, stride: int, share: float) -> None:
         """Go over a window once; each chunk is tried again where it meets locks."""
-        last = stride == self._order.strides - 1
         at, pause, since = self._order.start(window), FIRST_PAUSE_S, time.monotonic()
         while not self._order.ends(window, at) and not self.stop.is_set():
             began = time.monotonic()
             try:
-                chunk, rows = self._chunk(window, at, pace.size, stride)
-            except RETRIED as error:
+                chunk, report = self._chunk(window, at, stride, share)
+            except (*RETRIED, _LateError) as error:
+                self._busy_ms += (time.monotonic() - began) * 1000
+                self._note(error)
+                if isinstance(error, _LateError) and self._pace.size == 1:
+                    raise self._slow() from error
                 if time.monotonic() - since > self.settings.step_budget_s:
-                    raise self._locked(window, at, pace.size) from error
-                pace.split()
-                self.tell(Report(waiting="rows are locked"))
-                time.sleep(random.uniform(0, pause))
+                    raise self._locked(window, at) from error
+                self._pace.split()
+                wait_s = random.uniform(0, pause)
+                self._waits("rows are locked, or a chunk took too long", wait_s)
+                self.stop.wait(wait_s)
+                self._reading = self._brake.after(0, 0.0, self._look(), self._look)
                 pause = min(pause * 2, LAST_PAUSE_S)
                 continue
-            except Failed as error:
-                if "statement timeout" not in str(error) or pace.size == 1:
-                    raise
-                pace.split()
-                continue
             seconds = time.monotonic() - began
-            self._fit(pace, chunk.size, rows, seconds)
-            done = chunk.size if last else 0
-            self.tell(Report(done, rows, workers=self._limits.workers))
-            self._reading = brake.after(rows, seconds, self._reading, self._look)
+            self._busy_ms, self._waited_ms = seconds * 1000, 0.0
+            self._fit(chunk.size, report.rows, seconds)
+            self.tell(replace(report, seconds=seconds))
+            self._reading = self._brake.after(
+                report.rows, seconds, self._reading, self._look
+            )
             at, pause, since = chunk.stop, FIRST_PAUSE_S, time.monotonic()
 
-    def _fit(self, pace: Pace, size: int, rows: int, seconds: float) -> None:
+    def _fit(self, size: int, rows: int, seconds: float) -> None:
         """Fit the next chunk to the target, and to a second's share of a limit."""
-        pace.target_ms = self._limits.target_ms or self.settings.target_ms
-        pace.took(size, seconds * 1000)
+        self._pace.target_ms = self._limits.target_ms or self.settings.target_ms
+        self._pace.took(size, seconds * 1000)
         if self._limits.max_rows_per_s is not None:
             share = self._limits.max_rows_per_s / max(self._reading.workers, 1)
             if rows > share:
-                pace.size = max(1, int(size * share / rows))
+                self._pace.size = max(1, int(size * share / rows))
+
+    def _waits(self, reason: str, seconds: float) -> None:
+        """Tell why it waits; in the ledger too, where it takes longer."""
+        self.tell(Report(waiting=reason, waited_s=seconds))
+        self._waited_ms += seconds * 1000
+        if seconds >= LOOK_S and reason != self._said and self._window is not None:
+            windows.waits(self.conn, self._window, reason)
+            self._said = reason
 
     def _chunk(
-        self, window: Window, at: Place, size: int, stride: int
-    ) -> tuple[Chunk, int]:
+        self, window: Window, at: Place, stride: int, share: float
+    ) -> tuple[Chunk, Report]:
+        """Do the chunk that begins at a place, with its bookkeeping."""
+        what = f"A chunk of table {self.work.table}"
+        try:
+            with (
+                translated(
+                    what,
+                    "Earlier chunks are committed.",
+                    "run the same command again; it goes on from there.",
+                ),
+                self._transaction(what),
+            ):
+                self._require_ready()
+                chunk = self._order.chunk(self.conn, window, at, self._pace.size)
+                rows, found, left = self._done(chunk.params, stride)
+                advance = Advance(
+                    rows=rows,
+                    mismatches=left,
+                    done=chunk.size * share,
+                    busy_ms=self._busy_ms,
+                    waited_ms=self._waited_ms,
+                )
+                if not windows.advance(self.conn, window, advance):
+                    raise self._taken(window)
+                mismatches.add(self.conn, self.row.id, found)
+                if time.monotonic() - self._sampled > samples.EVERY_S:
+                    samples.take(self.conn, self.row.id)
+                    self._sampled = time.monotonic()
+        except Failed as error:
+            if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise _LateError(said(error.__cause__)) from error
+            raise
+        self._said = ""
+        report = Report(
+            size=chunk.size * share,
+            rows=rows,
+            workers=self._limits.workers,
+            mismatches=tuple(found),
+        )
+        return chunk, report
+
+    def _done(self, given: list[Any], stride: int) -> tuple[int, list[Mismatch], int]:
         """
-        Do the chunk of a size that begins at a place, with its bookkeeping.
+        Run a chunk's statements.
 
         Returns:
-            The chunk, and its rows that were changed or found out of step.
+            Rows changed or found out of step; those of them that are listed; how
+            many are left out of step.
         """
-        what = f"A chunk of table {self.work.table}"
-        with (
-            translated(
-                what,
-                "Earlier chunks are committed.",
-                "run the same command again; it goes on from here.",
-            ),
-            self._transaction(what),
-        ):
-            self._require_ready()
-            chunk = self._order.chunk(self.conn, window, at, size)
-            rows, mismatches = self._done(chunk.params, stride)
-            if not windows.advance(self.conn, window, rows, mismatches):
-                raise self._taken(window)
-            return chunk, rows
-
-    def _done(self, given: list[Any], stride: int) -> tuple[int, int]:
-        """Run a chunk's statements; return rows touched, and rows left apart."""
         work = self.work
         if isinstance(work, ChunkedUpdate):
             if stride == work.chunking.stride - 1:
-                return execute_stored(self.conn, work.statement, given).rowcount, 0
-            params = [*given, stride]
-            return execute_stored(self.conn, work.strided, params).rowcount, 0
+                done = execute_stored(self.conn, work.statement, given)
+            else:
+                done = execute_stored(self.conn, work.strided, [*given, stride])
+            return done.rowcount, [], 0
         found = int(ask(self.conn, work.count, given))
-        if not found or work.repair is None:
-            return found, found
-        execute_stored(self.conn, work.repair, given)
-        return found, int(ask(self.conn, work.count, given))
+        if not found:
+            return 0, [], 0
+        listed = self._listed(work, given, values=self.settings.show_values)
+        left, still = found, {key for key, _ in listed}
+        if work.repair is not None:
+            execute_stored(self.conn, work.repair, given)
+            left = int(ask(self.conn, work.count, given))
+            still = {k for k, _ in self._listed(work, given)} if left else set()
+        rows = [
+            Mismatch(key=key, repaired=key not in still, given=values)
+            for key, values in listed
+        ]
+        return found, rows, left
+
+    def _listed(
+        self, work: ChunkedCheck, given: list[Any], *, values: bool = False
+    ) -> list[tuple[str, str | None]]:
+        rows = execute_stored(self.conn, work.listing, [*given, LISTED, values])
+        return [(row["key"], row["given"]) for row in rows]
 
     def _require_ready(self) -> None:
         """Read what must hold in each chunk, in one question."""
@@ -275,6 +378,11 @@ class Worker:
         assert row is not None
         return _reading(row)
 
+    def _note(self, error: Exception) -> None:
+        """Enter a failed chunk: the error budget counts it."""
+        reason = said(error) if isinstance(error, psycopg.Error) else str(error)
+        failures.note(self.conn, self.change, reason, self.error_budget)
+
     def _taken(self, window: Window) -> Fenced:
         return Fenced(
             f"A window of table {self.work.table} was given to another worker.",
@@ -282,11 +390,21 @@ class Worker:
             next="leave it to the other one.",
         )
 
-    def _locked(self, window: Window, at: Place, size: int) -> LockBudgetError:
-        chunk = self._order.chunk(self.conn, window, at, size)
+    def _slow(self) -> Failed:
+        unit = "row" if self.work.chunking.keyset else "block"
+        return Failed(
+            f"Step '{self.row.step.name}': a single {unit} of table"
+            f" {self.work.table} takes longer than a chunk may.",
+            state="Earlier chunks are committed; it goes on from here.",
+            next="give more time with --target-ms, or look at what the step's"
+            " expression and the table's triggers do.",
+        )
+
+    def _locked(self, window: Window, at: Place) -> LockBudgetError:
+        chunk = self._order.chunk(self.conn, window, at, self._pace.size)
         return LockBudgetError(
-            f"Step '{self.row.step.name}' found rows locked for"
-            f" {self.settings.step_budget_s:.0f} s: {chunk.name}.",
+            f"Step '{self.row.step.name}' found rows of {chunk.name} locked for"
+            f" {self.settings.step_budget_s:.0f} s.",
             state="Earlier chunks are committed; it goes on from here.",
             next="end the transaction that holds them, then run the same command"
             " again.",

@@ -10,7 +10,7 @@ import click
 
 from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.cli import output
+from migrator.cli.bars import Bars
 from migrator.errors import UsageError
 from migrator.guard import Policy
 from migrator.plan import State
@@ -59,7 +59,7 @@ class App:
         return Runner(
             self._target,
             settings=self.settings,
-            progress=output.Bars(),
+            progress=Bars(),
             guard=self.guard,
         )
 

@@ -21,6 +21,7 @@ from migrator.cli.app import (
     pass_app,
     pyproject,
 )
+from migrator.cli.bars import Bars
 from migrator.cli.report import JSON_SCHEMA, detail, said, status_of
 from migrator.errors import (
     Held,
@@ -122,7 +123,7 @@ def cli(
     ctx.obj = App(config, database_url, x, settings, guard)
     alembic_revision.settings = settings
     alembic_revision.guard = guard
-    alembic_revision.progress = output.Bars()
+    alembic_revision.progress = Bars()
 
 
 @cli.command(**example("migrator init"))
@@ -220,12 +221,30 @@ def backfill(
 
 @cli.command(**example("migrator verify 3f2a1b"))
 @change_argument
+@click.option(
+    "--values", is_flag=True, help="Tell the values of rows out of step, not only keys."
+)
+@click.option("--watch", is_flag=True, help="Compare again and again until contract.")
+@click.option(
+    "--every",
+    type=Seconds(),
+    default="1m",
+    show_default=True,
+    help="Rest between two comparisons of --watch.",
+)
 @json_option
 @pass_app
-def verify(app: App, change: str | None, json: bool) -> None:
-    """Compare both sides, repair what is out of step."""
+def verify(
+    app: App, change: str | None, values: bool, watch: bool, every: float, json: bool
+) -> None:
+    """Compare both sides, repair what is out of step and name it by its key."""
     wanted = app.only(change)
-    app.runner().verify(wanted)
+    runner = app.runner()
+    runner.settings = replace(runner.settings, show_values=values)
+    if watch:
+        runner.watch(wanted, every_s=every)
+    else:
+        runner.verify(wanted)
     said(app, wanted, json)
 
 
@@ -379,7 +398,7 @@ def log(app: App, change: str | None, json: bool) -> None:
 @pass_app
 def demo(app: App, rows: int, json: bool) -> None:
     """Rename a column of a table under live traffic, there and back."""
-    progress = output.Bars()
+    progress = Bars()
     result = demo_command.run(rows, app.url, progress)
     if json:
         output.as_json(result)

@@ -1,13 +1,11 @@
-"""What a person sees: progress on standard error, data on standard output."""
+"""Data on standard output, for a person or as JSON."""
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from migrator.names import TableName
 from migrator.plan import (
@@ -18,68 +16,9 @@ from migrator.plan import (
     Plan,
     Step,
     Transaction,
+    Upkeep,
     Work,
 )
-
-# Seconds after which a wait is told again where there is no bar.
-AGAIN_S = 30.0
-
-
-class Bars:
-    """Progress as bars on a terminal, and as plain lines elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._name = ""
-        self._rows = 0
-        self._waits = ("", 0.0)
-
-    def phase(self, change: str, phase: str) -> None:
-        """Name the phase."""
-        self._close()
-        click.secho(f"{phase} {change}", bold=True, err=True)
-
-    def step(self, name: str, total_blocks: int | None) -> None:
-        """Open a bar where the step goes in chunks."""
-        self._close()
-        self._name, self._rows = name, 0
-        if total_blocks:
-            self._bar = tqdm(
-                total=total_blocks,
-                desc=f"  {name}",
-                unit=" blocks",
-                disable=None,
-                leave=False,
-            )
-
-    def advance(self, blocks: int, rows: int) -> None:
-        """Move the bar by a chunk."""
-        self._rows += rows
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._rows:,} rows", refresh=False)
-            self._bar.update(blocks)
-
-    def waiting(self, reason: str) -> None:
-        """Say why it waits; as a line only where it is news."""
-        if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(f"waiting: {reason}")
-            return
-        what, now = reason.partition(" is ")[0], time.monotonic()
-        if what != self._waits[0] or now - self._waits[1] > AGAIN_S:
-            self._waits = (what, now)
-            click.echo(f"  {self._name}: waiting: {reason}", err=True)
-
-    def done(self, name: str) -> None:
-        """Close the step with a line."""
-        chunked = self._bar is not None
-        self._close()
-        rows = f", {self._rows:,} rows" if chunked else ""
-        click.echo(f"  {name}: done{rows}", err=True)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def as_json(data: Any) -> None:
@@ -106,6 +45,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         click.secho(line.rstrip(), bold=number == 0)
 
 
+def duration(seconds: float) -> str:
+    """Return a time for a person."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours / 24:.1f} days"
+
+
 def size(count: int) -> str:
     """Return a number of bytes for a person."""
     value = float(count)
@@ -124,8 +74,18 @@ def _sql(work: Work) -> list[str]:
     if isinstance(work, ChunkedUpdate):
         strided = [work.strided] if work.chunking.stride > 1 else []
         keyset = work.chunking.keyset
-        return [*([keyset.bound] if keyset else []), *strided, work.statement]
+        chunks = [*([keyset.bound] if keyset else []), *strided, work.statement]
+        return [*chunks, *(_upkeep(work.upkeep) if work.upkeep else [])]
     return [work.count]
+
+
+def _upkeep(upkeep: Upkeep) -> list[str]:
+    vacuum = upkeep.vacuum and f"after each {upkeep.every:.0%} of the rows"
+    return [
+        f"-- where it was never analysed, before\n{upkeep.statistics}",
+        *([f"-- {vacuum}\n{upkeep.vacuum}"] if vacuum else []),
+        f"-- after the last chunk\n{upkeep.analyze}",
+    ]
 
 
 def _estimate(plan: Plan, work: Work) -> str:

@@ -1,6 +1,7 @@
 """Where a change stands, for a person and as data."""
 
 from dataclasses import asdict
+from json import loads
 from typing import Any
 
 import click
@@ -8,11 +9,13 @@ import click
 from migrator.cli import output
 from migrator.cli.app import App
 from migrator.ledger.control import Mode
-from migrator.ledger.store import ChangeRow
+from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
+# Rows out of step that are listed for a person.
+LISTED = 10
 
 
 def said(app: App, change: str, json: bool) -> None:
@@ -62,13 +65,46 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
             "status": s.status,
             "rows": s.rows,
             "mismatches": s.mismatches,
-            "done_share": (
-                round(s.done_blocks / s.end_block, 3) if s.end_block else None
-            ),
+            "done_share": None if s.done_share is None else round(s.done_share, 3),
+            "waited_share": round(s.waited_share, 3),
+            "waiting": s.waiting or None,
+            **_speed(app, s),
         }
         for s in app.runner().steps(row.id)
     ]
+    data["out_of_step"] = [
+        {"key": loads(m.key), "repaired": m.repaired, "at": m.at}
+        for m in app.runner().mismatches(row.id)
+    ]
     return data
+
+
+def _speed(app: App, step: StepRow) -> dict[str, Any]:
+    """Return a step's rate and the seconds that are left, while it runs."""
+    found = app.runner().speed(step) if step.status == "running" else None
+    left = None if found is None else found.left_s
+    return {
+        "rows_per_s": None if found is None else round(found.rows_per_s),
+        "left_s": None if left is None else round(left),
+    }
+
+
+def _told(app: App, step: StepRow) -> list[str]:
+    """Return what is to be told of a step, the figures of its progress behind it."""
+    parts = [f"{step.step.name}: {step.status}"]
+    if step.done_share is not None:
+        parts += [f"{step.done_share:.0%}", f"{step.rows:,} rows"]
+    if step.status == "running":
+        speed = _speed(app, step)
+        if speed["rows_per_s"] is not None:
+            parts.append(f"{speed['rows_per_s']:,} rows/s")
+        if speed["left_s"] is not None:
+            parts.append(f"{output.duration(speed['left_s'])} left")
+    if step.waited_share >= 0.01:
+        parts.append(f"waited {step.waited_share:.0%} of the time")
+    if step.waiting:
+        parts.append(f"waits now: {step.waiting}")
+    return parts
 
 
 def detail(app: App, row: ChangeRow) -> None:
@@ -82,15 +118,17 @@ def detail(app: App, row: ChangeRow) -> None:
         if s.phase is phase
     ]
     for phase, step in shown:
-        progress = ""
-        if step.end_block:
-            share = 100 * step.done_blocks / step.end_block
-            progress = f", {share:.0f} %, {step.rows:,} rows"
-        click.echo(f"  {phase:<9} {step.step.name}: {step.status}{progress}")
+        click.echo(f"  {phase:<9} {', '.join(_told(app, step))}")
     if any(s.status == "running" for _, s in shown):
         verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
         if verdicts and verdicts[-1]["detail"]["action"] != "go":
             click.secho(f"  Signals: {verdicts[-1]['detail']['reason']}", fg="yellow")
+    found = app.runner().mismatches(row.id)
+    for one in found[:LISTED]:
+        what = "repaired" if one.repaired else "stays out of step"
+        click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
+    if len(found) > LISTED:
+        click.echo(f"  ... and {len(found) - LISTED} more, in --json")
     said_to = app.runner().said(row.id)
     if said_to.mode is not Mode.RUN:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")

@@ -38,20 +38,24 @@ class Counting:
         """Pass it on."""
         self.inner.phase(change, phase)
 
-    def step(self, name: str, total_blocks: int | None) -> None:
+    def step(self, name: str, total: int | None) -> None:
         """Note the step, and pass it on."""
         self._step = name
-        self.inner.step(name, total_blocks)
+        self.inner.step(name, total)
 
-    def advance(self, blocks: int, rows: int) -> None:
+    def advance(self, done: float, rows: int, seconds: float) -> None:
         """Count rows, and pass it on."""
         self.rows[self._step] = self.rows.get(self._step, 0) + rows
-        self.inner.advance(blocks, rows)
+        self.inner.advance(done, rows, seconds)
 
-    def waiting(self, reason: str) -> None:
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """Count it, and pass it on."""
         self.waits += 1
-        self.inner.waiting(reason)
+        self.inner.waiting(reason, seconds)
+
+    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+        """Pass it on."""
+        self.inner.mismatch(key, given, repaired=repaired)
 
     def done(self, name: str) -> None:
         """Pass it on."""

@@ -88,12 +88,16 @@ class Policy:
         own: signals of the user's, each with its parameters.
         observe: record verdicts without acting on them.
         interval_s: seconds between two looks.
+        error_budget: chunks that may fail within ten minutes before the change is
+            paused; None sets no bound. A chunk that meets locks fails every 2 s at
+            most, so that 100 of them are a third of that time and more.
     """
 
     thresholds: Mapping[str, Thresholds] = field(default_factory=lambda: DEFAULTS)
     own: tuple[tuple[type[Signal], Mapping[str, str]], ...] = ()
     observe: bool = False
     interval_s: float = 1.0
+    error_budget: int | None = 100
 
     def signals(self) -> list[Signal]:
         """Return fresh signals, for one run; those without a threshold are off."""
@@ -138,13 +142,17 @@ def _thresholds(where: str, given: Mapping[str, Any], unit: Unit) -> Thresholds:
     )
 
 
+_PLAIN = ("mode", "interval", "error-budget")
+
+
 def policy(given: Mapping[str, Any]) -> Policy:
     """
     Return the policy of `[tool.migrator.guard]`.
 
     Args:
-        given: `mode`, `interval`, a table of thresholds for each signal, and
-            under `query` and `prometheus` the user's own by their names.
+        given: `mode`, `interval`, `error-budget` (0 for none), a table of thresholds
+            for each signal, and under `query` and `prometheus` the user's own by
+            their names.
 
     Raises:
         UsageError: an unknown key, or a threshold in another unit.
@@ -153,7 +161,7 @@ def policy(given: Mapping[str, Any]) -> Policy:
     thresholds = dict(DEFAULTS)
     own: list[tuple[type[Signal], Mapping[str, str]]] = []
     for key, value in given.items():
-        if key in ("mode", "interval"):
+        if key in _PLAIN:
             continue
         if key in units:
             found = _thresholds(key, value, units[key]) if value else Thresholds()
@@ -164,7 +172,7 @@ def policy(given: Mapping[str, Any]) -> Policy:
                 thresholds[name] = _thresholds(f"{key}.{name}", table, cls.unit)
                 own.append((cls, {"name": name, **_words(cls, table, name)}))
         else:
-            known = ", ".join(("mode", "interval", *units, "query", "prometheus"))
+            known = ", ".join((*_PLAIN, *units, "query", "prometheus"))
             raise UsageError(
                 f'[tool.migrator.guard] has a key "{key}".', next=f"use {known}."
             )
@@ -178,8 +186,18 @@ def policy(given: Mapping[str, Any]) -> Policy:
         thresholds=thresholds,
         own=tuple(own),
         observe=mode == "observe",
+        error_budget=_budget(given.get("error-budget", Policy().error_budget)),
         interval_s=_figure("interval", given.get("interval", 1), Unit.SECONDS),
     )
+
+
+def _budget(given: Any) -> int | None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise UsageError(
+            f"[tool.migrator.guard] has error-budget = {given!r}.",
+            next="write a number of chunks, or 0 for no bound.",
+        )
+    return given or None
 
 
 def _words(cls: type[Signal], table: Mapping[str, Any], name: str) -> dict[str, str]:

@@ -50,6 +50,7 @@ class Watch:
     subject: Subject
     change: str
     _verdict: Verdict = field(default_factory=Verdict)
+    _mode: control.Mode = control.Mode.RUN
     _known: set[str] = field(default_factory=set[str])
     _stop: threading.Event = field(default_factory=threading.Event)
     _ready: threading.Event = field(default_factory=threading.Event)
@@ -67,6 +68,12 @@ class Watch:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    @property
+    def halted(self) -> bool:
+        """Whether signals or people let the change wait, or end it."""
+        paused = self.verdict.action.rank >= Action.PAUSE.rank
+        return paused or self._mode is not control.Mode.RUN
 
     @property
     def verdict(self) -> Verdict:
@@ -96,6 +103,7 @@ class Watch:
         verdicts = [self._of(conn, signal) for signal in signals]
         worst = max(verdicts, key=lambda v: v.action.rank, default=Verdict())
         self._enter(conn, worst)
+        self._mode = control.read(conn, self.change).mode
 
     def _of(self, conn: Connection, signal: Signal) -> Verdict:
         try:

@@ -14,15 +14,23 @@ from psycopg import sql
 
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Index
-from migrator.plan import Chunking, Keyset, render, type_name
+from migrator.plan import Chunking, Keyset, Upkeep, render, type_name
 
 # Passes over a window: 1/8 of a page's rows fit into what the pass before freed.
 STRIDE = 8
 # With more indexes HOT is worth more than the visits of a page cost.
 STRIDE_MANY_INDEXES = 16
 MANY_INDEXES = 5
-# Percent: from here down a page has room for a second version of all its rows.
-ROOMY_FILLFACTOR = 55
+# Share: from here down a page has room for a second version of all its rows.
+ROOMY = 0.55
+# Seconds from which on a snapshot outlasts the passes over a window, so that none
+# of them makes room for the next one.
+HELD_S = 2.0
+
+# Shares of the table after which VACUUM makes room for what follows. Strides leave
+# little to it; after one pass each row has left a dead version behind.
+VACUUM_ONE_PASS = 0.1
+VACUUM_STRIDES = 0.25
 
 KINDS = ("strides", "blocks", "keys")
 
@@ -62,23 +70,42 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
             reason=f'one pass: index "{holding[0]}" holds the written column, so that'
             " no update can stay in its page's chain",
         )
-    if table.fillfactor <= ROOMY_FILLFACTOR:
+    filled = min(table.fillfactor / 100, table.filled or 1.0)
+    if filled <= ROOMY:
         return Chunking(
             stride=1,
-            reason=f"one pass: with fillfactor {table.fillfactor} each page has room"
+            reason=f"one pass: pages are filled to {filled * 100:.0f} % and have room"
             " for the new versions",
         )
-    if facts.held_back:
-        return Chunking(
-            stride=1,
-            reason=f"one pass: {facts.held_back} keeps dead rows from being pruned,"
-            " so that strides would make no room",
-        )
     indexes = f"{len(table.indexes)} indexes stay untouched"
+    held = facts.oldest_snapshot
+    now = held is not None and held.held_s >= HELD_S
     return Chunking(
         stride=stride,
         reason=f"{stride} passes over each window: new versions stay in their pages,"
-        f" {indexes if table.indexes else 'the table stays small'}",
+        f" {indexes if table.indexes else 'the table stays small'}; one pass while a"
+        f" snapshot is held{f', as now by {held.holder}' if held and now else ''}",
+    )
+
+
+def kept(facts: Facts, chunking: Chunking, written: frozenset[str]) -> Upkeep:
+    """
+    Return what keeps the table small and its statistics fresh meanwhile.
+
+    TRUNCATE is off, since it needs ACCESS EXCLUSIVE.
+
+    Source: PostgreSQL manual, VACUUM and ANALYZE.
+    """
+    table = facts.table.name.identifier
+    columns = sql.SQL(", ").join(map(sql.Identifier, sorted(written)))
+    vacuum = sql.SQL(
+        "VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP auto) {}"
+    ).format(table)
+    return Upkeep(
+        statistics=render(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(table)),
+        analyze=render(sql.SQL("ANALYZE (SKIP_LOCKED) {} ({})").format(table, columns)),
+        vacuum=render(vacuum) if facts.table.method == "heap" else None,
+        every=VACUUM_STRIDES if chunking.stride > 1 else VACUUM_ONE_PASS,
     )
 
 
@@ -96,7 +123,7 @@ def by_keys(facts: Facts, why: str) -> Chunking:
     Raises:
         Refused: no unique index has all rows under keys that are not NULL.
     """
-    index = _unique(facts)
+    index = unique_index(facts)
     if index is None:
         raise Refused(
             f"Table {facts.table.name} has no unique btree index over columns that"
@@ -108,7 +135,9 @@ def by_keys(facts: Facts, why: str) -> Chunking:
     )
 
 
-def _unique(facts: Facts) -> Index | None:
+def unique_index(facts: Facts) -> Index | None:
+    """Return the shortest unique index that has each row under a key, if any."""
+
     def usable(index: Index) -> bool:
         found = [facts.table.column(key.name) for key in index.keys]
         return (

@@ -25,7 +25,7 @@ from migrator.postgres.connection import Connection, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3, 4)
+VERSIONS = (1, 2, 3, 4, 5)
 
 _CHANGES = (
     "SELECT c.*, EXISTS (SELECT FROM migrator.steps s WHERE s.change = c.id"
@@ -79,10 +79,26 @@ class StepRow:
     next_block: int | None
     end_block: int | None
     file_node: int | None
-    #: Blocks of windows that are done.
-    done_blocks: int
+    #: Blocks, or rows where it goes by keys, that are done.
+    done_blocks: float
     rows: int
     mismatches: int
+    #: Time of all workers, at work and waiting; why one of them waits now.
+    busy_ms: float
+    waited_ms: float
+    waiting: str
+
+    @property
+    def done_share(self) -> float | None:
+        """How much of a chunked step is done, None where that is not counted."""
+        if not self.end_block:
+            return None
+        return min(self.done_blocks / self.end_block, 1.0)
+
+    @property
+    def waited_share(self) -> float:
+        """Share of the workers' time that they waited."""
+        return self.waited_ms / max(self.busy_ms + self.waited_ms, 1.0)
 
 
 def exists(conn: Connection) -> bool:
@@ -257,12 +273,17 @@ def steps(
     """Return a change's steps of the given statuses, in running order."""
     rows = conn.execute(
         "SELECT s.id, s.phase, s.step, s.status, s.status_at, s.next_block,"
-        " s.end_block, s.file_node, COALESCE(s.next_block - w.blocks, 0)::bigint"
+        " s.end_block, s.file_node, COALESCE(s.next_block - w.blocks, 0)::float8"
         " AS done_blocks, s.rows + w.rows AS rows,"
-        " s.mismatches + w.mismatches AS mismatches FROM migrator.steps s"
-        " CROSS JOIN LATERAL (SELECT COALESCE(sum(stop_block - start_block), 0) AS"
-        " blocks, COALESCE(sum(rows), 0)::bigint AS rows,"
-        " COALESCE(sum(mismatches), 0)::bigint AS mismatches"
+        " s.mismatches + w.mismatches AS mismatches,"
+        " s.busy_ms + w.busy_ms AS busy_ms, s.waited_ms + w.waited_ms AS waited_ms,"
+        " w.waiting FROM migrator.steps s CROSS JOIN LATERAL ("
+        "SELECT COALESCE(sum(stop_block - start_block - done), 0) AS blocks,"
+        " COALESCE(sum(rows), 0)::bigint AS rows,"
+        " COALESCE(sum(mismatches), 0)::bigint AS mismatches,"
+        " COALESCE(sum(busy_ms), 0) AS busy_ms,"
+        " COALESCE(sum(waited_ms), 0) AS waited_ms,"
+        " COALESCE(max(waiting), '') AS waiting"
         " FROM migrator.windows WHERE step = s.id) w"
         " WHERE s.change = %s AND s.status = ANY (%s) ORDER BY s.id",
         (change, list(statuses)),

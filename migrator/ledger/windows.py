@@ -7,6 +7,9 @@ transaction, so that a worker whose window was given to another cannot commit.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from psycopg import sql
+
+from migrator.ledger import samples
 from migrator.postgres.connection import Connection
 
 #: A row's key, as text; the empty one stands before all.
@@ -45,13 +48,21 @@ def begin(
         file_node: of the table; blocks mean nothing in another file.
         end_key: the last key, where it goes by keys.
     """
-    conn.execute("DELETE FROM migrator.windows WHERE step = %s", (step,))
+    for table in ("windows", "samples", "mismatches"):
+        conn.execute(
+            sql.SQL("DELETE FROM migrator.{} WHERE step = %s").format(
+                sql.Identifier(table)
+            ),
+            (step,),
+        )
     conn.execute(
         "UPDATE migrator.steps SET next_block = 0, end_block = %s, file_node = %s,"
         " next_key = %s::text[], end_key = %s::text[],"
-        " rows = 0, mismatches = 0, status = 'running' WHERE id = %s",
+        " rows = 0, mismatches = 0, busy_ms = 0, waited_ms = 0, status = 'running'"
+        " WHERE id = %s",
         (end, file_node, None if end_key is None else [], end_key, step),
     )
+    samples.take(conn, step)
 
 
 def claim(
@@ -71,7 +82,8 @@ def claim(
         None where nothing is left to be given out.
     """
     row = conn.execute(
-        "UPDATE migrator.windows SET token = %(token)s WHERE (step, start_block) = ("
+        "UPDATE migrator.windows SET token = %(token)s, done = 0"
+        " WHERE (step, start_block) = ("
         "SELECT w.step, w.start_block FROM migrator.windows w WHERE w.step = %(step)s"
         " AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.token = w.token"
         " AND l.expires_at > clock_timestamp())"
@@ -124,7 +136,28 @@ def claim(
     )
 
 
-def advance(conn: Connection, window: Window, rows: int, mismatches: int) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """
+    What one chunk adds to its window.
+
+    Args:
+        rows: changed, or found out of step.
+        mismatches: rows left out of step.
+        done: of the window, in blocks or rows: a share of them where it is gone
+            over several times.
+        busy_ms: that the worker worked since its last advance.
+        waited_ms: that it waited since then.
+    """
+
+    rows: int = 0
+    mismatches: int = 0
+    done: float = 0.0
+    busy_ms: float = 0.0
+    waited_ms: float = 0.0
+
+
+def advance(conn: Connection, window: Window, by: Advance) -> bool:
     """
     Enter a chunk in the transaction of its data.
 
@@ -132,33 +165,69 @@ def advance(conn: Connection, window: Window, rows: int, mismatches: int) -> boo
         False where the window is not the token's any more.
     """
     done = conn.execute(
-        "UPDATE migrator.windows SET rows = rows + %s, mismatches = mismatches + %s"
-        " WHERE step = %s AND start_block = %s AND token = %s",
-        (rows, mismatches, window.step, window.start, window.token),
+        "UPDATE migrator.windows SET rows = rows + %s, mismatches = mismatches + %s,"
+        " done = done + %s, busy_ms = busy_ms + %s, waited_ms = waited_ms + %s,"
+        " waiting = '' WHERE step = %s AND start_block = %s AND token = %s",
+        (
+            by.rows,
+            by.mismatches,
+            by.done,
+            by.busy_ms,
+            by.waited_ms,
+            window.step,
+            window.start,
+            window.token,
+        ),
     )
     return done.rowcount == 1
 
 
-def finish(conn: Connection, window: Window) -> bool:
+def waits(conn: Connection, window: Window, reason: str) -> None:
+    """Enter why a window's worker waits; its next advance takes that back."""
+    conn.execute(
+        "UPDATE migrator.windows SET waiting = %s"
+        " WHERE step = %s AND start_block = %s AND token = %s",
+        (reason, window.step, window.start, window.token),
+    )
+
+
+def finish(
+    conn: Connection, window: Window, last: Advance | None = None
+) -> tuple[int, int] | None:
     """
     Enter a window's end, in a transaction with its last chunk or after it.
 
+    Args:
+        conn: in a transaction.
+        window: all of it is done.
+        last: what is still to be added, but rows.
+
     Returns:
-        False where the window is not the token's any more.
+        The step's rows before and after, in which no two windows overlap; None
+        where the window is not the token's any more.
     """
     row = conn.execute(
         "DELETE FROM migrator.windows WHERE step = %s AND start_block = %s"
-        " AND token = %s RETURNING rows, mismatches",
+        " AND token = %s RETURNING rows, mismatches, busy_ms, waited_ms",
         (window.step, window.start, window.token),
     ).fetchone()
+    last = last or Advance()
     if row is None:
-        return False
-    conn.execute(
-        "UPDATE migrator.steps SET rows = rows + %s, mismatches = mismatches + %s"
-        " WHERE id = %s",
-        (row["rows"], row["mismatches"], window.step),
-    )
-    return True
+        return None
+    total = conn.execute(
+        "UPDATE migrator.steps SET rows = rows + %(rows)s,"
+        " mismatches = mismatches + %(mismatches)s,"
+        " busy_ms = busy_ms + %(busy_ms)s, waited_ms = waited_ms + %(waited_ms)s"
+        " WHERE id = %(step)s RETURNING rows",
+        {
+            **row,
+            "busy_ms": row["busy_ms"] + last.busy_ms,
+            "waited_ms": row["waited_ms"] + last.waited_ms,
+            "step": window.step,
+        },
+    ).fetchone()
+    assert total is not None
+    return int(total["rows"]) - int(row["rows"]), int(total["rows"])
 
 
 def is_open(conn: Connection, step: int) -> bool:

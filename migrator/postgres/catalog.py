@@ -6,7 +6,7 @@ from importlib.resources import files
 import psycopg
 
 from migrator.errors import Refused
-from migrator.facts import Column, Index, IndexColumn, Table, Trigger
+from migrator.facts import Column, Index, IndexColumn, Snapshot, Table, Trigger
 from migrator.names import TableName, checked
 from migrator.plan import Lock, Probe
 from migrator.postgres.connection import Connection, ask, execute_stored, said
@@ -143,6 +143,12 @@ def try_out(conn: Connection, probe: Probe) -> None:
         conn.execute("ROLLBACK")
     if not fine:
         raise Refused(probe.otherwise, next=probe.next)
+
+
+def oldest_snapshot(conn: Connection) -> Snapshot | None:
+    """Return what keeps dead rows from being pruned, None where nothing does."""
+    row = conn.execute(_query("oldest_snapshot")).fetchone()
+    return Snapshot(**row) if row else None
 
 
 def end_sessions(conn: Connection, prefix: str, below: int) -> list[int]:

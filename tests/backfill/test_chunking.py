@@ -15,7 +15,12 @@ from migrator.runner import Runner
 from migrator.settings import Settings
 
 
-def facts(*indexed: str, fillfactor: int = 100, chunking: str | None = None) -> Facts:
+def facts(
+    *indexed: str,
+    fillfactor: int = 100,
+    filled: float | None = None,
+    chunking: str | None = None,
+) -> Facts:
     """Return facts of a table with indexes on columns."""
     table = Table(
         name=TableName("public", "t"),
@@ -31,6 +36,7 @@ def facts(*indexed: str, fillfactor: int = 100, chunking: str | None = None) -> 
             for n, column in enumerate(indexed)
         ),
         fillfactor=fillfactor,
+        filled=filled,
     )
     return Facts(server_version=180000, table=table, tag="t", chunking=chunking)
 
@@ -42,7 +48,8 @@ def facts(*indexed: str, fillfactor: int = 100, chunking: str | None = None) -> 
         (facts("id"), 8, "1 indexes stay untouched"),
         (facts(*"abcde"), 16, "5 indexes stay untouched"),
         (facts("id", "new"), 1, 'index "i1" holds the written column'),
-        (facts(fillfactor=50), 1, "each page has room"),
+        (facts(fillfactor=50), 1, "filled to 50 % and have room"),
+        (facts(filled=0.4), 1, "filled to 40 % and have room"),
         (facts("new", chunking="strides"), 8, "as asked for"),
         (facts(chunking="blocks"), 1, "as asked for"),
     ],
@@ -156,7 +163,7 @@ def test_keys_outlive_a_rewrite(
         rows = 0
         clustered = False
 
-        def advance(self, blocks: int, rows: int) -> None:
+        def advance(self, done: float, rows: int, seconds: float) -> None:
             self.rows += rows
             if self.rows > 20_000 and not self.clustered:
                 self.clustered = True
@@ -186,7 +193,7 @@ def test_keys_that_come_and_go(
     class Moving(Silent):
         at = 0
 
-        def advance(self, blocks: int, rows: int) -> None:
+        def advance(self, done: float, rows: int, seconds: float) -> None:
             self.at += 1
             # From before the pass to behind it; one away; one behind the last key.
             sql.execute(

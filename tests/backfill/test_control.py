@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from migrator.backfill import worker
+from migrator.backfill import order
 from migrator.change import Change
 from migrator.errors import Held, MigratorError
 from migrator.ledger.control import Limits, Mode
@@ -172,7 +172,7 @@ def test_workers_are_added_and_taken_away(
 ) -> None:
     """From the next chunk, or the next window, on."""
     # Enough windows for all of them.
-    monkeypatch.setattr(worker, "WINDOW_BLOCKS", 64)
+    monkeypatch.setattr(order, "WINDOW_BLOCKS", 64)
     other.limit("c", Limits(max_rows_per_s=5_000, workers=3))
     sessions = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

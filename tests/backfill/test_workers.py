@@ -13,6 +13,7 @@ from migrator.errors import Failed, LockBudgetError
 from migrator.ledger import windows
 from migrator.ledger.control import Limits
 from migrator.ledger.lease import held
+from migrator.ledger.windows import Advance
 from migrator.patterns import AddColumn
 from migrator.plan import State
 from migrator.postgres.connection import Target, connect
@@ -48,6 +49,7 @@ def test_a_worker_that_fails_ends_the_others_and_the_next_run_goes_on(
 ) -> None:
     """The first error is told; windows that were held are done by the next run."""
     advance, calls = windows.advance, iter(range(1000))
+    threads = threading.active_count()
 
     def failing(*args: Any) -> bool:
         if next(calls) == 5:
@@ -58,7 +60,7 @@ def test_a_worker_that_fails_ends_the_others_and_the_next_run_goes_on(
         patch.setattr(windows, "advance", failing)
         with pytest.raises(Failed, match="disk is full"):
             expanded.backfill("c")
-    assert threading.active_count() == 1
+    assert threading.active_count() == threads
     assert filled(sql) < ROWS
     assert expanded.backfill("c") is State.BACKFILLED
     assert filled(sql) == ROWS
@@ -119,9 +121,9 @@ def test_a_window_goes_to_one_worker(
         assert again is not None
         assert (again.start, again.stop) == (0, 10)
         # It was only slow: what it does now does not count.
-        assert not windows.advance(one, a, 1, 0)
+        assert not windows.advance(one, a, Advance(rows=1))
         assert not windows.finish(one, a)
-        assert windows.advance(two, again, 1, 0)
+        assert windows.advance(two, again, Advance(rows=1))
 
 
 class Counted(Silent):
@@ -129,7 +131,7 @@ class Counted(Silent):
 
     rows = 0
 
-    def advance(self, blocks: int, rows: int) -> None:
+    def advance(self, done: float, rows: int, seconds: float) -> None:
         """Count a chunk's rows."""
         self.rows += rows
 

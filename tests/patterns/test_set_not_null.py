@@ -165,8 +165,9 @@ def test_life_without_a_fill(runner: Runner, sql: psycopg.Connection) -> None:
     assert str(caught.value) == (
         'Verification of a1 found 1 rows of table "public"."users" that are not in'
         " step and could not be repaired.\n"
-        "The change stays backfilled; both releases go on.\n"
-        "Next: look at these rows, then run `migrator verify` again."
+        "The change is backfilled; both releases go on.\n"
+        "Next: look at these rows (`migrator status a1` lists them), then"
+        " `migrator verify a1`."
     )
     sql.execute("UPDATE users SET name = 'x'")
     assert runner.verify("a1") is State.VERIFIED

@@ -17,7 +17,7 @@ Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 """
 
 from migrator.kernels.mirror_columns.base import (
-    chunk_count,
+    chunked_check,
     chunked_update,
     require_mirrorable,
 )
@@ -30,7 +30,7 @@ __all__ = [
     "Pair",
     "Side",
     "Twin",
-    "chunk_count",
+    "chunked_check",
     "chunked_update",
     "require_mirrorable",
 ]

@@ -1,7 +1,7 @@
 """What every mirror within a row shares: its trigger, its chunks, its guard."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -9,7 +9,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels.chunking import chosen, compared, span
+from migrator.kernels.chunking import chosen, compared, kept, span, unique_index
 from migrator.names import TableName
 from migrator.plan import (
     ChunkedCheck,
@@ -128,6 +128,10 @@ class Mirror(ABC):
     def rows(self) -> sql.Composable:
         """Return the condition of rows that are out of step."""
 
+    @abstractmethod
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of both sides, to show a row that is out of step."""
+
     def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Step:
         """Return the chunked update that brings existing rows into step."""
         work = chunked_update(facts, self.values(), self.rows(), guard=self.is_on())
@@ -141,11 +145,11 @@ class Mirror(ABC):
         )
         return Step(
             name="compare_rows",
-            work=ChunkedCheck(
-                count=chunk_count(facts, self.rows()),
+            work=chunked_check(
+                facts,
+                self.rows(),
+                shown=self.shown(),
                 repair=repair.statement,
-                table=self.table,
-                chunking=repair.chunking,
                 guard=guard,
             ),
             no_reverse="nothing but rows out of step is changed",
@@ -188,18 +192,55 @@ def chunked_update(
         statement=render(head, tail),
         strided=render(head, stride, tail),
         chunking=chunking,
+        upkeep=kept(facts, chunking, frozenset(values)),
         table=table,
         guard=guard,
     )
 
 
-def chunk_count(facts: Facts, rows: sql.Composable) -> str:
-    """Return the question how many rows of a chunk meet a condition."""
-    return render(
-        sql.SQL("SELECT count(*) FROM {} WHERE {} AND ({})").format(
-            facts.table.name.identifier, span(facts, compared(facts)), rows
-        )
+def chunked_check(
+    facts: Facts,
+    rows: sql.Composable,
+    *,
+    shown: tuple[str, ...],
+    repair: str | None,
+    guard: str | None = None,
+) -> ChunkedCheck:
+    """
+    Return the search for rows that are out of step, chunk by chunk.
+
+    Args:
+        facts: of the table.
+        rows: the condition of these rows.
+        shown: columns whose values are shown where a person asks for them.
+        repair: the statement that brings a chunk's rows into step.
+        guard: query with one boolean that must be true in every chunk.
+    """
+    chunking = compared(facts)
+    where = sql.SQL("FROM {} WHERE {} AND ({})").format(
+        facts.table.name.identifier, span(facts, chunking), rows
     )
+    key = unique_index(facts)
+    listing = sql.SQL(
+        "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
+    ).format(_object([k.name for k in key.keys] if key else ["ctid"]), _object(shown))
+    return ChunkedCheck(
+        count=render(sql.SQL("SELECT count(*) "), where),
+        listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
+        repair=repair,
+        table=facts.table.name,
+        chunking=chunking,
+        guard=guard,
+    )
+
+
+def _object(columns: Iterable[str]) -> sql.Composable:
+    # As text: json has no number for NaN, and a person reads the server's spelling.
+    pairs = (
+        sql.SQL("{}, {}::text").format(sql.Literal(c), sql.Identifier(c))
+        for c in columns
+    )
+    return sql.SQL("pg_catalog.json_build_object({})").format(sql.SQL(", ").join(pairs))
 
 
 def require_mirrorable(facts: Facts, column: Column) -> None:

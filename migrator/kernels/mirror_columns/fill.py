@@ -88,6 +88,10 @@ END
             sql.Identifier(self.column), expression(self.expression)
         )
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the filled column; what it is made of is in the expression."""
+        return (self.column,)
+
     def values(self) -> Mapping[str, sql.Composable]:
         """Return the expression."""
         return {self.column: expression(self.expression)}

@@ -303,6 +303,10 @@ END
             parked=self._parked_drop(),
         )
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of both sides."""
+        return tuple(s.name for s in (*self.old, *self.new))
+
     def values(self) -> Mapping[str, sql.Composable]:
         """Return what makes the new side."""
         return {s.name: expression(s.value) for s in self.new}

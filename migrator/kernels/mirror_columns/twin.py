@@ -95,6 +95,10 @@ END
             image_equal=self.image_equal,
         )
 
+    def shown(self) -> tuple[str, ...]:
+        """Return both columns."""
+        return (self.old, self.new)
+
     def expand(self) -> Step:
         """Return the step that makes the copy and puts the dual write on."""
         collate = type_name(f" COLLATE {self.collation}" if self.collation else "")

@@ -12,6 +12,14 @@ SELECT c.oid::bigint AS oid,
        pg_catalog.pg_total_relation_size(c.oid) AS size_bytes,
        COALESCE((SELECT option_value::int FROM pg_catalog.pg_options_to_table(c.reloptions)
                   WHERE option_name = 'fillfactor'), 100) AS fillfactor,
+       -- Width of a row with its header and line pointer, against what its share
+       -- of the pages is (manual, section 66.6).
+       CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN
+         (SELECT (sum(s.avg_width * (1 - s.null_frac)) + 28) * c.reltuples
+                 / (c.relpages * current_setting('block_size')::float8)
+            FROM pg_catalog.pg_stats s
+           WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited)
+       END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names

@@ -1,0 +1,125 @@
+"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from migrator.cli.output import duration
+
+# Seconds after which a wait is told again, and progress where there is no bar.
+AGAIN_S = 30.0
+# Seconds over which the rate that is shown is measured.
+RATE_S = 10.0
+# Rows out of step that are told one by one; the ledger has more of them.
+TOLD = 20
+
+
+class Bars:
+    """One step after the other; every line that stays is a whole sentence."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._name = ""
+        self._waits = ("", 0.0)
+        self._start(None)
+
+    def _start(self, total: int | None) -> None:
+        self._total, self._done, self._rows = total, 0.0, 0
+        self._busy, self._waited, self._mismatches = 0.0, 0.0, 0
+        self._began = self._told = time.monotonic()
+        self._recent = deque([(self._began, 0, 0.0)])
+
+    def phase(self, change: str, phase: str) -> None:
+        """Name the phase."""
+        self._close()
+        click.secho(f"{phase} {change}", bold=True, err=True)
+
+    def step(self, name: str, total: int | None) -> None:
+        """Open a bar where the step goes in chunks."""
+        self._close()
+        self._name = name
+        self._start(total)
+        if total:
+            self._bar = tqdm(
+                total=total,
+                desc=f"  {name}",
+                bar_format="{desc}: {percentage:3.0f}%|{bar:20}|{postfix}",
+                disable=None,
+                leave=False,
+            )
+
+    def advance(self, done: float, rows: int, seconds: float) -> None:
+        """Move the bar by a chunk."""
+        self._done, self._rows = self._done + done, self._rows + rows
+        self._busy += seconds
+        now = time.monotonic()
+        self._recent.append((now, self._rows, self._done))
+        while now - self._recent[0][0] > RATE_S and len(self._recent) > 2:
+            self._recent.popleft()
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(self._figures(), refresh=False)
+            self._bar.update(done)
+        elif self._total and now - self._told > AGAIN_S:
+            self._told = now
+            share = min(self._done / self._total, 1.0)
+            click.echo(f"  {self._name}: {share:.0%}, {self._figures()}", err=True)
+
+    def _figures(self) -> str:
+        """Return rows, rate, time left and the share of time that it waited."""
+        first, last = self._recent[0], self._recent[-1]
+        took = max(last[0] - first[0], 1e-3)
+        rate, speed = (last[1] - first[1]) / took, (last[2] - first[2]) / took
+        parts = [f"{self._rows:,} rows", f"{rate:,.0f} rows/s"]
+        if speed > 0 and self._total:
+            left = max(self._total - self._done, 0) / speed
+            parts.append(f"{duration(left)} left")
+        return ", ".join([*parts, *self._throttled()])
+
+    def _throttled(self) -> list[str]:
+        share = self._waited / max(self._busy + self._waited, 1e-3)
+        return [f"waited {share:.0%} of the time"] if share >= 0.01 else []
+
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Say why it waits; as a line only where it is news."""
+        self._waited += seconds
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(f"{self._rows:,} rows, waiting: {reason}")
+            return
+        what, now = reason.partition(" is ")[0], time.monotonic()
+        if what != self._waits[0] or now - self._waits[1] > AGAIN_S:
+            self._waits = (what, now)
+            click.echo(f"  {self._name}: waiting: {reason}", err=True)
+
+    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+        """Name a row that was out of step."""
+        self._mismatches += 1
+        if self._mismatches > TOLD:
+            return
+        what = "was out of step and is repaired" if repaired else "stays out of step"
+        values = f" (it was {given})" if given else ""
+        more = " Further rows are counted." if self._mismatches == TOLD else ""
+        with tqdm.external_write_mode(file=sys.stderr):
+            click.secho(f"  row {key} {what}{values}.{more}", fg="yellow", err=True)
+
+    def done(self, name: str) -> None:
+        """Close the step with a line."""
+        chunked = self._total is not None
+        self._close()
+        figures = ""
+        if chunked:
+            took = time.monotonic() - self._began
+            rate = f" ({self._rows / took:,.0f} rows/s)" if self._rows else ""
+            figures = ", ".join(
+                [f", {self._rows:,} rows in {took:.1f} s{rate}", *self._throttled()]
+            )
+        click.echo(f"  {name}: done{figures}", err=True)
+        self._start(None)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

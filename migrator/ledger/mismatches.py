@@ -1,0 +1,50 @@
+"""Rows that verification found out of step, by their keys; never their values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from migrator.postgres.connection import Connection
+
+# Keys that are kept of one step: more of them tell a person nothing new.
+KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """
+    A row that was out of step.
+
+    Args:
+        key: a JSON object of the key's columns, or of `ctid`.
+        repaired: whether it is in step now.
+        given: a JSON object of both sides' values, where a person asked for them.
+        at: when the ledger heard of it.
+    """
+
+    key: str
+    repaired: bool
+    given: str | None = None
+    at: datetime | None = None
+
+
+def add(conn: Connection, step: int, found: Sequence[Mismatch]) -> None:
+    """Enter rows by their keys, in the transaction of their chunk."""
+    for one in found:
+        conn.execute(
+            "INSERT INTO migrator.mismatches (step, key, repaired)"
+            " SELECT %(step)s, %(key)s::json, %(repaired)s WHERE (SELECT count(*)"
+            " FROM migrator.mismatches WHERE step = %(step)s) < %(kept)s",
+            {"step": step, "key": one.key, "repaired": one.repaired, "kept": KEPT},
+        )
+
+
+def of(conn: Connection, change: str) -> list[Mismatch]:
+    """Return the rows that a change's verifications found, the latest first."""
+    rows = conn.execute(
+        "SELECT m.key::text AS key, m.repaired, m.at FROM migrator.mismatches m"
+        " JOIN migrator.steps s ON s.id = m.step WHERE s.change = %s"
+        " ORDER BY m.at DESC",
+        (change,),
+    )
+    return [Mismatch(**row) for row in rows]

@@ -1,0 +1,63 @@
+"""A step's progress, noted every few seconds: how fast it goes.
+
+Any machine can tell from it, also while another one does the work.
+"""
+
+from dataclasses import dataclass
+
+from migrator.postgres.connection import Connection
+
+# Seconds between two samples of one worker.
+EVERY_S = 5.0
+# Seconds over which a speed is measured: several chunks of a throttled worker, and
+# short enough to follow a change of limits.
+OVER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """
+    How fast a step goes, over the last minute.
+
+    Args:
+        rows_per_s: rows changed or compared.
+        left_s: until its end at this speed; None where it stands still.
+    """
+
+    rows_per_s: float
+    left_s: float | None
+
+
+def take(conn: Connection, step: int) -> None:
+    """Note a step's progress as it is now."""
+    conn.execute(
+        "INSERT INTO migrator.samples (step, done, rows) SELECT s.id,"
+        " s.next_block + COALESCE(sum(w.done - (w.stop_block - w.start_block)), 0),"
+        " s.rows + COALESCE(sum(w.rows), 0) FROM migrator.steps s"
+        " LEFT JOIN migrator.windows w ON w.step = s.id WHERE s.id = %s GROUP BY s.id",
+        (step,),
+    )
+
+
+def speed(conn: Connection, step: int) -> Speed | None:
+    """Return how fast a step goes, None where that cannot be told yet."""
+    row = conn.execute(
+        # From the first sample of the last minute to now: a worker that stands
+        # still takes none.
+        "SELECT extract(epoch FROM clock_timestamp() - first.at)::float8 AS s,"
+        " last.done - first.done AS done, last.rows - first.rows AS rows,"
+        " greatest(s.end_block - last.done, 0) AS rest FROM migrator.steps s"
+        " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = s.id"
+        " ORDER BY at DESC LIMIT 1) AS last"
+        " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = s.id AND"
+        " at >= least(last.at, clock_timestamp() - make_interval(secs => %s))"
+        " ORDER BY at LIMIT 1) AS first WHERE s.id = %s",
+        (OVER_S, step),
+    ).fetchone()
+    if row is None or row["s"] < 1:
+        return None
+    done_per_s = row["done"] / row["s"]
+    return Speed(
+        rows_per_s=row["rows"] / row["s"],
+        left_s=row["rest"] / done_per_s if done_per_s > 0 else None,
+    )

@@ -1,0 +1,121 @@
+"""How far a backfill is, how fast and why it waits: from any machine."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.cli.bars import Bars
+from migrator.ledger import samples
+from migrator.ledger.control import Limits, Mode
+from migrator.ledger.store import StepRow
+from migrator.patterns import AddColumn
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
+ROWS = 40_000
+
+
+@pytest.fixture
+def other(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> Runner:
+    """Give the engine of another machine; the change is expanded."""
+    monkeypatch.setattr(samples, "EVERY_S", 0.1)
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+        f"INSERT INTO t SELECT g, repeat('x', 400) FROM generate_series(1, {ROWS}) g"
+    )
+    runner.settings = Settings(target_ms=10)
+    runner.expand(CHANGE)
+    return Runner(runner.target, Settings())
+
+
+@contextmanager
+def running(runner: Runner) -> Iterator[None]:
+    """Run a backfill while the block does."""
+    thread = threading.Thread(target=runner.backfill, args=("c",))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def filling(runner: Runner) -> StepRow | None:
+    """Return the step as the ledger has it, None before it is entered."""
+    return next((s for s in runner.steps("c") if s.step.name == "fill_rows"), None)
+
+
+def until(runner: Runner, true: Callable[[StepRow], object]) -> StepRow:
+    """Wait until something is true of the step; return the step then."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        step = filling(runner)
+        if step is not None and true(step):
+            return step
+        time.sleep(0.02)
+    pytest.fail(f"it never came: {filling(runner)}")
+
+
+def test_share_rate_and_time_left(runner: Runner, other: Runner) -> None:
+    """They follow the limit; a window that is half done counts half."""
+    other.limit("c", Limits(max_rows_per_s=8_000))
+    with running(runner):
+        step = until(other, lambda s: s.rows > 12_000)
+        assert step.done_share is not None
+        assert 0.2 < step.done_share < 0.6
+        speed = other.speed(step)
+        assert speed is not None
+        assert 4_000 < speed.rows_per_s < 12_000
+        assert speed.left_s is not None
+        assert 1 < speed.left_s < 10
+        assert step.waited_share > 0.3
+        other.limit("c", None)
+    step = until(other, lambda s: s.status == "done")
+    assert (step.rows, step.done_share) == (ROWS, 1.0)
+    assert step.busy_ms > 0
+
+
+def test_why_it_waits_is_told_elsewhere(runner: Runner, other: Runner) -> None:
+    """Until it goes on."""
+    other.limit("c", Limits(max_rows_per_s=8_000))
+    with running(runner):
+        until(other, lambda s: s.rows)
+        other.say("c", Mode.PAUSE, "closing")
+        step = until(other, lambda s: s.waiting)
+        assert step.waiting.startswith("pause by ")
+        assert step.waiting.endswith(': "closing"')
+        other.say("c", Mode.RUN, "")
+        until(other, lambda s: not s.waiting)
+        other.limit("c", None)
+    assert until(other, lambda s: s.status == "done").waited_share > 0
+
+
+def test_bars_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that a log can keep: what was done, how fast, what was waited for."""
+    bars = Bars()
+    bars.phase("c", "backfill")
+    bars.step("fill_rows", 100)
+    bars.advance(50, 500, 0.75)
+    bars.waiting("replication-lag is 40.0 MB, throttle from 32.0 MB", 0.25)
+    bars.waiting("replication-lag is 41.0 MB, throttle from 32.0 MB", 0.25)
+    bars.mismatch('{"id" : "7"}', None, repaired=True)
+    bars.mismatch('{"id" : "8"}', '{"n" : "1"}', repaired=False)
+    bars.advance(50, 500, 0.75)
+    bars.done("fill_rows")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == [
+        "backfill c",
+        "  fill_rows: waiting: replication-lag is 40.0 MB, throttle from 32.0 MB",
+        '  row {"id" : "7"} was out of step and is repaired.',
+        '  row {"id" : "8"} stays out of step (it was {"n" : "1"}).',
+    ]
+    assert lines[4].startswith("  fill_rows: done, 1,000 rows in ")
+    assert lines[4].endswith(", waited 25% of the time")
