@@ -80,7 +80,7 @@ class Chunks(Silent):
     ms: list[float] = field(default_factory=list[float])
     _last: float = 0.0
 
-    def step(self, name: str, total: int | None) -> None:
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
         """Start the clock."""
         self._last = time.perf_counter()
 

@@ -9,8 +9,12 @@ class Progress(Protocol):
     def phase(self, change: str, phase: str) -> None:
         """A phase starts."""
 
-    def step(self, name: str, total: int | None) -> None:
-        """A step starts; `total` is given where it goes in chunks."""
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
+        """
+        A step starts; `total` is given where it goes in chunks.
+
+        Rows of a step that compares are those out of step.
+        """
 
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """A chunk is committed: so much of the total, its rows, and its time."""
@@ -31,7 +35,7 @@ class Silent:
     def phase(self, change: str, phase: str) -> None:
         """Ignore it."""
 
-    def step(self, name: str, total: int | None) -> None:
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
         """Ignore it."""
 
     def advance(self, done: float, rows: int, seconds: float) -> None:

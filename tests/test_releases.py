@@ -198,7 +198,7 @@ def test_mutant_bookkeeping_apart_from_data(
     advance, finish = windows.advance, windows.finish
     crashed: list[bool] = []
 
-    def apart(conn: Any, window: Any, by: windows.Advance) -> bool:
+    def apart(conn: Any, window: Any, by: windows.Advance) -> int | None:
         done = advance(conn, window, by)
         if not crashed and by.rows > 0:
             crashed.append(True)

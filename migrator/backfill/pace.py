@@ -29,6 +29,11 @@ class Pace:
         grown = max(self.size, size * GROWTH)
         self.size = max(1, min(int(wanted), int(grown), self.most))
 
+    def bound(self, size: int, took: float, most: float) -> None:
+        """Keep a chunk to an amount, where one of `size` took so much of it."""
+        if took > most:
+            self.size = max(1, min(self.size, int(size * most / took)))
+
     def split(self) -> None:
         """Halve the size after a chunk that was too long or met a lock."""
         self.size = max(1, self.size // 2)

@@ -125,7 +125,11 @@ class Walk:
     def _work(self, watch: Watch) -> None:
         self.row = self._now()
         end, start = self.row.end_block or 0, self.row.next_block or 0
-        self.progress.step(self.row.step.name, max(end - start, 0))
+        self.progress.step(
+            self.row.step.name,
+            max(end - start, 0),
+            compares=isinstance(self.work, ChunkedCheck),
+        )
         news: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
         threads: list[threading.Thread] = []
         failure: BaseException | None = None

@@ -139,7 +139,10 @@ class Worker:
     def __post_init__(self) -> None:
         """Find out how to go over the table."""
         self._order = order_of(self.work, self.settings.workers)
-        self._pace = Pace(self.settings.target_ms, self._order.most, self._order.first)
+        # What the last run found out, less what may have changed since.
+        first = max(self._order.first, (self.row.chunk or 0) // 2)
+        most = self._order.most
+        self._pace = Pace(self.settings.target_ms, most, min(first, most))
         self._brake = Brake(self.change, self.stop, self._waits, self.verdict)
         upkeep = self.work.upkeep if isinstance(self.work, ChunkedUpdate) else None
         self._keeper = None if upkeep is None else self._kept(upkeep)
@@ -206,7 +209,11 @@ class Worker:
             return
         with self._transaction("the end of a window"):
             self.lease.check(self.conn)
-            last = Advance(busy_ms=self._busy_ms, waited_ms=self._waited_ms)
+            last = Advance(
+                busy_ms=self._busy_ms,
+                waited_ms=self._waited_ms,
+                size=self._pace.size,
+            )
             rows = windows.finish(self.conn, window, last)
             if rows is None:
                 raise self._taken(window)
@@ -226,7 +233,7 @@ class Worker:
         while not self._order.ends(window, at) and not self.stop.is_set():
             began = time.monotonic()
             try:
-                chunk, report = self._chunk(window, at, stride, share)
+                chunk, report, written = self._chunk(window, at, stride, share)
             except (*RETRIED, _LateError) as error:
                 self._busy_ms += (time.monotonic() - began) * 1000
                 self._note(error)
@@ -243,21 +250,23 @@ class Worker:
                 continue
             seconds = time.monotonic() - began
             self._busy_ms, self._waited_ms = seconds * 1000, 0.0
-            self._fit(chunk.size, report.rows, seconds)
+            self._fit(chunk.size, report.rows, written, seconds)
             self.tell(replace(report, seconds=seconds))
             self._reading = self._brake.after(
                 report.rows, seconds, self._reading, self._look
             )
             at, pause, since = chunk.stop, FIRST_PAUSE_S, time.monotonic()
 
-    def _fit(self, size: int, rows: int, seconds: float) -> None:
-        """Fit the next chunk to the target, and to a second's share of a limit."""
-        self._pace.target_ms = self._limits.target_ms or self.settings.target_ms
+    def _fit(self, size: int, rows: int, written: int, seconds: float) -> None:
+        """Fit the next chunk to the target, and to a second's share of limits."""
+        limits = self._limits
+        self._pace.target_ms = limits.target_ms or self.settings.target_ms
         self._pace.took(size, seconds * 1000)
-        if self._limits.max_rows_per_s is not None:
-            share = self._limits.max_rows_per_s / max(self._reading.workers, 1)
-            if rows > share:
-                self._pace.size = max(1, int(size * share / rows))
+        if limits.max_rows_per_s is not None:
+            share = limits.max_rows_per_s / max(self._reading.workers, 1)
+            self._pace.bound(size, rows, share)
+        if limits.max_wal_bytes_per_s is not None:
+            self._pace.bound(size, written, limits.max_wal_bytes_per_s)
 
     def _waits(self, reason: str, seconds: float) -> None:
         """Tell why it waits; in the ledger too, where it takes longer."""
@@ -269,8 +278,13 @@ class Worker:
 
     def _chunk(
         self, window: Window, at: Place, stride: int, share: float
-    ) -> tuple[Chunk, Report]:
-        """Do the chunk that begins at a place, with its bookkeeping."""
+    ) -> tuple[Chunk, Report, int]:
+        """
+        Do the chunk that begins at a place, with its bookkeeping.
+
+        Returns:
+            The chunk, what is told of it, and WAL written meanwhile, in bytes.
+        """
         what = f"A chunk of table {self.work.table}"
         try:
             with (
@@ -291,7 +305,8 @@ class Worker:
                     busy_ms=self._busy_ms,
                     waited_ms=self._waited_ms,
                 )
-                if not windows.advance(self.conn, window, advance):
+                wal = windows.advance(self.conn, window, advance)
+                if wal is None:
                     raise self._taken(window)
                 mismatches.add(self.conn, self.row.id, found)
                 if time.monotonic() - self._sampled > samples.EVERY_S:
@@ -308,7 +323,7 @@ class Worker:
             workers=self._limits.workers,
             mismatches=tuple(found),
         )
-        return chunk, report
+        return chunk, report, wal - self._reading.wal_bytes
 
     def _done(self, given: list[Any], stride: int) -> tuple[int, list[Mismatch], int]:
         """

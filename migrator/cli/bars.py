@@ -23,7 +23,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
-        self._name = ""
+        self._name, self._compares = "", False
         self._waits = ("", 0.0)
         self._start(None)
 
@@ -38,10 +38,10 @@ class Bars:
         self._close()
         click.secho(f"{phase} {change}", bold=True, err=True)
 
-    def step(self, name: str, total: int | None) -> None:
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
         """Open a bar where the step goes in chunks."""
         self._close()
-        self._name = name
+        self._name, self._compares = name, compares
         self._start(total)
         if total:
             self._bar = tqdm(
@@ -73,11 +73,17 @@ class Bars:
         first, last = self._recent[0], self._recent[-1]
         took = max(last[0] - first[0], 1e-3)
         rate, speed = (last[1] - first[1]) / took, (last[2] - first[2]) / took
-        parts = [f"{self._rows:,} rows", f"{rate:,.0f} rows/s"]
+        parts = [self._counted]
+        if not self._compares:
+            parts.append(f"{rate:,.0f} rows/s")
         if speed > 0 and self._total:
             left = max(self._total - self._done, 0) / speed
             parts.append(f"{duration(left)} left")
         return ", ".join([*parts, *self._throttled()])
+
+    @property
+    def _counted(self) -> str:
+        return f"{self._rows:,} rows" + (" out of step" if self._compares else "")
 
     def _throttled(self) -> list[str]:
         share = self._waited / max(self._busy + self._waited, 1e-3)
@@ -87,7 +93,7 @@ class Bars:
         """Say why it waits; as a line only where it is news."""
         self._waited += seconds
         if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(f"{self._rows:,} rows, waiting: {reason}")
+            self._bar.set_postfix_str(f"{self._counted}, waiting: {reason}")
             return
         what, now = reason.partition(" is ")[0], time.monotonic()
         if what != self._waits[0] or now - self._waits[1] > AGAIN_S:
@@ -112,9 +118,10 @@ class Bars:
         figures = ""
         if chunked:
             took = time.monotonic() - self._began
-            rate = f" ({self._rows / took:,.0f} rows/s)" if self._rows else ""
+            moved = self._rows > 0 and not self._compares
+            rate = f" ({self._rows / took:,.0f} rows/s)" if moved else ""
             figures = ", ".join(
-                [f", {self._rows:,} rows in {took:.1f} s{rate}", *self._throttled()]
+                [f", {self._counted} in {took:.1f} s{rate}", *self._throttled()]
             )
         click.echo(f"  {name}: done{figures}", err=True)
         self._start(None)

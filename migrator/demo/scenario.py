@@ -38,10 +38,10 @@ class Counting:
         """Pass it on."""
         self.inner.phase(change, phase)
 
-    def step(self, name: str, total: int | None) -> None:
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
         """Note the step, and pass it on."""
         self._step = name
-        self.inner.step(name, total)
+        self.inner.step(name, total, compares=compares)
 
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """Count rows, and pass it on."""

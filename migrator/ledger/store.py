@@ -87,6 +87,8 @@ class StepRow:
     busy_ms: float
     waited_ms: float
     waiting: str
+    #: Size of the last chunks, in blocks or rows; None before the first window.
+    chunk: int | None
 
     @property
     def done_share(self) -> float | None:
@@ -277,7 +279,7 @@ def steps(
         " AS done_blocks, s.rows + w.rows AS rows,"
         " s.mismatches + w.mismatches AS mismatches,"
         " s.busy_ms + w.busy_ms AS busy_ms, s.waited_ms + w.waited_ms AS waited_ms,"
-        " w.waiting FROM migrator.steps s CROSS JOIN LATERAL ("
+        " w.waiting, s.chunk FROM migrator.steps s CROSS JOIN LATERAL ("
         "SELECT COALESCE(sum(stop_block - start_block - done), 0) AS blocks,"
         " COALESCE(sum(rows), 0)::bigint AS rows,"
         " COALESCE(sum(mismatches), 0)::bigint AS mismatches,"

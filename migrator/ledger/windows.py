@@ -148,6 +148,7 @@ class Advance:
             over several times.
         busy_ms: that the worker worked since its last advance.
         waited_ms: that it waited since then.
+        size: of the next chunk, in blocks or rows.
     """
 
     rows: int = 0
@@ -155,19 +156,22 @@ class Advance:
     done: float = 0.0
     busy_ms: float = 0.0
     waited_ms: float = 0.0
+    size: int | None = None
 
 
-def advance(conn: Connection, window: Window, by: Advance) -> bool:
+def advance(conn: Connection, window: Window, by: Advance) -> int | None:
     """
     Enter a chunk in the transaction of its data.
 
     Returns:
-        False where the window is not the token's any more.
+        The server's WAL position in bytes; None where the window is not the token's
+        any more.
     """
-    done = conn.execute(
+    row = conn.execute(
         "UPDATE migrator.windows SET rows = rows + %s, mismatches = mismatches + %s,"
         " done = done + %s, busy_ms = busy_ms + %s, waited_ms = waited_ms + %s,"
-        " waiting = '' WHERE step = %s AND start_block = %s AND token = %s",
+        " waiting = '' WHERE step = %s AND start_block = %s AND token = %s"
+        " RETURNING (pg_catalog.pg_current_wal_insert_lsn() - '0/0')::bigint AS wal",
         (
             by.rows,
             by.mismatches,
@@ -178,8 +182,8 @@ def advance(conn: Connection, window: Window, by: Advance) -> bool:
             window.start,
             window.token,
         ),
-    )
-    return done.rowcount == 1
+    ).fetchone()
+    return None if row is None else int(row["wal"])
 
 
 def waits(conn: Connection, window: Window, reason: str) -> None:
@@ -217,12 +221,13 @@ def finish(
     total = conn.execute(
         "UPDATE migrator.steps SET rows = rows + %(rows)s,"
         " mismatches = mismatches + %(mismatches)s,"
-        " busy_ms = busy_ms + %(busy_ms)s, waited_ms = waited_ms + %(waited_ms)s"
-        " WHERE id = %(step)s RETURNING rows",
+        " busy_ms = busy_ms + %(busy_ms)s, waited_ms = waited_ms + %(waited_ms)s,"
+        " chunk = COALESCE(%(size)s, chunk) WHERE id = %(step)s RETURNING rows",
         {
             **row,
             "busy_ms": row["busy_ms"] + last.busy_ms,
             "waited_ms": row["waited_ms"] + last.waited_ms,
+            "size": last.size,
             "step": window.step,
         },
     ).fetchone()

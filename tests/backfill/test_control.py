@@ -14,6 +14,7 @@ from migrator.errors import Held, MigratorError
 from migrator.ledger.control import Limits, Mode
 from migrator.patterns import AddColumn
 from migrator.plan import State
+from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -189,3 +190,49 @@ def test_workers_are_added_and_taken_away(
     assert more is not None
     assert more[0] >= 4
     assert filled(sql) == ROWS
+
+
+class Sizes(Silent):
+    """A progress that keeps the sizes of chunks, in blocks of one pass."""
+
+    def __init__(self) -> None:
+        self.blocks: list[float] = []
+
+    def advance(self, done: float, rows: int, seconds: float) -> None:
+        """Keep it."""
+        self.blocks.append(done)
+
+
+def test_chunks_are_fitted_to_the_wal_limit(runner: Runner, other: Runner) -> None:
+    """One is not larger than what may be written in a second."""
+    runner.progress = sizes = Sizes()
+    runner.settings = Settings(target_ms=200, chunking="blocks")
+    # 40,000 rows of 430 bytes: about 9 kB of WAL a block.
+    other.limit("c", Limits(max_wal_bytes_per_s=400_000))
+    with running(runner):
+        time.sleep(4)
+        few = list(sizes.blocks)
+        other.limit("c", None)
+    assert len(few) >= 4
+    # Each chunk is at most twice the one before it.
+    assert max(few) <= 90
+    assert max(sizes.blocks) > 100
+
+
+def test_a_run_begins_where_the_last_one_was(
+    runner: Runner, other: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first chunk is half of the last run's, not the smallest one."""
+    monkeypatch.setattr(order, "WINDOW_BLOCKS", 512)
+    runner.progress = sizes = Sizes()
+    runner.settings = Settings(target_ms=200, chunking="blocks")
+    other.limit("c", Limits(max_rows_per_s=20_000))
+    with running(runner):
+        while sum(sizes.blocks) < 520:
+            time.sleep(0.02)
+        other.say("c", Mode.ABORT, "enough")
+    other.say("c", Mode.RUN, "")
+    other.limit("c", None)
+    sizes.blocks.clear()
+    runner.backfill("c")
+    assert sizes.blocks[0] > order.FIRST_BLOCKS

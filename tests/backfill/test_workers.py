@@ -51,7 +51,7 @@ def test_a_worker_that_fails_ends_the_others_and_the_next_run_goes_on(
     advance, calls = windows.advance, iter(range(1000))
     threads = threading.active_count()
 
-    def failing(*args: Any) -> bool:
+    def failing(*args: Any) -> int | None:
         if next(calls) == 5:
             raise Failed("disk is full")
         return advance(*args)

@@ -6,7 +6,9 @@ ALTER TABLE migrator.windows
   ADD COLUMN waiting text NOT NULL DEFAULT '';
 ALTER TABLE migrator.steps
   ADD COLUMN busy_ms float8 NOT NULL DEFAULT 0,
-  ADD COLUMN waited_ms float8 NOT NULL DEFAULT 0;
+  ADD COLUMN waited_ms float8 NOT NULL DEFAULT 0,
+  -- Size of the last chunks, where the next run begins.
+  ADD COLUMN chunk bigint;
 
 -- A step's progress every few seconds: its speed, and when it will be done.
 CREATE TABLE migrator.samples (
