@@ -208,16 +208,29 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
             state=state,
             next="grant the privilege, or connect as another role.",
         ) from error
-    except psycopg.OperationalError as error:
-        if isinstance(error, psycopg.errors.QueryCanceled):
-            raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
-        raise ConnectionLost(
-            f"{what}: the connection to the server was lost ({said(error)}).",
-            state="What had been committed stays; the rest was rolled back.",
-            next=next,
-        ) from error
     except psycopg.Error as error:
+        if _ends_session(error):
+            raise ConnectionLost(
+                f"{what}: the connection to the server was lost ({said(error)}).",
+                state="What had been committed stays; the rest was rolled back.",
+                next=next,
+            ) from error
         raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
+
+
+def _ends_session(error: psycopg.Error) -> bool:
+    """
+    Tell whether a session is over after an error.
+
+    The class does not tell: a full disk is an `OperationalError` as well. The
+    server's severity does (manual, section 19.8, Message Severity Levels); what
+    the client says itself has none.
+    """
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    # Class 08, connection exceptions: what a pooler says of the server behind it.
+    fatal = error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+    return fatal or error.sqlstate.startswith("08")
 
 
 #: Errors after which the whole transaction is tried again.
