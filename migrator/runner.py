@@ -14,6 +14,7 @@ import psycopg
 from migrator.change import Change
 from migrator.errors import (
     Held,
+    LockBudgetError,
     MigratorError,
     MismatchError,
     Refused,
@@ -42,11 +43,13 @@ from migrator.plan import (
 )
 from migrator.postgres import catalog
 from migrator.postgres.connection import (
+    RETRIED,
     Connection,
     Target,
     ask,
     connect,
     require_primary,
+    said,
     translated,
 )
 from migrator.progress import Progress, Silent
@@ -729,6 +732,13 @@ class Runner:
                 AGAIN,
             ):
                 yield conn
+        except RETRIED as error:
+            # Of a statement that nobody tries again.
+            raise LockBudgetError(
+                f"Work on {self.target} got no lock: {said(error)}.",
+                state="What was committed before stays.",
+                next=AGAIN,
+            ) from error
         finally:
             conn.close()
 

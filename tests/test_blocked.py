@@ -98,7 +98,7 @@ def test_row_lock_delays_a_chunk_and_names_the_rows(
     runner.expand(CHANGE)
     with psycopg.connect(database) as other:
         other.execute("SELECT FROM t WHERE id = 500 FOR UPDATE")
-        with pytest.raises(LockBudgetError, match="rows locked for .* s: blocks"):
+        with pytest.raises(LockBudgetError, match=r"rows locked for .* s: blocks"):
             runner.backfill(CHANGE.id)
     assert runner.backfill(CHANGE.id) is State.BACKFILLED
 

@@ -25,7 +25,6 @@ class Chunk:
     `size` counts blocks or rows, as the pace does.
     """
 
-    name: str
     params: list[Any]
     stop: Place
     size: int
@@ -75,6 +74,10 @@ class Order(ABC):
     @abstractmethod
     def ends(self, window: Window, at: Place) -> bool:
         """Tell whether nothing of a window is left behind a place."""
+
+    @abstractmethod
+    def name(self, window: Window, at: Place, size: int) -> str:
+        """Return what a chunk is called in messages; the table is not asked."""
 
     @abstractmethod
     def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
@@ -137,12 +140,16 @@ class PhysicalOrder(Order):
         assert isinstance(at, int)
         return at >= window.stop
 
+    def name(self, window: Window, at: Place, size: int) -> str:
+        """Return blocks."""
+        assert isinstance(at, int)
+        return f"blocks {at} to {min(at + size, window.stop)} of table {self.table}"
+
     def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
         """Return blocks."""
         assert isinstance(at, int)
         stop = min(at + size, window.stop)
         return Chunk(
-            name=f"blocks {at} to {stop} of table {self.table}",
             params=[f"({at},0)", f"({stop},0)"],
             stop=stop,
             size=stop - at,
@@ -208,14 +215,19 @@ class KeyOrder(Order):
         """Compare keys."""
         return at == window.upto
 
+    def name(self, window: Window, at: Place, size: int) -> str:
+        """Return the keys that it lies between; its end is not known yet."""
+        assert isinstance(at, list)
+        assert window.upto is not None
+        after = f"after ({', '.join(at)}) " if at else ""
+        return f"keys {after}up to ({', '.join(window.upto)}) of table {self.table}"
+
     def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
         """Return the rows after a key."""
         assert isinstance(at, list)
         assert window.upto is not None
         stop, rows = self._bound(conn, at, window.upto, size)
-        after = f"after ({', '.join(at)}) " if at else ""
         return Chunk(
-            name=f"keys {after}up to ({', '.join(stop)}) of table {self.table}",
             params=[at, stop],
             stop=stop,
             size=rows,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from migrator.backfill.order import Order, order_of
+from migrator.backfill.patience import Patience
 from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed
 from migrator.guard import Policy, Watch
@@ -26,6 +27,7 @@ from migrator.ledger.lease import Lease
 from migrator.ledger.store import StepRow
 from migrator.plan import ChunkedCheck, ChunkedUpdate
 from migrator.postgres.connection import (
+    RETRIED,
     Connection,
     Target,
     ask,
@@ -45,6 +47,9 @@ _UNKNOWN = (
 )
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
+# A statement of the pass's own bookkeeping may run for this long in ms; it takes a
+# few, and blocks no more than a chunk may.
+SHORT_MS = 400
 
 
 @dataclass(slots=True, kw_only=True)
@@ -211,7 +216,8 @@ class Walk:
         return transaction(
             self.conn,
             lock_timeout_ms=self.settings.lock_timeout_ms,
-            statement_timeout_ms=int(self.settings.target_ms),
+            # A statement's time includes its waits for locks.
+            statement_timeout_ms=self.settings.lock_timeout_ms + SHORT_MS,
             what=what,
         )
 
@@ -230,10 +236,23 @@ class Walk:
             and ask(self.conn, _UNKNOWN, [str(self.work.table)])
         ):
             self._statistics(self.work.upkeep.statistics)
-        with self._short("start of the pass"):
-            self.lease.check(self.conn)
-            end, last = self._order.end(self.conn)
-            windows.begin(self.conn, self.row.id, end, self._file_node(), last)
+        patience = Patience(
+            self.row.step.name,
+            self.settings.step_budget_s,
+            self.progress.waiting,
+            self._stop,
+        )
+        while True:
+            try:
+                with self._short("start of the pass"):
+                    self.lease.check(self.conn)
+                    # In this order: a file that is exchanged in between is noticed.
+                    node = self._file_node()
+                    end, last = self._order.end(self.conn)
+                    windows.begin(self.conn, self.row.id, end, node, last)
+                return
+            except RETRIED as error:
+                patience.pause(error, f"the whole table {self.work.table}")
 
     def _now(self) -> StepRow:
         row = store.step(self.conn, self.change, self.row.id)

@@ -1,6 +1,5 @@
 """One worker: takes windows, and does them chunk by chunk."""
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,8 @@ from migrator.backfill.brake import LOOK_S, Brake, Reading
 from migrator.backfill.keeper import Keeper
 from migrator.backfill.order import Chunk, Order, Place, order_of
 from migrator.backfill.pace import Pace
-from migrator.errors import Failed, Fenced, LockBudgetError
+from migrator.backfill.patience import Patience
+from migrator.errors import Failed, Fenced
 from migrator.guard import Verdict
 from migrator.kernels.chunking import HELD_S
 from migrator.ledger import control, failures, mismatches, samples, windows
@@ -40,9 +40,6 @@ from migrator.settings import Settings
 # wait for a lock, 200 + 4 x 100 ms, it stays under deadlock_timeout (1 s unless
 # configured), so that the application is not the victim of a deadlock with it.
 LATE = 4.0
-# Seconds between two tries of a chunk that met a lock: doubled up to the second.
-FIRST_PAUSE_S = 0.02
-LAST_PAUSE_S = 2.0
 # Rows of a chunk that are listed by their keys; the others are counted.
 LISTED = 100
 
@@ -190,23 +187,48 @@ class Worker:
 
     def _claim(self) -> Window | None:
         size = self._order.window(self.row.end_block or 0)
-        with self._transaction("the next window"):
-            self.lease.check(self.conn)
-            return windows.claim(
-                self.conn,
-                self.row.id,
-                size,
-                self.lease.token,
-                self._order.cut(self.conn, size),
-            )
+        patience = self._patience()
+        while not self.stop.is_set():
+            try:
+                with self._transaction("the next window"):
+                    self.lease.check(self.conn)
+                    return windows.claim(
+                        self.conn,
+                        self.row.id,
+                        size,
+                        self.lease.token,
+                        self._order.cut(self.conn, size),
+                    )
+            # In the order of keys the window's end is read from the table.
+            except (*RETRIED, psycopg.errors.QueryCanceled) as error:
+                patience.pause(error, f"the next window of table {self.work.table}")
+                size = max(1, size // 2)
+        return None
+
+    def _patience(self) -> Patience:
+        return Patience(
+            self.row.step.name, self.settings.step_budget_s, self._waits, self.stop
+        )
 
     def _work(self, window: Window) -> None:
         """Go over a window, in all its passes."""
         strides = self._strides()
         for stride in strides:
             self._pass(window, stride, 1 / len(strides))
-        if self.stop.is_set():
+        patience = self._patience()
+        while not self.stop.is_set():
+            try:
+                rows = self._finish(window)
+            # Another worker's claim holds the step's row while it waits.
+            except RETRIED as error:
+                patience.pause(error, f"the end of a window of {self.work.table}")
+                continue
+            if self._keeper is not None and windows.is_open(self.conn, self.row.id):
+                self._keeper.after(*rows)
             return
+
+    def _finish(self, window: Window) -> tuple[int, int]:
+        """Enter a window's end; return the step's rows before and after it."""
         with self._transaction("the end of a window"):
             self.lease.check(self.conn)
             last = Advance(
@@ -218,8 +240,7 @@ class Worker:
             if rows is None:
                 raise self._taken(window)
         self._busy_ms = self._waited_ms = 0.0
-        if self._keeper is not None and windows.is_open(self.conn, self.row.id):
-            self._keeper.after(*rows)
+        return rows
 
     def _strides(self) -> range:
         """Return all passes; the last alone where a snapshot is held for long."""
@@ -229,7 +250,7 @@ class Worker:
 
     def _pass(self, window: Window, stride: int, share: float) -> None:
         """Go over a window once; each chunk is tried again where it meets locks."""
-        at, pause, since = self._order.start(window), FIRST_PAUSE_S, time.monotonic()
+        at, patience = self._order.start(window), self._patience()
         while not self._order.ends(window, at) and not self.stop.is_set():
             began = time.monotonic()
             try:
@@ -239,14 +260,13 @@ class Worker:
                 self._note(error)
                 if isinstance(error, _LateError) and self._pace.size == 1:
                     raise self._slow() from error
-                if time.monotonic() - since > self.settings.step_budget_s:
-                    raise self._locked(window, at) from error
+                patience.pause(error, self._order.name(window, at, self._pace.size))
                 self._pace.split()
-                wait_s = random.uniform(0, pause)
-                self._waits("rows are locked, or a chunk took too long", wait_s)
-                self.stop.wait(wait_s)
+                asked = time.monotonic()
                 self._reading = self._brake.after(0, 0.0, self._look(), self._look)
-                pause = min(pause * 2, LAST_PAUSE_S)
+                if time.monotonic() - asked > LOOK_S:
+                    # A person, or a signal, let it wait meanwhile.
+                    patience = self._patience()
                 continue
             seconds = time.monotonic() - began
             self._busy_ms, self._waited_ms = seconds * 1000, 0.0
@@ -255,7 +275,7 @@ class Worker:
             self._reading = self._brake.after(
                 report.rows, seconds, self._reading, self._look
             )
-            at, pause, since = chunk.stop, FIRST_PAUSE_S, time.monotonic()
+            at, patience = chunk.stop, self._patience()
 
     def _fit(self, size: int, rows: int, written: int, seconds: float) -> None:
         """Fit the next chunk to the target, and to a second's share of limits."""
@@ -413,16 +433,6 @@ class Worker:
             state="Earlier chunks are committed; it goes on from here.",
             next="give more time with --target-ms, or look at what the step's"
             " expression and the table's triggers do.",
-        )
-
-    def _locked(self, window: Window, at: Place) -> LockBudgetError:
-        chunk = self._order.chunk(self.conn, window, at, self._pace.size)
-        return LockBudgetError(
-            f"Step '{self.row.step.name}' found rows of {chunk.name} locked for"
-            f" {self.settings.step_budget_s:.0f} s.",
-            state="Earlier chunks are committed; it goes on from here.",
-            next="end the transaction that holds them, then run the same command"
-            " again.",
         )
 
     def _transaction(self, what: str) -> AbstractContextManager[None]:

@@ -72,7 +72,7 @@ def test_locked_rows_end_all_workers_with_their_blocks(
     """The error names the blocks; what others did stays."""
     with psycopg.connect(database) as other:
         other.execute("SELECT FROM t WHERE id = 300 FOR UPDATE")
-        with pytest.raises(LockBudgetError, match="rows locked for .* s: blocks"):
+        with pytest.raises(LockBudgetError, match=r"rows locked for .* s: blocks"):
             expanded.backfill("c")
     expanded.backfill("c")
     assert filled(sql) == ROWS
