@@ -11,7 +11,12 @@ from typing import Any, ClassVar
 from migrator.ledger.windows import Cut, Key, Window
 from migrator.names import TableName
 from migrator.plan import ChunkedCheck, ChunkedUpdate, Keyset
-from migrator.postgres.connection import Connection, ask, execute_stored
+from migrator.postgres.connection import (
+    Connection,
+    ask,
+    exact_text,
+    execute_stored,
+)
 
 #: Where a chunk begins or ends: a block, or a key.
 Place = int | Key
@@ -191,7 +196,8 @@ class KeyOrder(Order):
             " WHERE oid = $1::pg_catalog.regclass",
             [str(self.table)],
         )
-        last: Key | None = ask(conn, self.keyset.last)
+        with exact_text(conn):
+            last: Key | None = ask(conn, self.keyset.last)
         return max(int(rows), 0), last or []
 
     def cut(self, conn: Connection, size: int) -> Cut | None:
@@ -201,7 +207,10 @@ class KeyOrder(Order):
     def _bound(
         self, conn: Connection, after: Key, upto: Key, rows: int
     ) -> tuple[Key, int]:
-        found = execute_stored(conn, self.keyset.bound, [after, upto, rows]).fetchone()
+        with exact_text(conn):
+            found = execute_stored(
+                conn, self.keyset.bound, [after, upto, rows]
+            ).fetchone()
         if found is None or found["rows"] < rows:
             return upto, 0 if found is None else int(found["rows"])
         return found["key"], int(found["rows"])

@@ -114,18 +114,35 @@ def connect(target: Target, application_name: str) -> Connection:
             f" is {OLDEST_SERVER // 10000}.",
             next="upgrade the server.",
         )
+    if not (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
+        # The driver reads times of no other style. Poolers keep track of this one.
+        configure(conn, {"datestyle": "ISO"}, local=False)
     if not is_pooled(conn):
-        configure(
-            conn,
-            {
-                "client_connection_check_interval": str(CLIENT_CHECK_MS),
-                "row_security": "off",
-                "statement_timeout": "0",
-                "idle_in_transaction_session_timeout": "0",
-            },
-            local=False,
-        )
+        configure(conn, _session(conn.info.server_version), local=False)
     return conn
+
+
+def _session(server_version: int) -> dict[str, str]:
+    """
+    Return the parameters of the engine's sessions, whatever the role's own are.
+
+    Sessions may be idle for as long as a pass takes; what is to end in time says
+    so in its transaction.
+    """
+    off = [
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+    ]
+    if server_version >= 170000:
+        off.append("transaction_timeout")
+    return {
+        "client_connection_check_interval": str(CLIENT_CHECK_MS),
+        "row_security": "off",
+        "default_transaction_isolation": "read committed",
+        **dict.fromkeys(off, "0"),
+    }
 
 
 def is_pooled(conn: Connection) -> bool:
@@ -233,6 +250,27 @@ def _ends_session(error: psycopg.Error) -> bool:
     return fatal or error.sqlstate.startswith("08")
 
 
+# What makes a value's text the same in every session, and whole: as in
+# postgres_fdw (contrib/postgres_fdw/postgres_fdw.c, set_transmission_modes).
+_EXACT = (
+    "SET LOCAL datestyle = ISO; SET LOCAL intervalstyle = postgres;"
+    " SET LOCAL extra_float_digits = 3"
+)
+
+
+@contextmanager
+def exact_text(conn: Connection) -> Iterator[None]:
+    """
+    Let values become text that any session reads back as the same values.
+
+    Only for the block: elsewhere the role's own settings count for what an
+    expression of the user's says.
+    """
+    with conn.transaction(force_rollback=True):
+        execute_stored(conn, _EXACT)
+        yield
+
+
 #: Errors after which the whole transaction is tried again.
 RETRIED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -273,10 +311,12 @@ def transaction(
     Raises:
         OutcomeUnknown: the connection was lost while the commit was under way.
     """
-    # One round trip: chunks begin thousands of transactions.
+    # One round trip: chunks begin thousands of transactions. Under the role's own
+    # REPEATABLE READ a row that the application changes would be an error.
     execute_stored(
         conn,
-        f"BEGIN; SET LOCAL lock_timeout = {int(lock_timeout_ms)};"
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        f" SET LOCAL lock_timeout = {int(lock_timeout_ms)};"
         f" SET LOCAL statement_timeout = {int(statement_timeout_ms)};"
         f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS};"
         " SET LOCAL row_security = off"
