@@ -21,7 +21,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill
+from migrator.kernels.mirror_columns import Fill, pinned
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
@@ -118,6 +118,7 @@ class AddColumn(Pattern):
             probes.append(
                 Probe(
                     statements=(
+                        pinned(facts.table.name),
                         "CREATE TEMP TABLE migrator_trial (first int)",
                         render(
                             sql.SQL(

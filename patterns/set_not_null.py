@@ -19,7 +19,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, chunked_check
+from migrator.kernels.mirror_columns import Fill, chunked_check, pinned
 from migrator.pattern import Pattern
 from migrator.plan import (
     ChunkedCheck,
@@ -98,7 +98,7 @@ class SetNotNull(Pattern):
             return ()
         return (
             Probe(
-                statements=(),
+                statements=(pinned(facts.table.name),),
                 question=render(
                     sql.SQL(
                         "SELECT count(value) >= 0 FROM"

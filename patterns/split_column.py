@@ -27,6 +27,7 @@ from migrator.kernels.mirror_columns import (
     Pair,
     Side,
     chunked_update,
+    pinned,
     require_mirrorable,
 )
 from migrator.pattern import Pattern
@@ -162,7 +163,10 @@ class SplitColumn(Pattern):
         return (
             *(direct.bare_type(self.title, part[0]) for part in self.into.values()),
             Probe(
-                statements=tuple(render(s) for s in statements),
+                statements=(
+                    pinned(facts.table.name),
+                    *(render(s) for s in statements),
+                ),
                 question=render(
                     sql.SQL("SELECT count({}) >= 0 FROM {}").format(
                         expression(self.back), trial

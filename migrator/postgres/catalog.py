@@ -137,7 +137,7 @@ def try_out(conn: Connection, probe: Probe) -> None:
         raise Refused(
             f"The server refuses an expression of the pattern: {said(error)}.",
             next="correct it in the revision; it is SQL, in which a text stands in"
-            " quotes: \"'text'\".",
+            " quotes: \"'text'\", and a function or type of another schema with it.",
         ) from error
     finally:
         conn.execute("ROLLBACK")

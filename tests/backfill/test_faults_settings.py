@@ -1,6 +1,7 @@
 """Settings of the role do not reach what the engine relies on."""
 
 import threading
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -17,7 +18,9 @@ from backfill.faults import (
     wait_for,
 )
 from migrator.change import Change
-from migrator.patterns import AddColumn
+from migrator.errors import Refused
+from migrator.pattern import Pattern
+from migrator.patterns import AddColumn, SetNotNull, SplitColumn
 from migrator.plan import State
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -186,3 +189,32 @@ def test_keys_are_read_back_as_they_were(
     style("'German'", "'iso_8601'", "'America/St_Johns'")
     runner.progress = AfterRows(rows + 1, lambda: None)
     assert_whole(runner, sql, rows=rows, counted=rows)
+
+
+EXPRESSIONS: dict[str, Callable[[str], Pattern]] = {
+    "AddColumn": lambda f: AddColumn("t", "n", "text", computed=f"{f}(pad)"),
+    "SetNotNull": lambda f: SetNotNull("t", "pad", fill=f"{f}('x')"),
+    "SplitColumn": lambda f: SplitColumn("t", "pad", {"n": ("text", f"{f}(pad)")}, "n"),
+}
+
+
+@pytest.mark.parametrize("kind", list(EXPRESSIONS))
+def test_an_expression_is_tried_as_the_dual_write_runs_it(
+    runner: Runner, sql: psycopg.Connection, database: str, kind: str
+) -> None:
+    """What only the role's search path finds would fail each write: it is refused."""
+    sql.execute(
+        "CREATE SCHEMA tools; CREATE FUNCTION tools.slug(text) RETURNS text"
+        " LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';"
+        "CREATE TABLE t (id int PRIMARY KEY, pad text); INSERT INTO t VALUES (1, 'A')"
+    )
+    set_for_role(sql, "search_path", "public, tools")
+    make = EXPRESSIONS[kind]
+    with pytest.raises(Refused, match=r"function slug\(\w+\) does not") as e:
+        runner.expand(Change(revision="c", pattern=make("slug")))
+    assert "a function or type of another schema with it" in str(e.value)
+    runner.expand(Change(revision="c", pattern=make("tools.slug")))
+    with psycopg.connect(database, autocommit=True) as app:
+        app.execute("UPDATE t SET pad = 'B'; INSERT INTO t VALUES (2, 'C'), (3, NULL)")
+    assert runner.backfill("c") is State.BACKFILLED
+    assert runner.verify("c") is State.VERIFIED

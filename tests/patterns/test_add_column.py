@@ -282,5 +282,6 @@ def test_message_about_sql_that_the_server_refuses(
     assert str(caught.value) == (
         f"The server refuses an expression of the pattern: {words}.\n"
         "Nothing was changed.\nNext: correct it in the revision; it is SQL, in which"
-        " a text stands in quotes: \"'text'\"."
+        " a text stands in quotes: \"'text'\", and a function or type of"
+        " another schema with it."
     )

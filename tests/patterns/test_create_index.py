@@ -209,7 +209,8 @@ def test_message_about_a_predicate_that_the_server_refuses(
     assert str(caught.value) == (
         'The server refuses an expression of the pattern: column "nmae" does not'
         " exist.\nNothing was changed.\nNext: correct it in the revision; it is SQL,"
-        " in which a text stands in quotes: \"'text'\"."
+        " in which a text stands in quotes: \"'text'\", and a function or type of"
+        " another schema with it."
     )
 
 

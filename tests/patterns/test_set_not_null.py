@@ -222,7 +222,8 @@ def test_message_about_a_fill_that_the_server_refuses(
         "The server refuses an expression of the pattern: COALESCE types integer and"
         " timestamp with time zone cannot be matched.\nNothing was changed.\n"
         "Next: correct it in the revision; it is SQL, in which"
-        " a text stands in quotes: \"'text'\"."
+        " a text stands in quotes: \"'text'\", and a function or type of"
+        " another schema with it."
     )
 
 

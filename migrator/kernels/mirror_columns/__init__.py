@@ -19,6 +19,7 @@ Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 from migrator.kernels.mirror_columns.base import (
     chunked_check,
     chunked_update,
+    pinned,
     require_mirrorable,
 )
 from migrator.kernels.mirror_columns.fill import Fill
@@ -32,5 +33,6 @@ __all__ = [
     "Twin",
     "chunked_check",
     "chunked_update",
+    "pinned",
     "require_mirrorable",
 ]

@@ -55,6 +55,21 @@ def old_value(column: str) -> sql.Composable:
     return sql.SQL("OLD.{}").format(sql.Identifier(column))
 
 
+def _path(table: TableName) -> sql.Composable:
+    path = [sql.Identifier("pg_catalog"), sql.Identifier(table.schema)]
+    return sql.SQL(", ").join([*path, sql.SQL("pg_temp")])
+
+
+def pinned(table: TableName) -> str:
+    """
+    Return the statement with which a trial begins that stands for a dual write.
+
+    An expression that only the session's search path makes sense of would fail in
+    the trigger, and with it each write of the application.
+    """
+    return render(sql.SQL("SET LOCAL search_path = {}").format(_path(table)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror(ABC):
     """What both kinds share: a trigger on a table, owned by a change."""
@@ -73,14 +88,12 @@ class Mirror(ABC):
         """Return the statements that put the dual write on."""
         function = names.function(self.tag)
         # A pinned search_path: the body means the same in every session.
-        path = sql.SQL(", ").join(
-            [sql.Identifier("pg_catalog"), sql.Identifier(self.table.schema)]
-        )
+        path = _path(self.table)
         condition = sql.SQL(" WHEN ({})").format(when) if when else sql.SQL("")
         return (
             sql.SQL(
                 "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                " SET search_path = {}, pg_temp AS {}"
+                " SET search_path = {} AS {}"
             ).format(function, path, sql.Literal(render(body))),
             sql.SQL(
                 "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW"
