@@ -98,11 +98,11 @@ class AfterRows(Silent):
     acted: bool = False
     seen: int = 0
 
-    def step(self, name: str, total_blocks: int | None) -> None:
+    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
         """A step starts."""
         self._look()
 
-    def advance(self, blocks: int, rows: int) -> None:
+    def advance(self, done: float, rows: int, seconds: float) -> None:
         """Count a chunk's rows."""
         self.seen += rows
         self._look()
