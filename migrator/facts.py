@@ -3,7 +3,9 @@
 `migrator.postgres.catalog` reads facts, patterns turn them into steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from psycopg.sql import Identifier
 
 from migrator.errors import Refused
 from migrator.names import TableName
@@ -30,6 +32,8 @@ class Column:
     unique_indexes: tuple[str, ...] = ()
     #: Foreign keys, on either end of which the column stands.
     foreign_keys: tuple[str, ...] = ()
+    #: Whether it decides on a row's partition, on any level.
+    partition_key: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,12 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table; `rows` and `size_bytes` are estimates of the statistics."""
+    """
+    One table; `rows` and `size_bytes` are estimates of the statistics.
+
+    Of a partitioned table they are sums over its leaves, and what depends on a
+    column depends on it in any partition.
+    """
 
     name: TableName
     oid: int
@@ -95,6 +104,27 @@ class Table:
     method: str = "heap"
     owned: bool = True
     constraint_names: tuple[str, ...] = ()
+    #: All partitions on all levels, parents before their own; those whose kind
+    #: is not p are leaves.
+    partitions: "tuple[Table, ...]" = ()
+    #: The partitioned table at the top; None where it is no partition.
+    root: TableName | None = None
+
+    @property
+    def leaves(self) -> "tuple[Table, ...]":
+        """The tables that hold the rows: itself, unless it is partitioned."""
+        if self.kind != "p":
+            return (self,)
+        return tuple(t for t in self.partitions if t.kind != "p")
+
+    def step(self, name: str) -> str:
+        """Return a step's name, which tells those of several leaves apart."""
+        if self.root is None:
+            return name
+        # Quoted, so that no leaf's name can look like another's with its schema.
+        if self.name.schema == self.root.schema:
+            return f"{name} {Identifier(self.name.name).as_string(None)}"
+        return f"{name} {self.name}"
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name, None where there is none."""
@@ -148,3 +178,22 @@ class Facts:
     oldest_snapshot: Snapshot | None = None
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
+
+    @property
+    def leaves(self) -> "tuple[Facts, ...]":
+        """
+        The same for each table that holds rows of the table.
+
+        Raises:
+            Refused: one of them is not on this server.
+        """
+        for leaf in self.table.leaves:
+            if leaf.kind == "f":
+                raise Refused(
+                    f"Partition {leaf.name} of table {self.table.name} is a foreign"
+                    " table: its rows cannot be gone over, and the table behind it"
+                    " does not change along.",
+                    next="detach it, or move its rows into a partition of this"
+                    " database.",
+                )
+        return tuple(replace(self, table=leaf) for leaf in self.table.leaves)

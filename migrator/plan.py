@@ -172,7 +172,7 @@ class ChunkedUpdate:
     included), or two keys, `$1` (not included) and `$2` (included); `strided` a
     third, the pass, counted from 0. `guard` is a query
     with one boolean that must be true in every chunk's transaction: the dual
-    write is on.
+    write is on. `root` is the partitioned table of which `table` is a leaf.
     """
 
     statement: str
@@ -182,6 +182,7 @@ class ChunkedUpdate:
     upkeep: Upkeep | None = None
     guard: str | None = None
     lock: Lock = Lock.ROW_EXCLUSIVE
+    root: TableName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +203,7 @@ class ChunkedCheck:
     chunking: Chunking = Chunking()
     guard: str | None = None
     lock: Lock = Lock.ACCESS_SHARE
+    root: TableName | None = None
 
 
 Action = Transaction | Autocommit
@@ -354,6 +356,8 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
     cls = _KINDS[values.pop("kind")]
     if values.get("table"):
         values["table"] = TableName(**values["table"])
+    if values.get("root"):
+        values["root"] = TableName(**values["root"])
     if "statements" in values:
         values["statements"] = tuple(values["statements"])
     if "chunking" in values:

@@ -496,16 +496,11 @@ class Runner:
             )
 
     def _rolling_back(self, run: Run) -> bool:
-        """Tell whether a retired change lacks a step that was taken back."""
-        names = {
-            s.step.name
-            for s in store.steps(run.conn, run.change.id)
-            if s.phase is Phase.RETIRE
-        }
-        planned = self.pattern(run.change).steps(
-            Phase.RETIRE, self._facts_of(run.conn, run.change)
+        """Tell whether a step of a retired change was taken back since."""
+        return any(
+            s.phase is Phase.RETIRE and s.status_at > run.change.state_at
+            for s in store.steps(run.conn, run.change.id, ("reversed", "parked"))
         )
-        return len(names) < len(planned)
 
     def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:
         """Run a phase: entered whole before its first step, resumed from there."""
@@ -637,7 +632,7 @@ class Runner:
 
     def _unwatched(self, conn: Connection, facts: Facts) -> tuple[Notice, ...]:
         """Return a note on each signal that cannot be read here."""
-        subject = Subject(table=facts.table.name)
+        subject = Subject(table=facts.table.leaves[0].name)
         return tuple(
             Notice(text=f'Signal "{name}" is not watched: {why}.')
             for name, why in unavailable(conn, self.guard, subject)

@@ -76,7 +76,7 @@ class AddColumn(Pattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and a default beside an expression."""
         computed = self.computed is not None
-        direct.require_plain_table(facts, partitioned=not computed)
+        direct.require_table(facts)
         if computed:
             direct.require_all_rows_visible(facts)
         names.checked(self.column, "column")
@@ -88,7 +88,8 @@ class AddColumn(Pattern):
                 next="give one of them.",
             )
         notices = [
-            Notice(text="Rolling back parks the column; it is dropped after the hold.")
+            Notice(text="Rolling back parks the column; it is dropped after the hold."),
+            *direct.partition_notices(facts),
         ]
         if computed:
             notices += direct.backfill_notices(facts, self.column)
@@ -185,12 +186,12 @@ class AddColumn(Pattern):
         if fill is None:
             return ()
         why = "the values are parked with the column"
-        return (fill.backfill(facts, name="fill_rows", no_reverse=why),)
+        return fill.backfill(facts, name="fill_rows", no_reverse=why)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that are not filled."""
         fill = self._fill(facts)
-        return (fill.verify(facts),) if fill else ()
+        return fill.verify(facts) if fill else ()
 
     def retire(self, facts: Facts) -> Steps:
         """Return the end of the fill: the new release writes the column itself."""

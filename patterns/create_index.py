@@ -62,7 +62,14 @@ class CreateIndex(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""
-        direct.require_plain_table(facts)
+        direct.require_table(facts)
+        if facts.table.kind == "p":
+            raise Refused(
+                f"Table {facts.table.name} is partitioned: PostgreSQL builds no index"
+                " concurrently on all partitions.",
+                next="CREATE INDEX … ON ONLY the table, then CONCURRENTLY on each"
+                " partition, then ALTER INDEX … ATTACH PARTITION.",
+            )
         names.checked(self.name, "index")
         if not self.on or isinstance(self.on, str):
             raise Refused(
@@ -148,7 +155,7 @@ class CreateIndex(Pattern):
     def _build(self, facts: Facts) -> Step:
         return direct.build_index(
             "create_index",
-            facts.table.name,
+            facts.table,
             self.name,
             method=self.method,
             keys=self._keys(),

@@ -21,7 +21,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts, Index
+from migrator.facts import Facts
 from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
@@ -62,7 +62,7 @@ class RenameColumn(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a copy beside the original could not follow."""
-        direct.require_plain_table(facts)
+        direct.require_table(facts)
         direct.require_all_rows_visible(facts)
         names.checked(self.to, "column")
         column = facts.table.require(self.column)
@@ -74,7 +74,8 @@ class RenameColumn(Pattern):
                 text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
                 f" list see one more column; a join with another table's"
                 f' "{self.to}" must qualify it.'
-            )
+            ),
+            *direct.partition_notices(facts),
         ]
         notices += direct.backfill_notices(facts, self.to)
         notices += [
@@ -85,13 +86,18 @@ class RenameColumn(Pattern):
             for i in facts.table.indexes
             if not i.plain
         ]
-        notices += [
-            Notice(
-                text=f'Column "{self.column}" is part of unique index "{name}": an'
-                " INSERT … ON CONFLICT on it may meet a violation of the other"
-                " copy's index between verified and retire.",
-                needs_assurance=True,
+        if facts.table.kind == "p" and any(
+            self.column in i.columns for i in facts.table.indexes
+        ):
+            notices.append(
+                Notice(
+                    text="Each partition gets copies of its indexes for the window,"
+                    " the parent none: a partition that is made in the window has"
+                    " none until retire."
+                )
             )
+        notices += [
+            Notice(text=self._conflict(facts, name), needs_assurance=True)
             for name in column.unique_indexes
         ]
         notices += [
@@ -111,6 +117,19 @@ class RenameColumn(Pattern):
                 )
             )
         return self.assure(tuple(notices))
+
+    def _conflict(self, facts: Facts, index: str) -> str:
+        where = f'Column "{self.column}" is part of unique index "{index}": an'
+        if facts.table.kind == "p":
+            return (
+                f'{where} INSERT … ON CONFLICT that names "{self.to}" is refused by'
+                " the server between verified and retire, since only the partitions"
+                " have copies of it."
+            )
+        return (
+            f"{where} INSERT … ON CONFLICT on it may meet a violation of the other"
+            " copy's index between verified and retire."
+        )
 
     def _check_indexes(self, facts: Facts) -> None:
         for old, new in self.indexes.items():
@@ -136,11 +155,11 @@ class RenameColumn(Pattern):
         rows = self._twin(facts).backfill(
             facts, name="copy_rows", no_reverse="the copied values go with the copy"
         )
-        return (rows, *self._indexes(facts))
+        return (*rows, *direct.copy_indexes(facts, self.column, self.to))
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""
-        return (self._twin(facts).verify(facts),)
+        return self._twin(facts).verify(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of names."""
@@ -176,20 +195,3 @@ class RenameColumn(Pattern):
 
     def _twin(self, facts: Facts) -> Twin:
         return Twin.of(facts, self.column, self.to)
-
-    def _indexes(self, facts: Facts) -> Steps:
-        def holds(index: Index) -> bool:
-            columns = {k.name for k in index.keys} | set(index.include)
-            return index.plain and index.valid and self.column in columns
-
-        return tuple(
-            direct.copy_index(
-                facts,
-                index,
-                names.owned("index", index.name, facts.tag),
-                self.column,
-                self.to,
-                step=f"copy_index_{number}",
-            )
-            for number, index in enumerate(filter(holds, facts.table.indexes), 1)
-        )

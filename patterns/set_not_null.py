@@ -19,10 +19,9 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, chunked_check, pinned
+from migrator.kernels.mirror_columns import Fill, comparisons, pinned
 from migrator.pattern import Pattern
 from migrator.plan import (
-    ChunkedCheck,
     Notice,
     Probe,
     Step,
@@ -30,6 +29,9 @@ from migrator.plan import (
     expression,
     render,
 )
+
+# From here on DROP NOT NULL of a parent spares what a partition says itself.
+NOT_NULL_IS_A_CONSTRAINT = 180000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class SetNotNull(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that is NOT NULL already or cannot be filled."""
-        direct.require_plain_table(facts)
+        direct.require_table(facts)
         direct.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
         if column.not_null:
@@ -78,7 +80,8 @@ class SetNotNull(Pattern):
                 "There is no fill: rows that are NULL hold the change at verify, and"
                 " writes of NULL stay possible until retire."
             )
-            return self.assure((Notice(text=text),))
+            return self.assure((Notice(text=text), *self._partition_notices(facts)))
+        direct.require_not_key(facts, column)
         if column.generated:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} is generated:'
@@ -89,8 +92,27 @@ class SetNotNull(Pattern):
             "From expand on, a NULL that the old release writes is stored as the"
             " fill; rows that are filled keep the value after a rollback."
         )
-        notes = direct.backfill_notices(facts, self.column)
+        notes = (
+            *self._partition_notices(facts),
+            *direct.backfill_notices(facts, self.column),
+        )
         return self.assure((Notice(text=text), *notes))
+
+    def _partition_notices(self, facts: Facts) -> tuple[Notice, ...]:
+        """Return notes on partitions, and on those stricter than their parent."""
+        stricter = [
+            part.name
+            for part in facts.table.partitions
+            if part.require(self.column).not_null
+            and facts.server_version < NOT_NULL_IS_A_CONSTRAINT
+        ]
+        return direct.partition_notices(facts) + tuple(
+            Notice(
+                text=f'Column "{self.column}" is NOT NULL already on partition {name};'
+                " rolling back from retired lifts it there as well."
+            )
+            for name in stricter
+        )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the fill."""
@@ -127,28 +149,17 @@ class SetNotNull(Pattern):
         why = "which rows were NULL is not recorded; they keep the fill"
         if fill is None:
             return ()
-        return (fill.backfill(facts, name="fill_rows", no_reverse=why),)
+        return fill.backfill(facts, name="fill_rows", no_reverse=why)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of NULLs, which the fill repairs."""
-        fill = self._fill(facts)
-        repair = None
-        if fill is not None:
-            work = fill.verify(facts).work
-            assert isinstance(work, ChunkedCheck)
-            repair = work.repair
-        return (
-            Step(
-                name="count_nulls",
-                work=chunked_check(
-                    facts,
-                    sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
-                    shown=(self.column,),
-                    repair=repair,
-                    guard=fill.is_on() if fill else None,
-                ),
-                no_reverse="nothing but NULLs is changed",
-            ),
+        return comparisons(
+            facts,
+            "count_nulls",
+            sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
+            shown=(self.column,),
+            mirror=self._fill(facts),
+            no_reverse="nothing but NULLs is changed",
         )
 
     def retire(self, facts: Facts) -> Steps:

@@ -26,9 +26,9 @@ from migrator.kernels import direct
 from migrator.kernels.mirror_columns import (
     Pair,
     Side,
-    chunked_update,
     pinned,
     require_mirrorable,
+    updates,
 )
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -80,7 +80,7 @@ class SplitColumn(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a second shape could not follow."""
-        direct.require_plain_table(facts)
+        direct.require_table(facts)
         direct.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
         if not self.into:
@@ -107,6 +107,7 @@ class SplitColumn(Pattern):
                 " stored, and holds the change until it is corrected."
             ),
         ]
+        notices += direct.partition_notices(facts)
         notices += direct.backfill_notices(facts, *self.into)
         if column.default is not None:
             notices.append(
@@ -127,6 +128,13 @@ class SplitColumn(Pattern):
                 " columns could violate.",
                 next="drop it first, and put its like on the new columns afterwards.",
             )
+        for part in facts.table.partitions:
+            if part.require(self.column).not_null and not column.not_null:
+                raise Refused(
+                    f"{where} is NOT NULL on partition {part.name} alone, where the"
+                    " retired column must be able to hold NULL.",
+                    next="make it NOT NULL on the parent, or lift it on the partition.",
+                )
         if self.type not in (None, column.type):
             raise Refused(
                 f"{where} is of type {column.type}, the change says {self.type}.",
@@ -182,20 +190,19 @@ class SplitColumn(Pattern):
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the split of existing rows."""
-        rows = self._pair(facts).backfill(
+        return self._pair(facts).backfill(
             facts,
             name="compute_rows",
             no_reverse="the values go with the new side",
         )
-        return (rows,)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""
-        return (self._pair(facts).verify(facts),)
+        return self._pair(facts).verify(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of shapes."""
-        return self._pair(facts).retire()
+        return self._pair(facts).retire(facts)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the retired column."""
@@ -221,11 +228,11 @@ class SplitColumn(Pattern):
                 ),
                 no_reverse="upgrade again",
             ),
-            Step(
-                name="compute_rows",
-                work=chunked_update(
-                    facts, {self.column: expression(self.back)}, sql.SQL("true")
-                ),
+            *updates(
+                facts,
+                "compute_rows",
+                {self.column: expression(self.back)},
+                sql.SQL("true"),
                 no_reverse="upgrade again",
             ),
             Step(

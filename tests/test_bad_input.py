@@ -11,7 +11,13 @@ from psycopg.sql import SQL, Identifier
 from migrator.change import Change
 from migrator.errors import Held, Refused
 from migrator.pattern import Pattern
-from migrator.patterns import AddColumn, CreateIndex, RenameColumn, SetNotNull
+from migrator.patterns import (
+    AddColumn,
+    CreateIndex,
+    RenameColumn,
+    SetNotNull,
+    SplitColumn,
+)
 from migrator.plan import State
 from migrator.postgres import connection
 from migrator.postgres.connection import Target
@@ -27,7 +33,16 @@ CREATE TABLE t (
 );
 CREATE TABLE child (k int REFERENCES t (key));
 CREATE VIEW v AS SELECT seen FROM t;
-CREATE TABLE parted (id int, name text) PARTITION BY LIST (id);
+CREATE TABLE parted (id int, name text, part int) PARTITION BY LIST (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1)
+  PARTITION BY LIST (lower(name));
+CREATE TABLE parted_1_a (part int, name text, id int);
+ALTER TABLE parted_1 ATTACH PARTITION parted_1_a FOR VALUES IN ('a');
+CREATE VIEW of_leaf AS SELECT part FROM parted_1_a;
+CREATE FOREIGN DATA WRAPPER w;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER w;
+CREATE TABLE spread (id int, name text) PARTITION BY LIST (id);
+CREATE FOREIGN TABLE far PARTITION OF spread FOR VALUES IN (1) SERVER elsewhere;
 CREATE TABLE heir (extra int) INHERITS (child);
 """
 
@@ -76,7 +91,19 @@ def refused(sql: psycopg.Connection, words: str) -> Iterator[None]:
         (RenameColumn("child", "k", "x"), "inheritance"),
         (RenameColumn("t", "key", "x"), "takes part in foreign key"),
         (RenameColumn("t", "seen", "x"), "view v"),
-        (RenameColumn("parted", "name", "x"), "is partitioned"),
+        (RenameColumn("parted", "id", "x"), 'Column "id" is in the partition key'),
+        (RenameColumn("parted", "name", "x"), 'Column "name" is in the partition key'),
+        (RenameColumn("parted", "part", "x"), "view of_leaf"),
+        (
+            SplitColumn("parted", "id", into={"x": ("text", "id::text")}, back="1"),
+            'Column "id" is in the partition key',
+        ),
+        (SetNotNull("parted", "name", fill="'x'"), '"name" is in the partition key'),
+        (RenameColumn("parted_1_a", "part", "x"), 'name the parent: "parted", schema='),
+        (RenameColumn("parted_1", "part", "x"), 'name the parent: "parted", schema='),
+        (CreateIndex("parted", ["name"], "i"), "no index concurrently on all"),
+        (AddColumn("spread", "x", "text"), 'Partition "public"."far" of table'),
+        (RenameColumn("spread", "name", "x"), "is a foreign table"),
         (RenameColumn("heir", "k", "x"), "inheritance"),
         (RenameColumn("v", "seen", "x"), "is not a table"),
         (AddColumn("t", "name", "text"), 'has a column "name" already'),

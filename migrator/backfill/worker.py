@@ -396,9 +396,12 @@ class Worker:
         if ready["node"] != self.row.file_node:
             raise _ReplacedError
         if not ready["guarded"]:
+            where = f"table {self.work.table}"
+            if self.work.root is not None:
+                where = f"table {self.work.root} or on one of its partitions"
             raise Failed(
-                f"The dual-write trigger on table {self.work.table} is missing or not"
-                " enabled ALWAYS: writes may be lost between the two sides.",
+                f"The dual-write trigger on {where} is missing or not enabled ALWAYS:"
+                " writes may be lost between the two sides.",
                 state="Earlier chunks are committed; nothing runs on.",
                 next="roll the change back, then expand again.",
             )

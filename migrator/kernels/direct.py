@@ -6,7 +6,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts, Index
+from migrator.facts import Column, Facts, Index, Table, Trigger
 from migrator.names import TableName
 from migrator.plan import (
     Action,
@@ -22,29 +22,29 @@ from migrator.plan import (
 )
 
 
-def require_plain_table(facts: Facts, *, partitioned: bool = False) -> None:
+def require_table(facts: Facts) -> None:
     """
     Refuse a table that the change cannot be made on.
 
-    Args:
-        facts: of the table.
-        partitioned: whether a partitioned parent is fine.
+    A partitioned table is fine: columns, checks and row triggers of the parent
+    reach every partition, also those that come later (manual, section 5.12.2.3).
 
     Raises:
         Refused: not a table, or one of a kind that is not supported.
     """
     table = facts.table
-    if table.kind == "p" and not partitioned:
+    if table.root is not None:
         raise Refused(
-            f"Table {table.name} is partitioned; this change works on plain tables.",
-            next="make the change with plain SQL, or on a table of its own.",
+            f"Table {table.name} is a partition of table {table.root}; its columns"
+            " and triggers are those of all partitions.",
+            next=f'name the parent: "{table.root.name}", schema="{table.root.schema}".',
         )
     if table.kind not in ("r", "p"):
         raise Refused(f"{table.name} is not a table.", next="name the table behind it.")
     if table.is_child or table.has_children:
         raise Refused(
-            f"Table {table.name} takes part in inheritance or partitioning; a"
-            " trigger or column on one member does not reach the others.",
+            f"Table {table.name} takes part in inheritance; a trigger or column on"
+            " one member does not reach the others.",
             next="detach it first, or make the change with plain SQL.",
         )
     if table.is_temporary:
@@ -52,10 +52,30 @@ def require_plain_table(facts: Facts, *, partitioned: bool = False) -> None:
             f"Table {table.name} is temporary: no other session sees it.",
             next="use plain SQL.",
         )
-    if not table.owned:
+    for part in (table, *table.partitions):
+        if not part.owned:
+            raise Refused(
+                f"The role of this connection does not own table {part.name}.",
+                next="connect as the owner, or as a member of the owner's role.",
+            )
+    # Refuses leaves that are elsewhere.
+    _ = facts.leaves
+
+
+def require_not_key(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column that decides on a row's partition, and that would be written.
+
+    Raises:
+        Refused: a BEFORE trigger cannot send a row to another partition (manual,
+            section 5.12.2.3).
+    """
+    if column.partition_key:
         raise Refused(
-            f"The role of this connection does not own table {table.name}.",
-            next="connect as the owner, or as a member of the owner's role.",
+            f'Column "{column.name}" is in the partition key of table'
+            f" {facts.table.name} or of a partition of it: a trigger cannot write it,"
+            " since the row's partition is chosen before.",
+            next="leave it as it is, or move the rows to a new table.",
         )
 
 
@@ -67,12 +87,13 @@ def require_all_rows_visible(facts: Facts) -> None:
         Refused: row-level security applies to the role of the connection, so
             that a backfill or a verification would miss rows.
     """
-    if facts.table.row_security:
-        raise Refused(
-            f"Row-level security applies to this role on table {facts.table.name}:"
-            " backfill and verification would miss the rows it hides.",
-            next="connect as a role with BYPASSRLS.",
-        )
+    for part in (facts.table, *facts.table.partitions):
+        if part.row_security:
+            raise Refused(
+                f"Row-level security applies to this role on table {part.name}:"
+                " backfill and verification would miss the rows it hides.",
+                next="connect as a role with BYPASSRLS.",
+            )
 
 
 def require_free_column(facts: Facts, name: str) -> None:
@@ -101,11 +122,42 @@ def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
             " rows.",
             needs_assurance=True,
         )
-        for t in facts.table.triggers
+        for t in triggers(facts.table)
         if t.on_update
         and not t.name.startswith(names.TRIGGER_PREFIX)
         and (not t.update_of or not set(written).isdisjoint(t.update_of))
     )
+
+
+def triggers(table: Table) -> tuple[Trigger, ...]:
+    """Return the triggers of a table and of its partitions, clones once."""
+    parts = (table, *table.partitions)
+    return tuple(dict.fromkeys(t for part in parts for t in part.triggers))
+
+
+def partition_notices(facts: Facts) -> tuple[Notice, ...]:
+    """Return what a reviewer should know of a partitioned table."""
+    if facts.table.kind != "p":
+        return ()
+    return (
+        Notice(
+            text="A table that is attached as a partition meanwhile needs the columns"
+            " of the change first. Its rows are compared by the next `migrator"
+            " verify`, and before retire; after retire both sides of them must be"
+            " filled before it is attached."
+        ),
+    )
+
+
+def members(table: TableName) -> sql.Composable:
+    """Return the query of the OIDs of a table and its partitions on all levels."""
+    # pg_partition_tree would lock them all until the transaction's end.
+    return sql.SQL(
+        "WITH RECURSIVE part (oid) AS (SELECT {}::pg_catalog.regclass::oid UNION ALL"
+        " SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part"
+        " ON part.oid = i.inhparent WHERE NOT i.inhdetachpending)"
+        " SELECT oid FROM part"
+    ).format(sql.Literal(str(table)))
 
 
 def locked(table: TableName, mode: Lock) -> str:
@@ -159,7 +211,7 @@ def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
 
 def build_index(
     step: str,
-    table: TableName,
+    table: Table,
     name: str,
     *,
     method: str,
@@ -179,7 +231,7 @@ def build_index(
     text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} USING").format(
         unique=sql.SQL("UNIQUE " if unique else ""),
         name=sql.Identifier(name),
-        table=table.identifier,
+        table=table.name.identifier,
     ) + sql.SQL(" {method} ({keys})").format(method=sql.Identifier(method), keys=keys)
     if include:
         text += sql.SQL(" INCLUDE ({})").format(
@@ -187,15 +239,17 @@ def build_index(
         )
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
-    drop = drop_index(table.schema, name, table)
+    schema = table.name.schema
+    drop = drop_index(schema, name, table.name)
+    done = index_exists(schema, name, valid=True)
     return Step(
-        name=step,
+        name=table.step(step),
         work=Autocommit(
             statement=render(text),
             lock=Lock.SHARE_UPDATE_EXCLUSIVE,
-            table=table,
-            done=index_exists(table.schema, name, valid=True),
-            leftover=index_exists(table.schema, name, valid=False),
+            table=table.name,
+            done=done,
+            leftover=index_exists(schema, name, valid=False),
             remove=drop.statement,
             scans=True,
         ),
@@ -203,10 +257,28 @@ def build_index(
     )
 
 
-def copy_index(
-    facts: Facts, index: Index, name: str, old: str, new: str, *, step: str
+def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
+    """
+    Return the builds of copies of all plain indexes, over another column.
+
+    Each leaf of a partitioned table gets its own: an index of the parent cannot be
+    built concurrently, and queries use those of the leaves.
+    """
+
+    def holds(index: Index) -> bool:
+        columns = {k.name for k in index.keys} | set(index.include)
+        return index.plain and index.valid and old in columns
+
+    return tuple(
+        _copy_index(leaf.table, index, facts.tag, old, new, step=f"copy_index_{number}")
+        for leaf in facts.leaves
+        for number, index in enumerate(filter(holds, leaf.table.indexes), 1)
+    )
+
+
+def _copy_index(
+    table: Table, index: Index, tag: str, old: str, new: str, *, step: str
 ) -> Step:
-    """Return the build of a copy of a plain index, over another column."""
 
     def column(given: str) -> str:
         return new if given == old else given
@@ -217,13 +289,20 @@ def copy_index(
     )
     return build_index(
         step,
-        facts.table.name,
-        name,
+        table,
+        names.owned("index", index.name, table_tag(table, tag, index.name)),
         method=index.method,
         keys=keys,
         unique=index.unique,
         include=tuple(column(c) for c in index.include),
     )
+
+
+def table_tag(table: Table, change_tag: str, *parts: str) -> str:
+    """Return a tag for an object on a leaf, whose name is long and like others."""
+    if table.root is None:
+        return change_tag
+    return names.tag(change_tag, table.name.schema, table.name.name, *parts)
 
 
 def index_options(options: str) -> sql.Composable:

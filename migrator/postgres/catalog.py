@@ -1,5 +1,6 @@
 """Facts about tables, and who holds a lock, from the catalogue."""
 
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -48,16 +49,34 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
 
 def table_facts(conn: Connection, table: TableName) -> Table:
     """
-    Return what is known of a table.
+    Return what is known of a table, and of its partitions.
 
     Raises:
         Refused: the table is gone.
     """
+    found = _table(conn, table)
+    if found is None:
+        raise Refused(f"There is no table {table}.", next="correct the name.")
+    if found.kind != "p":
+        return found
+    names = conn.execute(_query("partitions"), {"table": found.oid}).fetchall()
+    parts = (_table(conn, TableName(n["schema"], n["name"])) for n in names)
+    # One that was dropped in between is none any more.
+    found = replace(found, partitions=tuple(p for p in parts if p is not None))
+    return replace(
+        found,
+        rows=sum(leaf.rows for leaf in found.leaves),
+        size_bytes=sum(leaf.size_bytes for leaf in found.leaves),
+    )
+
+
+def _table(conn: Connection, table: TableName) -> Table | None:
     args = {"schema": table.schema, "name": table.name}
     row = conn.execute(_query("table"), args).fetchone()
     if row is None:
-        raise Refused(f"There is no table {table}.", next="correct the name.")
+        return None
     by_oid = {"table": row["oid"]}
+    schema, name = row.pop("root_schema"), row.pop("root_name")
     return Table(
         name=table,
         columns=tuple(
@@ -89,6 +108,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
             Trigger(**{**t, "update_of": tuple(t["update_of"])})
             for t in conn.execute(_query("triggers"), by_oid)
         ),
+        root=TableName(schema, name) if name is not None else None,
         **row,
     )
 

@@ -271,8 +271,13 @@ def exact_text(conn: Connection) -> Iterator[None]:
         yield
 
 
-#: Errors after which the whole transaction is tried again.
-RETRIED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+#: Errors after which the whole transaction is tried again. The last is that of an
+#: update whose row went to another partition while it waited for the row's lock.
+RETRIED = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
 
 
 def said(error: psycopg.Error) -> str:

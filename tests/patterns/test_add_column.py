@@ -229,19 +229,6 @@ def test_message_about_a_name_that_is_taken() -> None:
     )
 
 
-def test_message_about_an_expression_on_a_partitioned_table() -> None:
-    """Rows are moved on plain tables only."""
-    with pytest.raises(Refused) as caught:
-        AddColumn("users", "nick", "text", computed="name").check(
-            facts("name", kind="p")
-        )
-    assert str(caught.value) == (
-        'Table "public"."users" is partitioned; this change works on plain tables.\n'
-        "Nothing was changed.\n"
-        "Next: make the change with plain SQL, or on a table of its own."
-    )
-
-
 def test_message_about_a_default_that_is_not_constant(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -90,9 +90,13 @@ def test_text_with_hostile_names() -> None:
     update = f'UPDATE "my ""sch"."or der" SET ":x é select" = "a ""b%" {rows}'
     assert fill.work.statement == update
     assert fill.work.guard == (
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid ="
-        """ '"my ""sch"."or der"'::pg_catalog.regclass"""
-        " AND tgname = 'zzz_migrator_0123456789' AND tgenabled = 'A')"
+        "SELECT NOT EXISTS (WITH RECURSIVE part (oid) AS (SELECT "
+        """'"my ""sch"."or der"'::pg_catalog.regclass::oid UNION ALL"""
+        " SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part"
+        " ON part.oid = i.inhparent WHERE NOT i.inhdetachpending)"
+        " SELECT oid FROM part WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger"
+        " WHERE tgrelid = part.oid AND tgname = 'zzz_migrator_0123456789'"
+        " AND tgenabled = 'A'))"
     )
     assert isinstance(check.work, ChunkedCheck)
     assert check.work.count == f'SELECT count(*) FROM "my ""sch"."or der" {rows}'
@@ -355,10 +359,11 @@ def test_message_about_a_trigger_that_fires_later() -> None:
     ("table", "message"),
     [
         (
-            {"kind": "p"},
-            'Table "public"."users" is partitioned; this change works on plain'
-            " tables.\nNothing was changed.\n"
-            "Next: make the change with plain SQL, or on a table of its own.",
+            {"root": TableName("public", "all users")},
+            'Table "public"."users" is a partition of table "public"."all users"; its'
+            " columns and triggers are those of all partitions.\n"
+            "Nothing was changed.\n"
+            'Next: name the parent: "all users", schema="public".',
         ),
         (
             {"kind": "v"},
@@ -367,8 +372,8 @@ def test_message_about_a_trigger_that_fires_later() -> None:
         ),
         (
             {"is_child": True},
-            'Table "public"."users" takes part in inheritance or partitioning; a'
-            " trigger or column on one member does not reach the others.\n"
+            'Table "public"."users" takes part in inheritance; a trigger or column on'
+            " one member does not reach the others.\n"
             "Nothing was changed.\n"
             "Next: detach it first, or make the change with plain SQL.",
         ),

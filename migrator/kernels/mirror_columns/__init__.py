@@ -17,10 +17,10 @@ Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 """
 
 from migrator.kernels.mirror_columns.base import (
-    chunked_check,
-    chunked_update,
+    comparisons,
     pinned,
     require_mirrorable,
+    updates,
 )
 from migrator.kernels.mirror_columns.fill import Fill
 from migrator.kernels.mirror_columns.pair import Pair, Side
@@ -31,8 +31,8 @@ __all__ = [
     "Pair",
     "Side",
     "Twin",
-    "chunked_check",
-    "chunked_update",
+    "comparisons",
     "pinned",
     "require_mirrorable",
+    "updates",
 ]

@@ -10,6 +10,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels.chunking import chosen, compared, kept, span, unique_index
+from migrator.kernels.direct import members, require_not_key, triggers
 from migrator.names import TableName
 from migrator.plan import (
     ChunkedCheck,
@@ -17,6 +18,7 @@ from migrator.plan import (
     Chunking,
     Refusal,
     Step,
+    Steps,
     Transaction,
     render,
 )
@@ -114,13 +116,17 @@ class Mirror(ABC):
         )
 
     def is_on(self) -> str:
-        """Return the question whether the dual write is on, for every session."""
+        """
+        Return the question whether the dual write is on, for every session.
+
+        It has to be on every partition: what fires is the trigger's clone there.
+        """
         return render(
             sql.SQL(
-                "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger"
-                " WHERE tgrelid = {}::pg_catalog.regclass AND tgname = {}"
-                " AND tgenabled = 'A')"
-            ).format(sql.Literal(str(self.table)), sql.Literal(names.trigger(self.tag)))
+                "SELECT NOT EXISTS ({} WHERE NOT EXISTS (SELECT"
+                " FROM pg_catalog.pg_trigger WHERE tgrelid = part.oid AND tgname = {}"
+                " AND tgenabled = 'A'))"
+            ).format(members(self.table), sql.Literal(names.trigger(self.tag)))
         )
 
     def needs_on(self, work: Transaction, why: str) -> Transaction:
@@ -145,31 +151,122 @@ class Mirror(ABC):
     def shown(self) -> tuple[str, ...]:
         """Return the columns of both sides, to show a row that is out of step."""
 
-    def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Step:
-        """Return the chunked update that brings existing rows into step."""
-        work = chunked_update(facts, self.values(), self.rows(), guard=self.is_on())
-        return Step(name=name, work=work, no_reverse=no_reverse)
-
-    def verify(self, facts: Facts) -> Step:
-        """Return the comparison of both sides, with its repair."""
-        guard = self.is_on()
-        repair = chunked_update(
-            facts, self.values(), self.rows(), guard=guard, chunking=compared(facts)
+    def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Steps:
+        """Return the chunked updates that bring existing rows into step."""
+        return updates(
+            facts,
+            name,
+            self.values(),
+            self.rows(),
+            guard=self.is_on(),
+            no_reverse=no_reverse,
         )
-        return Step(
-            name="compare_rows",
-            work=chunked_check(
-                facts,
-                self.rows(),
-                shown=self.shown(),
-                repair=repair.statement,
-                guard=guard,
-            ),
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the comparison of both sides, with its repair."""
+        return comparisons(
+            facts,
+            "compare_rows",
+            self.rows(),
+            shown=self.shown(),
+            mirror=self,
             no_reverse="nothing but rows out of step is changed",
         )
 
 
-def chunked_update(
+def updates(
+    facts: Facts,
+    name: str,
+    values: Mapping[str, sql.Composable],
+    rows: sql.Composable,
+    *,
+    guard: str | None = None,
+    no_reverse: str,
+) -> Steps:
+    """
+    Return the updates of a table's rows: a step for each table that holds them.
+
+    Args:
+        facts: of the table; those of a leaf decide how to go over it.
+        name: the step's.
+        values: an expression for each written column.
+        rows: the condition of rows to be updated.
+        guard: query with one boolean that must be true in every chunk.
+        no_reverse: why there is no way back.
+    """
+    return tuple(
+        Step(
+            name=leaf.table.step(name),
+            work=_update(leaf, values, rows, guard=guard),
+            no_reverse=no_reverse,
+        )
+        for leaf in facts.leaves
+    )
+
+
+def comparisons(
+    facts: Facts,
+    name: str,
+    rows: sql.Composable,
+    *,
+    shown: tuple[str, ...],
+    mirror: Mirror | None,
+    no_reverse: str,
+) -> Steps:
+    """
+    Return the counts of rows: a step for each table that holds them.
+
+    Args:
+        facts: of the table.
+        name: the step's.
+        rows: the condition of rows that should not be.
+        shown: columns whose values are shown where a person asks for them.
+        mirror: what repairs them; None leaves them as they are.
+        no_reverse: why there is no way back.
+    """
+
+    def check(leaf: Facts) -> ChunkedCheck:
+        chunking = compared(leaf)
+        where = sql.SQL("FROM {} WHERE {} AND ({})").format(
+            _named(leaf), span(leaf, chunking), rows
+        )
+        key = unique_index(leaf)
+        listing = sql.SQL(
+            "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
+        ).format(
+            _object([k.name for k in key.keys] if key else ["ctid"]), _object(shown)
+        )
+        repair = mirror and _update(
+            leaf, mirror.values(), mirror.rows(), chunking=chunking
+        )
+        return ChunkedCheck(
+            count=render(sql.SQL("SELECT count(*) "), where),
+            listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
+            repair=repair.statement if repair else None,
+            table=leaf.table.name,
+            chunking=chunking,
+            guard=mirror.is_on() if mirror else None,
+            root=leaf.table.root,
+        )
+
+    return tuple(
+        Step(name=leaf.table.step(name), work=check(leaf), no_reverse=no_reverse)
+        for leaf in facts.leaves
+    )
+
+
+def _named(facts: Facts) -> sql.Composable:
+    """Return a table as a statement over its rows names it."""
+    table = facts.table
+    if table.root is None:
+        return table.name.identifier
+    # Expressions may qualify columns, by the name that the change gives.
+    return sql.SQL("{} AS {}").format(
+        table.name.identifier, sql.Identifier(table.root.name)
+    )
+
+
+def _update(
     facts: Facts,
     values: Mapping[str, sql.Composable],
     rows: sql.Composable,
@@ -177,24 +274,14 @@ def chunked_update(
     guard: str | None = None,
     chunking: Chunking | None = None,
 ) -> ChunkedUpdate:
-    """
-    Return the update of a table's rows, chunk by chunk.
-
-    Args:
-        facts: of the table; they decide how to go over it.
-        values: an expression for each written column.
-        rows: the condition of rows to be updated.
-        guard: query with one boolean that must be true in every chunk.
-        chunking: how to go over it, where that is decided already.
-    """
-    table = facts.table.name
+    """Return the update of one table's rows; `chunking` may be decided already."""
     assignment = sql.SQL(", ").join(
         sql.SQL("{} = {}").format(sql.Identifier(column), value)
         for column, value in values.items()
     )
     chunking = chunking or chosen(facts, frozenset(values))
     head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-        table.identifier, assignment, span(facts, chunking)
+        _named(facts), assignment, span(facts, chunking)
     )
     # Line pointers count from 1; their low byte spreads a page's rows evenly.
     stride = sql.SQL(
@@ -206,44 +293,9 @@ def chunked_update(
         strided=render(head, stride, tail),
         chunking=chunking,
         upkeep=kept(facts, chunking, frozenset(values)),
-        table=table,
-        guard=guard,
-    )
-
-
-def chunked_check(
-    facts: Facts,
-    rows: sql.Composable,
-    *,
-    shown: tuple[str, ...],
-    repair: str | None,
-    guard: str | None = None,
-) -> ChunkedCheck:
-    """
-    Return the search for rows that are out of step, chunk by chunk.
-
-    Args:
-        facts: of the table.
-        rows: the condition of these rows.
-        shown: columns whose values are shown where a person asks for them.
-        repair: the statement that brings a chunk's rows into step.
-        guard: query with one boolean that must be true in every chunk.
-    """
-    chunking = compared(facts)
-    where = sql.SQL("FROM {} WHERE {} AND ({})").format(
-        facts.table.name.identifier, span(facts, chunking), rows
-    )
-    key = unique_index(facts)
-    listing = sql.SQL(
-        "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
-    ).format(_object([k.name for k in key.keys] if key else ["ctid"]), _object(shown))
-    return ChunkedCheck(
-        count=render(sql.SQL("SELECT count(*) "), where),
-        listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
-        repair=repair,
         table=facts.table.name,
-        chunking=chunking,
         guard=guard,
+        root=facts.table.root,
     )
 
 
@@ -261,9 +313,11 @@ def require_mirrorable(facts: Facts, column: Column) -> None:
     Refuse a column of the old release that no second column could follow.
 
     Raises:
-        Refused: it is generated, an identity, part of a foreign key or used by
-            another object, or a trigger of the application fires too late.
+        Refused: it is generated, an identity, part of a foreign key or of a
+            partition key or used by another object, or a trigger of the application
+            fires too late.
     """
+    require_not_key(facts, column)
     where = f'Column "{column.name}" of table {facts.table.name}'
     if column.generated:
         raise Refused(
@@ -290,7 +344,7 @@ def require_mirrorable(facts: Facts, column: Column) -> None:
         )
     late = [
         t.name
-        for t in facts.table.triggers
+        for t in triggers(facts.table)
         if t.before_row and t.name > names.trigger(facts.tag)
     ]
     if late:

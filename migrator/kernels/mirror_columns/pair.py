@@ -14,8 +14,13 @@ from typing import LiteralString
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Facts
-from migrator.kernels.direct import build_index, catalogue_step, not_null_again
+from migrator.facts import Facts, Table
+from migrator.kernels.direct import (
+    build_index,
+    catalogue_step,
+    not_null_again,
+    table_tag,
+)
 from migrator.kernels.mirror_columns.base import (
     Mirror,
     distinct,
@@ -311,7 +316,7 @@ END
         """Return what makes the new side."""
         return {s.name: expression(s.value) for s in self.new}
 
-    def retire(self) -> Steps:
+    def retire(self, facts: Facts) -> Steps:
         """
         Return the steps that take the old side out of sight, and back.
 
@@ -373,7 +378,9 @@ END
             Step(
                 name="add_mark",
                 work=catalogue_step(
-                    self.table, self._alter("ADD COLUMN {} boolean", mark)
+                    self.table,
+                    self._alter("ADD COLUMN {} boolean", mark),
+                    *self._index_of_later_marks(facts.table),
                 ),
                 reverse=(
                     catalogue_step(
@@ -381,19 +388,50 @@ END
                     ),
                 ),
             ),
-            build_index(
-                "index_marks",
-                self.table,
-                names.owned("marks", self.table.name, self.tag),
-                method="btree",
-                keys=sql.Identifier(mark),
-                where=sql.Identifier(mark).as_string(None),
-            ),
+            *(self._index_marks(leaf) for leaf in facts.table.leaves),
             Step(
                 name="exchange_shapes",
                 work=self.needs_on(forward, why),
                 reverse=(self.needs_on(back, why), *proofs),
             ),
+        )
+
+    def _index_marks(self, table: Table) -> Step:
+        """Return the build of a partial index, empty where no row is marked."""
+        mark = sql.Identifier(self._mark)
+        step = build_index(
+            "index_marks",
+            table,
+            names.owned("marks", table.name.name, table_tag(table, self.tag)),
+            method="btree",
+            keys=mark,
+            where=mark.as_string(None),
+        )
+        if table.root is None:
+            return step
+        # An index of the parent may have taken it over, and would hold it.
+        return replace(step, reverse=(), no_reverse="the index goes with the mark")
+
+    def _index_of_later_marks(self, table: Table) -> tuple[sql.Composable, ...]:
+        """
+        Return the indexes by which partitions that come later get theirs.
+
+        Those of the leaves are not attached to them, and nothing needs that.
+
+        Source: PostgreSQL manual, CREATE INDEX, Parameters (ONLY).
+        """
+        mark = sql.Identifier(self._mark)
+        return tuple(
+            sql.SQL("CREATE INDEX {} ON ONLY {} ({}) WHERE {}").format(
+                sql.Identifier(
+                    names.owned("marks", part.name.name, table_tag(part, self.tag))
+                ),
+                part.name.identifier,
+                mark,
+                mark,
+            )
+            for part in (table, *table.partitions)
+            if part.kind == "p"
         )
 
     def _has_columns(self, *columns: str) -> str:

@@ -1,6 +1,12 @@
--- Sessions that hold a lock on the table which conflicts with the wanted mode,
--- and transactions whose snapshot a concurrent build waits for.
-WITH conflicts (wanted, held) AS (VALUES
+-- Sessions that hold a lock on the table, or on a partition of it, which conflicts
+-- with the wanted mode, and transactions whose snapshot a concurrent build waits for.
+WITH RECURSIVE part (oid) AS (
+  SELECT c.oid FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+  UNION ALL
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part ON part.oid = i.inhparent
+), conflicts (wanted, held) AS (VALUES
   ('ACCESS EXCLUSIVE', ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock',
     'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
     'AccessExclusiveLock']),
@@ -15,9 +21,7 @@ WITH conflicts (wanted, held) AS (VALUES
     JOIN conflicts k ON k.wanted = %(mode)s AND l.mode = ANY (k.held)
    WHERE l.granted AND l.locktype = 'relation'
      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-     AND l.relation = (SELECT c.oid FROM pg_catalog.pg_class c
-                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                        WHERE n.nspname = %(schema)s AND c.relname = %(name)s)
+     AND l.relation IN (SELECT oid FROM part)
   UNION
   SELECT a.pid FROM pg_catalog.pg_stat_activity a
    WHERE %(mode)s = 'SHARE UPDATE EXCLUSIVE' AND a.datname = current_database()

@@ -1,6 +1,19 @@
 -- A table's columns: type, whether its equality is an equality of images, and
 -- what depends on each but for its own default, indexes and CHECK constraints.
--- Foreign keys stand apart; sequences owned by the column go along with it.
+-- Foreign keys stand apart; sequences owned by the column go along with it. What
+-- depends on a column of a partition, whatever its number there, depends on it.
+WITH RECURSIVE part (oid) AS (
+  SELECT %(table)s::oid
+  UNION ALL
+  SELECT i.inhrelid FROM pg_catalog.pg_inherits i
+    JOIN part ON part.oid = i.inhparent
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition
+   WHERE NOT i.inhdetachpending
+), same AS (
+  SELECT a.attrelid, a.attnum, a.attname, a.attacl FROM pg_catalog.pg_attribute a
+    JOIN part ON part.oid = a.attrelid
+   WHERE a.attnum > 0 AND NOT a.attisdropped
+)
 SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
        a.attnotnull AS not_null,
@@ -24,33 +37,58 @@ SELECT a.attname::text AS name,
        ) AS image_equal,
        ARRAY(
          SELECT DISTINCT pg_catalog.pg_describe_object(dep.classid, dep.objid, dep.objsubid)
-           FROM pg_catalog.pg_depend dep
-          WHERE dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum
-            AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND dep.objid = d.oid)
+           FROM same
+           JOIN pg_catalog.pg_depend dep
+             ON dep.refobjid = same.attrelid AND dep.refobjsubid = same.attnum
+           LEFT JOIN pg_catalog.pg_attrdef own
+             ON own.adrelid = same.attrelid AND own.adnum = same.attnum
+          WHERE same.attname = a.attname
+            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+                     AND dep.objid IS NOT DISTINCT FROM own.oid)
             AND NOT (dep.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass)
             AND NOT (dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                      AND EXISTS (SELECT FROM pg_catalog.pg_class x
                                   WHERE x.oid = dep.objid AND x.relkind IN ('i', 'I', 'S')))
-         UNION ALL
-         SELECT 'grants on the column' WHERE a.attacl IS NOT NULL
+         UNION
+         SELECT 'grants on the column' FROM same
+          WHERE same.attname = a.attname AND same.attacl IS NOT NULL
        ) AS dependents,
        ARRAY(
-         SELECT k.conname::text FROM pg_catalog.pg_constraint k
-          WHERE k.contype IN ('c', 'x')
-            AND k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)
+         SELECT DISTINCT k.conname::text FROM same
+           JOIN pg_catalog.pg_constraint k
+             ON k.conrelid = same.attrelid AND same.attnum = ANY (k.conkey)
+          WHERE same.attname = a.attname AND k.contype IN ('c', 'x')
        ) AS checks,
        ARRAY(
-         SELECT x.relname::text FROM pg_catalog.pg_index i
+         SELECT DISTINCT x.relname::text FROM same
+           JOIN pg_catalog.pg_index i
+             ON i.indrelid = same.attrelid AND same.attnum = ANY (i.indkey)
            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-          WHERE i.indrelid = a.attrelid AND i.indisunique AND a.attnum = ANY (i.indkey)
+          WHERE same.attname = a.attname AND i.indisunique
        ) AS unique_indexes,
        ARRAY(
-         SELECT k.conname::text FROM pg_catalog.pg_constraint k
-          WHERE k.contype = 'f'
-            AND ((k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey))
-              OR (k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)))
-       ) AS foreign_keys
+         SELECT k.conname::text FROM same
+           JOIN pg_catalog.pg_constraint k
+             ON k.conrelid = same.attrelid AND same.attnum = ANY (k.conkey)
+          WHERE same.attname = a.attname AND k.contype = 'f'
+         UNION
+         SELECT k.conname::text FROM same
+           JOIN pg_catalog.pg_constraint k
+             ON k.confrelid = same.attrelid AND same.attnum = ANY (k.confkey)
+          WHERE same.attname = a.attname AND k.contype = 'f'
+       ) AS foreign_keys,
+       -- The key of a partitioned table depends on the table as its own part, as
+       -- do the columns that an expression of it names.
+       EXISTS (
+         SELECT FROM same
+           JOIN pg_catalog.pg_depend dep
+             ON dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.objid = same.attrelid AND dep.objsubid = same.attnum
+            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.refobjid = same.attrelid AND dep.refobjsubid = 0
+          WHERE same.attname = a.attname AND dep.deptype = 'i'
+       ) AS partition_key
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation

@@ -1,7 +1,8 @@
 -- A table's kind, size and what could make a change on it impossible.
 SELECT c.oid::bigint AS oid,
        c.relkind::text AS kind,
-       EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS is_child,
+       NOT c.relispartition
+         AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS is_child,
        c.relkind <> 'p'
          AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
        c.relpersistence = 't' AS is_temporary,
@@ -22,7 +23,12 @@ SELECT c.oid::bigint AS oid,
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
-       ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names
+       ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names,
+       rn.nspname AS root_schema,
+       r.relname AS root_name
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_class r
+    ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s

@@ -6,6 +6,7 @@ SELECT t.tgname::text AS name,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
+          ORDER BY a.attname
        ) AS update_of
   FROM pg_catalog.pg_trigger t
  WHERE t.tgrelid = %(table)s::oid AND NOT t.tgisinternal
