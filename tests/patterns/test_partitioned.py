@@ -463,6 +463,22 @@ LOSSY = SplitColumn(
 )
 
 
+def test_moved_row_keeps_its_retired_side(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The retired side may know more than the new one, and goes along."""
+    retired_split(runner, sql, LOSSY)
+    sql.execute("UPDATE t SET k = 2")
+    sql.execute("UPDATE t SET first = 'Ada', k = 1 WHERE id = 2")
+    sql.execute("INSERT INTO t (id, k, first, last) VALUES (3, 2, 'Joe', 'Hill')")
+    assert runner.rollback("p1") is State.VERIFIED
+    assert sql.execute("SELECT id, k, name FROM t ORDER BY id").fetchall() == [
+        (1, 2, "Anna Maria Smith"),
+        (2, 1, "Ada Low"),
+        (3, 2, "Joe Hill"),
+    ]
+
+
 def test_marks_on_leaves(runner: Runner, sql: psycopg.Connection) -> None:
     """Marked rows are counted by indexes, also in a partition that came later."""
     retired_split(runner, sql, LOSSY)

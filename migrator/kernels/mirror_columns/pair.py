@@ -137,14 +137,15 @@ class Pair(Mirror):
             sql.SQL("  {} {};\n").format(_variable(s), type_name(s.type)) for s in sides
         )
 
-    def _made(self, sides: tuple[Side, ...]) -> sql.Composable:
-        """Return the statement that makes a side from the row."""
+    def _made(self, sides: tuple[Side, ...], *also: sql.Composable) -> sql.Composable:
+        """Return the statement that makes a side from the row, and more columns."""
         # The row as a sub-select under the table's own name: expressions name
         # columns as in a query, and no text is edited. INTO assigns, so that a
         # value that does not fit raises instead of being cut.
-        return sql.SQL("SELECT {} INTO {} FROM (SELECT NEW.*) AS {};").format(
+        return sql.SQL("SELECT {} INTO {} FROM (SELECT {}) AS {};").format(
             sql.SQL(", ").join(expression(s.value) for s in sides),
             sql.SQL(", ").join(_variable(s) for s in sides),
+            sql.SQL(", ").join((sql.SQL("NEW.*"), *also)),
             sql.Identifier(self.table.name),
         )
 
@@ -233,11 +234,29 @@ END
         lacking = [
             sql.SQL("{} IS NULL").format(_variable(s)) for s in self.old if s.not_null
         ]
+        complete = [
+            sql.SQL("{} IS NOT NULL").format(new_value(s.retired))
+            for s in self.old
+            if s.not_null
+        ]
+        # A row that moves to another partition comes there as an INSERT that has
+        # its old side; where that makes the new one, it may hold more than the new
+        # one does. `up` reads the old columns by their old names.
         body = sql.SQL(
             """
 #variable_conflict use_column
 DECLARE
 {declared}BEGIN
+  IF TG_OP = 'INSERT' AND {complete} THEN
+    BEGIN
+      {made_new}
+      IF {new_same} THEN
+        RETURN NEW;
+      END IF;
+    EXCEPTION WHEN {no_counterpart} OR ambiguous_column THEN
+      NULL;
+    END;
+  END IF;
   IF (CASE TG_OP WHEN 'INSERT' THEN true ELSE {written} END) THEN
     {mark} := NULL;
     BEGIN
@@ -255,7 +274,18 @@ DECLARE
 END
 """
         ).format(
-            declared=self._declared(self.old),
+            declared=self._declared((*self.old, *self.new)),
+            complete=_joined("AND", complete) if complete else sql.SQL("true"),
+            made_new=self._made(
+                self.new,
+                *(
+                    sql.SQL("{} AS {}").format(
+                        new_value(s.retired), sql.Identifier(s.name)
+                    )
+                    for s in self.old
+                ),
+            ),
+            new_same=self._same(self.new),
             written=self._written(),
             mark=new_value(self._mark),
             made_old=self._made(self.old),
