@@ -14,6 +14,9 @@ from psycopg import sql
 
 from migrator.names import TableName
 
+#: Stands for the file of a leaf that is no longer part of its partitioned table.
+GONE = -1
+
 
 class Phase(StrEnum):
     """The phases of a change, in running order."""
@@ -172,7 +175,8 @@ class ChunkedUpdate:
     included), or two keys, `$1` (not included) and `$2` (included); `strided` a
     third, the pass, counted from 0. `guard` is a query
     with one boolean that must be true in every chunk's transaction: the dual
-    write is on. `root` is the partitioned table of which `table` is a leaf.
+    write is on. `root` is the partitioned table of which `table` is a leaf: a leaf
+    that is no longer part of it is done.
     """
 
     statement: str

@@ -36,7 +36,7 @@ COST_LIMIT = "2000"
 
 _ROWS = (
     "SELECT reltuples::float8 FROM pg_catalog.pg_class"
-    " WHERE oid = $1::pg_catalog.regclass"
+    " WHERE oid = pg_catalog.to_regclass($1)"
 )
 
 
@@ -76,7 +76,7 @@ class Keeper:
         vacuum = self.upkeep.vacuum
         if vacuum is None:
             return
-        mark = float(ask(self.conn, _ROWS, [self.table])) * self.upkeep.every
+        mark = float(ask(self.conn, _ROWS, [self.table]) or 0) * self.upkeep.every
         if mark <= 0 or before // mark == rows // mark:
             return
         held = catalog.oldest_snapshot(self.conn)

@@ -8,9 +8,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from psycopg.sql import SQL
+
+from migrator.kernels.direct import belongs
 from migrator.ledger.windows import Cut, Key, Window
 from migrator.names import TableName
-from migrator.plan import ChunkedCheck, ChunkedUpdate, Keyset
+from migrator.plan import GONE, ChunkedCheck, ChunkedUpdate, Keyset, render
 from migrator.postgres.connection import (
     Connection,
     ask,
@@ -44,16 +47,36 @@ class Order(ABC):
         table: the table.
         strides: passes over each window.
         workers: of this process.
+        root: the partitioned table of which it is a leaf.
     """
 
     table: TableName
     strides: int = 1
     workers: int = 1
+    root: TableName | None = None
 
     #: Size of the first chunk.
     first: ClassVar[int]
-    #: Query of a number that changes with the table's file; `$1` is the table.
-    file: ClassVar[str]
+    #: SQL of a number that changes with the table's file; `$1` is the table.
+    number: ClassVar[str]
+
+    @property
+    def file(self) -> str:
+        """The number, or GONE where the table is a leaf no longer."""
+        if self.root is None:
+            return self.number
+        there = render(belongs(SQL("$1::text"), self.root))
+        return f"COALESCE((SELECT {self.number} WHERE {there}), {GONE})"
+
+    def end(self, conn: Connection) -> tuple[int, Key | None]:
+        """
+        Return the size of the whole, and its last key where it has keys.
+
+        A leaf that is gone has none: what is said of its rows is not ours.
+        """
+        if self.root and ask(conn, f"SELECT {self.file}", [str(self.table)]) == GONE:
+            return 0, None
+        return self.whole(conn)
 
     @property
     @abstractmethod
@@ -65,7 +88,7 @@ class Order(ABC):
         """Return the size of a window, of a pass that ends at `end`."""
 
     @abstractmethod
-    def end(self, conn: Connection) -> tuple[int, Key | None]:
+    def whole(self, conn: Connection) -> tuple[int, Key | None]:
         """Return the size of the whole, and its last key where it has keys."""
 
     def cut(self, conn: Connection, size: int) -> Cut | None:
@@ -108,7 +131,9 @@ class PhysicalOrder(Order):
     """A table in the order of its blocks."""
 
     first: ClassVar[int] = FIRST_BLOCKS
-    file: ClassVar[str] = "pg_catalog.pg_relation_filenode($1::pg_catalog.regclass)"
+    number: ClassVar[str] = (
+        "pg_catalog.pg_relation_filenode($1::text::pg_catalog.regclass)::bigint"
+    )
 
     @property
     def _shared(self) -> bool:
@@ -126,7 +151,7 @@ class PhysicalOrder(Order):
         share = end // (self.workers * WINDOWS_PER_WORKER)
         return min(max(share, WINDOW_BLOCKS), SHARED_WINDOW_BLOCKS)
 
-    def end(self, conn: Connection) -> tuple[int, Key | None]:
+    def whole(self, conn: Connection) -> tuple[int, Key | None]:
         """Return the table's length in blocks."""
         size = ask(
             conn,
@@ -177,7 +202,7 @@ class KeyOrder(Order):
 
     first: ClassVar[int] = FIRST_ROWS
     # Keys outlive the table's file.
-    file: ClassVar[str] = "0 * pg_catalog.length($1::text)"
+    number: ClassVar[str] = "0 * pg_catalog.length($1::text)"
 
     @property
     def most(self) -> int:
@@ -188,7 +213,7 @@ class KeyOrder(Order):
         """Return a number of rows."""
         return WINDOW_ROWS
 
-    def end(self, conn: Connection) -> tuple[int, Key | None]:
+    def whole(self, conn: Connection) -> tuple[int, Key | None]:
         """Return how many rows there may be, and the last key."""
         rows = ask(
             conn,
@@ -246,6 +271,13 @@ class KeyOrder(Order):
 def order_of(work: ChunkedUpdate | ChunkedCheck, workers: int) -> Order:
     """Return how a step's work goes over its table."""
     if work.chunking.keyset is not None:
-        return KeyOrder(table=work.table, workers=workers, keyset=work.chunking.keyset)
+        return KeyOrder(
+            table=work.table,
+            workers=workers,
+            root=work.root,
+            keyset=work.chunking.keyset,
+        )
     strides = work.chunking.stride if isinstance(work, ChunkedUpdate) else 1
-    return PhysicalOrder(table=work.table, strides=strides, workers=workers)
+    return PhysicalOrder(
+        table=work.table, strides=strides, workers=workers, root=work.root
+    )

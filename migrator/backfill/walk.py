@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 # Question whether a table was never analysed (manual, section 52.11).
 _UNKNOWN = (
-    "SELECT reltuples < 0 FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.regclass"
+    "SELECT reltuples < 0 FROM pg_catalog.pg_class"
+    " WHERE oid = pg_catalog.to_regclass($1)"
 )
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
@@ -246,7 +247,8 @@ class Walk:
             try:
                 with self._short("start of the pass"):
                     self.lease.check(self.conn)
-                    # In this order: a file that is exchanged in between is noticed.
+                    # In this order: a file that is exchanged in between, or a leaf
+                    # that is detached, is noticed.
                     node = self._file_node()
                     end, last = self._order.end(self.conn)
                     windows.begin(self.conn, self.row.id, end, node, last)

@@ -23,7 +23,7 @@ from migrator.ledger.lease import Lease
 from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.store import StepRow
 from migrator.ledger.windows import Advance, Window
-from migrator.plan import ChunkedCheck, ChunkedUpdate, Upkeep
+from migrator.plan import GONE, ChunkedCheck, ChunkedUpdate, Upkeep
 from migrator.postgres import catalog
 from migrator.postgres.connection import (
     RETRIED,
@@ -335,6 +335,8 @@ class Worker:
         except Failed as error:
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise _LateError(said(error.__cause__)) from error
+            if not self.conn.broken and self._is_gone():
+                raise _ReplacedError from error
             raise
         self._said = ""
         report = Report(
@@ -405,6 +407,13 @@ class Worker:
                 state="Earlier chunks are committed; nothing runs on.",
                 next="roll the change back, then expand again.",
             )
+
+    def _is_gone(self) -> bool:
+        """Tell whether the table is a leaf no longer: it may be dropped by now."""
+        if self.work.root is None or self.conn.closed:
+            return False
+        file = ask(self.conn, f"SELECT {self._order.file}", [str(self.work.table)])
+        return bool(file == GONE)
 
     def _look(self) -> Reading:
         """Read what people say, between chunks."""

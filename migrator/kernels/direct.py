@@ -149,6 +149,28 @@ def partition_notices(facts: Facts) -> tuple[Notice, ...]:
     )
 
 
+def is_part(leaf: Table) -> sql.Composable:
+    """Return the condition that a leaf still belongs to its partitioned table."""
+    assert leaf.root is not None
+    return belongs(sql.Literal(str(leaf.name)), leaf.root)
+
+
+def belongs(leaf: sql.Composable, root: TableName) -> sql.Composable:
+    """
+    Return the condition that a table belongs to a partitioned one.
+
+    Args:
+        leaf: its name as SQL text; it may be gone.
+        root: the partitioned table.
+    """
+    # Neither locks, nor counts what is being detached.
+    return sql.SQL(
+        "EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors("
+        "pg_catalog.to_regclass({})) AS part WHERE part.relid ="
+        " {}::pg_catalog.regclass)"
+    ).format(leaf, sql.Literal(str(root)))
+
+
 def members(table: TableName) -> sql.Composable:
     """Return the query of the OIDs of a table and its partitions on all levels."""
     # pg_partition_tree would lock them all until the transaction's end.
@@ -224,7 +246,8 @@ def build_index(
     Return the concurrent build of an index, with its drop as the reverse.
 
     A failed build leaves an invalid index, which `IF NOT EXISTS` would accept:
-    the left-over is looked for and dropped first.
+    the left-over is looked for and dropped first. The build on a leaf is done where
+    the leaf is no longer part of its partitioned table.
 
     Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
     """
@@ -242,6 +265,8 @@ def build_index(
     schema = table.name.schema
     drop = drop_index(schema, name, table.name)
     done = index_exists(schema, name, valid=True)
+    if table.root is not None:
+        done += render(sql.SQL(" OR NOT {}").format(is_part(table)))
     return Step(
         name=table.step(step),
         work=Autocommit(

@@ -11,13 +11,15 @@ import pytest
 from releases import Harness, Release, Scenario, live
 from test_interleavings import CrashError, crash_at
 
+from migrator.backfill import worker
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Column, Facts, Index, IndexColumn, Table
+from migrator.ledger import store, windows
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import AddColumn, RenameColumn, SetNotNull, SplitColumn
-from migrator.plan import Autocommit, ChunkedCheck, ChunkedUpdate, State
+from migrator.plan import GONE, Autocommit, ChunkedCheck, ChunkedUpdate, State
 from migrator.postgres import catalog
 from migrator.postgres.connection import connect
 from migrator.runner import Runner
@@ -126,6 +128,11 @@ def test_text_by_leaf() -> None:
         'CREATE INDEX CONCURRENTLY "_migrator_index_ix_'
     )
     assert copy.work.statement.endswith(' ON "old"."a" USING "btree" ("full_name")')
+    assert (copy.work.done or "").endswith(
+        " OR NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors("
+        'pg_catalog.to_regclass(\'"old"."a"\')) AS part WHERE part.relid ='
+        ' \'"public"."users"\'::pg_catalog.regclass)'
+    )
     _, check = rename.verify(facts)
     assert isinstance(check.work, ChunkedCheck)
     assert check.work.count == f'SELECT count(*) FROM "old"."a" AS "users" {rows}'
@@ -430,6 +437,82 @@ def test_new_partitions_have_the_dual_write(
     sql.execute("INSERT INTO t_9 (id, k, name) VALUES (-3, 9, 'direct')")
     rows = sql.execute("SELECT full_name FROM t WHERE id < 0 ORDER BY id").fetchall()
     assert rows == [("direct",), ("back",), ("made",)]
+
+
+# -- partitions that come and go ---------------------------------------------
+
+
+def test_gone_in_mid_backfill(
+    how: str,
+    chunking: str | None,
+    runner: Runner,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The steps of a leaf that is gone are done; its rows are left alone."""
+    sql.execute(SETUP.encode())
+    runner = replace(runner, settings=replace(runner.settings, chunking=chunking))
+    runner.expand(CHANGE)
+    real = windows.finish
+
+    def dying(conn: Any, window: Any) -> bool:
+        running = [s for s in store.steps(conn, "p1") if s.id == window.step]
+        if running[0].step.name == 'copy_rows "t_rest"':
+            raise CrashError
+        return real(conn, window)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(windows, "finish", dying)
+        with pytest.raises(CrashError):
+            runner.backfill("p1")
+    sql.execute("UPDATE t_rest SET amount = 0")
+    sql.execute(how.encode())
+    if "DETACH" in how:
+        sql.execute("UPDATE t_rest SET name = 'alone'")
+    assert runner.backfill("p1") is State.BACKFILLED
+    assert runner.verify("p1") is State.VERIFIED
+    assert sql.execute(APART.encode()).fetchone() == (0,)
+    if "DETACH" in how:
+        row = sql.execute(
+            "SELECT count(*) FROM t_rest WHERE full_name = 'alone'"
+        ).fetchone()
+        assert row == (0,)
+    runner.retire("p1", old_release_gone="test")
+    runner.rollback("p1", to=State.PLANNED)
+
+
+def test_dropped_in_mid_chunk(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk that finds its table gone ends its step, not the backfill."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+    real = worker.Worker._done
+
+    def done(self: worker.Worker, *given: Any) -> tuple[int, int]:
+        if self.work.table.name == "t_rest":
+            sql.execute("DROP TABLE t_rest")
+        return real(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.Worker, "_done", done)
+        assert runner.backfill("p1") is State.BACKFILLED
+    steps = {s.step.name: s for s in runner.steps("p1")}
+    assert steps['copy_rows "t_rest"'].file_node == GONE
+    assert sql.execute(APART.encode()).fetchone() == (0,)
+
+
+def test_detached_after_the_backfill(runner: Runner, sql: psycopg.Connection) -> None:
+    """A rollback passes over a leaf that is gone, also one that came back."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+    runner.backfill("p1")
+    sql.execute("ALTER TABLE t DETACH PARTITION other.t_3")
+    sql.execute("ALTER TABLE t DETACH PARTITION t_rest")
+    sql.execute("ALTER TABLE t ATTACH PARTITION t_rest DEFAULT")
+    sql.execute("DROP TABLE t_2_1")
+    assert runner.rollback("p1") is State.PLANNED
+    assert runner.expand(CHANGE) is State.EXPANDED
 
 
 # -- a split after retire ----------------------------------------------------

@@ -20,7 +20,7 @@ class DeadTuples(Signal):
             conn,
             "SELECT n_dead_tup::float8 / greatest(n_live_tup, 1)"
             " FROM pg_catalog.pg_stat_all_tables"
-            " WHERE relid = $1::pg_catalog.regclass",
+            " WHERE relid = pg_catalog.to_regclass($1)",
             [str(subject.table)],
         )
         if share is None:
