@@ -34,6 +34,7 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import CATALOGUE
 from migrator.plan import (
+    GONE,
     ChunkedCheck,
     ChunkedUpdate,
     Notice,
@@ -515,12 +516,28 @@ class Runner:
                     # What an earlier rollback parked comes back with the expand.
                     for old in store.steps(run.conn, change.id, ("parked",)):
                         store.set_status(run.conn, change.id, old, "reversed")
-        self._run_steps(run, phase)
+        self._run_steps(run, phase, pattern)
         rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
         done = phase.reaches.rank >= State.VERIFIED.rank and not any(
             pattern.steps(p, self._facts_of(run.conn, change)) for p in rest
         )
         self._set_state(run, phase.reaches, finished=done or phase is Phase.DROP)
+
+    def _late(self, run: Run, phase: Phase, pattern: Pattern) -> list[StepRow]:
+        """Enter steps for partitions that were attached while a phase ran."""
+        if phase not in (Phase.BACKFILL, Phase.VERIFY):
+            return []
+        steps = pattern.steps(phase, self._facts_of(run.conn, run.change))
+        done = {s.step.name for s in self._steps_of(run, phase) if s.file_node != GONE}
+        late = tuple(
+            s
+            for s in steps
+            if isinstance(s.work, ChunkedUpdate | ChunkedCheck) and s.name not in done
+        )
+        if late:
+            with self._execution.short(run, f"{phase} of {run.change.id}"):
+                store.add_steps(run.conn, run.change.id, phase, late)
+        return [s for s in self._steps_of(run, phase) if s.status == "pending"]
 
     def _pass_empty(self, run: Run, pattern: Pattern) -> State:
         """Pass phases in which there is nothing to do, up to verified."""
@@ -536,12 +553,15 @@ class Runner:
     def _steps_of(self, run: Run, phase: Phase) -> list[StepRow]:
         return [s for s in store.steps(run.conn, run.change.id) if s.phase is phase]
 
-    def _run_steps(self, run: Run, phase: Phase) -> None:
+    def _run_steps(self, run: Run, phase: Phase, pattern: Pattern) -> None:
         """Run what is left of a phase's steps; what they compared is in step."""
         self.progress.phase(run.change.id, phase.value)
-        for row in self._steps_of(run, phase):
-            if row.status != "done":
-                self._execution.forward(run, row)
+        mine = self._steps_of(run, phase)
+        while mine:
+            for row in mine:
+                if row.status != "done":
+                    self._execution.forward(run, row)
+            mine = self._late(run, phase, pattern)
         compared = [
             s
             for s in self._steps_of(run, phase)
@@ -558,7 +578,7 @@ class Runner:
             for row in self._steps_of(run, Phase.VERIFY):
                 store.set_status(run.conn, run.change.id, row, "reversed")
             store.add_steps(run.conn, run.change.id, Phase.VERIFY, steps)
-        self._run_steps(run, Phase.VERIFY)
+        self._run_steps(run, Phase.VERIFY, pattern)
 
     def _out_of_step(
         self, run: Run, compared: list[StepRow], left: int

@@ -441,7 +441,101 @@ def test_new_partitions_have_the_dual_write(
 
 # -- partitions that come and go ---------------------------------------------
 
+LATE = (
+    "CREATE TABLE late (LIKE t INCLUDING DEFAULTS);"
+    "INSERT INTO late (id, k, name) SELECT -g, 7, 'late' FROM generate_series(1, 9) g;"
+    "ALTER TABLE t ATTACH PARTITION late FOR VALUES IN (7)"
+)
 
+
+def test_attached_in_mid_backfill(runner: Runner, sql: psycopg.Connection) -> None:
+    """A partition that comes with old rows is filled and compared like others."""
+    sql.execute(SETUP.replace("g % 5", "g % 4").encode())
+    runner.expand(CHANGE)
+    with crash_at("advance", 3), pytest.raises(CrashError):
+        runner.backfill("p1")
+    sql.execute(LATE.encode())
+    runner.backfill("p1")
+    assert runner.verify("p1") is State.VERIFIED
+    row = sql.execute("SELECT count(*) FROM late WHERE full_name = 'late'").fetchone()
+    assert row == (9,)
+
+
+@pytest.mark.parametrize("verified", [False, True])
+def test_attached_after_the_backfill(
+    verified: bool, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Verification finds the rows of a later partition, retire once more."""
+    sql.execute(SETUP.replace("g % 5", "g % 4").encode())
+    runner.expand(CHANGE)
+    runner.backfill("p1")
+    if verified:
+        runner.verify("p1")
+        sql.execute(LATE.encode())
+        runner.retire("p1", old_release_gone="test")
+    else:
+        sql.execute(LATE.encode())
+        runner.verify("p1")
+    row = sql.execute("SELECT count(*) FROM late WHERE full_name = 'late'").fetchone()
+    assert row == (9,)
+    found = [s for s in runner.steps("p1") if s.step.name == 'compare_rows "late"']
+    assert [s.rows for s in found] == [9]
+
+
+def test_attached_while_it_is_compared(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that comes behind the comparison's back gets its own."""
+    sql.execute(SETUP.replace("g % 5", "g % 4").encode())
+    runner.expand(CHANGE)
+    runner.backfill("p1")
+    real = store.set_status
+
+    def attach(conn: Any, change: str, row: Any, status: str) -> None:
+        real(conn, change, row, status)
+        if row.step.name == 'compare_rows "t_rest"' and status == "done":
+            sql.execute(LATE.encode())
+
+    monkeypatch.setattr(store, "set_status", attach)
+    assert runner.verify("p1") is State.VERIFIED
+    row = sql.execute("SELECT count(*) FROM late WHERE full_name = 'late'").fetchone()
+    assert row == (9,)
+
+
+def test_attached_between_comparison_and_retire(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retire looks under its lock, refuses, and goes on after a new comparison."""
+    sql.execute(SETUP.replace("g % 5", "g % 4").encode())
+    runner.expand(CHANGE)
+    runner.backfill("p1")
+    runner.verify("p1")
+    real = store.event
+
+    def attach(conn: Any, change: str, kind: str, **detail: Any) -> None:
+        if kind == "gate":
+            sql.execute(LATE.encode())
+        real(conn, change, kind, **detail)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "event", attach)
+        with pytest.raises(Refused) as caught:
+            runner.retire("p1", old_release_gone="test")
+    assert str(caught.value) == (
+        'Step \'exchange_names\' on table "public"."t" is refused: 1 partitions were'
+        " attached since the rows were compared.\nNothing was changed.\n"
+        "Next: run `migrator rollback --to verified`, then the same command again."
+    )
+    assert runner.rollback("p1", to=State.VERIFIED) is State.VERIFIED
+    assert runner.retire("p1", old_release_gone="test") is State.RETIRED
+    row = sql.execute("SELECT count(*) FROM late WHERE full_name = 'late'").fetchone()
+    assert row == (9,)
+
+
+@pytest.mark.parametrize("chunking", [None, "keys"])
+@pytest.mark.parametrize(
+    "how", ["ALTER TABLE t DETACH PARTITION t_rest", "DROP TABLE t_rest"]
+)
 def test_gone_in_mid_backfill(
     how: str,
     chunking: str | None,

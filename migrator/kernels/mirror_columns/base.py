@@ -13,6 +13,7 @@ from migrator.kernels.chunking import chosen, compared, kept, span, unique_index
 from migrator.kernels.direct import members, require_not_key, triggers
 from migrator.names import TableName
 from migrator.plan import (
+    GONE,
     ChunkedCheck,
     ChunkedUpdate,
     Chunking,
@@ -128,6 +129,36 @@ class Mirror(ABC):
                 " AND tgenabled = 'A'))"
             ).format(members(self.table), sql.Literal(names.trigger(self.tag)))
         )
+
+    def needs_compared(self, work: Transaction) -> Transaction:
+        """
+        Return the transaction, refused where a partition was never compared.
+
+        It may have been attached since, with rows that are not in step. The lock
+        on the parent keeps others from being attached.
+        """
+        count = sql.SQL(
+            "SELECT count(*) FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid IN ({members}) AND c.relispartition AND c.relkind <> 'p'"
+            " AND NOT EXISTS (SELECT FROM {ledger}.steps s"
+            " JOIN {ledger}.changes k ON k.id = s.change WHERE k.tag = {tag}"
+            " AND s.phase = 'verify' AND s.status = 'done'"
+            " AND s.file_node <> {gone}"
+            " AND s.step -> 'work' -> 'table' = pg_catalog.jsonb_build_object("
+            "'schema', n.nspname, 'name', c.relname))"
+        ).format(
+            members=members(self.table),
+            ledger=sql.Identifier(names.LEDGER_SCHEMA),
+            tag=sql.Literal(self.tag),
+            gone=sql.Literal(GONE),
+        )
+        late = Refusal(
+            count=render(count),
+            why="{count} partitions were attached since the rows were compared",
+            next="run `migrator rollback --to verified`, then the same command again.",
+        )
+        return replace(work, refusals=(*work.refusals, late))
 
     def needs_on(self, work: Transaction, why: str) -> Transaction:
         """Return the transaction, refused where the dual write is off."""

@@ -421,7 +421,7 @@ END
             *(self._index_marks(leaf) for leaf in facts.table.leaves),
             Step(
                 name="exchange_shapes",
-                work=self.needs_on(forward, why),
+                work=self.needs_compared(self.needs_on(forward, why)),
                 reverse=(self.needs_on(back, why), *proofs),
             ),
         )

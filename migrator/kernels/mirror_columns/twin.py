@@ -169,7 +169,7 @@ END
         )
         return Step(
             name="exchange_names",
-            work=self.needs_on(forward, why),
+            work=self.needs_compared(self.needs_on(forward, why)),
             reverse=(self.needs_on(back, why),),
         )
 
