@@ -60,6 +60,8 @@ log = logging.getLogger(__name__)
 
 # How long a command waits for another process that changes the same thing.
 LEASE_WAIT_S = 30.0
+# Seconds between looks whether another process has begun its next step.
+LOOK_S = 0.2
 
 NEXT = {
     Phase.BACKFILL: ("backfill", State.EXPANDED),
@@ -224,12 +226,8 @@ class Runner:
         with self._connected("migrator:join") as conn:
             require_primary(conn)
             row = self._current(conn, change)
-            steps = [
-                s
-                for s in store.steps(conn, row.id, ("running",))
-                if isinstance(s.step.work, ChunkedUpdate) and s.next_block is not None
-            ]
-            if not steps or not lease.is_held(conn, row.id):
+            step = self._shared(conn, row)
+            if step is None:
                 return False
             scope = f"{row.id} helper {uuid.uuid4().hex}"
             seconds = self.settings.lease_s
@@ -238,10 +236,31 @@ class Runner:
             ) as mine:
                 run = Run(self.target, conn, mine, row)
                 self.progress.phase(row.id, "join")
-                self._execution.help(run, steps[0])
+                while step is not None:
+                    self._execution.help(run, step)
+                    self.progress.done(step.step.name)
+                    step = self._shared(conn, row, after=step.id)
             lease.forget(conn, scope)
-            self.progress.done(steps[0].step.name)
             return True
+
+    def _shared(
+        self, conn: Connection, row: ChangeRow, after: int = 0
+    ) -> StepRow | None:
+        """Return the chunked update behind a step that another process runs."""
+        while lease.is_held(conn, row.id):
+            ahead = [
+                s
+                for s in store.steps(conn, row.id, ("pending", "running"))
+                if isinstance(s.step.work, ChunkedUpdate) and s.id > after
+            ]
+            for step in ahead:
+                if step.status == "running" and step.next_block is not None:
+                    return step
+            if not ahead or not after:
+                return None
+            # The other process has come to the end of one leaf, and begins the next.
+            time.sleep(LOOK_S)
+        return None
 
     def verify(self, change: str) -> State:
         """

@@ -16,6 +16,7 @@ from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Column, Facts, Index, IndexColumn, Table
 from migrator.ledger import store, windows
+from migrator.ledger.control import Limits
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import AddColumn, RenameColumn, SetNotNull, SplitColumn
@@ -276,6 +277,27 @@ def test_life_by_keys(runner: Runner, sql: psycopg.Connection) -> None:
     }
     assert "t_3_pkey" in indexes
     assert len(indexes) == len(LEAVES)
+
+
+def test_a_helper_goes_on_from_leaf_to_leaf(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It stays until no leaf is left, not only for the one that it came to."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+    runner.limit("p1", Limits(max_rows_per_s=ROWS))
+    failures: list[BaseException] = []
+    thread = in_background(lambda: runner.backfill("p1"), failures)
+    helper = replace(runner)
+    for _ in range(500):
+        if helper.join("p1"):
+            break
+        time.sleep(0.01)
+    rows = [s for s in runner.steps("p1") if s.step.name.startswith("copy_rows")]
+    assert {s.status for s in rows if s.next_block != s.end_block} == set()
+    assert len(rows) == len(LEAVES)
+    thread.join()
+    assert failures == []
 
 
 @pytest.mark.parametrize(
