@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from migrator.backfill.walk import Walk
 from migrator.errors import LockBudgetError, Refused
 from migrator.guard import Policy
@@ -36,6 +38,7 @@ from migrator.postgres.connection import (
     configure,
     execute_stored,
     require_session,
+    said,
     transaction,
     translated,
 )
@@ -193,9 +196,29 @@ class Execution:
     def _statements(self, conn: Connection, action: Transaction, what: str) -> None:
         """Run a transaction's statements; the condition is read under its lock."""
         for number, statement in enumerate(action.statements):
-            execute_stored(conn, statement)
-            if number == 0:
-                self._conditions(conn, action, what)
+            if number > 0:
+                execute_stored(conn, statement)
+                continue
+            with self._lock_budget(conn):
+                execute_stored(conn, statement)
+            self._conditions(conn, action, what)
+
+    @contextmanager
+    def _lock_budget(self, conn: Connection) -> Iterator[None]:
+        """
+        Give a statement that locks several tables one budget for all of them.
+
+        `lock_timeout` counts anew for each partition, while those locked before
+        are held already (manual, section 20.11.1).
+        """
+        lock_ms = self.settings.lock_timeout_ms
+        configure(conn, {"statement_timeout": f"{lock_ms}ms"}, local=True)
+        try:
+            yield
+        except psycopg.errors.QueryCanceled as error:
+            raise psycopg.errors.LockNotAvailable(said(error)) from error
+        whole = f"{lock_ms + CATALOGUE_STATEMENT_MS}ms"
+        configure(conn, {"statement_timeout": whole}, local=True)
 
     def _conditions(self, conn: Connection, action: Transaction, what: str) -> None:
         # Under a strong lock nothing may scan a table: an index answers.

@@ -733,6 +733,34 @@ def test_lock_on_one_leaf(
     assert shape(sql) == before
 
 
+def test_all_leaves_share_one_lock_budget(
+    database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Locks on many leaves are not waited for one budget after the other."""
+    sql.execute(SETUP.encode())
+    slow = replace(runner, settings=Settings(lock_timeout_ms=1000, step_budget_s=10))
+    began = time.monotonic()
+    with (
+        psycopg.connect(database) as first,
+        psycopg.connect(database) as second,
+        psycopg.connect(database, autocommit=True) as probe,
+    ):
+        # Partitions are locked level by level.
+        first.execute("SELECT FROM t_rest")
+        second.execute("SELECT FROM t_1_low")
+        failures: list[BaseException] = []
+        thread = in_background(lambda: slow.expand(CHANGE), failures)
+        waits_for_a_lock(sql)
+        asked = time.monotonic()
+        threading.Timer(0.8, first.commit).start()
+        threading.Timer(1.6, second.commit).start()
+        probe.execute("SELECT count(name) FROM t WHERE id = 1")
+        stalled = time.monotonic() - asked
+        thread.join()
+    assert failures == []
+    assert stalled < 1.4, f"stalled {stalled:.2f} s of {time.monotonic() - began:.2f}"
+
+
 def test_chunks_lock_their_leaf_alone(
     database: str, runner: Runner, sql: psycopg.Connection
 ) -> None:
