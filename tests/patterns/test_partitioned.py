@@ -571,11 +571,11 @@ def test_gone_in_mid_backfill(
     runner.expand(CHANGE)
     real = windows.finish
 
-    def dying(conn: Any, window: Any) -> bool:
+    def dying(conn: Any, window: Any, last: Any) -> tuple[int, int] | None:
         running = [s for s in store.steps(conn, "p1") if s.id == window.step]
         if running[0].step.name == 'copy_rows "t_rest"':
             raise CrashError
-        return real(conn, window)
+        return real(conn, window, last)
 
     with monkeypatch.context() as patched:
         patched.setattr(windows, "finish", dying)
