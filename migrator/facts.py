@@ -19,6 +19,8 @@ class Column:
     type: str
     not_null: bool = False
     default: str | None = None
+    #: The type under a domain, in the end; None where it is none.
+    base: str | None = None
     collation: str | None = None
     generated: bool = False
     identity: bool = False
@@ -26,6 +28,8 @@ class Column:
     image_equal: bool = True
     #: Objects that depend on the column and that no kernel carries over.
     dependents: tuple[str, ...] = ()
+    #: Generated columns whose expression reads the column.
+    feeds: tuple[str, ...] = ()
     #: Names of CHECK and exclusion constraints on the column.
     checks: tuple[str, ...] = ()
     #: Names of unique indexes that hold the column.
@@ -59,6 +63,9 @@ class Index:
     plain: bool = True
     #: All columns that it depends on, also in expressions and predicates.
     columns: tuple[str, ...] = ()
+    #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.
+    greater: str = "OPERATOR(pg_catalog.>)"
+    not_greater: str = "OPERATOR(pg_catalog.<=)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,8 @@ class Facts:
     chunking: str | None = None
     #: What keeps dead rows from being pruned just now.
     oldest_snapshot: Snapshot | None = None
+    #: Schemas in which expressions are looked up, as the connection has it.
+    path: tuple[str, ...] = ()
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
 

@@ -103,7 +103,11 @@ def owned(kind: str, stem: str, change_tag: str) -> str:
         stem: what it stands for, to be recognised by a reader.
         change_tag: the change's tag.
     """
-    return fitted(f"_migrator_{kind}_{stem}", f"_{change_tag}")
+    name = f"_migrator_{kind}_{stem}_{change_tag}"
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    # Long names may differ in what is cut away only.
+    return fitted(f"_migrator_{kind}_{stem}", f"_{tag(stem)}_{change_tag}")
 
 
 LEDGER_SCHEMA = "migrator"

@@ -255,13 +255,15 @@ class Probe:
 
     `statements` touch temporary objects only; `question` returns one boolean,
     and where it is false the change is refused with `otherwise`. An error of
-    either refuses the change with the server's words.
+    either refuses the change with the server's words: behind `failed` and with
+    `next` where that is given, as one of the pattern's expression where not.
     """
 
     statements: tuple[str, ...]
     question: str
     otherwise: str
     next: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +322,21 @@ def expression(text: str) -> sql.Composable:
     """Take a user's SQL expression into composed SQL, in parentheses."""
     # The user's own SQL is the one text that is meant to be run as it stands.
     return sql.Composed([sql.SQL("("), _Verbatim(text), sql.SQL(")")])
+
+
+def missing(value: sql.Composable) -> sql.Composable:
+    """
+    Return the condition that a value is NULL.
+
+    `IS NULL` of a row asks for its fields (manual, section 9.2): it is true of
+    `ROW(NULL)`, and neither it nor `IS NOT NULL` is of `ROW(1, NULL)`.
+    """
+    return sql.SQL("{} IS NOT DISTINCT FROM NULL").format(value)
+
+
+def present(value: sql.Composable) -> sql.Composable:
+    """Return the condition that a value is not NULL, be it a row of NULLs."""
+    return sql.SQL("{} IS DISTINCT FROM NULL").format(value)
 
 
 def type_name(text: str) -> sql.Composable:

@@ -659,6 +659,7 @@ class Runner:
             relation_names=catalog.relation_names(conn, table.schema),
             chunking=self.settings.chunking,
             oldest_snapshot=catalog.oldest_snapshot(conn),
+            path=catalog.search_path(conn),
         )
 
     def _checked(

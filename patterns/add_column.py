@@ -21,7 +21,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, pinned
+from migrator.kernels.mirror_columns import Fill
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
@@ -119,7 +119,6 @@ class AddColumn(Pattern):
             probes.append(
                 Probe(
                     statements=(
-                        pinned(facts.table.name),
                         "CREATE TEMP TABLE migrator_trial (first int)",
                         render(
                             sql.SQL(
@@ -139,6 +138,7 @@ class AddColumn(Pattern):
                     otherwise="",
                 )
             )
+            probes += direct.reads_no_generated(self.title, facts, self.computed)
         return tuple(probes)
 
     def expand(self, facts: Facts) -> Steps:
@@ -229,5 +229,6 @@ class AddColumn(Pattern):
             # comparison that is right for every type.
             image_equal=column.image_equal if column else False,
             type=self.type,
+            path=facts.path,
             follow=True,
         )

@@ -25,7 +25,7 @@ from migrator.facts import Facts
 from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
-from migrator.plan import Notice, Step, Steps
+from migrator.plan import Notice, Probe, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,10 @@ class RenameColumn(Pattern):
                     f'The name "{new}" is taken in schema "{facts.table.name.schema}".',
                     next="choose another name for the index.",
                 )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial that a row may come without the old column."""
+        return direct.takes_null(facts, self.column)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""

@@ -19,7 +19,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, comparisons, pinned
+from migrator.kernels.mirror_columns import Fill, comparisons
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
@@ -27,6 +27,7 @@ from migrator.plan import (
     Step,
     Steps,
     expression,
+    missing,
     render,
 )
 
@@ -120,7 +121,7 @@ class SetNotNull(Pattern):
             return ()
         return (
             Probe(
-                statements=(pinned(facts.table.name),),
+                statements=(),
                 question=render(
                     sql.SQL(
                         "SELECT count(value) >= 0 FROM"
@@ -134,6 +135,7 @@ class SetNotNull(Pattern):
                 ),
                 otherwise="",
             ),
+            *direct.reads_no_generated(self.title, facts, self.fill),
         )
 
     def expand(self, facts: Facts) -> Steps:
@@ -156,7 +158,7 @@ class SetNotNull(Pattern):
         return comparisons(
             facts,
             "count_nulls",
-            sql.SQL("{} IS NULL").format(sql.Identifier(self.column)),
+            missing(sql.Identifier(self.column)),
             shown=(self.column,),
             mirror=self._fill(facts),
             no_reverse="nothing but NULLs is changed",
@@ -207,4 +209,5 @@ class SetNotNull(Pattern):
             expression=self.fill,
             image_equal=column.image_equal,
             type=column.type,
+            path=facts.path,
         )

@@ -26,7 +26,6 @@ from migrator.kernels import direct
 from migrator.kernels.mirror_columns import (
     Pair,
     Side,
-    pinned,
     require_mirrorable,
     updates,
 )
@@ -121,6 +120,13 @@ class SplitColumn(Pattern):
     def _require_loose(self, facts: Facts, column: Column) -> None:
         """Refuse what the retired column could violate, or what says otherwise."""
         where = f'Column "{self.column}" of table {facts.table.name}'
+        if column.feeds:
+            raise Refused(
+                f'{where} is read by generated column "{column.feeds[0]}", which'
+                " would go with it.",
+                next="drop that column first, and generate it from the new ones"
+                " afterwards.",
+            )
         strict = (*column.checks, *column.unique_indexes)
         if strict:
             raise Refused(
@@ -161,6 +167,8 @@ class SplitColumn(Pattern):
                 trial, facts.table.name.identifier
             ),
             sql.SQL("ALTER TABLE {} {}").format(trial, added),
+        )
+        tried = (
             sql.SQL("UPDATE {} SET {}").format(trial, made),
             sql.SQL("UPDATE {} SET {} = {}").format(
                 trial, column, expression(self.back)
@@ -170,11 +178,16 @@ class SplitColumn(Pattern):
         )
         return (
             *(direct.bare_type(self.title, part[0]) for part in self.into.values()),
+            *direct.takes_null(facts, self.column),
+            *direct.reads_no_generated(
+                self.title,
+                facts,
+                self.back,
+                *(part[1] for part in self.into.values()),
+                trial=tuple(render(s) for s in statements),
+            ),
             Probe(
-                statements=(
-                    pinned(facts.table.name),
-                    *(render(s) for s in statements),
-                ),
+                statements=tuple(render(s) for s in (*statements, *tried)),
                 question=render(
                     sql.SQL("SELECT count({}) >= 0 FROM {}").format(
                         expression(self.back), trial
@@ -267,6 +280,7 @@ class SplitColumn(Pattern):
         return Pair(
             table=facts.table.name,
             tag=facts.tag,
+            path=facts.path,
             old=(
                 Side(
                     name=self.column,

@@ -45,6 +45,13 @@ def test_owned_keeps_the_tag(stem: str) -> None:
     assert names.checked(one, "column") == one
 
 
+def test_owned_tells_long_names_apart() -> None:
+    """Names that differ behind the cut, as of two indexes, stay two names."""
+    one, two = (names.owned("index", "i" * 60 + end, "0123456789") for end in "ab")
+    assert one != two
+    assert max(len(one), len(two)) <= MAX_NAME_BYTES
+
+
 def test_fitted_cuts_between_characters() -> None:
     """A character of two bytes that would not fit whole is left out."""
     assert names.fitted("é" * 40, "_x") == "é" * 30 + "_x"

@@ -10,16 +10,12 @@ from typing import Any, ClassVar
 
 from psycopg.sql import SQL
 
+from migrator.errors import Failed
 from migrator.kernels.direct import belongs
 from migrator.ledger.windows import Cut, Key, Window
 from migrator.names import TableName
 from migrator.plan import GONE, ChunkedCheck, ChunkedUpdate, Keyset, render
-from migrator.postgres.connection import (
-    Connection,
-    ask,
-    exact_text,
-    execute_stored,
-)
+from migrator.postgres.connection import Connection, ask, execute_stored
 
 #: Where a chunk begins or ends: a block, or a key.
 Place = int | Key
@@ -221,8 +217,7 @@ class KeyOrder(Order):
             " WHERE oid = $1::pg_catalog.regclass",
             [str(self.table)],
         )
-        with exact_text(conn):
-            last: Key | None = ask(conn, self.keyset.last)
+        last: Key | None = ask(conn, self.keyset.last)
         return max(int(rows), 0), last or []
 
     def cut(self, conn: Connection, size: int) -> Cut | None:
@@ -232,12 +227,16 @@ class KeyOrder(Order):
     def _bound(
         self, conn: Connection, after: Key, upto: Key, rows: int
     ) -> tuple[Key, int]:
-        with exact_text(conn):
-            found = execute_stored(
-                conn, self.keyset.bound, [after, upto, rows]
-            ).fetchone()
+        found = execute_stored(conn, self.keyset.bound, [after, upto, rows]).fetchone()
         if found is None or found["rows"] < rows:
             return upto, 0 if found is None else int(found["rows"])
+        if found["key"] == after:
+            raise Failed(
+                f"A key of table {self.table} is another one once it was text:"
+                f" ({', '.join(after)}).",
+                state="Earlier chunks are committed.",
+                next="roll back, then expand again with another --chunking.",
+            )
         return found["key"], int(found["rows"])
 
     def start(self, window: Window) -> Place:

@@ -146,6 +146,9 @@ def unique_index(facts: Facts) -> Index | None:
             and index.plain
             and index.method == "btree"
             and all(key.options == "" for key in index.keys)
+            # The server would look a bare `>` up in the search path, and there
+            # find another order than the index has, or none.
+            and "" not in (index.greater, index.not_greater)
             and all(column is not None and column.not_null for column in found)
         )
 
@@ -175,8 +178,15 @@ def _key(facts: Facts, index: Index, parameter: int) -> sql.Composable:
 def _between(facts: Facts, index: Index) -> sql.Composable:
     # The server folds the first condition away: it is known when it plans.
     return sql.SQL(
-        "($1::text[] = '{{}}' OR {row} > {after}) AND {row} <= {upto}"
-    ).format(row=_row(index), after=_key(facts, index, 1), upto=_key(facts, index, 2))
+        "($1::text[] = '{{}}' OR {row} {greater} {after})"
+        " AND {row} {not_greater} {upto}"
+    ).format(
+        row=_row(index),
+        greater=type_name(index.greater),
+        not_greater=type_name(index.not_greater),
+        after=_key(facts, index, 1),
+        upto=_key(facts, index, 2),
+    )
 
 
 def _keyset(facts: Facts, index: Index) -> Keyset:

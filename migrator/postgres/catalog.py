@@ -84,6 +84,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 **{
                     **c,
                     "dependents": tuple(c["dependents"]),
+                    "feeds": tuple(c["feeds"]),
                     "checks": tuple(c["checks"]),
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
@@ -101,6 +102,8 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 valid=i["valid"],
                 plain=i["plain"],
                 columns=tuple(i["columns"]),
+                greater=i["greater"],
+                not_greater=i["not_greater"],
             )
             for i in conn.execute(_query("indexes"), by_oid)
         ),
@@ -122,6 +125,12 @@ def relation_names(conn: Connection, schema: str) -> frozenset[str]:
         (schema,),
     )
     return frozenset(row["name"] for row in rows)
+
+
+def search_path(conn: Connection) -> tuple[str, ...]:
+    """Return the schemas of the connection's search path that there are."""
+    names = ask(conn, "SELECT pg_catalog.current_schemas(false)::text[]")
+    return tuple(n for n in names if not n.startswith("pg_temp"))
 
 
 def blockers(conn: Connection, table: TableName, lock: Lock) -> list[str]:
@@ -155,8 +164,11 @@ def try_out(conn: Connection, probe: Probe) -> None:
         fine = ask(conn, probe.question)
     except psycopg.Error as error:
         raise Refused(
-            f"The server refuses an expression of the pattern: {said(error)}.",
-            next="correct it in the revision; it is SQL, in which a text stands in"
+            f"{probe.failed or 'The server refuses an expression of the pattern'}:"
+            f" {said(error)}.",
+            next=probe.next
+            if probe.failed
+            else "correct it in the revision; it is SQL, in which a text stands in"
             " quotes: \"'text'\", and a function or type of another schema with it.",
         ) from error
     finally:

@@ -70,6 +70,11 @@ class Target:
         return cls(dict(params))
 
 
+# How values are written as text, whatever the database or the role has set: keys
+# of a backfill are kept so, and the driver reads no other form of a time.
+FORM = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1"}
+
+
 def connect(target: Target, application_name: str) -> Connection:
     """
     Open a connection of the engine.
@@ -140,6 +145,7 @@ def _session(server_version: int) -> dict[str, str]:
     return {
         "client_connection_check_interval": str(CLIENT_CHECK_MS),
         "row_security": "off",
+        **FORM,
         "default_transaction_isolation": "read committed",
         **dict.fromkeys(off, "0"),
     }
@@ -250,27 +256,6 @@ def _ends_session(error: psycopg.Error) -> bool:
     return fatal or error.sqlstate.startswith("08")
 
 
-# What makes a value's text the same in every session, and whole: as in
-# postgres_fdw (contrib/postgres_fdw/postgres_fdw.c, set_transmission_modes).
-_EXACT = (
-    "SET LOCAL datestyle = ISO; SET LOCAL intervalstyle = postgres;"
-    " SET LOCAL extra_float_digits = 3"
-)
-
-
-@contextmanager
-def exact_text(conn: Connection) -> Iterator[None]:
-    """
-    Let values become text that any session reads back as the same values.
-
-    Only for the block: elsewhere the role's own settings count for what an
-    expression of the user's says.
-    """
-    with conn.transaction(force_rollback=True):
-        execute_stored(conn, _EXACT)
-        yield
-
-
 #: Errors after which the whole transaction is tried again. The last is that of an
 #: update whose row went to another partition while it waited for the row's lock.
 RETRIED = (
@@ -324,8 +309,9 @@ def transaction(
         f" SET LOCAL lock_timeout = {int(lock_timeout_ms)};"
         f" SET LOCAL statement_timeout = {int(statement_timeout_ms)};"
         f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS};"
-        " SET LOCAL row_security = off"
-        + ("" if durable else "; SET LOCAL synchronous_commit = off"),
+        " SET LOCAL row_security = off;"
+        + "".join(f" SET LOCAL {name} = {value};" for name, value in FORM.items())
+        + ("" if durable else " SET LOCAL synchronous_commit = off"),
     )
     try:
         yield

@@ -87,7 +87,8 @@ def test_text_with_hostile_names() -> None:
     assert fill.work.statement == (
         'UPDATE "my ""sch"."select" SET "é ""b%" = ("a :x" || \'%s\')'
         " WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid"
-        ' AND ("é ""b%" IS NULL AND ("a :x" || \'%s\') IS NOT NULL)'
+        ' AND ("é ""b%" IS NOT DISTINCT FROM NULL AND ("a :x" || \'%s\')'
+        " IS DISTINCT FROM NULL)"
     )
 
 

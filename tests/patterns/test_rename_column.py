@@ -46,7 +46,7 @@ def test_text_of_expand() -> None:
         """
 BEGIN
   IF TG_OP = ''INSERT'' THEN
-    IF NEW."full_name" IS NULL THEN
+    IF NEW."full_name" IS NOT DISTINCT FROM NULL THEN
       NEW."full_name" := NEW."name";
     ELSE
       NEW."name" := NEW."full_name";

@@ -42,7 +42,7 @@ def test_text_of_retire_with_hostile_names() -> None:
     assert add.work.statements == (
         lock,
         f"ALTER TABLE {table} ADD CONSTRAINT {check}"
-        ' CHECK ("a %s:x" IS NOT NULL) NOT VALID',
+        ' CHECK ("a %s:x" IS DISTINCT FROM NULL) NOT VALID',
     )
     assert isinstance(validate.work, Autocommit)
     assert validate.work.statement == (
@@ -67,11 +67,13 @@ def test_text_of_the_fill() -> None:
     )
     assert step.work.statements[1] == (
         'CREATE FUNCTION "migrator"."mirror_0123456789"() RETURNS trigger'
-        ' LANGUAGE plpgsql SET search_path = "pg_catalog", "public", pg_temp AS \''
+        ' LANGUAGE plpgsql SET search_path = "pg_catalog", "public", pg_temp'
+        " SET datestyle FROM CURRENT SET intervalstyle FROM CURRENT"
+        " SET extra_float_digits FROM CURRENT SET timezone FROM CURRENT AS '"
         """
 #variable_conflict use_column
 BEGIN
-  IF NEW."name" IS NULL THEN
+  IF NEW."name" IS NOT DISTINCT FROM NULL THEN
     NEW."name" := (SELECT (''?'') FROM (SELECT NEW.*) AS "users");
   END IF;
   RETURN NEW;

@@ -18,7 +18,6 @@ Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 
 from migrator.kernels.mirror_columns.base import (
     comparisons,
-    pinned,
     require_mirrorable,
     updates,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "Side",
     "Twin",
     "comparisons",
-    "pinned",
     "require_mirrorable",
     "updates",
 ]

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar, LiteralString
 
 from psycopg import sql
 
@@ -22,6 +23,14 @@ from migrator.plan import (
     Steps,
     Transaction,
     render,
+)
+
+# What turns a value into text, or text into a value, by the session's settings.
+SETTINGS: tuple[LiteralString, ...] = (
+    "datestyle",
+    "intervalstyle",
+    "extra_float_digits",
+    "timezone",
 )
 
 # Both compare NULLs as values. The second compares images: `=` calls citext
@@ -58,27 +67,18 @@ def old_value(column: str) -> sql.Composable:
     return sql.SQL("OLD.{}").format(sql.Identifier(column))
 
 
-def _path(table: TableName) -> sql.Composable:
-    path = [sql.Identifier("pg_catalog"), sql.Identifier(table.schema)]
-    return sql.SQL(", ").join([*path, sql.SQL("pg_temp")])
-
-
-def pinned(table: TableName) -> str:
-    """
-    Return the statement with which a trial begins that stands for a dual write.
-
-    An expression that only the session's search path makes sense of would fail in
-    the trigger, and with it each write of the application.
-    """
-    return render(sql.SQL("SET LOCAL search_path = {}").format(_path(table)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror(ABC):
     """What both kinds share: a trigger on a table, owned by a change."""
 
     table: TableName
     tag: str
+    #: Schemas in which the expressions were tried out.
+    path: tuple[str, ...] = ()
+
+    #: Settings that a value made by the trigger may depend on: they are those of
+    #: the engine's session, whatever the application's are.
+    settings: ClassVar[tuple[LiteralString, ...]] = ()
 
     @property
     def trigger(self) -> sql.Identifier:
@@ -90,14 +90,22 @@ class Mirror(ABC):
     ) -> tuple[sql.Composable, ...]:
         """Return the statements that put the dual write on."""
         function = names.function(self.tag)
-        # A pinned search_path: the body means the same in every session.
-        path = _path(self.table)
+        # Pinned: the body means the same in every session, and in the backfill.
+        path = sql.SQL(", ").join(
+            map(
+                sql.Identifier,
+                dict.fromkeys(("pg_catalog", *self.path, self.table.schema)),
+            )
+        )
+        pinned = sql.SQL("").join(
+            sql.SQL(f" SET {name} FROM CURRENT") for name in self.settings
+        )
         condition = sql.SQL(" WHEN ({})").format(when) if when else sql.SQL("")
         return (
             sql.SQL(
                 "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                " SET search_path = {} AS {}"
-            ).format(function, path, sql.Literal(render(body))),
+                " SET search_path = {}, pg_temp{} AS {}"
+            ).format(function, path, pinned, sql.Literal(render(body))),
             sql.SQL(
                 "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW"
                 "{} EXECUTE FUNCTION {}()"

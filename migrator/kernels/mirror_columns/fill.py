@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, LiteralString
 
 from psycopg import sql
 
 from migrator.kernels.direct import catalogue_step
-from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
+from migrator.kernels.mirror_columns.base import (
+    SETTINGS,
+    Mirror,
+    distinct,
+    new_value,
+    old_value,
+)
 from migrator.plan import (
     Lock,
     Transaction,
     expression,
+    missing,
+    present,
     type_name,
 )
 
@@ -30,6 +39,8 @@ class Fill(Mirror):
     type: str
     follow: bool = False
 
+    settings: ClassVar[tuple[LiteralString, ...]] = SETTINGS
+
     def _value(self, record: str) -> sql.Composable:
         # The row as a sub-select under the table's own name: the expression
         # can name columns as it would in a query, and no text is edited.
@@ -42,21 +53,21 @@ class Fill(Mirror):
     def on(self) -> tuple[sql.Composable, ...]:
         """Return the statements that put the fill on."""
         column = new_value(self.column)
-        fill = sql.SQL("  IF {c} IS NULL THEN\n    {c} := {v};\n  END IF;\n").format(
-            c=column, v=self._value("NEW")
+        fill = sql.SQL("  IF {none} THEN\n    {c} := {v};\n  END IF;\n").format(
+            none=missing(column), c=column, v=self._value("NEW")
         )
         if not self.follow:
             body = sql.SQL(
                 "\n#variable_conflict use_column\nBEGIN\n{}  RETURN NEW;\nEND\n"
             ).format(fill)
-            return self.create(body, sql.SQL("{} IS NULL").format(column))
+            return self.create(body, missing(column))
         body = sql.SQL(
             """
 #variable_conflict use_column
 DECLARE
   derived_before {type};
 BEGIN
-  IF TG_OP = 'UPDATE' AND {column} IS NOT NULL AND NOT ({written}) THEN
+  IF TG_OP = 'UPDATE' AND {given} AND NOT ({written}) THEN
     derived_before := {before};
     IF NOT ({chosen}) THEN
       {column} := {value};
@@ -68,6 +79,7 @@ END
         ).format(
             type=type_name(self.type),
             column=column,
+            given=present(column),
             written=distinct(
                 column, old_value(self.column), image_equal=self.image_equal
             ),
@@ -84,8 +96,8 @@ END
 
     def rows(self) -> sql.Composable:
         """Return the condition of rows that are out of step."""
-        return sql.SQL("{} IS NULL AND {} IS NOT NULL").format(
-            sql.Identifier(self.column), expression(self.expression)
+        return sql.SQL("{} AND {}").format(
+            missing(sql.Identifier(self.column)), present(expression(self.expression))
         )
 
     def shown(self) -> tuple[str, ...]:

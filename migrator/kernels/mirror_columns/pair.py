@@ -9,7 +9,7 @@ backfill, verification and repair share this one condition.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import LiteralString
+from typing import ClassVar, LiteralString
 
 from psycopg import sql
 
@@ -22,6 +22,7 @@ from migrator.kernels.direct import (
     table_tag,
 )
 from migrator.kernels.mirror_columns.base import (
+    SETTINGS,
     Mirror,
     distinct,
     new_value,
@@ -33,6 +34,8 @@ from migrator.plan import (
     Steps,
     Transaction,
     expression,
+    missing,
+    present,
     render,
     type_name,
 )
@@ -103,6 +106,8 @@ class Pair(Mirror):
     old: tuple[Side, ...]
     new: tuple[Side, ...]
 
+    settings: ClassVar[tuple[LiteralString, ...]] = SETTINGS
+
     # -- the condition ---------------------------------------------------
 
     def rows(self) -> sql.Composable:
@@ -138,15 +143,17 @@ class Pair(Mirror):
         )
 
     def _made(self, sides: tuple[Side, ...], *also: sql.Composable) -> sql.Composable:
-        """Return the statement that makes a side from the row, and more columns."""
+        """Return the statements that make a side from the row, and more columns."""
         # The row as a sub-select under the table's own name: expressions name
-        # columns as in a query, and no text is edited. INTO assigns, so that a
-        # value that does not fit raises instead of being cut.
-        return sql.SQL("SELECT {} INTO {} FROM (SELECT {}) AS {};").format(
-            sql.SQL(", ").join(expression(s.value) for s in sides),
-            sql.SQL(", ").join(_variable(s) for s in sides),
-            sql.SQL(", ").join((sql.SQL("NEW.*"), *also)),
-            sql.Identifier(self.table.name),
+        # columns as in a query, and no text is edited. An assignment raises where
+        # a value does not fit, instead of cutting it; and where INTO would take a
+        # row as values for a composite variable's fields, it assigns the row.
+        row = sql.SQL(", ").join((sql.SQL("NEW.*"), *also))
+        return sql.SQL(" ").join(
+            sql.SQL("{} := (SELECT {} FROM (SELECT {}) AS {});").format(
+                _variable(s), expression(s.value), row, sql.Identifier(self.table.name)
+            )
+            for s in sides
         )
 
     def _stored(self, sides: tuple[Side, ...], *, retired: bool) -> sql.Composable:
@@ -212,7 +219,7 @@ END
             declared=self._declared((*self.old, *self.new)),
             given=_joined(
                 "OR",
-                (sql.SQL("{} IS NOT NULL").format(new_value(s.name)) for s in self.new),
+                (present(new_value(s.name)) for s in self.new),
             ),
             written=self._written(),
             made_old=self._made(self.old),
@@ -231,11 +238,9 @@ END
         return names.owned("mark", "no_counterpart", self.tag)
 
     def _on_after_retire(self) -> tuple[sql.Composable, ...]:
-        lacking = [
-            sql.SQL("{} IS NULL").format(_variable(s)) for s in self.old if s.not_null
-        ]
+        lacking = [missing(_variable(s)) for s in self.old if s.not_null]
         complete = [
-            sql.SQL("{} IS NOT NULL").format(new_value(s.retired))
+            sql.SQL("NOT {}").format(missing(new_value(s.retired)))
             for s in self.old
             if s.not_null
         ]
@@ -373,12 +378,10 @@ END
             *(self._rename(s.retired, s.name) for s in self.old),
             *self._on_in_window(),
             *(
-                sql.SQL(
-                    "ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID"
-                ).format(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
                     self.table.identifier,
                     sql.Identifier(checks[s.name]),
-                    sql.Identifier(s.name),
+                    present(sql.Identifier(s.name)),
                 )
                 for s in strict
             ),

@@ -9,7 +9,7 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
-from migrator.plan import Step, type_name
+from migrator.plan import Step, missing, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,12 @@ class Twin(Mirror):
 
     old: str
     new: str
-    #: Type of both, with modifiers and collation.
+    #: Type of both, with modifiers.
     type: str
+    #: Whether `old` is of a domain over that type. The copy is not: the domain's
+    #: default would pass for a write of the new release, its check would rewrite
+    #: the table. What the original refuses, it refuses by either name.
+    domain: bool
     collation: str | None
     image_equal: bool
 
@@ -39,7 +43,9 @@ class Twin(Mirror):
             tag=facts.tag,
             old=old,
             new=new,
-            type=column.type,
+            path=facts.path,
+            type=column.base or column.type,
+            domain=column.base is not None,
             collation=column.collation,
             image_equal=column.image_equal,
         )
@@ -55,7 +61,7 @@ class Twin(Mirror):
             """
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF {new} IS NULL THEN
+    IF {no_new} THEN
       {new} := {old};
     ELSE
       {old} := {new};
@@ -70,6 +76,7 @@ END
 """
         ).format(
             new=new_value(self.new),
+            no_new=missing(new_value(self.new)),
             old=new_value(self.old),
             new_was_written=distinct(
                 new_value(self.new), old_value(self.new), image_equal=self.image_equal
@@ -85,15 +92,18 @@ END
         return self.create(body, self._out_of_step(self.new, self.retired))
 
     def _out_of_step(self, left: str, right: str) -> sql.Composable:
-        return distinct(new_value(left), new_value(right), image_equal=self.image_equal)
+        return self._distinct(new_value(left), new_value(right))
+
+    def _distinct(self, left: sql.Composable, right: sql.Composable) -> sql.Composable:
+        if self.domain:
+            # Images are compared of values of one type.
+            cast = sql.SQL("{}::{}")
+            left, right = (cast.format(v, type_name(self.type)) for v in (left, right))
+        return distinct(left, right, image_equal=self.image_equal)
 
     def rows(self) -> sql.Composable:
         """Return the condition of rows that are out of step."""
-        return distinct(
-            sql.Identifier(self.new),
-            sql.Identifier(self.old),
-            image_equal=self.image_equal,
-        )
+        return self._distinct(sql.Identifier(self.new), sql.Identifier(self.old))
 
     def shown(self) -> tuple[str, ...]:
         """Return both columns."""

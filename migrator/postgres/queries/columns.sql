@@ -1,7 +1,8 @@
 -- A table's columns: type, whether its equality is an equality of images, and
 -- what depends on each but for its own default, indexes and CHECK constraints.
--- Foreign keys stand apart; sequences owned by the column go along with it. What
--- depends on a column of a partition, whatever its number there, depends on it.
+-- Foreign keys and generated columns stand apart; sequences owned by the column go
+-- along with it. What depends on a column of a partition, whatever its number there,
+-- depends on it.
 WITH RECURSIVE part (oid) AS (
   SELECT %(table)s::oid
   UNION ALL
@@ -18,34 +19,37 @@ SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
        a.attnotnull AS not_null,
        CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS "default",
-       CASE WHEN a.attcollation <> t.typcollation
+       CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(b.oid, b.mod) END AS base,
+       CASE WHEN a.attcollation <> b.typcollation
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END AS collation,
        a.attgenerated <> '' AS generated,
        a.attidentity <> '' AS identity,
        -- Support function 4 of a btree operator class is "equalimage"; for text
-       -- it holds where the collation is deterministic (manual, 65.1.3).
-       COALESCE(co.collisdeterministic, true) AND EXISTS (
+       -- it holds where the collation is deterministic (manual, 65.1.3). Neither is
+       -- true of bpchar without a length, whose `=` passes over blanks. An operator
+       -- outside of pg_catalog is not found under every search path.
+       COALESCE(co.collisdeterministic, true)
+       AND NOT (b.oid = 'pg_catalog.bpchar'::pg_catalog.regtype AND b.mod < 0)
+       AND EXISTS (
          SELECT FROM pg_catalog.pg_opclass o
            JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
            JOIN pg_catalog.pg_amproc p
              ON p.amprocfamily = o.opcfamily AND p.amprocnum = 4
             AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
-          WHERE o.opcdefault AND o.opcintype = CASE
-            WHEN t.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
-            WHEN t.oid = 'pg_catalog.varchar'::pg_catalog.regtype THEN 'pg_catalog.text'::pg_catalog.regtype
-            ELSE t.oid END
+          WHERE o.opcdefault AND o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace
+            AND o.opcintype = CASE
+            WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
+            WHEN b.oid = 'pg_catalog.varchar'::pg_catalog.regtype THEN 'pg_catalog.text'::pg_catalog.regtype
+            ELSE b.oid END
        ) AS image_equal,
        ARRAY(
          SELECT DISTINCT pg_catalog.pg_describe_object(dep.classid, dep.objid, dep.objsubid)
            FROM same
            JOIN pg_catalog.pg_depend dep
              ON dep.refobjid = same.attrelid AND dep.refobjsubid = same.attnum
-           LEFT JOIN pg_catalog.pg_attrdef own
-             ON own.adrelid = same.attrelid AND own.adnum = same.attnum
           WHERE same.attname = a.attname
             AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
-                     AND dep.objid IS NOT DISTINCT FROM own.oid)
+            AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
             AND NOT (dep.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass)
             AND NOT (dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                      AND EXISTS (SELECT FROM pg_catalog.pg_class x
@@ -54,6 +58,17 @@ SELECT a.attname::text AS name,
          SELECT 'grants on the column' FROM same
           WHERE same.attname = a.attname AND same.attacl IS NOT NULL
        ) AS dependents,
+       ARRAY(
+         SELECT DISTINCT g.attname::text FROM same
+           JOIN pg_catalog.pg_depend dep
+             ON dep.refobjid = same.attrelid AND dep.refobjsubid = same.attnum
+           JOIN pg_catalog.pg_attrdef x ON x.oid = dep.objid
+           JOIN pg_catalog.pg_attribute g ON g.attrelid = x.adrelid AND g.attnum = x.adnum
+          WHERE same.attname = a.attname
+            AND dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND g.attgenerated <> '' AND g.attname <> a.attname
+       ) AS feeds,
        ARRAY(
          SELECT DISTINCT k.conname::text FROM same
            JOIN pg_catalog.pg_constraint k
@@ -91,6 +106,17 @@ SELECT a.attname::text AS name,
        ) AS partition_key
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  -- The type itself, or what a domain is made of in the end.
+  JOIN LATERAL (
+    WITH RECURSIVE made (of, mod) AS (
+      SELECT a.atttypid, a.atttypmod
+      UNION ALL
+      SELECT u.typbasetype, u.typtypmod FROM made
+        JOIN pg_catalog.pg_type u ON u.oid = made.of AND u.typtype = 'd'
+    )
+    SELECT v.oid, made.mod, v.typtype, v.typcollation FROM made
+      JOIN pg_catalog.pg_type v ON v.oid = made.of AND v.typtype <> 'd'
+  ) AS b ON true
   LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
   LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
