@@ -17,6 +17,7 @@ from benchmarks.methods import (
     GIANT,
     OURS,
     PGROLL,
+    REAL_PGROLL,
     RENAME,
     REWRITE,
     TWO,
@@ -66,11 +67,16 @@ def speed(
 def narrow(url: str, size: Size) -> Iterator[Row]:
     """Measure the narrow table."""
     methods = [GIANT, OURS, RENAME, TWO, BLOCKS, PGROLL, REWRITE]
+    if REAL_PGROLL is not None:
+        methods.append(REAL_PGROLL)
     runs = measured(url, NARROW, methods, size.rows, size.repeat)
     n = size.rows
     yield speed("1 worker / giant UPDATE", runs, OURS, GIANT, n, 1.6)
     yield speed("dual write on / giant UPDATE", runs, RENAME, GIANT, n, 1.4)
-    yield speed("dual write on / pgroll's statements", runs, RENAME, PGROLL, n, 3.0)
+    goal = 3.0 if REAL_PGROLL is None else 0.0
+    yield speed("dual write on / pgroll's statements", runs, RENAME, PGROLL, n, goal)
+    if REAL_PGROLL is not None:
+        yield speed("dual write on / pgroll", runs, RENAME, REAL_PGROLL, n, 3.0)
     yield speed("2 workers / giant UPDATE", runs, TWO, GIANT, n, 2.5)
     yield speed("one pass in blocks / giant UPDATE", runs, BLOCKS, GIANT, n, 0.0)
     wal = median(runs, OURS, "wal_bytes"), median(runs, GIANT, "wal_bytes")

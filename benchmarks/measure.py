@@ -3,12 +3,14 @@
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import psycopg
 
 from benchmarks.methods import Method, Outcome
 from benchmarks.shapes import Shape
+from migrator.kernels.chunking import HELD_S
 
 Runs = dict[str, list[Outcome]]
 
@@ -40,12 +42,14 @@ def measured(
                     f" {runs[method.name][-1].seconds:.1f} s",
                     err=True,
                 )
-        conn.execute("DROP TABLE base")
+        conn.execute("DROP TABLE base CASCADE")
     return runs
 
 
 def fresh(conn: psycopg.Connection, shape: Shape) -> None:
     """Make `t` a copy of `base`, with its indexes."""
+    # pgroll's triggers on DDL go with its schema.
+    conn.execute("DROP SCHEMA IF EXISTS pgroll, public_fill CASCADE")
     conn.execute("DROP TABLE IF EXISTS t CASCADE")
     conn.execute(
         f"CREATE TABLE t (LIKE base INCLUDING ALL) {shape.options};"
@@ -59,13 +63,27 @@ def fresh(conn: psycopg.Connection, shape: Shape) -> None:
 def _once(url: str, conn: psycopg.Connection, shape: Shape, method: Method) -> Outcome:
     fresh(conn, shape)
     ready = method.prepare(url, conn)
+    for statement in shape.later:
+        conn.execute(statement.encode())
     conn.execute("CHECKPOINT")
+    if shape.held:
+        with psycopg.connect(url) as other:
+            other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            other.execute("SELECT count(*) FROM t")
+            # As it is with one that counts: it is there for a while.
+            time.sleep(HELD_S)
+            return _run(url, conn, method, ready)
+    return _run(url, conn, method, ready)
+
+
+def _run(url: str, conn: psycopg.Connection, method: Method, ready: Any) -> Outcome:
     lsn = _one(conn, "SELECT pg_current_wal_insert_lsn()")
     began = time.perf_counter()
     longest = method.run(url, conn, ready)
     seconds = time.perf_counter() - began
     wal = _one(conn, f"SELECT pg_current_wal_insert_lsn() - '{lsn}'::pg_lsn")
-    wrong = _one(conn, "SELECT count(*) FROM t WHERE full_name IS DISTINCT FROM name")
+    column = method.column
+    wrong = _one(conn, f"SELECT count(*) FROM t WHERE {column} IS DISTINCT FROM name")
     if wrong:
         raise RuntimeError(f"{method.name} left {wrong} rows")
     return Outcome(

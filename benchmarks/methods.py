@@ -1,8 +1,13 @@
 """Ways to fill a column: ours, and those that it is measured against."""
 
+import json
+import shutil
+import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,9 +25,10 @@ from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
-# What pgroll does for one batch: keys in order, an update that changes nothing,
-# and a row trigger that computes (source: github.com/xataio/pgroll,
-# pkg/backfill; batches of 1,000 rows).
+# What pgroll does for one batch: keys in order of rows that wait, an update that
+# changes nothing, and a row trigger that copies the row's columns to variables,
+# reads the search path and computes (source: github.com/xataio/pgroll, pkg/backfill
+# at cdbe9b0; batches of 1,000 rows).
 PGROLL_ROWS = 1000
 
 
@@ -78,17 +84,10 @@ class Chunks(Silent):
     """Times of chunks, as the engine tells them."""
 
     ms: list[float] = field(default_factory=list[float])
-    _last: float = 0.0
-
-    def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
-        """Start the clock."""
-        self._last = time.perf_counter()
 
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """Note a chunk."""
-        now = time.perf_counter()
-        self.ms.append((now - self._last) * 1000)
-        self._last = now
+        self.ms.append(seconds * 1000)
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A way to fill `t.full_name` from `t.name`."""
+    """A way to fill a column of `t` from `t.name`."""
 
     name: str
     workers: int = 1
     pattern: Pattern | None = None
     settings: Settings = field(default_factory=Settings)
+    #: What is filled.
+    column: str = "full_name"
 
     def prepare(self, url: str, conn: psycopg.Connection) -> Any:
         """Return what `run` needs; not measured."""
@@ -144,32 +145,67 @@ class PgrollShape(Method):
     """pgroll's statements: batches by key that fire a row trigger."""
 
     def prepare(self, url: str, conn: psycopg.Connection) -> Any:
-        """Make the trigger."""
+        """Make the trigger, and the column that tells which rows are left."""
         super().prepare(url, conn)
+        columns = ("id", "name", "email", "n", "at", "pad")
+        copies = "".join(f" v_{c} t.{c}%TYPE := NEW.{c};" for c in columns)
         conn.execute(
+            "ALTER TABLE t ADD COLUMN waits boolean DEFAULT true;"
             "CREATE OR REPLACE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN NEW.full_name := NEW.name; RETURN NEW; END';"
+            f" $$DECLARE {copies} path text; BEGIN"
+            " SELECT current_setting INTO path FROM current_setting('search_path');"
+            " IF path <> 'next' THEN NEW.full_name := v_name; NEW.waits := false;"
+            " END IF; RETURN NEW; END$$;"
             "CREATE TRIGGER fill BEFORE INSERT OR UPDATE ON t FOR EACH ROW"
-            " EXECUTE FUNCTION fill()"
+            " EXECUTE FUNCTION fill()".encode()
         )
 
     def run(self, url: str, conn: psycopg.Connection, ready: Any) -> float:
         """Fill the column."""
-        last = 0
+        last: Any = None
         longest = 0.0
         while True:
             began = time.perf_counter()
+            after = (
+                sql.SQL("") if last is None else sql.SQL(" AND id > {}").format(last)
+            )
             row = conn.execute(
-                "WITH batch AS (SELECT id FROM t WHERE id > %(last)s"
-                " ORDER BY id LIMIT %(rows)s FOR NO KEY UPDATE),"
-                " done AS (UPDATE t SET id = t.id FROM batch WHERE t.id = batch.id"
-                " RETURNING t.id) SELECT max(id) FROM done",
-                {"last": last, "rows": PGROLL_ROWS},
+                sql.SQL(
+                    "WITH batch AS (SELECT id FROM t WHERE waits = true{}"
+                    " ORDER BY id LIMIT {} FOR NO KEY UPDATE),"
+                    " done AS (UPDATE t SET id = t.id FROM batch WHERE t.id = batch.id"
+                    " RETURNING t.id) SELECT max(id) FROM done"
+                ).format(after, PGROLL_ROWS)
             ).fetchone()
             longest = max(longest, (time.perf_counter() - began) * 1000)
             if row is None or row[0] is None:
                 return longest
             last = row[0]
+
+
+class Pgroll(Method):
+    """pgroll itself, where it is on the PATH: a column's copy, filled at start."""
+
+    def prepare(self, url: str, conn: psycopg.Connection) -> Any:
+        """Make its own tables; return the migration's file."""
+        folder = tempfile.mkdtemp()
+        self._pgroll(url, "init")
+        self._pgroll(url, "baseline", "--yes", "base", folder)
+        change = {"table": "t", "column": "name", "type": "text"}
+        change |= {"up": "name", "down": "name"}
+        path = Path(folder) / "fill.json"
+        path.write_text(json.dumps({"operations": [{"alter_column": change}]}))
+        return path
+
+    def _pgroll(self, url: str, *words: str) -> None:
+        args = ["pgroll", "--postgres-url", f"{url}?sslmode=disable", *words]
+        subprocess.run(args, check=True, capture_output=True)
+
+    def run(self, url: str, conn: psycopg.Connection, ready: Any) -> float:
+        """Fill the column."""
+        began = time.perf_counter()
+        self._pgroll(url, "start", str(ready))
+        return (time.perf_counter() - began) * 1000
 
 
 class Ours(Method):
@@ -201,6 +237,9 @@ class Ours(Method):
 GIANT = Giant("one giant UPDATE")
 REWRITE = Rewrite("rewrite under an exclusive lock")
 PGROLL = PgrollShape("pgroll's statements")
+REAL_PGROLL = (
+    Pgroll("pgroll", column="_pgroll_new_name") if shutil.which("pgroll") else None
+)
 OURS = Ours("ours, no trigger", pattern=FillColumn("t"))
 RENAME = Ours(
     "ours, dual write on", pattern=RenameColumn("t", "name", "full_name", assured="-")

@@ -19,6 +19,10 @@ class Shape:
     make_key: str = "g"
     #: Statements after the load.
     indexes: tuple[str, ...] = ("CREATE INDEX ON base (email)",)
+    #: Statements once the column is there.
+    later: tuple[str, ...] = ()
+    #: Whether another session holds a snapshot all the while.
+    held: bool = False
     options: str = ""
     values: str = _VALUES
     share: float = 1.0
@@ -51,4 +55,7 @@ SHAPES = (
     Shape("fillfactor 50", options="WITH (fillfactor = 50)"),
     Shape("fillfactor 90", options="WITH (fillfactor = 90)"),
     Shape("no other index", indexes=()),
+    Shape("index on the column", later=("CREATE INDEX ON t (full_name)",)),
+    Shape("snapshot held", held=True),
+    Shape("four rows a page", values=_VALUES.replace("90", "1800"), share=0.12),
 )
