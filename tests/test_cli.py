@@ -186,9 +186,16 @@ def test_demo_runs_on_a_given_server(database: str, tmp_path: Path) -> None:
 
 
 # Moments after the start, in seconds: making the cluster, the table, the story.
-@pytest.mark.parametrize("after_s", [0.4, 0.7, 2.5, 5.0])
-def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
-    """Ctrl-C ends every process of the demo and removes its folder."""
+@pytest.mark.parametrize(
+    ("after_s", "sent"),
+    [
+        *((s, signal.SIGINT) for s in (0.4, 0.7, 2.5, 5.0)),
+        (2.5, signal.SIGHUP),
+        (2.5, signal.SIGTERM),
+    ],
+)
+def test_demo_cleans_up(after_s: float, sent: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C, or a closed terminal, ends every process and removes the folder."""
     process = subprocess.Popen(
         [MIGRATOR, "demo", "--rows", "20000"],
         env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)},
@@ -205,10 +212,10 @@ def test_demo_cleans_up_after_ctrl_c(after_s: float, tmp_path: Path) -> None:
         if parent == Path(tempfile.gettempdir()):
             break
     time.sleep(after_s)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     # While Python still imports, the signal itself ends it: 130 to a shell too.
-    assert process.returncode in (130, -signal.SIGINT), err.decode()
+    assert process.returncode in (130, -sent), err.decode()
     assert list(tmp_path.iterdir()) == []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -11,13 +11,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection as SAConnection
 from sqlalchemy.schema import SchemaItem
 
+from migrator.engine import LEASE_WAIT_S
 from migrator.errors import UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
 from migrator.names import LEDGER_SCHEMA
 from migrator.plan import Footprint
 from migrator.postgres.connection import Target, connect
-from migrator.runner import LEASE_WAIT_S
 from migrator.settings import Settings
 
 # What an Alembic option may hold; its own stubs say Any.

@@ -25,8 +25,9 @@ def run(rows: int, url: str | None, progress: Progress) -> dict[str, Any]:
         url: the user's database; None starts an embedded server.
         progress: told what happens.
     """
-    # A polite kill cleans up as Ctrl-C does.
+    # A polite kill, or a terminal that is closed, cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     if url is not None:
         Target.from_url(url)
         scheme, _, rest = url.partition("://")

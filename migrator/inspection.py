@@ -1,0 +1,155 @@
+"""Looking at changes, and speaking to them while they run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from migrator.change import Change
+from migrator.engine import Engine
+from migrator.facts import Facts
+from migrator.guard.signal import Subject
+from migrator.guard.watch import unavailable
+from migrator.ledger import control, mismatches, samples, store
+from migrator.ledger.control import Control, Limits, Mode
+from migrator.ledger.mismatches import Mismatch
+from migrator.ledger.samples import Speed
+from migrator.ledger.store import ChangeRow, StepRow
+from migrator.plan import (
+    ChunkedUpdate,
+    Notice,
+    Phase,
+    Plan,
+)
+from migrator.postgres.connection import (
+    Connection,
+)
+
+
+@dataclass(slots=True)
+class Inspection(Engine):
+    """What takes no lease, and moves nothing."""
+
+    def plan(self, change: Change) -> Plan:
+        """
+        Return all phases of a change, from today's facts; nothing is written.
+
+        Raises:
+            Refused: the change cannot work on this database.
+        """
+        with self._connected("migrator:plan") as conn:
+            facts = self._facts(conn, change)
+            row = store.find(conn, change.id)
+            if row is not None and row.in_flight:
+                self._require_unedited(change, row)
+                return self._plan_in_flight(conn, change, row)
+            notices = self._checked(conn, change.pattern, facts)
+            phases = {p: change.pattern.steps(p, facts) for p in Phase}
+            if any(isinstance(s.work, ChunkedUpdate) for s in phases[Phase.BACKFILL]):
+                notices += self._unwatched(conn, facts)
+            return Plan(
+                change=change.id,
+                title=change.pattern.title,
+                table=facts.table.name,
+                rows=facts.table.rows,
+                size_bytes=facts.table.size_bytes,
+                admission=change.pattern.admission,
+                notices=notices,
+                phases=phases,
+            )
+
+    def _plan_in_flight(self, conn: Connection, change: Change, row: ChangeRow) -> Plan:
+        """Return the stored steps of phases that began, fresh ones for the rest."""
+        stored = store.steps(conn, row.id)
+        facts = self._facts_of(conn, row)
+        phases = {
+            p: tuple(s.step for s in stored if s.phase is p)
+            or change.pattern.steps(p, facts)
+            for p in Phase
+            if p.reaches.rank > row.state.rank or any(s.phase is p for s in stored)
+        }
+        return Plan(
+            change=row.id,
+            title=row.title,
+            table=row.table,
+            rows=facts.table.rows,
+            size_bytes=facts.table.size_bytes,
+            admission=change.pattern.admission,
+            phases=phases,
+        )
+
+    def changes(self) -> list[ChangeRow]:
+        """Return all changes of the ledger."""
+        with self._connected("migrator:status") as conn:
+            return store.changes(conn)
+
+    def change(self, change: str) -> ChangeRow:
+        """Return one change, by its id or the beginning of it."""
+        with self._connected("migrator:status") as conn:
+            return store.get(conn, change)
+
+    def steps(self, change: str) -> list[StepRow]:
+        """Return a change's steps that count."""
+        with self._connected("migrator:status") as conn:
+            return store.steps(conn, change, (*store.ACTIVE, "parked"))
+
+    def speed(self, step: StepRow) -> Speed | None:
+        """Return how fast a chunked step goes, None where that is not known yet."""
+        with self._connected("migrator:status") as conn:
+            store.install(conn)
+            return samples.speed(conn, step.id)
+
+    def mismatches(self, change: str) -> list[Mismatch]:
+        """Return the rows that verifications found out of step, the latest first."""
+        with self._connected("migrator:status") as conn:
+            return mismatches.of(conn, self._current(conn, change).id)
+
+    def events(self, change: str | None) -> list[dict[str, Any]]:
+        """Return the event log."""
+        with self._connected("migrator:log") as conn:
+            whole = None if change is None else store.get(conn, change).id
+            return store.events(conn, whole)
+
+    def _unwatched(self, conn: Connection, facts: Facts) -> tuple[Notice, ...]:
+        """Return a note on each signal that cannot be read here."""
+        subject = Subject(table=facts.table.leaves[0].name)
+        return tuple(
+            Notice(text=f'Signal "{name}" is not watched: {why}.')
+            for name, why in unavailable(conn, self.guard, subject)
+        )
+
+    # -- live control ----------------------------------------------------
+
+    def say(self, change: str, mode: Mode, reason: str) -> ChangeRow:
+        """
+        Pause, abort or resume a change's chunks, wherever they run.
+
+        Args:
+            change: its id, or the beginning of it.
+            mode: what its workers are to do from the next chunk on.
+            reason: recorded, and shown by who waits.
+        """
+        with self._connected("migrator:control") as conn:
+            row = self._current(conn, change)
+            control.say(conn, row.id, mode, reason)
+            return row
+
+    def limit(self, change: str, limits: Limits | None) -> ChangeRow:
+        """
+        Limit a change's backfill from the next chunk on.
+
+        Args:
+            change: its id, or the beginning of it.
+            limits: those that are None stay; None takes all of them back.
+        """
+        with self._connected("migrator:control") as conn:
+            row = self._current(conn, change)
+            if limits is None:
+                control.unlimited(conn, row.id)
+            else:
+                control.limit(conn, row.id, limits)
+            return row
+
+    def said(self, change: str) -> Control:
+        """Return what was said to a change."""
+        with self._connected("migrator:status") as conn:
+            store.install(conn)
+            return control.read(conn, change)

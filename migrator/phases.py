@@ -1,0 +1,178 @@
+"""One phase of a change: its steps entered, run, compared; its state."""
+
+from dataclasses import dataclass
+
+from migrator.errors import (
+    Held,
+    MismatchError,
+)
+from migrator.execution import Run
+from migrator.inspection import Inspection
+from migrator.ledger import control, store
+from migrator.ledger.control import Mode
+from migrator.ledger.store import StepRow
+from migrator.pattern import Pattern
+from migrator.plan import (
+    GONE,
+    ChunkedCheck,
+    ChunkedUpdate,
+    Phase,
+    State,
+)
+
+NEXT = {
+    Phase.BACKFILL: ("backfill", State.EXPANDED),
+    Phase.VERIFY: ("verify", State.BACKFILLED),
+    Phase.RETIRE: ("contract", State.VERIFIED),
+    Phase.DROP: ("contract --drop", State.RETIRED),
+}
+
+
+@dataclass(slots=True)
+class Phases(Inspection):
+    """Carries a change through one phase, under its lease."""
+
+    def _require(self, run: Run, phase: Phase) -> None:
+        command, state = NEXT[phase]
+        if run.change.state.rank < state.rank:
+            raise Held(
+                f"{run.change.id} is {run.change.state}; `migrator {command}` needs it"
+                f" {state}.",
+                next="run the phases before it first; `migrator status` names the"
+                " next one.",
+            )
+
+    def _require_settled(self, run: Run, phase: Phase) -> None:
+        """Refuse a phase while a retire, or its way back, is cut off half-way."""
+        retired = run.change.state.rank >= State.RETIRED.rank
+        half = [
+            s
+            for s in store.steps(
+                run.conn, run.change.id, ("pending", "running", "done")
+            )
+            if s.phase is Phase.RETIRE and (s.status != "done" or not retired)
+        ]
+        gone = retired and self._rolling_back(run)
+        if half or gone:
+            raise Held(
+                f"{run.change.id} was cut off while it was retired or taken back;"
+                f" {phase} would work on half of it.",
+                next="run the command that was cut off again: `migrator contract` or"
+                " `migrator rollback`.",
+            )
+
+    def _rolling_back(self, run: Run) -> bool:
+        """Tell whether a step of a retired change was taken back since."""
+        return any(
+            s.phase is Phase.RETIRE and s.status_at > run.change.state_at
+            for s in store.steps(run.conn, run.change.id, ("reversed", "parked"))
+        )
+
+    def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:
+        """Run a phase: entered whole before its first step, resumed from there."""
+        change = run.change
+        if change.state.rank >= phase.reaches.rank:
+            return
+        if not self._steps_of(run, phase):
+            steps = pattern.steps(phase, self._facts_of(run.conn, change))
+            with self._execution.short(run, f"{phase} of {change.id}"):
+                store.add_steps(run.conn, change.id, phase, steps)
+                if phase is Phase.EXPAND:
+                    # What an earlier rollback parked comes back with the expand.
+                    for old in store.steps(run.conn, change.id, ("parked",)):
+                        store.set_status(run.conn, change.id, old, "reversed")
+        self._run_steps(run, phase, pattern)
+        rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
+        done = phase.reaches.rank >= State.VERIFIED.rank and not any(
+            pattern.steps(p, self._facts_of(run.conn, change)) for p in rest
+        )
+        self._set_state(run, phase.reaches, finished=done or phase is Phase.DROP)
+
+    def _late(self, run: Run, phase: Phase, pattern: Pattern) -> list[StepRow]:
+        """Enter steps for partitions that were attached while a phase ran."""
+        if phase not in (Phase.BACKFILL, Phase.VERIFY):
+            return []
+        steps = pattern.steps(phase, self._facts_of(run.conn, run.change))
+        done = {s.step.name for s in self._steps_of(run, phase) if s.file_node != GONE}
+        late = tuple(
+            s
+            for s in steps
+            if isinstance(s.work, ChunkedUpdate | ChunkedCheck) and s.name not in done
+        )
+        if late:
+            with self._execution.short(run, f"{phase} of {run.change.id}"):
+                store.add_steps(run.conn, run.change.id, phase, late)
+        return [s for s in self._steps_of(run, phase) if s.status == "pending"]
+
+    def _pass_empty(self, run: Run, pattern: Pattern) -> State:
+        """Pass phases in which there is nothing to do, up to verified."""
+        for phase in (Phase.BACKFILL, Phase.VERIFY):
+            passed = run.change.state.rank >= phase.reaches.rank
+            if not passed:
+                facts = self._facts_of(run.conn, run.change)
+                if pattern.steps(phase, facts):
+                    break
+                self._phase(run, phase, pattern)
+        return run.change.state
+
+    def _steps_of(self, run: Run, phase: Phase) -> list[StepRow]:
+        return [s for s in store.steps(run.conn, run.change.id) if s.phase is phase]
+
+    def _run_steps(self, run: Run, phase: Phase, pattern: Pattern) -> None:
+        """Run what is left of a phase's steps; what they compared is in step."""
+        self.progress.phase(run.change.id, phase.value)
+        mine = self._steps_of(run, phase)
+        while mine:
+            for row in mine:
+                if row.status != "done":
+                    self._execution.forward(run, row)
+            mine = self._late(run, phase, pattern)
+        compared = [
+            s
+            for s in self._steps_of(run, phase)
+            if isinstance(s.step.work, ChunkedCheck)
+        ]
+        left = sum(s.mismatches for s in compared)
+        if left:
+            raise self._out_of_step(run, compared, left)
+
+    def _verify_again(self, run: Run, pattern: Pattern) -> None:
+        """Compare once more; a change that is in step stays verified meanwhile."""
+        steps = pattern.steps(Phase.VERIFY, self._facts_of(run.conn, run.change))
+        with self._execution.short(run, "verification again"):
+            for row in self._steps_of(run, Phase.VERIFY):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            store.add_steps(run.conn, run.change.id, Phase.VERIFY, steps)
+        self._run_steps(run, Phase.VERIFY, pattern)
+
+    def _out_of_step(
+        self, run: Run, compared: list[StepRow], left: int
+    ) -> MismatchError:
+        """Take the verification back; pause where repair should have helped."""
+        change = run.change.id
+        repairs = any(
+            isinstance(s.step.work, ChunkedCheck) and s.step.work.repair
+            for s in compared
+        )
+        resumed = f"`migrator resume {change}` and " if repairs else ""
+        with self._execution.short(run, f"{change} back to backfilled"):
+            for row in compared:
+                store.set_status(run.conn, change, row, "reversed")
+            if run.change.state.rank > State.BACKFILLED.rank:
+                store.set_state(run.conn, change, State.BACKFILLED, finished=False)
+        if repairs:
+            why = f"{left} rows stay out of step after their repair"
+            control.say(run.conn, change, Mode.PAUSE, why)
+        run.change = store.get(run.conn, change)
+        return MismatchError(
+            f"Verification of {change} found {left} rows of table"
+            f" {run.change.table} that are not in step and could not be repaired.",
+            state=f"The change is {run.change.state}; both releases go on.",
+            next=f"look at these rows (`migrator status {change}` lists them), then"
+            f" {resumed}`migrator verify {change}`.",
+        )
+
+    def _set_state(self, run: Run, state: State, *, finished: bool) -> None:
+        with self._execution.short(run, f"{run.change.id} to {state}"):
+            store.set_state(run.conn, run.change.id, state, finished=finished)
+        run.change = store.get(run.conn, run.change.id)
