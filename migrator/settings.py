@@ -15,9 +15,10 @@ class Settings:
         step_budget_s: how long a step is tried again before it gives up.
         build_budget_s: how long a concurrent build may wait for old snapshots;
             it blocks nobody meanwhile, so that it gets a budget of its own.
-        target_ms: wanted length of a chunk's transaction. A request that meets
-            a locked row waits one chunk at most; with `lock_timeout_ms` it
-            stays well under deadlock_timeout (1,000 ms unless configured).
+        target_ms: longest wanted time of a chunk's transaction; a backfill that is
+            over in seconds makes shorter ones. A request that meets a locked row
+            waits one chunk at most; with `lock_timeout_ms` it stays well under
+            deadlock_timeout (1,000 ms unless configured).
         hold_s: how long retired and parked objects are kept, 7 days.
         lease_s: how long a lease lives without a heartbeat.
         workers: connections of this process that share a backfill.

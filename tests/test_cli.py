@@ -93,6 +93,11 @@ def test_phases_by_command_and_json(
     assert held.returncode == 3
     assert "--old-release-gone" in held.stderr
     assert held.stdout == ""
+    told = run("contract", "--json", cwd=tmp_path, env=env)
+    assert (told.returncode, told.stderr) == (3, "")
+    error = json.loads(told.stdout)["error"]
+    assert error["kind"] == "Held"
+    assert "--old-release-gone" in error["next"]
     gone = ("--old-release-gone", "scaled to 0")
     assert run("contract", *gone, cwd=tmp_path, env=env).returncode == 0
     assert run("contract", "--drop", "--yes", cwd=tmp_path, env=env).returncode == 3
@@ -103,6 +108,9 @@ def test_phases_by_command_and_json(
     assert "planned" in run("status", cwd=tmp_path, env=env).stdout
     log = json.loads(run("log", "--json", cwd=tmp_path, env=env).stdout)
     assert {"gate", "rollback", "state"} <= {e["kind"] for e in log["events"]}
+    told = run("log", cwd=tmp_path, env=env).stdout
+    assert "phase: expand, mirror_column\n" in told
+    assert "gate: scaled to 0\n" in told
 
 
 def test_drop_asks_first(change: Change, database: str, tmp_path: Path) -> None:

@@ -6,6 +6,24 @@ from dataclasses import dataclass
 # does not make the next one far too long.
 GROWTH = 2.0
 
+# Share of a pass's time that one chunk takes at most. A request that updates a row of
+# the table meets a chunk that holds it with this probability: half of the hundredth
+# that a 99th percentile leaves out.
+HELD_SHARE = 0.005
+# Below this, in ms, the round trips of a chunk count beside its work.
+SHORTEST_MS = 10.0
+
+
+def gentle_ms(target_ms: float, whole_ms: float) -> float:
+    """
+    Return the length of a chunk that few requests have to wait for.
+
+    Args:
+        target_ms: the longest that is wanted.
+        whole_ms: what the whole pass takes.
+    """
+    return min(target_ms, max(SHORTEST_MS, whole_ms * HELD_SHARE))
+
 
 @dataclass(slots=True)
 class Pace:

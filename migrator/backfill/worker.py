@@ -12,7 +12,7 @@ import psycopg
 from migrator.backfill.brake import LOOK_S, Brake, Reading
 from migrator.backfill.keeper import Keeper
 from migrator.backfill.order import Chunk, Order, Place, order_of
-from migrator.backfill.pace import Pace
+from migrator.backfill.pace import Pace, gentle_ms
 from migrator.backfill.patience import Patience
 from migrator.errors import Failed, Fenced
 from migrator.guard import Verdict
@@ -131,6 +131,9 @@ class Worker:
     _busy_ms: float = 0.0
     _waited_ms: float = 0.0
     _said: str = ""
+    #: Of all its chunks, in ms, and in blocks or rows.
+    _done_ms: float = 0.0
+    _done_size: float = 0.0
     _sampled: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -270,6 +273,8 @@ class Worker:
                 continue
             seconds = time.monotonic() - began
             self._busy_ms, self._waited_ms = seconds * 1000, 0.0
+            self._done_ms += seconds * 1000
+            self._done_size += report.size
             self._fit(chunk.size, report.rows, written, seconds)
             self.tell(replace(report, seconds=seconds))
             self._reading = self._brake.after(
@@ -280,13 +285,22 @@ class Worker:
     def _fit(self, size: int, rows: int, written: int, seconds: float) -> None:
         """Fit the next chunk to the target, and to a second's share of limits."""
         limits = self._limits
-        self._pace.target_ms = limits.target_ms or self.settings.target_ms
+        self._pace.target_ms = limits.target_ms or self._target_ms
         self._pace.took(size, seconds * 1000)
         if limits.max_rows_per_s is not None:
             share = limits.max_rows_per_s / max(self._reading.workers, 1)
             self._pace.bound(size, rows, share)
         if limits.max_wal_bytes_per_s is not None:
             self._pace.bound(size, written, limits.max_wal_bytes_per_s)
+
+    @property
+    def _target_ms(self) -> float:
+        """The wanted length of a chunk; a comparison holds no rows."""
+        if isinstance(self.work, ChunkedCheck) or not self._done_size:
+            return self.settings.target_ms
+        passed = self._done_size / max(self.row.end_block or 0, 1)
+        whole_ms = self._done_ms / passed / self.settings.workers
+        return gentle_ms(self.settings.target_ms, whole_ms)
 
     def _waits(self, reason: str, seconds: float) -> None:
         """Tell why it waits; in the ledger too, where it takes longer."""

@@ -22,7 +22,7 @@ from migrator.cli.app import (
     pyproject,
 )
 from migrator.cli.bars import Bars
-from migrator.cli.report import JSON_SCHEMA, detail, said, status_of
+from migrator.cli.report import JSON_SCHEMA, detail, event, failed, said, status_of
 from migrator.errors import (
     Held,
     LockBudgetError,
@@ -379,7 +379,7 @@ def log(app: App, change: str | None, json: bool) -> None:
                 f"{e['at']:%Y-%m-%d %H:%M:%S}",
                 e["change"],
                 e["actor"],
-                " ".join([e["kind"], *(str(v) for v in e["detail"].values())]),
+                event(e["kind"], e["detail"]),
             )
             for e in events
         ],
@@ -435,9 +435,9 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MigratorError as error:
-        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
-        sys.exit(next(code for kind, code in EXITS if isinstance(error, kind)))
+        code = next(code for kind, code in EXITS if isinstance(error, kind))
+        failed(error, code, json="--json" in sys.argv)
+        sys.exit(code)
     except KeyboardInterrupt:
         click.echo(
             "Stopped; what was committed stays, run it again to go on.", err=True

@@ -1,5 +1,6 @@
 """Where a change stands, for a person and as data."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from json import loads
 from typing import Any
@@ -8,6 +9,7 @@ import click
 
 from migrator.cli import output
 from migrator.cli.app import App
+from migrator.errors import MigratorError
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
@@ -16,6 +18,37 @@ from migrator.plan import Phase, State
 JSON_SCHEMA = 1
 # Rows out of step that are listed for a person.
 LISTED = 10
+
+
+# Events whose figures say nothing without their names.
+_NAMED = ("throttle", "vacuum")
+
+
+def event(kind: str, detail: Mapping[str, Any]) -> str:
+    """Return one event of the log for a person."""
+    words = [kind]
+    for key, value in detail.items():
+        if value in ("", None, []):
+            continue
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        name = f"{key.replace('_', '-')} " if kind in _NAMED else ""
+        words.append(f"{name}{shown}")
+    return f"{words[0]}: {', '.join(words[1:])}" if words[1:] else kind
+
+
+def failed(error: MigratorError, code: int, *, json: bool) -> None:
+    """Tell an error: on standard error, or as the answer that was asked for."""
+    if json:
+        told = {
+            "kind": type(error).__name__,
+            "what": error.what,
+            "state": error.state or None,
+            "next": error.next or None,
+        }
+        output.as_json({"schema": JSON_SCHEMA, "error": told, "exit_code": code})
+    else:
+        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(str(error), err=True)
 
 
 def said(app: App, change: str, json: bool) -> None:

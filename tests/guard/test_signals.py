@@ -115,6 +115,13 @@ def test_dead_tuples(conn: Connection, sql: psycopg.Connection) -> None:
     sql.execute("SELECT pg_stat_force_next_flush()")
     sql.execute("SELECT 1")
     assert value(DeadTuples(), conn) == pytest.approx(400 / 600)
+    assert DeadTuples().read(conn, SUBJECT)[1] == "never vacuumed"
+    sql.execute("VACUUM t")
+    sql.execute("SELECT pg_stat_force_next_flush()")
+    sql.execute("SELECT 1")
+    share, behind = DeadTuples().read(conn, SUBJECT)
+    assert share == 0
+    assert behind.startswith("last VACUUM at ")
 
 
 def test_rollbacks(conn: Connection, sql: psycopg.Connection) -> None:

@@ -1,28 +1,38 @@
 """Dead rows of the table."""
 
 from migrator.guard.signal import Signal, Subject, UnavailableError, Unit
-from migrator.postgres.connection import Connection, ask
+from migrator.postgres.connection import Connection, execute_stored
 
 
 class DeadTuples(Signal):
     """
     Dead rows against live ones, as the statistics know them.
 
-    Source: PostgreSQL manual, section 27.2.20 (pg_stat_all_tables).
+    Source: PostgreSQL manual, sections 27.2.20 (pg_stat_all_tables) and 27.4.5
+    (pg_stat_progress_vacuum).
     """
 
     name = "dead-tuples"
     unit = Unit.SHARE
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
-        """Return the share."""
-        share = ask(
+        """Return the share, and what VACUUM does about it."""
+        row = execute_stored(
             conn,
-            "SELECT n_dead_tup::float8 / greatest(n_live_tup, 1)"
-            " FROM pg_catalog.pg_stat_all_tables"
+            "SELECT n_dead_tup::float8 / greatest(n_live_tup, 1) AS share,"
+            " EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v"
+            " WHERE v.relid = s.relid) AS at_work,"
+            " greatest(last_vacuum, last_autovacuum) AS last"
+            " FROM pg_catalog.pg_stat_all_tables s"
             " WHERE relid = pg_catalog.to_regclass($1)",
             [str(subject.table)],
-        )
-        if share is None:
+        ).fetchone()
+        if row is None:
             raise UnavailableError("the table has no statistics")
-        return float(share), ""
+        if row["at_work"]:
+            behind = "VACUUM is at work"
+        elif row["last"] is None:
+            behind = "never vacuumed"
+        else:
+            behind = f"last VACUUM at {row['last']:%H:%M:%S}"
+        return float(row["share"]), behind
