@@ -1,16 +1,14 @@
 """Pause, resume, abort and throttle work on a backfill that runs elsewhere."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 import pytest
 
+from backfill.live import running
 from migrator.backfill import order
 from migrator.change import Change
-from migrator.errors import Held, MigratorError
+from migrator.errors import Held
 from migrator.ledger.control import Limits, Mode
 from migrator.patterns import AddColumn
 from migrator.plan import State
@@ -20,32 +18,6 @@ from migrator.settings import Settings
 
 CHANGE = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id * 2"))
 ROWS = 40_000
-
-
-class Running:
-    """A backfill in a thread, as another process would run it."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.error: MigratorError | None = None
-        self.thread = threading.Thread(target=self._run, args=(runner,))
-        self.thread.start()
-
-    def _run(self, runner: Runner) -> None:
-        try:
-            runner.backfill("c")
-        except MigratorError as error:
-            self.error = error
-
-
-@contextmanager
-def running(runner: Runner) -> Iterator[Running]:
-    """Run a backfill while the block does."""
-    made = Running(runner)
-    try:
-        yield made
-    finally:
-        made.thread.join(timeout=60)
-        assert not made.thread.is_alive()
 
 
 @pytest.fixture
@@ -226,7 +198,7 @@ def test_a_run_begins_where_the_last_one_was(
     monkeypatch.setattr(order, "WINDOW_BLOCKS", 512)
     runner.progress = sizes = Sizes()
     runner.settings = Settings(target_ms=200, chunking="blocks")
-    other.limit("c", Limits(max_rows_per_s=20_000))
+    other.limit("c", Limits(max_rows_per_s=20_000, target_ms=200))
     with running(runner):
         while sum(sizes.blocks) < 520:
             time.sleep(0.02)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from conftest import start
 
-from backfill.faults import ROWS, SETUP, AfterRows, assert_whole, number, wait_for
+from backfill.live import ROWS, SETUP, AfterRows, assert_whole, number, wait_for
 from migrator.backfill import order
 from migrator.change import Change
 from migrator.errors import ConnectionLost, Fenced, MigratorError, OutcomeUnknown

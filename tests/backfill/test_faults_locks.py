@@ -3,18 +3,19 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import psycopg
 import pytest
 
-from backfill.faults import (
+from backfill.live import (
     CHANGE,
     ROWS,
     SETUP,
     AfterRows,
     assert_whole,
     number,
+    running,
     wait_for,
 )
 from migrator.errors import LockBudgetError
@@ -31,42 +32,6 @@ def expanded(runner: Runner, sql: psycopg.Connection, way: str) -> Runner:
     runner.settings = replace(SETTINGS, chunking=way)
     runner.expand(CHANGE)
     return runner
-
-
-@dataclass
-class Running:
-    """A backfill in a thread."""
-
-    runner: Runner
-    error: BaseException | None = None
-    thread: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start it."""
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is over, well or not."""
-        return not self.thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            self.runner.backfill("c")
-        except BaseException as error:
-            self.error = error
-
-
-@contextmanager
-def running(runner: Runner) -> Iterator[Running]:
-    """Run a backfill while the block does."""
-    made = Running(runner)
-    try:
-        yield made
-    finally:
-        made.thread.join(timeout=60)
-        assert not made.thread.is_alive()
 
 
 @contextmanager

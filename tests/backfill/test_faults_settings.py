@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql as words
 
-from backfill.faults import (
+from backfill.live import (
     CHANGE,
     ROWS,
     SETUP,

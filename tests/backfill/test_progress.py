@@ -1,13 +1,11 @@
 """How far a backfill is, how fast and why it waits: from any machine."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
+from backfill.live import running, wait_for
 from migrator.change import Change
 from migrator.cli.bars import Bars
 from migrator.ledger import samples
@@ -36,18 +34,6 @@ def other(
     return Runner(runner.target, Settings())
 
 
-@contextmanager
-def running(runner: Runner) -> Iterator[None]:
-    """Run a backfill while the block does."""
-    thread = threading.Thread(target=runner.backfill, args=("c",))
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join(timeout=60)
-        assert not thread.is_alive()
-
-
 def filling(runner: Runner) -> StepRow | None:
     """Return the step as the ledger has it, None before it is entered."""
     return next((s for s in runner.steps("c") if s.step.name == "fill_rows"), None)
@@ -55,13 +41,14 @@ def filling(runner: Runner) -> StepRow | None:
 
 def until(runner: Runner, true: Callable[[StepRow], object]) -> StepRow:
     """Wait until something is true of the step; return the step then."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        step = filling(runner)
-        if step is not None and true(step):
-            return step
-        time.sleep(0.02)
-    pytest.fail(f"it never came: {filling(runner)}")
+    found: list[StepRow] = []
+
+    def seen() -> bool:
+        found[:] = [s for s in [filling(runner)] if s is not None and true(s)]
+        return bool(found)
+
+    wait_for("the step's progress", seen)
+    return found[0]
 
 
 def test_share_rate_and_time_left(runner: Runner, other: Runner) -> None:

@@ -38,28 +38,8 @@ SELECT x.relname::text AS name,
            JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[k.at - 1]
            JOIN pg_catalog.pg_namespace onsp ON onsp.oid = o.opcnamespace
        ), '[]') AS keys,
-       -- What a row comparison by the index is written with; "" where there is no
-       -- such operator, or not the same one for all columns (manual, 36.16).
-       COALESCE((
-         SELECT CASE WHEN count(DISTINCT p.oid) > 0 AND count(DISTINCT (p.oprname, p.oprnamespace)) = 1
-                     THEN 'OPERATOR(' || pg_catalog.quote_ident(min(n.nspname)) || '.' || min(p.oprname) || ')' END
-           FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) AS k (class)
-           JOIN pg_catalog.pg_opclass o ON o.oid = k.class
-           JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amopstrategy = 5
-            AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype
-           JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
-           JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-       ), '') AS greater,
-       COALESCE((
-         SELECT CASE WHEN count(DISTINCT p.oid) > 0 AND count(DISTINCT (p.oprname, p.oprnamespace)) = 1
-                     THEN 'OPERATOR(' || pg_catalog.quote_ident(min(n.nspname)) || '.' || min(p.oprname) || ')' END
-           FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) AS k (class)
-           JOIN pg_catalog.pg_opclass o ON o.oid = k.class
-           JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amopstrategy = 2
-            AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype
-           JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
-           JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-       ), '') AS not_greater,
+       compared.greater,
+       compared.not_greater,
        ARRAY(
          SELECT a.attname::text
            FROM pg_catalog.generate_series(i.indnkeyatts + 1, i.indnatts) AS k (at)
@@ -70,5 +50,21 @@ SELECT x.relname::text AS name,
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
   JOIN pg_catalog.pg_am am ON am.oid = x.relam
+  -- What a row comparison by the index is written with; "" where there is no such
+  -- operator, or not the same one for all columns (strategies 5 and 2: manual, 36.16).
+ CROSS JOIN LATERAL (
+   SELECT COALESCE(max(s.operator) FILTER (WHERE s.strategy = 5), '') AS greater,
+          COALESCE(max(s.operator) FILTER (WHERE s.strategy = 2), '') AS not_greater
+     FROM (SELECT m.amopstrategy AS strategy,
+                  CASE WHEN count(DISTINCT (p.oprname, p.oprnamespace)) = 1
+                       THEN 'OPERATOR(' || pg_catalog.quote_ident(min(n.nspname)) || '.' || min(p.oprname) || ')' END AS operator
+             FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) AS k (class)
+             JOIN pg_catalog.pg_opclass o ON o.oid = k.class
+             JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amopstrategy IN (2, 5)
+              AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype
+             JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
+             JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+            GROUP BY m.amopstrategy) AS s
+ ) AS compared
  WHERE i.indrelid = %(table)s::oid
  ORDER BY x.relname

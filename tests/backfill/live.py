@@ -1,8 +1,10 @@
-"""What the tests of faults share: a change in mid-backfill, and a check of its end."""
+"""What tests of a running backfill share: the run, waits, and a check of its end."""
 
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import psycopg
 
@@ -111,3 +113,39 @@ class AfterRows(Silent):
         if self.seen >= self.rows and not self.acted:
             self.acted = True
             self.act()
+
+
+@dataclass
+class Running:
+    """A backfill in a thread."""
+
+    runner: Runner
+    error: BaseException | None = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start it."""
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, well or not."""
+        return not self.thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.runner.backfill("c")
+        except BaseException as error:
+            self.error = error
+
+
+@contextmanager
+def running(runner: Runner) -> Iterator[Running]:
+    """Run a backfill while the block does."""
+    made = Running(runner)
+    try:
+        yield made
+    finally:
+        made.thread.join(timeout=60)
+        assert not made.thread.is_alive()
