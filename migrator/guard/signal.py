@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from migrator.names import TableName
-from migrator.postgres.connection import Connection
+from migrator.postgres.connection import Connection, ask
 
 
 class Unit(StrEnum):
@@ -52,6 +52,19 @@ class Signal(ABC):
         Raises:
             UnavailableError: it cannot be read here.
         """
+
+
+def require_all_statistics(conn: Connection) -> None:
+    """
+    Refuse a role from which the server hides what other sessions do.
+
+    Such a figure would be small because it is not seen (manual, section 27.2.3).
+
+    Raises:
+        UnavailableError: the role has not the privileges of pg_read_all_stats.
+    """
+    if not ask(conn, "SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')"):
+        raise UnavailableError("the role lacks pg_monitor, or pg_read_all_stats")
 
 
 def shown(value: float, unit: Unit) -> str:

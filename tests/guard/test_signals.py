@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +54,25 @@ def test_each_can_be_read_or_says_why_not(cls: type[Signal], conn: Connection) -
         return
     assert value(signal, conn) >= 0
     assert value(signal, conn) >= 0
+
+
+@pytest.mark.parametrize("cls", [OldestSnapshot, LockWaiters, Latency])
+def test_what_is_hidden_is_not_taken_for_nothing(
+    cls: type[Signal], conn: Connection, sql: psycopg.Connection
+) -> None:
+    """A role that does not see other sessions cannot read the figure."""
+    role = f"plain_{secrets.token_hex(4)}"
+    sql.execute(f"CREATE ROLE {role}".encode())
+    try:
+        conn.execute(f"SET ROLE {role}".encode())
+        with pytest.raises(UnavailableError, match="pg_monitor"):
+            cls().read(conn, SUBJECT)
+        sql.execute(f"GRANT pg_read_all_stats TO {role}".encode())
+        if cls is not Latency:
+            assert value(cls(), conn) == 0
+    finally:
+        conn.execute("RESET ROLE")
+        sql.execute(f"DROP ROLE {role}".encode())
 
 
 def test_oldest_snapshot(conn: Connection, database: str) -> None:

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from migrator.guard.signal import Signal, Subject, UnavailableError, Unit
+from migrator.guard.signal import (
+    Signal,
+    Subject,
+    UnavailableError,
+    Unit,
+    require_all_statistics,
+)
 from migrator.postgres.connection import Connection, ask, execute_stored
 
 # Calls between two looks below which a mean says nothing.
@@ -30,6 +36,7 @@ class Latency(Signal):
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
         """Return the ratio; 1 where there were few calls."""
+        require_all_statistics(conn)
         if not ask(conn, "SELECT pg_catalog.to_regclass('pg_stat_statements')"):
             raise UnavailableError("the extension pg_stat_statements is not installed")
         rows = execute_stored(

@@ -1,6 +1,6 @@
 """Sessions that wait for us."""
 
-from migrator.guard.signal import Signal, Subject, Unit
+from migrator.guard.signal import Signal, Subject, Unit, require_all_statistics
 from migrator.postgres.connection import Connection, ask
 
 
@@ -12,6 +12,7 @@ class LockWaiters(Signal):
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
         """Return the number."""
+        require_all_statistics(conn)
         waiting = ask(
             conn,
             "SELECT count(*) FROM pg_catalog.pg_stat_activity w"

@@ -1,6 +1,6 @@
 """Old transactions, behind which nothing can be pruned."""
 
-from migrator.guard.signal import Signal, Subject, Unit
+from migrator.guard.signal import Signal, Subject, Unit, require_all_statistics
 from migrator.postgres import catalog
 from migrator.postgres.connection import Connection
 
@@ -17,5 +17,6 @@ class OldestSnapshot(Signal):
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
         """Return the age, and whose it is."""
+        require_all_statistics(conn)
         found = catalog.oldest_snapshot(conn)
         return (found.held_s, found.holder) if found else (0.0, "")
