@@ -270,6 +270,11 @@ def said(error: psycopg.Error) -> str:
     return error.diag.message_primary or str(error).strip().split("\n")[0]
 
 
+# What a role has switched off is switched on, what it asks of standbys stays.
+_DURABLE = (
+    " SELECT pg_catalog.set_config('synchronous_commit', 'local', true)"
+    " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+)
 # Between two statements of a transaction the engine computes for milliseconds.
 IDLE_MS = 10_000
 
@@ -311,7 +316,7 @@ def transaction(
         f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS};"
         " SET LOCAL row_security = off;"
         + "".join(f" SET LOCAL {name} = {value};" for name, value in FORM.items())
-        + ("" if durable else " SET LOCAL synchronous_commit = off"),
+        + (_DURABLE if durable else " SET LOCAL synchronous_commit = off"),
     )
     try:
         yield

@@ -21,6 +21,7 @@ from migrator.change import Change
 from migrator.pattern import Pattern
 from migrator.patterns import AddColumn, SetNotNull, SplitColumn
 from migrator.plan import State
+from migrator.postgres.connection import ask, connect, transaction
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -214,3 +215,25 @@ def test_the_dual_write_runs_an_expression_as_it_was_tried(
         app.execute("UPDATE t SET pad = 'B'; INSERT INTO t VALUES (2, 'C'), (3, NULL)")
     assert runner.backfill("c") is State.BACKFILLED
     assert runner.verify("c") is State.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("of_role", "durable", "wanted"),
+    [
+        ("off", True, "local"),
+        ("remote_apply", True, "remote_apply"),
+        ("on", False, "off"),
+    ],
+)
+def test_commits_wait_for_the_disk_where_they_have_to(
+    runner: Runner, sql: psycopg.Connection, of_role: str, durable: bool, wanted: str
+) -> None:
+    """The end of a pass is on disk although the role does not ask for it."""
+    set_for_role(sql, "synchronous_commit", of_role)
+    conn = connect(runner.target, "migrator:test")
+    with transaction(
+        conn, lock_timeout_ms=9, statement_timeout_ms=99, what="it", durable=durable
+    ):
+        assert ask(conn, "SELECT current_setting('synchronous_commit')") == wanted
+    assert ask(conn, "SELECT current_setting('synchronous_commit')") == of_role
+    conn.close()
