@@ -1,9 +1,11 @@
 """What every command of the engine shares: connections, leases, facts, patterns."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -22,6 +24,7 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import CATALOGUE
 from migrator.plan import (
+    Lock,
     Notice,
 )
 from migrator.postgres import catalog
@@ -32,6 +35,7 @@ from migrator.postgres.connection import (
     connect,
     require_primary,
     said,
+    transaction,
     translated,
 )
 from migrator.progress import Progress, Silent
@@ -39,6 +43,11 @@ from migrator.settings import Settings
 
 # How long a command waits for another process that changes the same thing.
 LEASE_WAIT_S = 30.0
+# Seconds between two tries to read a table that is locked; each waits for the lock
+# already.
+PAUSE_S = 0.2
+
+Read = TypeVar("Read")
 
 
 @dataclass(slots=True)
@@ -88,23 +97,62 @@ class Engine:
         return self._read(conn, row.table, row.tag)
 
     def _read(self, conn: Connection, table: TableName, tag: str) -> Facts:
-        return Facts(
-            server_version=conn.info.server_version,
-            table=catalog.table_facts(conn, table),
-            tag=tag,
-            relation_names=catalog.relation_names(conn, table.schema),
-            chunking=self.settings.chunking,
-            oldest_snapshot=catalog.oldest_snapshot(conn),
-            path=catalog.search_path(conn),
-        )
+        def facts() -> Facts:
+            with transaction(
+                conn,
+                lock_timeout_ms=self.settings.lock_timeout_ms,
+                statement_timeout_ms=int(self.settings.step_budget_s * 1000),
+                what=f"Facts of table {table}",
+            ):
+                return Facts(
+                    server_version=conn.info.server_version,
+                    table=catalog.table_facts(conn, table),
+                    tag=tag,
+                    relation_names=catalog.relation_names(conn, table.schema),
+                    chunking=self.settings.chunking,
+                    oldest_snapshot=catalog.oldest_snapshot(conn),
+                    path=catalog.search_path(conn),
+                )
+
+        return self._patiently(conn, table, facts)
 
     def _checked(
         self, conn: Connection, pattern: Pattern, facts: Facts
     ) -> tuple[Notice, ...]:
         notices = pattern.check(facts)
+        lock_ms = self.settings.lock_timeout_ms
         for probe in pattern.probes(facts):
-            catalog.try_out(conn, probe)
+            trial = partial(catalog.try_out, conn, probe, lock_timeout_ms=lock_ms)
+            self._patiently(conn, facts.table.name, trial)
         return notices
+
+    def _patiently(
+        self, conn: Connection, table: TableName, read: Callable[[], Read]
+    ) -> Read:
+        """
+        Return what a query of a table reads, tried again while the table is locked.
+
+        Its size, and a trial of an expression, wait for ACCESS EXCLUSIVE.
+
+        Raises:
+            LockBudgetError: it stays locked; names who holds it.
+        """
+        deadline = time.monotonic() + self.settings.step_budget_s
+        while True:
+            try:
+                return read()
+            except RETRIED as error:
+                names = catalog.blockers(conn, table, Lock.ACCESS_SHARE)
+                held = f"held by {'; '.join(names)}" if names else "locked"
+                if time.monotonic() > deadline:
+                    raise LockBudgetError(
+                        f"Table {table} could not be read within"
+                        f" {self.settings.step_budget_s:.0f} s: {held}.",
+                        state="Nothing was changed.",
+                        next="end that session, then run the same command again.",
+                    ) from error
+                self.progress.waiting(f"table {table} is {held}")
+                time.sleep(PAUSE_S)
 
     def _require_unedited(self, change: Change, row: ChangeRow) -> None:
         """Refuse a pattern that is not the one the ledger works on."""

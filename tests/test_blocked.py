@@ -1,5 +1,6 @@
 """Locks that others hold: our step gives up in time and names them."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -138,3 +139,25 @@ def test_disabled_trigger_stops_the_backfill(
     sql.execute("ALTER TABLE t DISABLE TRIGGER USER")
     with pytest.raises(Exception, match="missing or not enabled ALWAYS"):
         runner.backfill(CHANGE.id)
+
+
+@pytest.mark.parametrize("what", ["plan", "expand"])
+def test_a_locked_table_is_not_waited_for_without_end(
+    what: str, database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its facts cannot be read; who holds it is named."""
+    runner.settings = replace(runner.settings, step_budget_s=1.0)
+    with psycopg.connect(database, application_name="nightly") as other:
+        other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        pid = other.info.backend_pid
+        with pytest.raises(LockBudgetError) as caught:
+            getattr(runner, what)(CHANGE)
+    assert re.fullmatch(
+        r'Table "public"\."t" could not be read within 1 s: held by'
+        rf' pid {pid} \(application "nightly", idle in transaction for \d+ s\)\.\n'
+        r"Nothing was changed\.\n"
+        r"Next: end that session, then run the same command again\.",
+        str(caught.value),
+    )
+    assert columns(sql) == {"id", "name"}
+    assert runner.expand(CHANGE) is State.EXPANDED

@@ -10,7 +10,14 @@ from migrator.errors import Refused
 from migrator.facts import Column, Index, IndexColumn, Snapshot, Table, Trigger
 from migrator.names import TableName, checked
 from migrator.plan import Lock, Probe
-from migrator.postgres.connection import Connection, ask, execute_stored, said
+from migrator.postgres.connection import (
+    RETRIED,
+    Connection,
+    ask,
+    configure,
+    execute_stored,
+    said,
+)
 
 
 @cache
@@ -150,7 +157,7 @@ def blockers(conn: Connection, table: TableName, lock: Lock) -> list[str]:
     ]
 
 
-def try_out(conn: Connection, probe: Probe) -> None:
+def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
     """
     Run a trial in a transaction that is rolled back.
 
@@ -158,10 +165,13 @@ def try_out(conn: Connection, probe: Probe) -> None:
         Refused: the server refuses the SQL, or the answer is no.
     """
     conn.execute("BEGIN")
+    configure(conn, {"lock_timeout": f"{lock_timeout_ms}ms"}, local=True)
     try:
         for statement in probe.statements:
             execute_stored(conn, statement)
         fine = ask(conn, probe.question)
+    except RETRIED:
+        raise
     except psycopg.Error as error:
         raise Refused(
             f"{probe.failed or 'The server refuses an expression of the pattern'}:"

@@ -15,7 +15,8 @@ WITH RECURSIVE part (oid) AS (
   ('SHARE UPDATE EXCLUSIVE', ARRAY['ShareUpdateExclusiveLock', 'ShareLock',
     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
   ('ROW EXCLUSIVE', ARRAY['ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-    'AccessExclusiveLock'])
+    'AccessExclusiveLock']),
+  ('ACCESS SHARE', ARRAY['AccessExclusiveLock'])
 ), holders AS (
   SELECT l.pid FROM pg_catalog.pg_locks l
     JOIN conflicts k ON k.wanted = %(mode)s AND l.mode = ANY (k.held)
