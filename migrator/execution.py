@@ -201,6 +201,8 @@ class Execution:
                 continue
             with self._lock_budget(conn):
                 execute_stored(conn, statement)
+            # Under a strong lock nothing may scan a table: an index answers.
+            configure(conn, {"enable_seqscan": "off"}, local=True)
             self._conditions(conn, action, what)
 
     @contextmanager
@@ -220,9 +222,7 @@ class Execution:
         whole = f"{lock_ms + CATALOGUE_STATEMENT_MS}ms"
         configure(conn, {"statement_timeout": whole}, local=True)
 
-    def _conditions(self, conn: Connection, action: Transaction, what: str) -> None:
-        # Under a strong lock nothing may scan a table: an index answers.
-        configure(conn, {"enable_seqscan": "off"}, local=True)
+    def _conditions(self, conn: Connection, action: Action, what: str) -> None:
         for refusal in action.refusals:
             found = ask(conn, refusal.count)
             if found:
@@ -248,6 +248,7 @@ class Execution:
                     if action.leftover is not None and ask(run.conn, action.leftover):
                         assert action.remove is not None
                         execute_stored(run.conn, action.remove)
+                    self._conditions(run.conn, action, what)
                     self._checked_statement(run, action)
             if not attempt.failed:
                 break

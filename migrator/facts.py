@@ -61,11 +61,24 @@ class Index:
     valid: bool = True
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
+    primary: bool = False
     #: All columns that it depends on, also in expressions and predicates.
     columns: tuple[str, ...] = ()
     #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.
     greater: str = "OPERATOR(pg_catalog.>)"
     not_greater: str = "OPERATOR(pg_catalog.<=)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKey:
+    """One foreign key, on either end of which a table stands."""
+
+    name: str
+    #: The table that has it, and the one that it refers to.
+    table: TableName
+    columns: tuple[str, ...]
+    to: TableName
+    to_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +91,8 @@ class Trigger:
     on_update: bool = False
     #: Columns named in `UPDATE OF`.
     update_of: tuple[str, ...] = ()
+    #: Columns of the table whose name is a word of the function's text.
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +126,8 @@ class Table:
     method: str = "heap"
     owned: bool = True
     constraint_names: tuple[str, ...] = ()
+    #: Those that it has, or a partition of it, and those that refer to them.
+    foreign_keys: tuple[ForeignKey, ...] = ()
     #: All partitions on all levels, parents before their own; those whose kind
     #: is not p are leaves.
     partitions: "tuple[Table, ...]" = ()

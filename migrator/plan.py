@@ -79,8 +79,8 @@ class Refusal:
     """
     A condition under which a transaction is not run.
 
-    `count` is a query with one integer that must be 0, answered from catalogues
-    or an index; `why` tells it as "{count}".
+    `count` is a query with one integer that must be 0, in a transaction answered
+    from catalogues or an index; `why` tells it as "{count}".
     """
 
     count: str
@@ -115,6 +115,8 @@ class Autocommit:
     remove: str | None = None
     #: Whether it reads the whole table.
     scans: bool = False
+    #: Conditions read before it runs; nothing is locked then, so they may scan.
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from migrator.pattern import Pattern
 from migrator.patterns.add_column import AddColumn
 from migrator.patterns.create_index import CreateIndex
+from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -10,6 +11,7 @@ from migrator.patterns.split_column import SplitColumn
 CATALOGUE: tuple[type[Pattern], ...] = (
     AddColumn,
     CreateIndex,
+    DropColumn,
     RenameColumn,
     SetNotNull,
     SplitColumn,
@@ -19,6 +21,7 @@ __all__ = [
     "CATALOGUE",
     "AddColumn",
     "CreateIndex",
+    "DropColumn",
     "RenameColumn",
     "SetNotNull",
     "SplitColumn",

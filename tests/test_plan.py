@@ -11,6 +11,7 @@ from migrator.patterns import (
     CATALOGUE,
     AddColumn,
     CreateIndex,
+    DropColumn,
     RenameColumn,
     SetNotNull,
     SplitColumn,
@@ -55,6 +56,7 @@ PATTERNS: tuple[Pattern, ...] = (
     SetNotNull("users", "name", fill="''"),
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
+    DropColumn("users", "name", type="text"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
 )

@@ -16,6 +16,7 @@ from migrator.ledger import windows
 from migrator.patterns import (
     AddColumn,
     CreateIndex,
+    DropColumn,
     RenameColumn,
     SetNotNull,
     SplitColumn,
@@ -104,6 +105,17 @@ SCENARIOS = [
         pattern=CreateIndex("t", ["id", "amount"], "t_both", unique=True),
         old=text("name"),
         new=number("amount"),
+    ),
+    Scenario(
+        name="drop_column",
+        setup=f"{SETUP}; UPDATE t SET name = 'none' WHERE name IS NULL;"
+        " ALTER TABLE t ALTER name SET NOT NULL, ALTER name DROP DEFAULT",
+        pattern=DropColumn(
+            "t", "name", fill="'gone'", assured="the index is of no other use"
+        ),
+        old=text("name"),
+        new=number("amount"),
+        apart="SELECT count(*) FROM t WHERE name IS NULL",
     ),
     Scenario(
         name="split",

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Column, Facts, Index, Table, Trigger
+from migrator.facts import Column, Facts, ForeignKey, Index, Table, Trigger
 from migrator.names import TableName
 from migrator.plan import (
     Action,
@@ -14,6 +14,7 @@ from migrator.plan import (
     Lock,
     Notice,
     Probe,
+    Refusal,
     Step,
     Transaction,
     expression,
@@ -22,6 +23,9 @@ from migrator.plan import (
     render,
     type_name,
 )
+
+#: Among a column's dependents, what goes along with it (queries/columns.sql).
+COLUMN_GRANTS = "grants on the column"
 
 
 def require_table(facts: Facts) -> None:
@@ -184,25 +188,34 @@ def members(table: TableName) -> sql.Composable:
     ).format(sql.Literal(str(table)))
 
 
-def locked(table: TableName, mode: Lock) -> str:
+def locked(mode: Lock, *tables: TableName) -> str:
     """Return the statement that takes a step's strongest lock first."""
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
-            table.identifier, sql.SQL(mode.value)
+            sql.SQL(", ").join(t.identifier for t in tables), sql.SQL(mode.value)
         )
     )
 
 
 def catalogue_step(
-    table: TableName, *statements: sql.Composable, lock: Lock = Lock.ACCESS_EXCLUSIVE
+    table: TableName,
+    *statements: sql.Composable,
+    lock: Lock = Lock.ACCESS_EXCLUSIVE,
+    also: tuple[TableName, ...] = (),
 ) -> Transaction:
     """
     Return a transaction that takes its lock first and changes catalogues only.
 
+    Args:
+        table: the table.
+        statements: what it runs.
+        lock: the strongest that they take.
+        also: further tables that they lock as strongly.
+
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     return Transaction(
-        statements=(locked(table, lock), *(render(s) for s in statements)),
+        statements=(locked(lock, table, *also), *(render(s) for s in statements)),
         lock=lock,
         table=table,
     )
@@ -442,6 +455,225 @@ def not_null_again(
         ).format(sql.Literal(str(table)), sql.Literal(column))
     )
     return validate, replace(again, done=done)
+
+
+def given_by_insert(column: Column) -> bool:
+    """Tell whether an INSERT that leaves the column out is refused."""
+    made = column.default is not None or column.generated or column.identity
+    return column.not_null and not made
+
+
+def nullable(table: TableName, column: str, check: str, why: str) -> Step:
+    """
+    Return the step that lifts NOT NULL; its reverse proves it again by a check.
+
+    Args:
+        table: the table.
+        column: the column.
+        check: name for the check of the reverse.
+        why: what left NULLs, for the message, e.g. "from the new release".
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident, name = sql.Identifier(column), sql.Identifier(check)
+    nulls = Refusal(
+        count=render(
+            sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+                table.identifier, missing(ident)
+            )
+        ),
+        why=f'{{count}} rows hold NULL in "{column}", {why}',
+        next=f'give them a value (UPDATE … WHERE "{column}" IS NULL), then run the'
+        " same command again; or keep the new release.",
+    )
+    add = Autocommit(
+        statement=render(
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+                table.identifier, name, present(ident)
+            )
+        ),
+        lock=Lock.ACCESS_EXCLUSIVE,
+        table=table,
+        done=render(
+            sql.SQL(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+                " WHERE conrelid = {}::pg_catalog.regclass AND conname = {})"
+            ).format(sql.Literal(str(table)), sql.Literal(check))
+        ),
+        refusals=(nulls,),
+    )
+    validate, again = not_null_again(table, column, check)
+    return Step(
+        name="lift_not_null",
+        work=catalogue_step(
+            table,
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+                table.identifier, ident
+            ),
+        ),
+        # NULLs that came between the count and the check are counted once more.
+        reverse=(add, replace(validate, refusals=(nulls,)), again),
+    )
+
+
+def set_default(facts: Facts, column: Column, text: str | None) -> Step:
+    """
+    Return the step that sets a default, or drops it; rows that are there stay.
+
+    The reverse puts back the former one, also on a partition that has its own.
+
+    Args:
+        facts: of the table.
+        column: the column, with its former default.
+        text: SQL expression; None for no default.
+
+    Source: PostgreSQL manual, ALTER TABLE, SET DEFAULT.
+    """
+
+    def to(table: TableName, given: str | None) -> sql.Composable:
+        what = (
+            sql.SQL("DROP DEFAULT")
+            if given is None
+            else sql.SQL("SET DEFAULT ") + expression(given)
+        )
+        return sql.SQL("ALTER TABLE {} ALTER COLUMN {} {}").format(
+            table.identifier, sql.Identifier(column.name), what
+        )
+
+    table = facts.table.name
+    # Both texts are read under the path under which they were written.
+    path = sql.SQL("SET LOCAL search_path = {}").format(
+        sql.SQL(", ").join(map(sql.Identifier, ("pg_catalog", *facts.path)))
+    )
+    own = [
+        to(part.name, part.require(column.name).default)
+        for part in facts.table.partitions
+        if part.require(column.name).default != column.default
+    ]
+    return Step(
+        name="drop_default" if text is None else "set_default",
+        work=catalogue_step(table, path, to(table, text)),
+        reverse=(catalogue_step(table, path, to(table, column.default), *own),),
+    )
+
+
+def default_gives_value(title: str, column: Column, text: str) -> Probe:
+    """Return the trial that an expression is a default of a column's, and no NULL."""
+    trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {} DEFAULT {})").format(
+        type_name(column.type), expression(text)
+    )
+    return Probe(
+        statements=(render(trial), "INSERT INTO migrator_trial DEFAULT VALUES"),
+        question=render(
+            sql.SQL("SELECT {} FROM migrator_trial").format(
+                present(sql.Identifier("trial"))
+            )
+        ),
+        otherwise=f"{title}: {text} is NULL.",
+        next="give an expression that is not.",
+    )
+
+
+def rename_column(table: TableName, given: str, wanted: str) -> Transaction:
+    """Return the rename of a column; what hangs on it goes along."""
+    return catalogue_step(
+        table,
+        sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+            table.identifier, sql.Identifier(given), sql.Identifier(wanted)
+        ),
+    )
+
+
+def require_droppable(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column whose drop would need CASCADE, or cannot be.
+
+    Raises:
+        Refused: something else depends on it.
+    """
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    used = [d for d in column.dependents if d != COLUMN_GRANTS]
+    if used:
+        raise Refused(
+            f"{where} is used by {'; '.join(used)}.",
+            next="drop what depends on it first, or make it again without the column.",
+        )
+    if column.feeds:
+        raise Refused(
+            f'{where} is read by generated column "{column.feeds[0]}".',
+            next="drop that column first.",
+        )
+    if column.partition_key:
+        raise Refused(
+            f"{where} is in the partition key of the table or of a partition of it.",
+            next="move the rows to a new table.",
+        )
+    members = {facts.table.name, *(p.name for p in facts.table.partitions)}
+    for key in facts.table.foreign_keys:
+        if key.to in members and column.name in key.to_columns:
+            raise Refused(
+                f'{where} is referred to by foreign key "{key.name}" of table'
+                f" {key.table}.",
+                next="drop that foreign key first, by a change of its own.",
+            )
+    for part in facts.table.partitions:
+        if given_by_insert(part.require(column.name)) and not column.not_null:
+            raise Refused(
+                f"{where} is NOT NULL on partition {part.name} alone.",
+                next="make it NOT NULL on the parent, or lift it on the partition.",
+            )
+
+
+def require_not_primary(facts: Facts, column: Column) -> None:
+    """Refuse a column of the primary key, of which NOT NULL cannot be lifted."""
+    for part in (facts.table, *facts.table.partitions):
+        for index in part.indexes:
+            if index.primary and column.name in index.columns:
+                raise Refused(
+                    f'Column "{column.name}" of table {facts.table.name} is in the'
+                    f' primary key "{index.name}": its NOT NULL cannot be lifted.',
+                    next="give it a default first, or make another primary key.",
+                )
+
+
+def goes_along(facts: Facts, column: Column) -> tuple[Notice, ...]:
+    """Return a note on what a column's drop takes along."""
+    parts = (facts.table, *facts.table.partitions)
+    found = [
+        *(
+            f'index "{i.name}"'
+            for part in parts
+            for i in part.indexes
+            if column.name in i.columns
+        ),
+        *(f'constraint "{name}"' for name in column.checks),
+        *(["grants on it"] if COLUMN_GRANTS in column.dependents else []),
+        *([f"its default {column.default}"] if column.default is not None else []),
+        *(["its identity's sequence"] if column.identity else []),
+    ]
+    if not found:
+        return ()
+    return (Notice(text=f"With the column go, at the drop: {', '.join(found)}."),)
+
+
+def drop_foreign_key(key: ForeignKey, step: str) -> Step:
+    """
+    Return the drop of a foreign key in a transaction of its own.
+
+    It locks both tables (manual, ALTER TABLE, Notes; its triggers stand on both).
+    """
+    return Step(
+        name=step,
+        work=catalogue_step(
+            key.table,
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+                key.table.identifier, sql.Identifier(key.name)
+            ),
+            also=(key.to,) if key.to != key.table else (),
+        ),
+        no_reverse="rows that it would refuse may have come since",
+        loses=True,
+    )
 
 
 def reads_no_generated(

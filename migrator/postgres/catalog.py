@@ -7,7 +7,15 @@ from importlib.resources import files
 import psycopg
 
 from migrator.errors import Refused
-from migrator.facts import Column, Index, IndexColumn, Snapshot, Table, Trigger
+from migrator.facts import (
+    Column,
+    ForeignKey,
+    Index,
+    IndexColumn,
+    Snapshot,
+    Table,
+    Trigger,
+)
 from migrator.names import TableName, checked
 from migrator.plan import Lock, Probe
 from migrator.postgres.connection import (
@@ -64,6 +72,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
     found = _table(conn, table)
     if found is None:
         raise Refused(f"There is no table {table}.", next="correct the name.")
+    found = replace(found, foreign_keys=_foreign_keys(conn, found))
     if found.kind != "p":
         return found
     names = conn.execute(_query("partitions"), {"table": found.oid}).fetchall()
@@ -74,6 +83,20 @@ def table_facts(conn: Connection, table: TableName) -> Table:
         found,
         rows=sum(leaf.rows for leaf in found.leaves),
         size_bytes=sum(leaf.size_bytes for leaf in found.leaves),
+    )
+
+
+def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
+    rows = conn.execute(_query("foreign_keys"), {"table": table.oid})
+    return tuple(
+        ForeignKey(
+            name=k["name"],
+            table=TableName(k["schema"], k["table"]),
+            columns=tuple(k["columns"]),
+            to=TableName(k["to_schema"], k["to_table"]),
+            to_columns=tuple(k["to_columns"]),
+        )
+        for k in rows
     )
 
 
@@ -107,6 +130,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 include=tuple(i["include"]),
                 unique=i["unique"],
                 valid=i["valid"],
+                primary=i["primary"],
                 plain=i["plain"],
                 columns=tuple(i["columns"]),
                 greater=i["greater"],
@@ -115,7 +139,13 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             for i in conn.execute(_query("indexes"), by_oid)
         ),
         triggers=tuple(
-            Trigger(**{**t, "update_of": tuple(t["update_of"])})
+            Trigger(
+                **{
+                    **t,
+                    "update_of": tuple(t["update_of"]),
+                    "mentions": tuple(t["mentions"]),
+                }
+            )
             for t in conn.execute(_query("triggers"), by_oid)
         ),
         root=TableName(schema, name) if name is not None else None,

@@ -3,6 +3,7 @@ SELECT x.relname::text AS name,
        am.amname::text AS method,
        i.indisunique AS unique,
        i.indisvalid AS valid,
+       i.indisprimary AS primary,
        i.indexprs IS NULL AND i.indpred IS NULL AS plain,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a

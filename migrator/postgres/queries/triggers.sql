@@ -1,5 +1,6 @@
 -- A table's triggers but for internal ones. Bits of tgtype: 1 row, 2 before,
--- 16 update. Enabled "O" and "A" is what fires for an ordinary session.
+-- 16 update. Enabled "O" and "A" is what fires for an ordinary session. What a
+-- function reads is known to nobody but itself; the words of its text are a hint.
 SELECT t.tgname::text AS name,
        (t.tgtype & 3) = 3 AS before_row,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
@@ -7,7 +8,16 @@ SELECT t.tgname::text AS name,
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
           ORDER BY a.attname
-       ) AS update_of
+       ) AS update_of,
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = t.tgrelid AND a.attnum > 0 AND NOT a.attisdropped
+            AND p.prosrc ~* ('(^|[^[:alnum:]_])'
+                || pg_catalog.regexp_replace(a.attname, '([^[:alnum:]_])', '\\\1', 'g')
+                || '([^[:alnum:]_]|$)')
+          ORDER BY a.attname
+       ) AS mentions
   FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE t.tgrelid = %(table)s::oid AND NOT t.tgisinternal
  ORDER BY t.tgname
