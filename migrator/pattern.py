@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 from migrator.errors import Refused
 from migrator.facts import Facts
@@ -21,6 +21,10 @@ class Pattern(ABC):
     """
 
     __slots__ = ()
+
+    #: Until when it can be taken back, where its phases do not tell: until the
+    #: drop where it has one, else always.
+    reversible: ClassVar[str] = ""
 
     table: str
     schema: str | None

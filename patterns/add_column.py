@@ -40,6 +40,9 @@ class AddColumn(Pattern):
     """
     Add `column` of `type` to `table`.
 
+    Example:
+        change = AddColumn("orders", "cents", "bigint", computed="amount * 100")
+
     Args:
         table: the table's name, without its schema.
         column: the new column.

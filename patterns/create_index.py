@@ -2,7 +2,9 @@
 
 phase     statement                  lock on the table
 expand    CREATE INDEX CONCURRENTLY  SHARE UPDATE EXCLUSIVE, two scans
-retire    the same for UNIQUE, which the old release could violate
+retire    the same for UNIQUE        SHARE UPDATE EXCLUSIVE, two scans
+
+A unique index is built at retire, since the old release could violate it.
 
 Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
 """
@@ -23,7 +25,10 @@ from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
 @dataclass(frozen=True, slots=True)
 class CreateIndex(Pattern):
     """
-    Build an index on `columns_` of `table`.
+    Build an index on columns of `table`.
+
+    Example:
+        change = CreateIndex("users", ["email"], "ix_users_email")
 
     Args:
         table: the table's name, without its schema.

@@ -33,6 +33,9 @@ class RenameColumn(Pattern):
     """
     Rename `column` of `table` to `to`.
 
+    Example:
+        change = RenameColumn("users", "name", "full_name")
+
     Args:
         table: the table's name, without its schema.
         column: the name in the old release.

@@ -40,6 +40,9 @@ class SetNotNull(Pattern):
     """
     Make `column` of `table` NOT NULL.
 
+    Example:
+        change = SetNotNull("users", "email", fill="'unknown'")
+
     Args:
         table: the table's name, without its schema.
         column: the column.

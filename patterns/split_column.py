@@ -46,6 +46,17 @@ class SplitColumn(Pattern):
     """
     Split `column` of `table` into the columns `into`.
 
+    Example:
+        change = SplitColumn(
+            "users",
+            "name",
+            into={
+                "first": ("text", "split_part(name, ' ', 1)"),
+                "last": ("text", "substr(name, length(split_part(name, ' ', 1)) + 2)"),
+            },
+            back="first || ' ' || last",
+        )
+
     Args:
         table: the table's name, without its schema.
         column: the column of the old release.

@@ -39,6 +39,7 @@ def test_wheel_holds_one_top_level_package_with_its_data(built: Path) -> None:
     for wanted in (
         "migrator/py.typed",
         "migrator/patterns/rename_column.py",
+        "migrator/pages/rename_column.md",
         "migrator/ledger/sql/001.sql",
         "migrator/postgres/queries/columns.sql",
     ):

@@ -1,0 +1,149 @@
+"""The catalogue as users read it: pages, README, examples and `migrator patterns`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_plan import FACTS, PATTERNS
+
+import migrator.patterns
+from migrator.cli.patterns import Entry
+from migrator.pattern import Pattern
+from migrator.patterns import CATALOGUE
+from migrator.plan import Lock, Phase
+
+TOP = Path(__file__).parent.parent
+MIGRATOR = Path(sys.executable).parent / "migrator"
+
+each = pytest.mark.parametrize("pattern", CATALOGUE, ids=lambda p: p.__name__)
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command where there is no project and no database."""
+    return subprocess.run(
+        [MIGRATOR, "patterns", *words],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+
+@each
+def test_a_pattern_has_a_page_with_a_bad_and_a_good_form(
+    pattern: type[Pattern],
+) -> None:
+    """The page shows the plain SQL, the example of the docstring, and what locks."""
+    entry = Entry.of(pattern)
+    assert entry.bad.startswith("```sql\n")
+    assert entry.good.startswith(f"```python\n{entry.example}\n```")
+    for text in (entry.bad, entry.good):
+        assert text.rpartition("```")[2].strip()
+
+
+def test_there_is_no_page_without_a_pattern() -> None:
+    """A pattern that goes takes its page along."""
+    stems = {p.__module__.rpartition(".")[2] for p in CATALOGUE}
+    assert {p.stem for p in (TOP / "docs" / "patterns").iterdir()} == stems
+
+
+@each
+def test_a_pattern_has_a_row_in_the_readme(pattern: type[Pattern]) -> None:
+    """A newcomer finds every pattern in the table."""
+    assert f"\n| `{pattern.__name__}(" in (TOP / "README.md").read_text()
+
+
+@each
+def test_the_example_of_a_pattern_can_be_pasted(pattern: type[Pattern]) -> None:
+    """It makes an instance, under the name that the README's revision uses."""
+    found: dict[str, object] = {}
+    exec(Entry.of(pattern).example, dict(vars(migrator.patterns)), found)
+    assert isinstance(found["change"], pattern)
+
+
+@each
+def test_every_parameter_is_explained(pattern: type[Pattern]) -> None:
+    """The docstring of the class tells each, and none that there is not."""
+    for parameter in Entry.of(pattern).parameters:
+        assert parameter.about, parameter.name
+    told = (pattern.__doc__ or "").partition("Args:")[2].count("\n        ")
+    assert told >= len(Entry.of(pattern).parameters)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_the_table_of_a_file_says_what_its_steps_do(pattern: Pattern) -> None:
+    """No step takes a phase, or a lock, that the table on top does not tell."""
+    entry = Entry.of(type(pattern))
+    for phase in Phase:
+        locks = [line.strength for line in entry.lines if line.phase is phase]
+        strongest = max(locks, key=lambda lock: lock.rank, default=Lock.NONE)
+        for step in pattern.steps(phase, FACTS):
+            assert phase in entry.phases
+            assert step.work.lock.rank <= strongest.rank
+            assert not step.loses or entry.reversible != "always"
+
+
+def test_list(tmp_path: Path) -> None:
+    """One row for each, without a project or a database."""
+    done = run(cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head, *rows = done.stdout.splitlines()
+    assert head.split("  ")[0] == "pattern"
+    assert [row.split()[0] for row in rows] == [p.__name__ for p in CATALOGUE]
+    (row,) = [row for row in rows if row.startswith("RenameColumn ")]
+    assert row.split()[-4:] == ["EXCLUSIVE,", "briefly", "until", "drop"]
+    assert "Rename a column while both names are in use." in row
+    data = json.loads(run("--json", cwd=tmp_path).stdout)
+    assert data["schema"] == 1
+    (found,) = [p for p in data["patterns"] if p["name"] == "CreateIndex"]
+    assert found == {
+        "name": "CreateIndex",
+        "about": "Build an index without blocking reads or writes.",
+        "phases": ["expand", "retire"],
+        "strongest_lock": "SHARE UPDATE EXCLUSIVE",
+        "brief": False,
+        "reversible": "always",
+    }
+
+
+@pytest.mark.parametrize("name", ["SetNotNull", "set_not_null", "set-not-null"])
+def test_one(name: str, tmp_path: Path) -> None:
+    """Its parameters, an example to paste, and the plain SQL beside it."""
+    done = run(name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "SetNotNull: Make an existing column NOT NULL.\nWay back: always.\n"
+    )
+    for wanted in (
+        'change = SetNotNull("users", "email", fill="\'unknown\'")',
+        "ALTER TABLE users ALTER COLUMN email SET NOT NULL;",
+        "from migrator.patterns import SetNotNull",
+    ):
+        assert wanted in done.stdout
+    data = json.loads(run(name, "--json", cwd=tmp_path).stdout)
+    assert [(p["name"], p["type"], p["default"]) for p in data["parameters"]] == [
+        ("table", "str", None),
+        ("column", "str", None),
+        ("fill", "str | None", "None"),
+        ("schema", "str | None", "None"),
+        ("assured", "str", "''"),
+    ]
+    assert data["parameters"][0]["about"] == "the table's name, without its schema."
+    assert data["steps"][-1] == {
+        "phase": "retire",
+        "statement": "SET NOT NULL, drop check, trigger",
+        "lock": "ACCESS EXCLUSIVE, no scan (12+)",
+    }
+
+
+def test_message_about_a_pattern_that_there_is_not(tmp_path: Path) -> None:
+    """A wrong name is answered with those that there are."""
+    done = run("nonsense", cwd=tmp_path)
+    assert done.returncode == 2
+    known = ", ".join(p.__name__ for p in CATALOGUE)
+    assert done.stderr == (
+        'Error: There is no pattern "nonsense".\nNothing was changed.\n'
+        f"Next: take one of these: {known}.\n"
+    )
