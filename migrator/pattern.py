@@ -77,9 +77,13 @@ class Pattern(ABC):
         """Return the irreversible steps."""
         return ()
 
-    @abstractmethod
     def rebuild(self, facts: Facts) -> Steps:
-        """Return steps that bring the old shape back where no release runs."""
+        """
+        Return steps that bring the old shape back after a drop.
+
+        No release runs then. A change without a drop is rolled back instead.
+        """
+        return ()
 
     def footprint(self, table: TableName) -> Footprint:
         """Return what the change touches, for the test of overlaps."""

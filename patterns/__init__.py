@@ -4,7 +4,10 @@ from migrator.pattern import Pattern
 from migrator.patterns.add_column import AddColumn
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.drop_column import DropColumn
+from migrator.patterns.drop_default import DropDefault
+from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.rename_column import RenameColumn
+from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
 
@@ -12,7 +15,10 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddColumn,
     CreateIndex,
     DropColumn,
+    DropDefault,
+    DropNotNull,
     RenameColumn,
+    SetDefault,
     SetNotNull,
     SplitColumn,
 )
@@ -22,7 +28,10 @@ __all__ = [
     "AddColumn",
     "CreateIndex",
     "DropColumn",
+    "DropDefault",
+    "DropNotNull",
     "RenameColumn",
+    "SetDefault",
     "SetNotNull",
     "SplitColumn",
 ]

@@ -77,7 +77,8 @@ class DropColumn(Pattern):
             )
         if direct.given_by_insert(column) and self.fill is None:
             direct.require_all_rows_visible(facts)
-            direct.require_not_primary(facts, column)
+            way = 'give fill="…", or make another primary key first.'
+            direct.require_not_primary(facts, column, way)
         return self.assure(
             (
                 Notice(

@@ -12,7 +12,10 @@ from migrator.patterns import (
     AddColumn,
     CreateIndex,
     DropColumn,
+    DropDefault,
+    DropNotNull,
     RenameColumn,
+    SetDefault,
     SetNotNull,
     SplitColumn,
 )
@@ -40,6 +43,7 @@ FACTS = Facts(
         columns=(
             Column(name="name", type="text"),
             Column(name="price", type="numeric", image_equal=False),
+            Column(name="state", type="text", not_null=True, default="'new'::text"),
         ),
         indexes=(
             Index(name="by_name", method="btree", keys=(IndexColumn(name="name"),)),
@@ -57,6 +61,10 @@ PATTERNS: tuple[Pattern, ...] = (
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
     DropColumn("users", "name", type="text"),
+    SetDefault("users", "name", "'x'"),
+    DropDefault("users", "state"),
+    DropNotNull("users", "state"),
+    DropNotNull("users", "state", early=True, assured="copes"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
 )
@@ -81,7 +89,7 @@ def test_steps_come_back_as_they_were_stored(pattern: Pattern) -> None:
 def test_rebuild_comes_back_as_it_was_stored(pattern: Pattern) -> None:
     """The steps of a rebuild go through the ledger as well."""
     steps = pattern.rebuild(FACTS)
-    assert steps
+    assert steps or not pattern.drop(FACTS)
     assert [step_from_dict(step_to_dict(s)) for s in steps] == list(steps)
 
 

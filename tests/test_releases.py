@@ -17,7 +17,10 @@ from migrator.patterns import (
     AddColumn,
     CreateIndex,
     DropColumn,
+    DropDefault,
+    DropNotNull,
     RenameColumn,
+    SetDefault,
     SetNotNull,
     SplitColumn,
 )
@@ -116,6 +119,28 @@ SCENARIOS = [
         old=text("name"),
         new=number("amount"),
         apart="SELECT count(*) FROM t WHERE name IS NULL",
+    ),
+    Scenario(
+        name="set_default",
+        setup=SETUP,
+        pattern=SetDefault("t", "name", "'new'"),
+        old=number("amount"),
+        new=text("name"),
+    ),
+    Scenario(
+        name="drop_default",
+        setup=SETUP,
+        pattern=DropDefault("t", "name"),
+        old=number("amount"),
+        new=text("name"),
+    ),
+    Scenario(
+        name="drop_not_null",
+        setup=f"{SETUP}; ALTER TABLE t ALTER amount SET DEFAULT 0,"
+        " ALTER amount SET NOT NULL",
+        pattern=DropNotNull("t", "amount"),
+        old=text("name"),
+        new=number("amount"),
     ),
     Scenario(
         name="split",

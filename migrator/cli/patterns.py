@@ -207,7 +207,8 @@ def patterns(name: str | None, json: bool) -> None:
                 e.name,
                 e.about,
                 ", ".join(e.phases),
-                f"{e.strongest.strength}, {'briefly' if e.strongest.brief else 'for its scans'}",
+                f"{e.strongest.strength},"
+                f" {'briefly' if e.strongest.brief else 'for its scans'}",
                 e.reversible,
             )
             for e in entries

@@ -557,6 +557,29 @@ def set_default(facts: Facts, column: Column, text: str | None) -> Step:
     )
 
 
+def require_plain(facts: Facts, column: Column) -> None:
+    """Refuse a column whose values the server makes: it has no default to change."""
+    if column.generated or column.identity:
+        kind = "generated" if column.generated else "an identity column"
+        raise Refused(
+            f'Column "{column.name}" of table {facts.table.name} is {kind}: the'
+            " server makes its values.",
+            next="use plain SQL, in a maintenance window.",
+        )
+
+
+def default_notices(facts: Facts, column: Column) -> tuple[Notice, ...]:
+    """Return a note on each partition that has a default of its own."""
+    return tuple(
+        Notice(
+            text=f"Partition {part.name} has a default of its own, which is replaced;"
+            " going back brings it back."
+        )
+        for part in facts.table.partitions
+        if part.require(column.name).default not in (None, column.default)
+    )
+
+
 def default_gives_value(title: str, column: Column, text: str) -> Probe:
     """Return the trial that an expression is a default of a column's, and no NULL."""
     trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {} DEFAULT {})").format(
@@ -624,7 +647,7 @@ def require_droppable(facts: Facts, column: Column) -> None:
             )
 
 
-def require_not_primary(facts: Facts, column: Column) -> None:
+def require_not_primary(facts: Facts, column: Column, next: str) -> None:
     """Refuse a column of the primary key, of which NOT NULL cannot be lifted."""
     for part in (facts.table, *facts.table.partitions):
         for index in part.indexes:
@@ -632,7 +655,7 @@ def require_not_primary(facts: Facts, column: Column) -> None:
                 raise Refused(
                     f'Column "{column.name}" of table {facts.table.name} is in the'
                     f' primary key "{index.name}": its NOT NULL cannot be lifted.',
-                    next="give it a default first, or make another primary key.",
+                    next=next,
                 )
 
 

@@ -391,8 +391,8 @@ NOTHING = "\nNothing was changed.\nNext: "
                 indexes=(replace(BY_NAME, primary=True),),
             ),
             'Column "name" of table "public"."users" is in the primary key "p": its'
-            f" NOT NULL cannot be lifted.{NOTHING}give it a default first, or make"
-            " another primary key.",
+            f' NOT NULL cannot be lifted.{NOTHING}give fill="…", or make another'
+            " primary key first.",
         ),
         (
             facts(
