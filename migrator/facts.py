@@ -62,6 +62,13 @@ class Index:
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
     primary: bool = False
+    #: Constraints that rest on it, also foreign keys of other tables.
+    constraints: tuple[str, ...] = ()
+    replica_identity: bool = False
+    #: What DDL says behind the table's name: `USING …`.
+    definition: str = ""
+    #: How often it was scanned on this server since statistics were reset.
+    scans: int = 0
     #: All columns that it depends on, also in expressions and predicates.
     columns: tuple[str, ...] = ()
     #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.

@@ -42,7 +42,11 @@ class Pattern(ABC):
 
     @abstractmethod
     def columns(self) -> frozenset[str] | None:
-        """Return the columns it touches, None for the whole table."""
+        """
+        Return the columns it touches, None for the whole table.
+
+        An index stands among them by its own name, where no column is touched.
+        """
 
     @abstractmethod
     def check(self, facts: Facts) -> tuple[Notice, ...]:

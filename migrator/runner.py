@@ -220,7 +220,7 @@ class Runner(Phases):
         """
         with self._held(change) as run:
             active = store.steps(run.conn, run.change.id)
-            if any(s.phase is Phase.DROP for s in active):
+            if any(s.phase is Phase.DROP and s.step.loses for s in active):
                 raise Refused(
                     f"{run.change.id} is dropped, or its drop has begun: there is no"
                     " way back.",
@@ -246,6 +246,12 @@ class Runner(Phases):
                 self.progress.done(row.step.name)
             self._set_state(run, goal, finished=False)
             return goal
+
+    def is_lost(self, change: str) -> bool:
+        """Tell whether a change is dropped, and what it dropped is gone for good."""
+        row = self.change(change)
+        steps = (s for s in self.steps(row.id) if s.phase is Phase.DROP)
+        return row.state is State.DROPPED and any(s.step.loses for s in steps)
 
     def drop_parked(self, change: str) -> int:
         """

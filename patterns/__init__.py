@@ -5,6 +5,7 @@ from migrator.patterns.add_column import AddColumn
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.drop_default import DropDefault
+from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.set_default import SetDefault
@@ -16,6 +17,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     CreateIndex,
     DropColumn,
     DropDefault,
+    DropIndex,
     DropNotNull,
     RenameColumn,
     SetDefault,
@@ -29,6 +31,7 @@ __all__ = [
     "CreateIndex",
     "DropColumn",
     "DropDefault",
+    "DropIndex",
     "DropNotNull",
     "RenameColumn",
     "SetDefault",

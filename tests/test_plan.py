@@ -13,6 +13,7 @@ from migrator.patterns import (
     CreateIndex,
     DropColumn,
     DropDefault,
+    DropIndex,
     DropNotNull,
     RenameColumn,
     SetDefault,
@@ -64,6 +65,7 @@ PATTERNS: tuple[Pattern, ...] = (
     SetDefault("users", "name", "'x'"),
     DropDefault("users", "state"),
     DropNotNull("users", "state"),
+    DropIndex("users", "by_name"),
     DropNotNull("users", "state", early=True, assured="copes"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
@@ -89,7 +91,7 @@ def test_steps_come_back_as_they_were_stored(pattern: Pattern) -> None:
 def test_rebuild_comes_back_as_it_was_stored(pattern: Pattern) -> None:
     """The steps of a rebuild go through the ledger as well."""
     steps = pattern.rebuild(FACTS)
-    assert steps or not pattern.drop(FACTS)
+    assert steps or not any(s.loses for s in pattern.drop(FACTS))
     assert [step_from_dict(step_to_dict(s)) for s in steps] == list(steps)
 
 
@@ -107,7 +109,7 @@ def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
     for phase in Phase:
         for step in pattern.steps(phase, FACTS):
             for action in (step.work, *step.reverse, step.parked):
-                if isinstance(action, Transaction):
+                if isinstance(action, Transaction) and action.lock is not Lock.NONE:
                     assert action.statements[0] == (
                         f'LOCK TABLE "public"."users" IN {action.lock} MODE'
                     )

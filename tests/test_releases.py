@@ -18,6 +18,7 @@ from migrator.patterns import (
     CreateIndex,
     DropColumn,
     DropDefault,
+    DropIndex,
     DropNotNull,
     RenameColumn,
     SetDefault,
@@ -139,6 +140,13 @@ SCENARIOS = [
         setup=f"{SETUP}; ALTER TABLE t ALTER amount SET DEFAULT 0,"
         " ALTER amount SET NOT NULL",
         pattern=DropNotNull("t", "amount"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="drop_index",
+        setup=SETUP,
+        pattern=DropIndex("t", "t_name"),
         old=text("name"),
         new=number("amount"),
     ),

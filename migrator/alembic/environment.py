@@ -203,7 +203,7 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         columns = (
             {name}
             if kind == "column"
-            else {c.name for c in getattr(item, "columns", ())}
+            else {name, *(c.name for c in getattr(item, "columns", ()))}
         )
         if any(c is not None and c.startswith("_migrator_") for c in columns):
             return False

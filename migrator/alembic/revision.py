@@ -84,10 +84,11 @@ def _downgrade(pattern: Pattern) -> None:
         known = runner.change(change.id)
         if known.state is State.PLANNED:
             return
-        if known.state is State.DROPPED and alone:
+        lost = runner.is_lost(change.id)
+        if lost and alone:
             runner.rebuild(change)
             return
-        if known.state is State.DROPPED:
+        if lost:
             raise Refused(
                 f"{change.id} ({known.title}) is dropped: there is no way back while"
                 " a release may be running.",

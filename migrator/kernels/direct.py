@@ -277,23 +277,51 @@ def build_index(
         )
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
+    drop = drop_index(table.name.schema, name, table.name)
+    return Step(
+        name=table.step(step), work=_build(table, name, text, drop), reverse=(drop,)
+    )
+
+
+def _build(table: Table, name: str, text: sql.Composable, drop: Autocommit) -> Action:
     schema = table.name.schema
-    drop = drop_index(schema, name, table.name)
     done = index_exists(schema, name, valid=True)
     if table.root is not None:
         done += render(sql.SQL(" OR NOT {}").format(is_part(table)))
+    return Autocommit(
+        statement=render(text),
+        lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+        table=table.name,
+        done=done,
+        leftover=index_exists(schema, name, valid=False),
+        remove=drop.statement,
+        scans=True,
+    )
+
+
+def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
+    """
+    Return the concurrent drop of an index; its reverse builds it again.
+
+    The build is that of the catalogue's definition: keys, classes, predicate and
+    storage parameters, but for tablespace and comment.
+
+    Args:
+        table: the table.
+        index: with its definition.
+        refusals: conditions read before the drop.
+    """
+    drop = drop_index(table.name.schema, index.name, table.name)
+    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}").format(
+        unique=sql.SQL("UNIQUE " if index.unique else ""),
+        name=sql.Identifier(index.name),
+        table=table.name.identifier,
+        rest=type_name(index.definition),
+    )
     return Step(
-        name=table.step(step),
-        work=Autocommit(
-            statement=render(text),
-            lock=Lock.SHARE_UPDATE_EXCLUSIVE,
-            table=table.name,
-            done=done,
-            leftover=index_exists(schema, name, valid=False),
-            remove=drop.statement,
-            scans=True,
-        ),
-        reverse=(drop,),
+        name="drop_index",
+        work=replace(drop, refusals=refusals),
+        reverse=(_build(table, index.name, text, drop),),
     )
 
 

@@ -4,6 +4,19 @@ SELECT x.relname::text AS name,
        i.indisunique AS unique,
        i.indisvalid AS valid,
        i.indisprimary AS primary,
+       i.indisreplident AS replica_identity,
+       ARRAY(
+         SELECT k.conname::text FROM pg_catalog.pg_constraint k
+          WHERE k.conindid = i.indexrelid ORDER BY 1
+       ) AS constraints,
+       -- Behind the table's name, which the server spells in just this way.
+       pg_catalog.substr(pg_catalog.pg_get_indexdef(x.oid), pg_catalog.length(
+         'CREATE ' || CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX '
+         || pg_catalog.quote_ident(x.relname) || ' ON '
+         || CASE WHEN x.relkind = 'I' THEN 'ONLY ' ELSE '' END
+         || pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname)
+       ) + 2) AS definition,
+       COALESCE(pg_catalog.pg_stat_get_numscans(x.oid), 0) AS scans,
        i.indexprs IS NULL AND i.indpred IS NULL AS plain,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -51,6 +64,8 @@ SELECT x.relname::text AS name,
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
   JOIN pg_catalog.pg_am am ON am.oid = x.relam
+  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
   -- What a row comparison by the index is written with; "" where there is no such
   -- operator, or not the same one for all columns (strategies 5 and 2: manual, 36.16).
  CROSS JOIN LATERAL (

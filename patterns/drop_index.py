@@ -1,0 +1,159 @@
+"""Drop an index that nobody uses, after a hold.
+
+phase     statement                  lock on the table
+retire    SELECT, the scans so far   none
+drop      DROP INDEX CONCURRENTLY    SHARE UPDATE EXCLUSIVE, no scan
+
+Whether an index is needed shows only without it, or by nobody scanning it for a
+while: the scans are noted at retire, and counted again after the hold. Going back
+from the drop builds it again, as the catalogue defined it.
+
+Source: PostgreSQL manual, DROP INDEX, CONCURRENTLY.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Facts, Index
+from migrator.kernels import direct
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Refusal, State, Step, Steps, Transaction, render
+
+
+@dataclass(frozen=True, slots=True)
+class DropIndex(Pattern):
+    """
+    Drop the index `name` of `table`.
+
+    Example:
+        change = DropIndex("users", "ix_users_email")
+
+    Args:
+        table: the table's name, without its schema.
+        name: the index's name.
+        schema: the table's schema; None means the connection's search path.
+        assured: why it may go although it is unique, or was scanned in the hold.
+    """
+
+    reversible: ClassVar[str] = "always, by a build"
+
+    table: str
+    name: str
+    _: KW_ONLY
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'drop index "{self.name}" of table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded: it is there until the drop."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str]:
+        """Return the index."""
+        return frozenset({self.name})
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse an index on which something rests."""
+        direct.require_table(facts)
+        where = f'Index "{self.name}" of table {facts.table.name}'
+        if facts.table.kind == "p":
+            raise Refused(
+                f"Table {facts.table.name} is partitioned: PostgreSQL drops no index"
+                " of it concurrently.",
+                next="drop it with plain SQL, and a lock_timeout.",
+            )
+        index = facts.table.index(self.name)
+        if index is None:
+            known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
+            raise Refused(
+                f'Table {facts.table.name} has no index "{self.name}".',
+                next=f"correct the name; the table has {known}.",
+            )
+        if index.constraints:
+            raise Refused(
+                f'{where} carries constraint "{index.constraints[0]}".',
+                next="drop the constraint first; the index of a primary key or unique"
+                " constraint goes with it.",
+            )
+        if index.replica_identity:
+            raise Refused(
+                f"{where} is the table's replica identity: without it its updates"
+                " cannot be replicated.",
+                next="give the table another one first (ALTER TABLE … REPLICA"
+                " IDENTITY).",
+            )
+        notices = [
+            Notice(
+                text=f"It was scanned {index.scans:,} times on this server since"
+                " statistics were reset; scans of standbys are not known here. Once"
+                " it was scanned between retire and drop, the drop is refused without"
+                ' assured="reason".'
+            )
+        ]
+        if index.unique:
+            notices.append(
+                Notice(
+                    text=f'Index "{self.name}" is unique: without it rows may be equal,'
+                    " and ON CONFLICT on its columns fails.",
+                    needs_assurance=True,
+                )
+            )
+        return self.assure(tuple(notices))
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return nothing: it stays for both releases."""
+        return ()
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the note of the scans, as text of the step that the ledger keeps."""
+        index = facts.table.index(self.name)
+        scans = render(sql.SQL("SELECT {}").format(sql.Literal(_scans(index))))
+        return (
+            Step(
+                name="note_scans",
+                work=Transaction(statements=(scans,), table=facts.table.name),
+                no_reverse="nothing is changed",
+            ),
+        )
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop, unless it was scanned since retire."""
+        index = facts.table.index(self.name)
+        if index is None:
+            return ()
+        used = Refusal(
+            count=render(
+                sql.SQL(
+                    "SELECT GREATEST(pg_catalog.pg_stat_get_numscans("
+                    "{index}::pg_catalog.regclass) - (SELECT"
+                    " pg_catalog.substr(s.step -> 'work' -> 'statements' ->> 0,"
+                    " 8)::bigint FROM {ledger}.steps s JOIN {ledger}.changes k"
+                    " ON k.id = s.change WHERE k.tag = {tag}"
+                    " AND s.name = 'note_scans' AND s.status = 'done'), 0)"
+                ).format(
+                    index=sql.Literal(
+                        sql.Identifier(facts.table.name.schema, self.name).as_string()
+                    ),
+                    ledger=sql.Identifier(names.LEDGER_SCHEMA),
+                    tag=sql.Literal(facts.tag),
+                )
+            ),
+            why=f'index "{self.name}" was scanned {{count}} times since retire',
+            next="keep it (`migrator rollback`); or roll back to planned and write"
+            ' assured="why it may go" into the pattern.',
+        )
+        refusals = () if self.assured else (used,)
+        return (direct.drop_index_step(facts.table, index, *refusals),)
+
+
+def _scans(index: Index | None) -> int:
+    return 0 if index is None else index.scans
