@@ -60,7 +60,12 @@ class Watch:
         """Look once, then go on looking."""
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
-        self._ready.wait()
+        try:
+            self._ready.wait()
+        except BaseException:
+            # Ctrl-C: nobody leaves what was not entered.
+            self._stop.set()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

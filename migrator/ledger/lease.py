@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,7 +238,9 @@ def held(
     finally:
         stop.set()
         beat.join(timeout=END_S)
-        if not conn.closed and not conn.broken:
+        # Ctrl-C may have left a statement under way. A lease that is not given back
+        # runs out, and a process of this machine sees at once that its holder is gone.
+        with suppress(psycopg.Error):
             conn.execute(
                 "UPDATE migrator.leases SET expires_at = '-infinity'"
                 " WHERE scope = %s AND token = %s",

@@ -1,0 +1,36 @@
+"""Ctrl-C at any moment ends a run as Ctrl-C, and the next one goes on."""
+
+import _thread
+import threading
+import time
+
+import psycopg
+import pytest
+
+from backfill.live import CHANGE, SETUP, assert_whole
+from migrator.runner import Runner
+
+
+# A connection that is interrupted while it is made is closed by its collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("after_ms", range(5, 245, 12))
+def test_interrupts(runner: Runner, sql: psycopg.Connection, after_ms: int) -> None:
+    """Whatever statement is under way, no error of it takes the word."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+
+    def interrupt() -> None:
+        time.sleep(after_ms / 1000)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.backfill("c")
+            thread.join()
+            # It was over before; the interrupt comes here.
+            time.sleep(1)
+    finally:
+        thread.join()
+    assert_whole(runner, sql)
