@@ -91,12 +91,14 @@ class Engine:
 
     def _facts(self, conn: Connection, change: Change) -> Facts:
         table = catalog.resolve(conn, change.pattern.table, change.pattern.schema)
-        return self._read(conn, table, change.tag(table))
+        return self._read(conn, table, change.tag(table), change.pattern)
 
     def _facts_of(self, conn: Connection, row: ChangeRow) -> Facts:
-        return self._read(conn, row.table, row.tag)
+        return self._read(conn, row.table, row.tag, self.pattern(row))
 
-    def _read(self, conn: Connection, table: TableName, tag: str) -> Facts:
+    def _read(
+        self, conn: Connection, table: TableName, tag: str, pattern: Pattern
+    ) -> Facts:
         def facts() -> Facts:
             with transaction(
                 conn,
@@ -107,6 +109,10 @@ class Engine:
                 return Facts(
                     server_version=conn.info.server_version,
                     table=catalog.table_facts(conn, table),
+                    others=tuple(
+                        catalog.table_facts(conn, catalog.resolve(conn, *other))
+                        for other in pattern.others()
+                    ),
                     tag=tag,
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,

@@ -315,7 +315,10 @@ class Execution:
     def _blockers(self, conn: Connection, action: Action) -> list[str]:
         if action.table is None or action.lock is Lock.NONE:
             return []
-        return catalog.blockers(conn, action.table, action.lock)
+        found = catalog.blockers(conn, action.table, action.lock)
+        for other in action.also:
+            found += catalog.blockers(conn, other.table, other.lock)
+        return list(dict.fromkeys(found))
 
     def _no_lock(
         self, row: StepRow, action: Action, attempts: int, names: list[str]

@@ -24,6 +24,8 @@ class Column:
     collation: str | None = None
     generated: bool = False
     identity: bool = False
+    #: The `=` by which keys of the type are compared, as SQL.
+    equal: str = "OPERATOR(pg_catalog.=)"
     #: Whether `=` of the type means "the same image" (btree `equalimage`).
     image_equal: bool = True
     #: Objects that depend on the column and that no kernel carries over.
@@ -58,6 +60,7 @@ class Index:
     keys: tuple[IndexColumn, ...]
     include: tuple[str, ...] = ()
     unique: bool = False
+    nulls_not_distinct: bool = False
     valid: bool = True
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
@@ -86,6 +89,27 @@ class ForeignKey:
     columns: tuple[str, ...]
     to: TableName
     to_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """One constraint of a table."""
+
+    name: str
+    #: `pg_constraint.contype`: p primary key, u unique, f foreign key, c check …
+    kind: str
+    #: What follows its name in DDL, each name with its schema.
+    definition: str = ""
+    columns: tuple[str, ...] = ()
+    validated: bool = True
+    deferrable: bool = False
+    deferred: bool = False
+    #: The table that a foreign key refers to.
+    references: TableName | None = None
+    #: The index behind it; of a foreign key, the referenced table's.
+    index: str | None = None
+    #: What would go with it: foreign keys to it, views that group by it.
+    dependents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +156,7 @@ class Table:
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True
-    constraint_names: tuple[str, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     #: Those that it has, or a partition of it, and those that refer to them.
     foreign_keys: tuple[ForeignKey, ...] = ()
     #: All partitions on all levels, parents before their own; those whose kind
@@ -164,6 +188,10 @@ class Table:
     def index(self, name: str) -> Index | None:
         """Return the index of that name, None where there is none."""
         return next((i for i in self.indexes if i.name == name), None)
+
+    def constraint(self, name: str) -> Constraint | None:
+        """Return the constraint of that name, None where there is none."""
+        return next((c for c in self.constraints if c.name == name), None)
 
     def require(self, name: str) -> Column:
         """
@@ -201,6 +229,8 @@ class Facts:
     #: `server_version_num`, e.g. 180006.
     server_version: int
     table: Table
+    #: The further tables that the pattern asks for, in its order.
+    others: tuple[Table, ...] = ()
     #: The change's tag, part of every generated name.
     tag: str
     #: How the user wants a backfill to go over the table; None leaves it open.

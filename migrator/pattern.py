@@ -57,6 +57,10 @@ class Pattern(ABC):
             Refused: the change cannot work on these facts.
         """
 
+    def others(self) -> tuple[tuple[str, str | None], ...]:
+        """Return further tables of which it needs facts: name and schema."""
+        return ()
+
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the user's SQL, run before anything is changed."""
         return ()

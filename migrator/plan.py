@@ -63,6 +63,7 @@ class Lock(StrEnum):
 
     NONE = "none"
     ACCESS_SHARE = "ACCESS SHARE"
+    ROW_SHARE = "ROW SHARE"
     ROW_EXCLUSIVE = "ROW EXCLUSIVE"
     SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
     SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
@@ -89,6 +90,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableLock:
+    """A lock on a further table that a step takes."""
+
+    table: TableName
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
     """One short catalogue-only transaction; its strongest lock comes first."""
 
@@ -99,6 +108,7 @@ class Transaction:
     done: str | None = None
     #: Conditions read once the lock is held, before anything is changed.
     refusals: tuple[Refusal, ...] = ()
+    also: tuple[TableLock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +127,7 @@ class Autocommit:
     scans: bool = False
     #: Conditions read before it runs; nothing is locked then, so they may scan.
     refusals: tuple[Refusal, ...] = ()
+    also: tuple[TableLock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,6 +400,11 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["upkeep"] = Upkeep(**values["upkeep"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
+    if "also" in values:
+        values["also"] = tuple(
+            TableLock(table=TableName(**a["table"]), lock=Lock(a["lock"]))
+            for a in values["also"]
+        )
     values["lock"] = Lock(values["lock"])
     return cls(**values)
 

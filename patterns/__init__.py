@@ -1,25 +1,37 @@
 """The catalogue: one pattern per file, one line each here."""
 
 from migrator.pattern import Pattern
+from migrator.patterns.add_check import AddCheck
 from migrator.patterns.add_column import AddColumn
+from migrator.patterns.add_foreign_key import AddForeignKey
+from migrator.patterns.add_primary_key import AddPrimaryKey
+from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.drop_column import DropColumn
+from migrator.patterns.drop_constraint import DropConstraint
 from migrator.patterns.drop_default import DropDefault
 from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.rename_column import RenameColumn
+from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
 
 CATALOGUE: tuple[type[Pattern], ...] = (
+    AddCheck,
     AddColumn,
+    AddForeignKey,
+    AddPrimaryKey,
+    AddUnique,
     CreateIndex,
     DropColumn,
+    DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
     RenameColumn,
+    RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -27,13 +39,19 @@ CATALOGUE: tuple[type[Pattern], ...] = (
 
 __all__ = [
     "CATALOGUE",
+    "AddCheck",
     "AddColumn",
+    "AddForeignKey",
+    "AddPrimaryKey",
+    "AddUnique",
     "CreateIndex",
     "DropColumn",
+    "DropConstraint",
     "DropDefault",
     "DropIndex",
     "DropNotNull",
     "RenameColumn",
+    "RenameConstraint",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",

@@ -19,7 +19,8 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import Fill, comparisons
+from migrator.kernels.mirror_columns import Fill
+from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
@@ -158,12 +159,13 @@ class SetNotNull(Pattern):
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of NULLs, which the fill repairs."""
+        fill = self._fill(facts)
         return comparisons(
             facts,
             "count_nulls",
             missing(sql.Identifier(self.column)),
             shown=(self.column,),
-            mirror=self._fill(facts),
+            repair=fill.repair() if fill else None,
             no_reverse="nothing but NULLs is changed",
         )
 

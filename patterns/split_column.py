@@ -23,12 +23,8 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import (
-    Pair,
-    Side,
-    require_mirrorable,
-    updates,
-)
+from migrator.kernels.mirror_columns import Pair, Side, require_mirrorable
+from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,

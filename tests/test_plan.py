@@ -4,18 +4,24 @@ import json
 
 import pytest
 
-from migrator.facts import Column, Facts, Index, IndexColumn, Table
+from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import (
     CATALOGUE,
+    AddCheck,
     AddColumn,
+    AddForeignKey,
+    AddPrimaryKey,
+    AddUnique,
     CreateIndex,
     DropColumn,
+    DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
     RenameColumn,
+    RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -35,9 +41,25 @@ from migrator.plan import (
 )
 
 USERS = TableName("public", "users")
+TEAMS = TableName("public", "teams")
 FACTS = Facts(
     server_version=180000,
     tag="0123456789",
+    others=(
+        Table(
+            name=TEAMS,
+            oid=2,
+            columns=(Column(name="name", type="text", not_null=True),),
+            indexes=(
+                Index(
+                    name="teams_pkey",
+                    method="btree",
+                    keys=(IndexColumn(name="name"),),
+                    unique=True,
+                ),
+            ),
+        ),
+    ),
     table=Table(
         name=USERS,
         oid=1,
@@ -48,6 +70,11 @@ FACTS = Facts(
         ),
         indexes=(
             Index(name="by_name", method="btree", keys=(IndexColumn(name="name"),)),
+        ),
+        constraints=(
+            Constraint(name="priced", kind="c", definition="CHECK ((price > 0))"),
+            Constraint(name="one", kind="u", index="by_name", deferrable=True),
+            Constraint(name="owned", kind="f", definition="", references=TEAMS),
         ),
     ),
 )
@@ -69,6 +96,16 @@ PATTERNS: tuple[Pattern, ...] = (
     DropNotNull("users", "state", early=True, assured="copes"),
     CreateIndex("users", ["name"], "by_name_2", where="name <> ''"),
     CreateIndex("users", ["name"], "by_name_3", unique=True),
+    AddForeignKey("users", ["name"], "teams", ["name"], "users_team"),
+    AddCheck("users", "named", "name <> ''"),
+    DropConstraint("users", "priced"),
+    DropConstraint("users", "one", assured="unused"),
+    DropConstraint("users", "owned"),
+    RenameConstraint("users", "priced", "prices"),
+    AddUnique("users", ["name"], "one_name", nulls_not_distinct=True),
+    AddUnique("users", ["price"], "one_price", deferrable="deferred"),
+    AddPrimaryKey("users", ["name", "price"], "users_key"),
+    AddCheck("users", "named", "name <> ''", enforce_early=True, assured="kept"),
 )
 NOTHING = Transaction(statements=("SELECT 1",))
 
@@ -110,8 +147,11 @@ def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
         for step in pattern.steps(phase, FACTS):
             for action in (step.work, *step.reverse, step.parked):
                 if isinstance(action, Transaction) and action.lock is not Lock.NONE:
+                    also = [str(a.table) for a in action.also]
+                    assert {a.lock for a in action.also} <= {action.lock}
+                    tables = ", ".join(sorted([str(USERS), *also]))
                     assert action.statements[0] == (
-                        f'LOCK TABLE "public"."users" IN {action.lock} MODE'
+                        f"LOCK TABLE {tables} IN {action.lock} MODE"
                     )
 
 

@@ -14,13 +14,19 @@ from migrator.kernels import direct
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import windows
 from migrator.patterns import (
+    AddCheck,
     AddColumn,
+    AddForeignKey,
+    AddPrimaryKey,
+    AddUnique,
     CreateIndex,
     DropColumn,
+    DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
     RenameColumn,
+    RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -42,6 +48,22 @@ def text(column: str) -> Release:
         select=f"SELECT {column} FROM t WHERE id = %(id)s",
         insert=f"INSERT INTO t ({column}) VALUES (%(value)s) RETURNING id",
     )
+
+
+OWNED = (
+    SETUP + "; CREATE TABLE p (id bigint PRIMARY KEY);"
+    " INSERT INTO p SELECT generate_series(0, 99);"
+    " ALTER TABLE t ADD COLUMN owner bigint DEFAULT 0"
+)
+# Writes what a constraint on its columns will allow.
+OWNER = Release(
+    update="UPDATE t SET amount = %(value)s::bigint,"
+    " owner = %(value)s::bigint %% 100 WHERE id = %(id)s",
+    select="SELECT amount FROM t WHERE id = %(id)s",
+    insert="INSERT INTO t (amount, owner) VALUES (%(value)s::bigint, NULL)"
+    " RETURNING id",
+    reads=int,
+)
 
 
 def number(column: str, result: str = "") -> Release:
@@ -149,6 +171,59 @@ SCENARIOS = [
         pattern=DropIndex("t", "t_name"),
         old=text("name"),
         new=number("amount"),
+    ),
+    Scenario(
+        name="foreign_key",
+        setup=OWNED,
+        pattern=AddForeignKey("t", ["owner"], "p", ["id"], "t_owner"),
+        old=OWNER,
+        new=OWNER,
+        apart="SELECT count(*) FROM t WHERE owner NOT IN (SELECT id FROM p)",
+    ),
+    Scenario(
+        name="check",
+        setup=OWNED,
+        pattern=AddCheck("t", "owned", "owner < 100"),
+        old=OWNER,
+        new=OWNER,
+        apart="SELECT count(*) FROM t WHERE owner >= 100",
+    ),
+    Scenario(
+        name="unique",
+        setup=SETUP,
+        pattern=AddUnique("t", ["id", "amount"], "t_both", nulls_not_distinct=True),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="primary_key",
+        setup=SETUP + "; ALTER TABLE t DROP CONSTRAINT t_pkey,"
+        " ADD COLUMN part int DEFAULT 1; CREATE INDEX t_id ON t (id)",
+        pattern=AddPrimaryKey("t", ["id", "part"], "t_pkey"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="drop_foreign_key",
+        setup=OWNED + "; ALTER TABLE t ADD CONSTRAINT t_owner FOREIGN KEY (owner)"
+        " REFERENCES p",
+        pattern=DropConstraint("t", "t_owner"),
+        old=OWNER,
+        new=OWNER,
+    ),
+    Scenario(
+        name="drop_unique",
+        setup=SETUP + "; ALTER TABLE t ADD CONSTRAINT t_both UNIQUE (id, amount)",
+        pattern=DropConstraint("t", "t_both", assured="no ON CONFLICT"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="rename_constraint",
+        setup=SETUP,
+        pattern=RenameConstraint("t", "t_pkey", "t_key", assured="no ON CONFLICT"),
+        old=text("name"),
+        new=text("name"),
     ),
     Scenario(
         name="split",

@@ -96,6 +96,12 @@ def _estimate(plan: Plan, work: Work) -> str:
     return "catalogue only, no scan"
 
 
+def _locks(work: Work) -> str:
+    also = work.also if isinstance(work, Transaction | Autocommit) else ()
+    held = ((work.lock, work.table), *((a.lock, a.table) for a in also))
+    return ", ".join(f"{lock} on {table}" for lock, table in held)
+
+
 def _reverse(step: Step) -> str:
     if step.reverse:
         kept = ", values parked" if step.parked else ""
@@ -119,7 +125,6 @@ def plan(found: Plan) -> None:
         click.echo()
         click.secho(phase.value, bold=True)
         for step in steps:
-            lock = step.work.lock
             kind = {
                 Transaction: "one transaction",
                 Autocommit: "one statement, outside a transaction",
@@ -127,7 +132,7 @@ def plan(found: Plan) -> None:
                 ChunkedCheck: "many short transactions",
             }[type(step.work)]
             click.echo(f"  {step.name}: {kind}")
-            click.echo(f"    lock        {lock} on {step.work.table}")
+            click.echo(f"    lock        {_locks(step.work)}")
             click.echo(f"    size        {_estimate(found, step.work)}")
             if isinstance(step.work, ChunkedUpdate):
                 click.echo(f"    chunking    {step.work.chunking.reason}")

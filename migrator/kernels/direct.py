@@ -16,6 +16,7 @@ from migrator.plan import (
     Probe,
     Refusal,
     Step,
+    TableLock,
     Transaction,
     expression,
     missing,
@@ -188,11 +189,17 @@ def members(table: TableName) -> sql.Composable:
     ).format(sql.Literal(str(table)))
 
 
-def locked(mode: Lock, *tables: TableName) -> str:
-    """Return the statement that takes a step's strongest lock first."""
+def locked(table: TableName, mode: Lock, *also: TableName) -> str:
+    """
+    Return the statement that takes a step's strongest lock first.
+
+    Several tables are locked in the order of their names, so that two changes that
+    share them cannot deadlock.
+    """
+    tables = (t.identifier for t in sorted({table, *also}))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
-            sql.SQL(", ").join(t.identifier for t in tables), sql.SQL(mode.value)
+            sql.SQL(", ").join(tables), sql.SQL(mode.value)
         )
     )
 
@@ -208,16 +215,18 @@ def catalogue_step(
 
     Args:
         table: the table.
-        statements: what it runs.
+        statements: what is changed.
         lock: the strongest that they take.
         also: further tables that they lock as strongly.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
+    others = tuple(sorted({*also} - {table}))
     return Transaction(
-        statements=(locked(lock, table, *also), *(render(s) for s in statements)),
+        statements=(locked(table, lock, *others), *(render(s) for s in statements)),
         lock=lock,
         table=table,
+        also=tuple(TableLock(table=t, lock=lock) for t in others),
     )
 
 
@@ -255,6 +264,7 @@ def build_index(
     keys: sql.Composable,
     unique: bool = False,
     include: tuple[str, ...] = (),
+    nulls_not_distinct: bool = False,
     where: str | None = None,
 ) -> Step:
     """
@@ -275,6 +285,8 @@ def build_index(
         text += sql.SQL(" INCLUDE ({})").format(
             sql.SQL(", ").join(map(sql.Identifier, include))
         )
+    if nulls_not_distinct:
+        text += sql.SQL(" NULLS NOT DISTINCT")
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
     drop = drop_index(table.name.schema, name, table.name)

@@ -9,6 +9,7 @@ import psycopg
 from migrator.errors import Refused
 from migrator.facts import (
     Column,
+    Constraint,
     ForeignKey,
     Index,
     IndexColumn,
@@ -129,6 +130,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 keys=tuple(IndexColumn(**k) for k in i["keys"]),
                 include=tuple(i["include"]),
                 unique=i["unique"],
+                nulls_not_distinct=i["nulls_not_distinct"],
                 valid=i["valid"],
                 primary=i["primary"],
                 constraints=tuple(i["constraints"]),
@@ -152,9 +154,25 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             )
             for t in conn.execute(_query("triggers"), by_oid)
         ),
+        constraints=_constraints(conn, row["oid"]),
         root=TableName(schema, name) if name is not None else None,
         **row,
     )
+
+
+def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
+    with conn.transaction(force_rollback=True):
+        # Definitions leave out the schemas that the search path has.
+        configure(conn, {"search_path": ""}, local=True)
+        rows = conn.execute(_query("constraints"), {"table": table}).fetchall()
+    found: list[Constraint] = []
+    for row in rows:
+        schema, name = row.pop("parent_schema"), row.pop("parent_name")
+        row["columns"] = tuple(row["columns"])
+        row["dependents"] = tuple(row["dependents"])
+        references = TableName(schema, name) if name is not None else None
+        found.append(Constraint(**row, references=references))
+    return tuple(found)
 
 
 def relation_names(conn: Connection, schema: str) -> frozenset[str]:

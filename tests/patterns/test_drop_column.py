@@ -119,7 +119,7 @@ def test_text_of_foreign_keys() -> None:
     first, last = DROP.drop(facts(NAME, foreign_keys=(key,)))
     assert isinstance(first.work, Transaction)
     assert first.work.statements == (
-        'LOCK TABLE "public"."users", "p"."q" IN ACCESS EXCLUSIVE MODE',
+        'LOCK TABLE "p"."q", "public"."users" IN ACCESS EXCLUSIVE MODE',
         'ALTER TABLE "public"."users" DROP CONSTRAINT "k"',
     )
     assert (first.name, last.name) == ("drop_foreign_key_1", "drop_column")

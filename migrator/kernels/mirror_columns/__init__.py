@@ -16,11 +16,7 @@ Three kinds of mirror:
 Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 """
 
-from migrator.kernels.mirror_columns.base import (
-    comparisons,
-    require_mirrorable,
-    updates,
-)
+from migrator.kernels.mirror_columns.base import require_mirrorable
 from migrator.kernels.mirror_columns.fill import Fill
 from migrator.kernels.mirror_columns.pair import Pair, Side
 from migrator.kernels.mirror_columns.twin import Twin
@@ -30,7 +26,5 @@ __all__ = [
     "Pair",
     "Side",
     "Twin",
-    "comparisons",
     "require_mirrorable",
-    "updates",
 ]

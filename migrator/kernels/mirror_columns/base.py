@@ -1,7 +1,7 @@
 """What every mirror within a row shares: its trigger, its chunks, its guard."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, LiteralString
 
@@ -10,16 +10,12 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels.chunking import chosen, compared, kept, span, unique_index
 from migrator.kernels.direct import members, require_not_key, triggers
+from migrator.kernels.rows import Repair, comparisons, updates
 from migrator.names import TableName
 from migrator.plan import (
     GONE,
-    ChunkedCheck,
-    ChunkedUpdate,
-    Chunking,
     Refusal,
-    Step,
     Steps,
     Transaction,
     render,
@@ -201,6 +197,10 @@ class Mirror(ABC):
             no_reverse=no_reverse,
         )
 
+    def repair(self) -> Repair:
+        """Return what brings rows into step that a comparison found."""
+        return Repair(values=self.values(), rows=self.rows(), guard=self.is_on())
+
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison of both sides, with its repair."""
         return comparisons(
@@ -208,143 +208,9 @@ class Mirror(ABC):
             "compare_rows",
             self.rows(),
             shown=self.shown(),
-            mirror=self,
+            repair=self.repair(),
             no_reverse="nothing but rows out of step is changed",
         )
-
-
-def updates(
-    facts: Facts,
-    name: str,
-    values: Mapping[str, sql.Composable],
-    rows: sql.Composable,
-    *,
-    guard: str | None = None,
-    no_reverse: str,
-) -> Steps:
-    """
-    Return the updates of a table's rows: a step for each table that holds them.
-
-    Args:
-        facts: of the table; those of a leaf decide how to go over it.
-        name: the step's.
-        values: an expression for each written column.
-        rows: the condition of rows to be updated.
-        guard: query with one boolean that must be true in every chunk.
-        no_reverse: why there is no way back.
-    """
-    return tuple(
-        Step(
-            name=leaf.table.step(name),
-            work=_update(leaf, values, rows, guard=guard),
-            no_reverse=no_reverse,
-        )
-        for leaf in facts.leaves
-    )
-
-
-def comparisons(
-    facts: Facts,
-    name: str,
-    rows: sql.Composable,
-    *,
-    shown: tuple[str, ...],
-    mirror: Mirror | None,
-    no_reverse: str,
-) -> Steps:
-    """
-    Return the counts of rows: a step for each table that holds them.
-
-    Args:
-        facts: of the table.
-        name: the step's.
-        rows: the condition of rows that should not be.
-        shown: columns whose values are shown where a person asks for them.
-        mirror: what repairs them; None leaves them as they are.
-        no_reverse: why there is no way back.
-    """
-
-    def check(leaf: Facts) -> ChunkedCheck:
-        chunking = compared(leaf)
-        where = sql.SQL("FROM {} WHERE {} AND ({})").format(
-            _named(leaf), span(leaf, chunking), rows
-        )
-        key = unique_index(leaf)
-        listing = sql.SQL(
-            "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
-        ).format(
-            _object([k.name for k in key.keys] if key else ["ctid"]), _object(shown)
-        )
-        repair = mirror and _update(
-            leaf, mirror.values(), mirror.rows(), chunking=chunking
-        )
-        return ChunkedCheck(
-            count=render(sql.SQL("SELECT count(*) "), where),
-            listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
-            repair=repair.statement if repair else None,
-            table=leaf.table.name,
-            chunking=chunking,
-            guard=mirror.is_on() if mirror else None,
-            root=leaf.table.root,
-        )
-
-    return tuple(
-        Step(name=leaf.table.step(name), work=check(leaf), no_reverse=no_reverse)
-        for leaf in facts.leaves
-    )
-
-
-def _named(facts: Facts) -> sql.Composable:
-    """Return a table as a statement over its rows names it."""
-    table = facts.table
-    if table.root is None:
-        return table.name.identifier
-    # Expressions may qualify columns, by the name that the change gives.
-    return sql.SQL("{} AS {}").format(
-        table.name.identifier, sql.Identifier(table.root.name)
-    )
-
-
-def _update(
-    facts: Facts,
-    values: Mapping[str, sql.Composable],
-    rows: sql.Composable,
-    *,
-    guard: str | None = None,
-    chunking: Chunking | None = None,
-) -> ChunkedUpdate:
-    """Return the update of one table's rows; `chunking` may be decided already."""
-    assignment = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(column), value)
-        for column, value in values.items()
-    )
-    chunking = chunking or chosen(facts, frozenset(values))
-    head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-        _named(facts), assignment, span(facts, chunking)
-    )
-    # Line pointers count from 1; their low byte spreads a page's rows evenly.
-    stride = sql.SQL(
-        " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
-    ).format(sql.Literal(chunking.stride))
-    tail = sql.SQL(" AND ({})").format(rows)
-    return ChunkedUpdate(
-        statement=render(head, tail),
-        strided=render(head, stride, tail),
-        chunking=chunking,
-        upkeep=kept(facts, chunking, frozenset(values)),
-        table=facts.table.name,
-        guard=guard,
-        root=facts.table.root,
-    )
-
-
-def _object(columns: Iterable[str]) -> sql.Composable:
-    # As text: json has no number for NaN, and a person reads the server's spelling.
-    pairs = (
-        sql.SQL("{}, {}::text").format(sql.Literal(c), sql.Identifier(c))
-        for c in columns
-    )
-    return sql.SQL("pg_catalog.json_build_object({})").format(sql.SQL(", ").join(pairs))
 
 
 def require_mirrorable(facts: Facts, column: Column) -> None:

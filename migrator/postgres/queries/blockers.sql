@@ -16,6 +16,7 @@ WITH RECURSIVE part (oid) AS (
     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
   ('ROW EXCLUSIVE', ARRAY['ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
     'AccessExclusiveLock']),
+  ('ROW SHARE', ARRAY['ExclusiveLock', 'AccessExclusiveLock']),
   ('ACCESS SHARE', ARRAY['AccessExclusiveLock'])
 ), holders AS (
   SELECT l.pid FROM pg_catalog.pg_locks l

@@ -22,6 +22,17 @@ SELECT a.attname::text AS name,
        CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(b.oid, b.mod) END AS base,
        CASE WHEN a.attcollation <> b.typcollation
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END AS collation,
+       -- Enums, arrays, ranges and rows have that of pg_catalog.
+       COALESCE((
+         SELECT 'OPERATOR(' || pg_catalog.quote_ident(n.nspname) || '.' || p.oprname || ')'
+           FROM pg_catalog.pg_opclass o
+           JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
+           JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amopstrategy = 3
+            AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype
+           JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
+           JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+          WHERE o.opcdefault AND o.opcintype = b.oid
+       ), 'OPERATOR(pg_catalog.=)') AS equal,
        a.attgenerated <> '' AS generated,
        a.attidentity <> '' AS identity,
        -- Support function 4 of a btree operator class is "equalimage"; for text

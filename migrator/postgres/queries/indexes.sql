@@ -2,6 +2,7 @@
 SELECT x.relname::text AS name,
        am.amname::text AS method,
        i.indisunique AS unique,
+       i.indnullsnotdistinct AS nulls_not_distinct,
        i.indisvalid AS valid,
        i.indisprimary AS primary,
        i.indisreplident AS replica_identity,

@@ -23,7 +23,6 @@ SELECT c.oid::bigint AS oid,
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
-       ARRAY(SELECT conname::text FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) AS constraint_names,
        rn.nspname AS root_schema,
        r.relname AS root_name
   FROM pg_catalog.pg_class c

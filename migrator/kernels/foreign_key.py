@@ -1,0 +1,220 @@
+"""A foreign key: its text, what it needs, and the rows that it would refuse."""
+
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from migrator.errors import Refused
+from migrator.facts import Facts, Table
+from migrator.kernels import constraints, direct
+from migrator.kernels.constraints import other_row, value_of
+from migrator.plan import Notice, Probe, present, render, type_name
+
+# From here on a foreign key of a partitioned table may be NOT VALID.
+NOT_VALID_ON_PARTITIONED = 180000
+
+_ACTIONS: dict[str, sql.SQL] = {
+    "NO ACTION": sql.SQL("NO ACTION"),
+    "RESTRICT": sql.SQL("RESTRICT"),
+    "CASCADE": sql.SQL("CASCADE"),
+    "SET NULL": sql.SQL("SET NULL"),
+    "SET DEFAULT": sql.SQL("SET DEFAULT"),
+}
+_MATCHES: dict[str, sql.SQL] = {
+    "SIMPLE": sql.SQL("SIMPLE"),
+    "FULL": sql.SQL("FULL"),
+}
+_DEFAULT_COLLATION = 'pg_catalog."default"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKey:
+    """
+    A foreign key that is to be.
+
+    Args:
+        title: the change's, for messages.
+        name: the constraint's.
+        facts: of the referring table.
+        parent: the referenced table.
+        columns: the referring ones.
+        referenced: the parent's, in the same order.
+        match: how NULLs count; None leaves it to the server, as the next ones.
+        on_delete: what becomes of rows whose parent goes.
+        on_update: what becomes of rows whose parent's key changes.
+        deferrable: as in `constraints.deferrable`.
+    """
+
+    title: str
+    name: str
+    facts: Facts
+    parent: Table
+    columns: tuple[str, ...]
+    referenced: tuple[str, ...]
+    match: str | None = None
+    on_delete: str | None = None
+    on_update: str | None = None
+    deferrable: str | None = None
+
+    def require(self) -> None:
+        """
+        Refuse a key that could not be.
+
+        Raises:
+            Refused: a column is not there, no unique index holds the referenced
+                ones, or a word is not one of SQL.
+        """
+        for one in (self.facts, replace(self.facts, table=self.parent)):
+            direct.require_table(one)
+            direct.require_all_rows_visible(one)
+        for column in self.columns:
+            self.facts.table.require(column)
+        constraints.require_free_name(self.facts, self.name)
+        self.definition()
+        if len(self.referenced) != len(self.columns):
+            raise Refused(
+                f"{self.title}: `referenced_columns` must be a list of as many columns"
+                " as `on`.",
+                next=f"name {len(self.columns)}, in the order of `on`.",
+            )
+        for column in self.referenced:
+            self.parent.require(column)
+        late = {k.index for k in self.parent.constraints if k.deferrable}
+        keys = [
+            {k.name for k in i.keys}
+            for i in self.parent.indexes
+            if i.unique and i.valid and i.plain and i.name not in late
+        ]
+        if set(self.referenced) not in keys:
+            listed = ", ".join(f'"{c}"' for c in self.referenced)
+            raise Refused(
+                f"No unique index of table {self.parent.name} that is checked at once"
+                f" is on exactly ({listed}): a foreign key cannot refer to these"
+                " columns.",
+                next="make them unique first, by a change of its own (AddUnique).",
+            )
+
+    def definition(self, parent: sql.Composable | None = None) -> sql.Composable:
+        """Return what follows the constraint's name; `parent` in a trial."""
+        text = sql.SQL("FOREIGN KEY ({}) REFERENCES {} ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, self.columns)),
+            parent or self.parent.name.identifier,
+            sql.SQL(", ").join(map(sql.Identifier, self.referenced)),
+        )
+        if self.match is not None:
+            text += sql.SQL(" MATCH ") + self._word(_MATCHES, self.match, "match")
+        if self.on_delete is not None:
+            action = self._word(_ACTIONS, self.on_delete, "on_delete")
+            text += sql.SQL(" ON DELETE ") + action
+        if self.on_update is not None:
+            action = self._word(_ACTIONS, self.on_update, "on_update")
+            text += sql.SQL(" ON UPDATE ") + action
+        return text + constraints.deferrable(self.title, self.deferrable)
+
+    def _word(self, known: dict[str, sql.SQL], given: str, what: str) -> sql.SQL:
+        if given.upper() not in known:
+            listed = ", ".join(f'"{word}"' for word in known)
+            raise Refused(
+                f"{self.title}: {what} is {given!r}.", next=f"write one of {listed}."
+            )
+        return known[given.upper()]
+
+    def trial(self) -> Probe:
+        """
+        Return a trial of the same foreign key on empty tables of that shape.
+
+        The server knows which types have an = in common, and what actions the
+        columns can take.
+        """
+        same = self.parent.name == self.facts.table.name
+        parent = sql.Identifier("pg_temp", "migrator_parent")
+        child = parent if same else sql.Identifier("pg_temp", "migrator_child")
+        statements = [
+            sql.SQL(
+                "CREATE TEMP TABLE migrator_parent"
+                " (LIKE {} INCLUDING GENERATED INCLUDING INDEXES)"
+            ).format(self.parent.name.identifier)
+        ]
+        if not same:
+            statements.append(
+                sql.SQL(
+                    "CREATE TEMP TABLE migrator_child (LIKE {} INCLUDING GENERATED)"
+                ).format(self.facts.table.name.identifier)
+            )
+        statements.append(
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                child, sql.Identifier(self.name), self.definition(parent)
+            )
+        )
+        types = ", ".join(
+            f'"{mine}" {ours} to "{theirs}" {key}'
+            for mine, ours, theirs, key in self._types()
+        )
+        return Probe(
+            statements=tuple(render(s) for s in statements),
+            question="SELECT true",
+            otherwise="",
+            failed=f"{self.title}, {types}: the server refuses it",
+            next="give the columns types that have an = in common, and actions that"
+            " they can take; change a type by a change of its own first.",
+        )
+
+    def _types(self) -> list[tuple[str, str, str, str]]:
+        """Return each column with its type, and the referenced one with its."""
+        return [
+            (
+                mine,
+                self.facts.table.require(mine).type,
+                theirs,
+                self.parent.require(theirs).type,
+            )
+            for mine, theirs in zip(self.columns, self.referenced, strict=True)
+        ]
+
+    def type_notices(self) -> tuple[Notice, ...]:
+        """Return a note on each column of another type than the one it refers to."""
+        return tuple(
+            Notice(
+                text=f'Column "{mine}" is {ours} and refers to "{theirs}", which is'
+                f" {key}: what one of them cannot hold is refused, and joins convert."
+            )
+            for mine, ours, theirs, key in self._types()
+            if ours != key
+        )
+
+    def orphans(self) -> sql.Composable:
+        """
+        Return the condition of rows that refer to none of the parent's.
+
+        Source: PostgreSQL manual, CREATE TABLE, REFERENCES (MATCH).
+        """
+        name = self.facts.table.name.name
+        row, other = sql.Identifier(name), sql.Identifier(other_row(name))
+        # OFFSET: as in `constraints.duplicates`.
+        found = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} OFFSET 0)").format(
+            self.parent.name.identifier,
+            other,
+            sql.SQL(" AND ").join(
+                self._equal(value_of(row, mine), value_of(other, theirs), mine, theirs)
+                for mine, theirs in zip(self.columns, self.referenced, strict=True)
+            ),
+        )
+        given = [present(value_of(row, column)) for column in self.columns]
+        whole = sql.SQL(" AND ").join(given)
+        if self.match is None or self.match.upper() == "SIMPLE":
+            return sql.SQL("{} AND NOT {}").format(whole, found)
+        return sql.SQL("({}) AND NOT ({} AND {})").format(
+            sql.SQL(" OR ").join(given), whole, found
+        )
+
+    def _equal(
+        self, left: sql.Composable, right: sql.Composable, mine: str, theirs: str
+    ) -> sql.Composable:
+        column, key = self.facts.table.require(mine), self.parent.require(theirs)
+        # The parent's collation counts; two that differ are an error otherwise.
+        collation: sql.Composable = sql.SQL("")
+        if column.collation != key.collation:
+            collation = type_name(f" COLLATE {key.collation or _DEFAULT_COLLATION}")
+        return sql.SQL("{} {} {}{}").format(
+            right, type_name(key.equal), left, collation
+        )

@@ -1,0 +1,31 @@
+-- A table's constraints, with what depends on each or on the index behind it. Run
+-- under an empty search path, so that definitions name every schema.
+SELECT k.conname::text AS name,
+       k.contype::text AS kind,
+       pg_catalog.pg_get_constraintdef(k.oid) AS definition,
+       ARRAY(
+         SELECT a.attname::text
+           FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS u (num, at)
+           JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num
+          ORDER BY u.at
+       ) AS columns,
+       k.convalidated AS validated,
+       k.condeferrable AS deferrable,
+       k.condeferred AS deferred,
+       rn.nspname::text AS parent_schema,
+       r.relname::text AS parent_name,
+       (SELECT x.relname::text FROM pg_catalog.pg_class x WHERE x.oid = k.conindid) AS index,
+       ARRAY(
+         SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+           FROM pg_catalog.pg_depend d
+          WHERE d.deptype = 'n' AND k.contype IN ('p', 'u', 'x')
+            AND (d.refclassid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
+                 AND d.refobjid = k.oid
+                 OR d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND d.refobjid = k.conindid)
+       ) AS dependents
+  FROM pg_catalog.pg_constraint k
+  LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
+  LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+ WHERE k.conrelid = %(table)s::oid
+ ORDER BY k.conname

@@ -1,0 +1,154 @@
+"""Add a check without a scan under a lock that stops anybody.
+
+phase   statement                    lock on the table
+expand  NOT VALID, if enforce_early  ACCESS EXCLUSIVE, no scan
+verify  count of violating rows      ACCESS SHARE
+retire  ADD CONSTRAINT … NOT VALID   ACCESS EXCLUSIVE, no scan
+        VALIDATE CONSTRAINT          SHARE UPDATE EXCLUSIVE, full scan
+
+Going back drops it (ACCESS EXCLUSIVE, no scan).
+
+Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes).
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator.facts import Facts
+from migrator.kernels import constraints, direct
+from migrator.kernels.rows import comparisons
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
+
+
+@dataclass(frozen=True, slots=True)
+class AddCheck(Pattern):
+    """
+    Hold the rows of `table` to a condition.
+
+    Example:
+        change = AddCheck("orders", "price_positive", "price > 0")
+
+    Args:
+        table: the table's name, without its schema.
+        name: the constraint's name.
+        expression: SQL condition over the row; where it is NULL, the row passes.
+        enforce_early: whether new rows are held to it from expand on, also those of
+            the old release.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    name: str
+    expression: str
+    _: KW_ONLY
+    enforce_early: bool = False
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'add check "{self.name}" to table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded: it says nothing to a release that keeps to it."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str] | None:
+        """Return None: which columns the condition reads is the server's to say."""
+        return None
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a name that is taken."""
+        direct.require_table(facts)
+        direct.require_all_rows_visible(facts)
+        constraints.require_free_name(facts, self.name)
+        if self.enforce_early:
+            when = Notice(
+                text="From expand on, each write of the old release to a row that"
+                " violates the check is refused, also one that leaves the violation as"
+                " it was.",
+                needs_assurance=True,
+            )
+        else:
+            when = Notice(
+                text="Nothing is enforced before retire: violating rows that either"
+                " release writes hold the change at verify."
+            )
+        return self.assure((when, *direct.partition_notices(facts)))
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return trials of the check on an empty table, and of what it depends on."""
+        # Bears the table's own name, which the expression may use; but where it is
+        # read for each partition under that one's name.
+        partitioned = facts.table.kind == "p"
+        name = "migrator_trial" if partitioned else facts.table.name.name
+        trial = sql.Identifier("pg_temp", name)
+        made = render(
+            sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
+                sql.Identifier(name), facts.table.name.identifier
+            )
+        )
+        added = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+            trial, sql.Identifier(self.name), self._definition
+        )
+        # PostgreSQL takes a check's word that it is immutable (manual, section
+        # 5.5.1), but asks of an index's predicate.
+        indexed = sql.SQL("CREATE INDEX ON {} ((true)) WHERE {}").format(
+            trial, expression(self.expression)
+        )
+        return (
+            Probe(
+                statements=(made, render(added)), question="SELECT true", otherwise=""
+            ),
+            Probe(
+                statements=(made, render(indexed)),
+                question="SELECT true",
+                otherwise="",
+                failed=f"{self.title}: the condition depends on more than the row, so"
+                " that a stored row may come to violate it unnoticed",
+                next="leave out functions such as now() and random(); a function of"
+                " yours that depends on its arguments alone can be IMMUTABLE.",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the constraint, where it is to be enforced early."""
+        return (self._add(facts),) if self.enforce_early else ()
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the count of violating rows."""
+        return comparisons(
+            facts,
+            "count_violations",
+            sql.SQL("NOT {}").format(expression(self.expression)),
+            shown=tuple(c.name for c in facts.table.columns),
+            no_reverse="nothing is changed",
+        )
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the constraint, then its proof."""
+        proof = constraints.validate(facts.table.name, self.name)
+        return (proof,) if self.enforce_early else (self._add(facts), proof)
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the drop of the constraint."""
+        gone = constraints.drop(facts.table.name, self.name)
+        return (Step(name="drop_constraint", work=gone, no_reverse="upgrade again"),)
+
+    def _add(self, facts: Facts) -> Step:
+        table = facts.table.name
+        definition = self._definition + sql.SQL(" NOT VALID")
+        return Step(
+            name="add_constraint",
+            work=constraints.add(table, self.name, definition),
+            reverse=(constraints.drop(table, self.name),),
+        )
+
+    @property
+    def _definition(self) -> sql.Composable:
+        return sql.SQL("CHECK {}").format(expression(self.expression))

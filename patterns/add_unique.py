@@ -1,0 +1,176 @@
+"""Add a unique constraint without a build under a lock that stops writers.
+
+phase   statement                             lock on the table
+expand  CREATE INDEX CONCURRENTLY, where      SHARE UPDATE EXCLUSIVE, two scans
+        none finds duplicates
+verify  count of duplicates                   ACCESS SHARE
+retire  CREATE UNIQUE INDEX CONCURRENTLY      SHARE UPDATE EXCLUSIVE, two scans
+        ADD CONSTRAINT … USING INDEX          ACCESS EXCLUSIVE, no scan
+        DROP INDEX CONCURRENTLY (of expand)   SHARE UPDATE EXCLUSIVE
+
+Going back drops the constraint with its index (ACCESS EXCLUSIVE, no scan).
+
+Source: PostgreSQL manual, ALTER TABLE, ADD table_constraint_using_index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.kernels import constraints, direct
+from migrator.kernels.rows import comparisons
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, State, Step, Steps, render
+
+
+@dataclass(frozen=True, slots=True)
+class AddUnique(Pattern):
+    """
+    Hold columns of `table` to be unique.
+
+    Example:
+        change = AddUnique("users", ["mail"], "users_mail")
+
+    Args:
+        table: the table's name, without its schema.
+        on: the columns, in order.
+        name: the constraint's name, and its index's.
+        nulls_not_distinct: whether NULL is a value like others.
+        deferrable: "immediate" or "deferred", which is what it is initially.
+        include: further columns of the index.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    on: Sequence[str]
+    name: str
+    _: KW_ONLY
+    nulls_not_distinct: bool = False
+    deferrable: str | None = None
+    include: Sequence[str] = ()
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'add unique constraint "{self.name}" to table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded: it says nothing to the new release before retire."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str]:
+        """Return the columns of its index."""
+        return frozenset((*self.on, *self.include))
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a name that is taken and columns that are not there."""
+        direct.require_table(facts)
+        direct.require_all_rows_visible(facts)
+        constraints.require_whole(facts)
+        constraints.require_lists(self.title, {"on": self.on})
+        for column in (*self.on, *self.include):
+            facts.table.require(column)
+        constraints.require_free_name(facts, self.name, indexed=True)
+        constraints.deferrable(self.title, self.deferrable)
+        nullable = constraints.may_be_null(facts.table, self.on)
+        if self.nulls_not_distinct and len(nullable) > constraints.MOST_NULLABLE:
+            listed = ", ".join(f'"{c}"' for c in nullable)
+            raise Refused(
+                f"{self.title}: more than {constraints.MOST_NULLABLE} of its columns"
+                f" may be NULL ({listed}); duplicates among them cannot be looked up"
+                " in time.",
+                next="make some of them NOT NULL first, or leave nulls_not_distinct"
+                " out.",
+            )
+        notices = [
+            Notice(
+                text="Nothing is enforced before retire, nor can ON CONFLICT name it:"
+                " duplicates that either release writes hold the change at verify."
+            )
+        ]
+        if self.expand(facts):
+            notices.append(
+                Notice(
+                    text="An index finds the duplicates from expand on, beside which"
+                    " the unique one is built at retire; it is dropped then."
+                )
+            )
+        return self.assure(tuple(notices))
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return a trial of the constraint on an empty table of that shape."""
+        included: sql.Composable = sql.SQL("")
+        if self.include:
+            included = sql.SQL(" INCLUDE ({})").format(self._listed(self.include))
+        statements = (
+            sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {})").format(
+                facts.table.name.identifier
+            ),
+            sql.SQL("ALTER TABLE migrator_trial ADD UNIQUE{} ({}){}{}").format(
+                sql.SQL(" NULLS NOT DISTINCT" if self.nulls_not_distinct else ""),
+                self._listed(self.on),
+                included,
+                constraints.deferrable(self.title, self.deferrable),
+            ),
+        )
+        return (
+            Probe(
+                statements=tuple(render(s) for s in statements),
+                question="SELECT true",
+                otherwise="",
+                failed=f"{self.title}: the server refuses it",
+                next="leave out columns whose type has no order.",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the index that finds duplicates, where there is none."""
+        return constraints.lookup(facts, tuple(self.on), self._lookup(facts))
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the count of duplicates."""
+        rows = constraints.duplicates(
+            facts, tuple(self.on), nulls_not_distinct=self.nulls_not_distinct
+        )
+        return comparisons(
+            facts,
+            "count_duplicates",
+            rows,
+            shown=tuple(self.on),
+            no_reverse="nothing is changed",
+        )
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the unique index, its constraint, and the end of the other index."""
+        return (
+            *constraints.key(
+                facts,
+                "u",
+                self.name,
+                self._listed(self.on),
+                constraints.deferrable(self.title, self.deferrable),
+                include=tuple(self.include),
+                nulls_not_distinct=self.nulls_not_distinct,
+            ),
+            *constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts)),
+        )
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the drop of the constraint."""
+        gone = constraints.drop(facts.table.name, self.name)
+        return (Step(name="drop_constraint", work=gone, no_reverse="upgrade again"),)
+
+    def _lookup(self, facts: Facts) -> str:
+        return names.owned("index", self.name, facts.tag)
+
+    @staticmethod
+    def _listed(columns: Sequence[str]) -> sql.Composable:
+        return sql.SQL(", ").join(map(sql.Identifier, columns))

@@ -1,0 +1,166 @@
+"""Drop a constraint, with a way back that scans under weak locks.
+
+phase   statement        lock on the table              on the one it refers to
+retire  DROP CONSTRAINT  ACCESS EXCLUSIVE, no scan      ACCESS EXCLUSIVE
+
+Going back adds a check or foreign key NOT VALID (ACCESS EXCLUSIVE, or SHARE ROW
+EXCLUSIVE on both tables; no scan) and validates it (SHARE UPDATE EXCLUSIVE, full
+scan); a key's index is built concurrently (two scans), then the key taken over it.
+
+Source: PostgreSQL manual, ALTER TABLE, DROP CONSTRAINT and Notes.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator.errors import Refused
+from migrator.facts import Constraint, Facts
+from migrator.kernels import constraints, direct
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
+from migrator.pattern import Pattern
+from migrator.plan import Action, Lock, Notice, State, Step, Steps, type_name
+
+KEYS = ("p", "u")
+KINDS = {"c": "check", "f": "foreign key", "p": "primary key", "u": "unique"}
+
+
+@dataclass(frozen=True, slots=True)
+class DropConstraint(Pattern):
+    """
+    Drop constraint `name` of `table`.
+
+    Example:
+        change = DropConstraint("orders", "orders_user")
+
+    Args:
+        table: the table's name, without its schema.
+        name: the constraint's name.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    name: str
+    _: KW_ONLY
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'drop constraint "{self.name}" of table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded, as long as it keeps to the constraint until retire."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str] | None:
+        """Return None: which columns it is on is the server's to say."""
+        return None
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse what others depend on, and what could not come back."""
+        direct.require_table(facts)
+        found = constraints.require(facts, self.name)
+        which = f'Constraint "{self.name}" of table {facts.table.name}'
+        if found.kind not in KINDS:
+            raise Refused(
+                f"{which} is none of {', '.join(KINDS.values())}: it could come back"
+                " only by a scan or build under a lock that stops writers.",
+                next="drop it with plain SQL, or use the pattern for NOT NULL.",
+            )
+        if found.dependents:
+            raise Refused(
+                f"{which} is needed by {'; '.join(found.dependents)}.",
+                next="drop what depends on it first, by changes of their own.",
+            )
+        if found.kind in KEYS:
+            constraints.require_whole(facts)
+        early = facts.server_version < NOT_VALID_ON_PARTITIONED
+        if found.kind == "f" and facts.table.kind == "p" and early:
+            raise Refused(
+                f"{which} is a foreign key of a partitioned table: before PostgreSQL 18"
+                " it cannot come back NOT VALID, but by a scan while writers of both"
+                " tables wait.",
+                next="drop it with plain SQL in a maintenance window.",
+            )
+        return self.assure((_NOTICES[found.kind], _UNTIL))
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return nothing: the old release may rely on the constraint."""
+        return ()
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the drop, with what brings the constraint back."""
+        found = constraints.require(facts, self.name)
+        return (
+            Step(
+                name="drop_constraint",
+                work=constraints.drop(
+                    facts.table.name, self.name, also=found.references
+                ),
+                reverse=self._back(facts, found),
+            ),
+        )
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the constraint, from what is known of it while it is there."""
+        back = self._back(facts, constraints.require(facts, self.name))
+        return tuple(
+            Step(name=f"add_{number}", work=action, no_reverse="upgrade again")
+            for number, action in enumerate(back, 1)
+        )
+
+    def _back(self, facts: Facts, found: Constraint) -> tuple[Action, ...]:
+        table = facts.table.name
+        if found.kind in KEYS:
+            return constraints.key_again(facts, found)
+        definition = type_name(found.definition)
+        if not found.validated:
+            # Its definition says so: NOT VALID, or NOT ENFORCED.
+            return (self._added(facts, found, definition),)
+        return (
+            self._added(facts, found, definition + sql.SQL(" NOT VALID")),
+            constraints.validated(table, self.name, also=found.references),
+        )
+
+    def _added(
+        self, facts: Facts, found: Constraint, definition: sql.Composable
+    ) -> Action:
+        weak = found.kind == "f"
+        return constraints.add(
+            facts.table.name,
+            self.name,
+            definition,
+            lock=Lock.SHARE_ROW_EXCLUSIVE if weak else Lock.ACCESS_EXCLUSIVE,
+            also=found.references,
+        )
+
+
+_UNTIL = Notice(
+    text="Until retire the constraint holds for the new release as well; from then on"
+    " for none. Going back fails while rows violate it, and says which constraint."
+)
+_KEY = (
+    "Going back builds its index again, concurrently: two scans of the table, in the"
+    " default tablespace and with default storage options."
+)
+_NOTICES = {
+    "c": Notice(text="Going back reads the whole table once, while it is written."),
+    "f": Notice(
+        text="Going back reads the whole table once, while both are written. Without"
+        " the foreign key nothing cascades, and orphans may be written."
+    ),
+    "u": Notice(
+        text=f"{_KEY} From retire on, ON CONFLICT cannot name its columns.",
+        needs_assurance=True,
+    ),
+    "p": Notice(
+        text=f"{_KEY} From retire on, ON CONFLICT cannot name its columns, and where"
+        " the table is published, UPDATE and DELETE fail without another replica"
+        " identity.",
+        needs_assurance=True,
+    ),
+}
