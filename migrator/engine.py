@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -120,7 +120,21 @@ class Engine:
                     path=catalog.search_path(conn),
                 )
 
-        return self._patiently(conn, table, facts)
+        found = self._patiently(conn, table, facts)
+        answers = {
+            name: self._patiently(
+                conn,
+                table,
+                partial(
+                    catalog.holds,
+                    conn,
+                    question,
+                    lock_timeout_ms=self.settings.lock_timeout_ms,
+                ),
+            )
+            for name, question in pattern.questions(found).items()
+        }
+        return replace(found, answers=answers)
 
     def _checked(
         self, conn: Connection, pattern: Pattern, facts: Facts

@@ -3,7 +3,8 @@
 `migrator.postgres.catalog` reads facts, patterns turn them into steps.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from psycopg.sql import Identifier
 
@@ -40,6 +41,13 @@ class Column:
     foreign_keys: tuple[str, ...] = ()
     #: Whether it decides on a row's partition, on any level.
     partition_key: bool = False
+    comment: str | None = None
+    #: Statistics target, None where it is the server's.
+    statistics: int | None = None
+    #: Storage in the words of DDL, None where it is the type's own.
+    storage: str | None = None
+    #: Sequences that go with the column, as SQL.
+    sequences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +247,8 @@ class Facts:
     oldest_snapshot: Snapshot | None = None
     #: Schemas in which expressions are looked up, as the connection has it.
     path: tuple[str, ...] = ()
+    #: What the pattern asked, and the answers; an error is a no.
+    answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -60,6 +61,14 @@ class Pattern(ABC):
     def others(self) -> tuple[tuple[str, str | None], ...]:
         """Return further tables of which it needs facts: name and schema."""
         return ()
+
+    def questions(self, facts: Facts) -> Mapping[str, Probe]:
+        """
+        Return trials whose outcome decides between ways; facts bear the answers.
+
+        They are asked each time that facts are read.
+        """
+        return {}
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the user's SQL, run before anything is changed."""

@@ -6,17 +6,20 @@ from migrator.patterns.add_column import AddColumn
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
+from migrator.patterns.change_column_type import ChangeColumnType
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.drop_constraint import DropConstraint
 from migrator.patterns.drop_default import DropDefault
 from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
+from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
+from migrator.patterns.transform_column import TransformColumn
 
 CATALOGUE: tuple[type[Pattern], ...] = (
     AddCheck,
@@ -24,17 +27,20 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
+    ChangeColumnType,
     CreateIndex,
     DropColumn,
     DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
+    MergeColumns,
     RenameColumn,
     RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
+    TransformColumn,
 )
 
 __all__ = [
@@ -44,15 +50,18 @@ __all__ = [
     "AddForeignKey",
     "AddPrimaryKey",
     "AddUnique",
+    "ChangeColumnType",
     "CreateIndex",
     "DropColumn",
     "DropConstraint",
     "DropDefault",
     "DropIndex",
     "DropNotNull",
+    "MergeColumns",
     "RenameColumn",
     "RenameConstraint",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",
+    "TransformColumn",
 ]

@@ -19,17 +19,20 @@ from migrator.patterns import (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
+    ChangeColumnType,
     CreateIndex,
     DropColumn,
     DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
+    MergeColumns,
     RenameColumn,
     RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
+    TransformColumn,
 )
 from migrator.plan import State, Steps
 
@@ -246,6 +249,87 @@ SCENARIOS = [
             reads=lambda v: f"{v}/",
         ),
         apart="SELECT count(*) FROM t WHERE name IS DISTINCT FROM head || rest",
+    ),
+]
+TYPED = SETUP.replace("amount bigint", "amount int NOT NULL DEFAULT 0").replace(
+    "CREATE INDEX t_name ON t (name)",
+    "CREATE INDEX t_name ON t (name); CREATE INDEX t_amount ON t (amount)",
+)
+# Whose result does not change its type with the column.
+ANY_TYPE = replace(
+    number("amount"), select="SELECT amount::text FROM t WHERE id = %(id)s", reads=str
+)
+SCENARIOS += [
+    Scenario(
+        name="type",
+        setup=TYPED,
+        pattern=ChangeColumnType("t", "amount", "bigint", "total"),
+        old=number("amount"),
+        new=number("total"),
+        apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM total",
+    ),
+    Scenario(
+        name="type_same_name",
+        setup=TYPED,
+        pattern=ChangeColumnType("t", "amount", "bigint", assured="reads text"),
+        old=ANY_TYPE,
+        new=ANY_TYPE,
+    ),
+    Scenario(
+        name="type_in_place",
+        setup=TYPED,
+        pattern=ChangeColumnType("t", "name", "varchar", assured="reads text"),
+        old=replace(text("name"), select="SELECT name || '' FROM t WHERE id = %(id)s"),
+        new=replace(text("name"), select="SELECT name || '' FROM t WHERE id = %(id)s"),
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="transform",
+        setup=TYPED,
+        pattern=TransformColumn(
+            "t",
+            "amount",
+            "cents",
+            "bigint",
+            "amount::bigint * 100",
+            "(cents / 100)::int",
+            default="0",
+        ),
+        old=number("amount"),
+        # Finer than the old release can tell.
+        new=Release(
+            update="UPDATE t SET cents = %(value)s::bigint * 100 + 7 WHERE id = %(id)s",
+            select="SELECT cents FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (cents) VALUES (%(value)s::bigint * 100 + 7)"
+            " RETURNING id",
+            reads=lambda v: int(v) * 100 + 7,
+        ),
+        apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM cents / 100",
+    ),
+    Scenario(
+        name="merge",
+        setup=SETUP.replace("ANALYZE t", "ALTER TABLE t ADD rest text; ANALYZE t"),
+        pattern=MergeColumns(
+            "t",
+            ["name", "rest"],
+            "whole",
+            "text",
+            "name || coalesce('/' || rest, '')",
+            {
+                "name": "split_part(whole, '/', 1)",
+                "rest": "nullif(split_part(whole, '/', 2), '')",
+            },
+        ),
+        old=Release(
+            update="UPDATE t SET name = %(value)s, rest = 'r' WHERE id = %(id)s",
+            select="SELECT name || rest FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (name, rest) VALUES (%(value)s, 'r') RETURNING id",
+            reads=lambda v: f"{v}r",
+        ),
+        new=text("whole"),
+        apart="SELECT count(*) FROM t"
+        " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

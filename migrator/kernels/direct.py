@@ -344,37 +344,41 @@ def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
     Each leaf of a partitioned table gets its own: an index of the parent cannot be
     built concurrently, and queries use those of the leaves.
     """
-
-    def holds(index: Index) -> bool:
-        columns = {k.name for k in index.keys} | set(index.include)
-        return index.plain and index.valid and old in columns
-
     return tuple(
-        _copy_index(leaf.table, index, facts.tag, old, new, step=f"copy_index_{number}")
+        build_index(
+            f"copy_index_{number}",
+            leaf.table,
+            index_copy(leaf.table, index, facts.tag),
+            method=index.method,
+            keys=index_keys(index, old, new),
+            unique=index.unique,
+            include=tuple(new if c == old else c for c in index.include),
+        )
         for leaf in facts.leaves
-        for number, index in enumerate(filter(holds, leaf.table.indexes), 1)
+        for number, index in enumerate(plain_indexes(leaf.table, old), 1)
     )
 
 
-def _copy_index(
-    table: Table, index: Index, tag: str, old: str, new: str, *, step: str
-) -> Step:
+def plain_indexes(table: Table, column: str) -> tuple[Index, ...]:
+    """Return the indexes of a table, over a column, that can be copied."""
+    return tuple(
+        i
+        for i in table.indexes
+        if i.plain and i.valid and column in {*(k.name for k in i.keys), *i.include}
+    )
 
-    def column(given: str) -> str:
-        return new if given == old else given
 
-    keys = sql.SQL(", ").join(
-        sql.Identifier(column(key.name)) + index_options(key.options)
+def index_copy(table: Table, index: Index, tag: str) -> str:
+    """Return the name of the copy of an index."""
+    return names.owned("index", index.name, table_tag(table, tag, index.name))
+
+
+def index_keys(index: Index, old: str, new: str) -> sql.Composable:
+    """Return an index's keys with one column in another's place."""
+    return sql.SQL(", ").join(
+        sql.Identifier(new if key.name == old else key.name)
+        + index_options(key.options)
         for key in index.keys
-    )
-    return build_index(
-        step,
-        table,
-        names.owned("index", index.name, table_tag(table, tag, index.name)),
-        method=index.method,
-        keys=keys,
-        unique=index.unique,
-        include=tuple(column(c) for c in index.include),
     )
 
 
@@ -439,15 +443,22 @@ def not_null_by_check(
         ),
         no_reverse="the proof goes with the check",
     )
-    set_not_null = catalogue_step(
-        table,
+    proven = catalogue_step(table, *set_not_null(table, column, check), *final)
+    return add, validate, proven
+
+
+def set_not_null(
+    table: TableName, column: str, check: str
+) -> tuple[sql.Composable, sql.Composable]:
+    """Return the statements that set NOT NULL by a check that proves it."""
+    return (
         sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
             table.identifier, sql.Identifier(column)
         ),
-        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.identifier, ident),
-        *final,
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            table.identifier, sql.Identifier(check)
+        ),
     )
-    return add, validate, set_not_null
 
 
 def not_null_again(
@@ -481,13 +492,7 @@ def not_null_again(
         ),
         scans=True,
     )
-    again = catalogue_step(
-        table,
-        sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
-            table.identifier, sql.Identifier(column)
-        ),
-        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table.identifier, ident),
-    )
+    again = catalogue_step(table, *set_not_null(table, column, check))
     done = render(
         sql.SQL(
             "SELECT attnotnull FROM pg_catalog.pg_attribute"

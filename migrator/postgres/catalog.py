@@ -119,6 +119,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "checks": tuple(c["checks"]),
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
+                    "sequences": tuple(c["sequences"]),
                 }
             )
             for c in conn.execute(_query("columns"), by_oid)
@@ -237,6 +238,22 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         conn.execute("ROLLBACK")
     if not fine:
         raise Refused(probe.otherwise, next=probe.next)
+
+
+def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
+    """
+    Tell whether a trial succeeds and its answer is yes.
+
+    Raises:
+        psycopg.OperationalError: it could not be tried, which is no answer.
+    """
+    try:
+        try_out(conn, probe, lock_timeout_ms=lock_timeout_ms)
+    except Refused as error:
+        if isinstance(error.__cause__, psycopg.OperationalError):
+            raise error.__cause__ from None
+        return False
+    return True
 
 
 def oldest_snapshot(conn: Connection) -> Snapshot | None:

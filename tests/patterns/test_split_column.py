@@ -186,7 +186,7 @@ def test_verification_repairs_rows_of_neither(
         (SplitColumn("people", "name", {"a": ("int", "name")}, "a"), "type integer"),
         (
             SplitColumn("people", "name", {"a": ("text", "name")}, "a", type="int"),
-            'write type="text"',
+            "write text there",
         ),
         (SplitColumn("people", "id", {"a": ("int", "id")}, "a", type="integer"), "id"),
     ],

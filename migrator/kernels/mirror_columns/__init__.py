@@ -18,7 +18,7 @@ Source: PostgreSQL manual, sections 39.1 (order of triggers) and 41.10.
 
 from migrator.kernels.mirror_columns.base import require_mirrorable
 from migrator.kernels.mirror_columns.fill import Fill
-from migrator.kernels.mirror_columns.pair import Pair, Side
+from migrator.kernels.mirror_columns.pair import Pair, Side, read_as
 from migrator.kernels.mirror_columns.twin import Twin
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "Pair",
     "Side",
     "Twin",
+    "read_as",
     "require_mirrorable",
 ]

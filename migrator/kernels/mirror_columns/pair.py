@@ -14,11 +14,16 @@ from typing import ClassVar, LiteralString
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Facts, Table
+from migrator.facts import Column, Facts, Table
 from migrator.kernels.direct import (
     build_index,
     catalogue_step,
+    copy_indexes,
+    index_copy,
     not_null_again,
+    not_null_by_check,
+    plain_indexes,
+    set_not_null,
     table_tag,
 )
 from migrator.kernels.mirror_columns.base import (
@@ -28,6 +33,7 @@ from migrator.kernels.mirror_columns.base import (
     new_value,
     old_value,
 )
+from migrator.names import TableName
 from migrator.plan import (
     Refusal,
     Step,
@@ -59,6 +65,10 @@ class Side:
             of the old side, after a rollback for one of the new side.
         type: with modifiers, as in DDL.
         value: the expression that makes it from the columns of the other side.
+        takes: the name that a column of the new side takes at retire, and by which
+            the other side's expressions know it; None where it has that already.
+        heir_of: the old column in whose place it stands: it gets what hangs on it.
+        default: of an heir, from retire on; an SQL expression.
     """
 
     name: str
@@ -68,12 +78,20 @@ class Side:
     collation: str | None = None
     image_equal: bool = True
     not_null: bool = False
+    takes: str | None = None
+    heir_of: Column | None = None
+    default: str | None = None
+
+    @property
+    def final(self) -> str:
+        """The name after retire of a column of the new side."""
+        return self.takes or self.name
 
     @property
     def compared_as(self) -> str:
         """The type in which values are compared."""
         # A cast to varchar(n) cuts silently, where an assignment raises.
-        return re.sub(r"^(character varying)\(\d+\)$", r"\1", self.type)
+        return re.sub(r"^(character varying|varchar)\s*\(.*\)$", r"\1", self.type)
 
     @property
     def ddl(self) -> sql.Composable:
@@ -85,6 +103,29 @@ class Side:
     def differs(self, left: sql.Composable, right: sql.Composable) -> sql.Composable:
         """Return the condition that two values of the column differ."""
         return distinct(left, right, image_equal=self.image_equal)
+
+
+def read_as(
+    value: str, known: Mapping[str, sql.Composable], table: TableName
+) -> sql.Composable:
+    """
+    Return an expression that finds columns under other names than they bear.
+
+    Args:
+        value: the expression; other columns it finds around it.
+        known: for each name that it uses, what stands there.
+        table: whose columns they are.
+    """
+    if not known:
+        return expression(value)
+    # A query within the query: its columns go before those around it.
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} AS {}").format(given, sql.Identifier(name))
+        for name, given in known.items()
+    )
+    return sql.SQL("(SELECT {} FROM (SELECT {}) AS {})").format(
+        expression(value), columns, sql.Identifier(table.name)
+    )
 
 
 def _joined(word: LiteralString, parts: Iterable[sql.Composable]) -> sql.Composable:
@@ -121,7 +162,7 @@ class Pair(Mirror):
                         s.differs(
                             sql.Identifier(s.name),
                             sql.SQL("{}::{}").format(
-                                expression(s.value), type_name(s.compared_as)
+                                self._value(s), type_name(s.compared_as)
                             ),
                         )
                     )
@@ -131,9 +172,18 @@ class Pair(Mirror):
 
         # CASE keeps the order: up need not be defined for a value that the new
         # release chose, once down says that it is in step.
-        return sql.SQL("CASE WHEN {} THEN false ELSE NOT ({}) END").format(
+        apart = sql.SQL("CASE WHEN {} THEN false ELSE NOT ({}) END").format(
             in_step(self.old), in_step(self.new)
         )
+        # Held here, and not by the proof of NOT NULL in mid-retire.
+        nulls = (missing(sql.Identifier(s.name)) for s in self.new if s.not_null)
+        return _joined("OR", (apart, *nulls))
+
+    def _value(self, side: Side) -> sql.Composable:
+        """Return what makes a column, from those of the row in the window."""
+        other = self.new if side in self.old else ()
+        known = {s.takes: sql.Identifier(s.name) for s in other if s.takes}
+        return read_as(side.value, known, self.table)
 
     # -- the trigger -----------------------------------------------------
 
@@ -151,7 +201,7 @@ class Pair(Mirror):
         row = sql.SQL(", ").join((sql.SQL("NEW.*"), *also))
         return sql.SQL(" ").join(
             sql.SQL("{} := (SELECT {} FROM (SELECT {}) AS {});").format(
-                _variable(s), expression(s.value), row, sql.Identifier(self.table.name)
+                _variable(s), self._value(s), row, sql.Identifier(self.table.name)
             )
             for s in sides
         )
@@ -238,6 +288,30 @@ END
         return names.owned("mark", "no_counterpart", self.tag)
 
     def _on_after_retire(self) -> tuple[sql.Composable, ...]:
+        return replace(
+            self, new=tuple(replace(s, name=s.final, takes=None) for s in self.new)
+        )._on_final_names()
+
+    def _made_of_retired(self) -> sql.Composable:
+        """Return the statements that make the new side from the retired one."""
+        given = {s.name: new_value(s.retired) for s in self.old}
+        if given.keys().isdisjoint(s.name for s in self.new):
+            return self._made(
+                self.new,
+                *(
+                    sql.SQL("{} AS {}").format(value, sql.Identifier(name))
+                    for name, value in given.items()
+                ),
+            )
+        # The row has a column of that name, which is another one.
+        return self._made(
+            tuple(
+                replace(s, value=render(read_as(s.value, given, self.table)))
+                for s in self.new
+            )
+        )
+
+    def _on_final_names(self) -> tuple[sql.Composable, ...]:
         lacking = [missing(_variable(s)) for s in self.old if s.not_null]
         complete = [
             sql.SQL("NOT {}").format(missing(new_value(s.retired)))
@@ -281,15 +355,7 @@ END
         ).format(
             declared=self._declared((*self.old, *self.new)),
             complete=_joined("AND", complete) if complete else sql.SQL("true"),
-            made_new=self._made(
-                self.new,
-                *(
-                    sql.SQL("{} AS {}").format(
-                        new_value(s.retired), sql.Identifier(s.name)
-                    )
-                    for s in self.old
-                ),
-            ),
+            made_new=self._made_of_retired(),
             new_same=self._same(self.new),
             written=self._written(),
             mark=new_value(self._mark),
@@ -332,7 +398,9 @@ END
         ]
         return Step(
             name="add_new_side",
-            work=catalogue_step(self.table, *make, *self._on_in_window()),
+            work=catalogue_step(
+                self.table, *make, *self._inherited(), *self._on_in_window()
+            ),
             reverse=(
                 catalogue_step(
                     self.table,
@@ -341,6 +409,35 @@ END
                 ),
             ),
             parked=self._parked_drop(),
+        )
+
+    def _inherited(self) -> Iterable[sql.Composable]:
+        """Return what an heir gets at once; the rest would bind the old release."""
+        for s in self.new:
+            if s.heir_of is None:
+                continue
+            if s.heir_of.comment is not None:
+                yield sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
+                    self.table.identifier,
+                    sql.Identifier(s.name),
+                    sql.Literal(s.heir_of.comment),
+                )
+            if s.heir_of.statistics is not None:
+                yield self._alter(
+                    "ALTER COLUMN {} SET STATISTICS ", s.name
+                ) + sql.Literal(s.heir_of.statistics)
+            if s.heir_of.storage is not None:
+                yield self._alter("ALTER COLUMN {} SET STORAGE ", s.name) + type_name(
+                    s.heir_of.storage
+                )
+
+    def copy_indexes(self, facts: Facts) -> Steps:
+        """Return the builds of an heir's indexes, behind the rows: for HOT updates."""
+        return tuple(
+            step
+            for s in self.new
+            if s.heir_of is not None
+            for step in copy_indexes(facts, s.heir_of.name, s.name)
         )
 
     def shown(self) -> tuple[str, ...]:
@@ -365,17 +462,36 @@ END
         )
         strict = [s for s in self.old if s.not_null]
         checks = {s.name: names.owned("check", s.name, self.tag) for s in strict}
+        proven = [s for s in self.new if s.not_null]
+        given = [s for s in self.new if s.default is not None]
+        for s in proven:
+            checks[s.name] = names.owned("check", s.name, self.tag)
         forward = catalogue_step(
             self.table,
             *self.remove(),
             *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in strict),
             *(self._rename(s.name, s.retired) for s in self.old),
+            *(self._rename(s.name, s.takes) for s in self.new if s.takes),
+            # By now under its final name, of which the server makes others.
+            *(
+                statement
+                for s in proven
+                for statement in set_not_null(self.table, s.final, checks[s.name])
+            ),
+            *(
+                self._alter("ALTER COLUMN {} SET DEFAULT ", s.final)
+                + expression(s.default or "NULL")
+                for s in given
+            ),
             *self._on_after_retire(),
         )
         back = catalogue_step(
             self.table,
             *self.remove(),
+            *(self._rename(s.takes, s.name) for s in self.new if s.takes),
             *(self._rename(s.retired, s.name) for s in self.old),
+            *(self._alter("ALTER COLUMN {} DROP DEFAULT", s.name) for s in given),
+            *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in proven),
             *self._on_in_window(),
             *(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
@@ -400,7 +516,7 @@ END
         back = replace(
             back,
             refusals=(fits,),
-            done=self._has_columns(*(s.name for s in self.old)),
+            done=self._has_columns(*(s.name for s in (*self.old, *self.new))),
         )
         proofs = tuple(
             action
@@ -422,6 +538,11 @@ END
                 ),
             ),
             *(self._index_marks(leaf) for leaf in facts.table.leaves),
+            *(
+                step
+                for s in proven
+                for step in not_null_by_check(self.table, s.name, checks[s.name])[:2]
+            ),
             Step(
                 name="exchange_shapes",
                 work=self.needs_compared(self.needs_on(forward, why)),
@@ -481,15 +602,34 @@ END
             )
         )
 
-    def drop(self) -> Step:
-        """Return the drop of the retired side, with its marks."""
+    def drop(self, facts: Facts) -> Step:
+        """Return the drop of the retired side, whose indexes leave their names."""
         gone = [*(s.retired for s in self.old), self._mark]
+        heirs = [(s.heir_of, s.final) for s in self.new if s.heir_of is not None]
+        indexes = (
+            sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
+                sql.Identifier(leaf.name.schema, index_copy(leaf, index, self.tag)),
+                sql.Identifier(index.name),
+            )
+            for column, _ in heirs
+            for leaf in facts.table.leaves
+            for index in plain_indexes(leaf, column.name)
+        )
+        sequences = (
+            sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(
+                type_name(sequence), self.table.identifier, sql.Identifier(name)
+            )
+            for column, name in heirs
+            for sequence in column.sequences
+        )
         return Step(
             name="drop_retired_side",
             work=catalogue_step(
                 self.table,
                 *self.remove(),
+                *sequences,
                 *(self._alter("DROP COLUMN {}", name) for name in gone),
+                *indexes,
             ),
             no_reverse="the retired columns and their indexes are gone",
             loses=True,
@@ -497,8 +637,9 @@ END
 
 
 def _variable(side: Side) -> sql.Composable:
-    # Made up, so that no expression names a column like it.
-    return sql.Identifier(f"migrator_{names.tag(side.name)}")
+    # Made up, so that no expression names a column like it; of two sides that bear
+    # one name, one after the other, each has its own.
+    return sql.Identifier(f"migrator_{names.tag(side.retired)}")
 
 
 def _none(sides: tuple[Side, ...]) -> sql.Composable:

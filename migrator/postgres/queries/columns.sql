@@ -114,7 +114,22 @@ SELECT a.attname::text AS name,
             AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND dep.refobjid = same.attrelid AND dep.refobjsubid = 0
           WHERE same.attname = a.attname AND dep.deptype = 'i'
-       ) AS partition_key
+       ) AS partition_key,
+       pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
+       -- Before 17 the server's own target is -1, since then NULL.
+       NULLIF(a.attstattarget, -1) AS statistics,
+       CASE WHEN a.attstorage <> t.typstorage
+            THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
+                                   WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
+       ARRAY(
+         SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.relname)
+           FROM pg_catalog.pg_depend dep
+           JOIN pg_catalog.pg_class x ON x.oid = dep.objid AND x.relkind = 'S'
+           JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+          WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum AND dep.deptype = 'a'
+       ) AS sequences
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   -- The type itself, or what a domain is made of in the end.

@@ -1,0 +1,444 @@
+"""Two shapes of the same data, whatever their columns: a pattern but for its words.
+
+Splitting, merging and transforming columns, and changing their type, declare which
+columns each release has and what makes them; the rest is here.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Column, Facts
+from migrator.kernels import direct
+from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
+from migrator.kernels.rows import updates
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, Step, Steps, expression, render, type_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    One column of a shape, as a pattern declares it.
+
+    Args:
+        name: the column.
+        value: the SQL expression that makes it from the other shape.
+        type: in SQL; that of an old column may be left out, and is asked for by a
+            downgrade after the drop alone.
+        collation: of a new column, in SQL; None means its type's own.
+        takes: the name that a new column takes at retire, and by which expressions
+            of the old shape know it; None where it has that from the start.
+        heir_of: the old column in whose place a new one stands: its NOT NULL, plain
+            indexes, comment, statistics target and storage are carried over.
+        default: of an heir, from retire on; an SQL expression.
+    """
+
+    name: str
+    value: str
+    type: str | None = None
+    collation: str | None = None
+    takes: str | None = None
+    heir_of: str | None = None
+    default: str | None = None
+
+    @property
+    def ddl(self) -> sql.Composable:
+        """What follows the name where the column is added."""
+        collate = f" COLLATE {self.collation}" if self.collation else ""
+        return type_name(f"{self.type}{collate}")
+
+
+class TwoShapes(Pattern):
+    """A change from some columns of a table to others, with both in use."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def old_parts(self, facts: Facts) -> tuple[Part, ...]:
+        """Return the columns of the old release."""
+
+    @abstractmethod
+    def new_parts(self, facts: Facts) -> tuple[Part, ...]:
+        """Return the columns of the new release."""
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse what a second shape could not follow."""
+        direct.require_table(facts)
+        direct.require_all_rows_visible(facts)
+        old, new = self.old_parts(facts), self.new_parts(facts)
+        columns = [facts.table.require(part.name) for part in old]
+        for part in new:
+            names.checked(part.name, "column")
+            direct.require_free_column(facts, part.name)
+        for part, column in zip(old, columns, strict=True):
+            require_mirrorable(facts, column)
+            _require_loose(facts, column)
+            _require_type(facts, part, column)
+        for part in new:
+            _require_heritable(facts, part)
+        known = _listed(part.name for part in old)
+        notices = [
+            Notice(
+                text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
+                " list see more columns."
+            ),
+            Notice(
+                text="Until retire a value of the new release that has no counterpart"
+                f" in {known} is refused; afterwards it is stored, and its"
+                " row marked."
+            ),
+            Notice(
+                text=f"A value of {known} for which an expression fails is"
+                " stored, and holds the change until it is corrected."
+            ),
+            *direct.partition_notices(facts),
+            *direct.backfill_notices(facts, *(part.name for part in new)),
+        ]
+        notices += [
+            Notice(
+                text=f'Column "{column.name}" has a default: explicit NULLs'
+                " inserted by the new release become that default until retire."
+            )
+            for column in columns
+            if column.default is not None
+        ]
+        return self.assure((*notices, *self.remarks(facts)))
+
+    def remarks(self, facts: Facts) -> tuple[Notice, ...]:
+        """Return what else a reviewer of the one pattern should know."""
+        return tuple(
+            Notice(
+                text=f'Index "{index.name}" is copied on each partition; the parent'
+                " and partitions that come later have none for the new column until"
+                " one is made: CREATE INDEX … ON ONLY the table, then ALTER INDEX …"
+                " ATTACH PARTITION.",
+                needs_assurance=True,
+            )
+            for part in self.new_parts(facts)
+            if part.heir_of is not None and facts.table.kind == "p"
+            for index in direct.plain_indexes(facts.table, part.heir_of)
+        )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return trials of the types, and of the expressions on some rows."""
+        old, new = self.old_parts(facts), self.new_parts(facts)
+        trial = sql.Identifier("pg_temp", facts.table.name.name)
+        statements = (
+            sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
+                sql.Identifier(facts.table.name.name), facts.table.name.identifier
+            ),
+            sql.SQL("INSERT INTO {} SELECT * FROM {} LIMIT 100").format(
+                trial, facts.table.name.identifier
+            ),
+            sql.SQL("ALTER TABLE {} {}").format(
+                trial,
+                sql.SQL(", ").join(
+                    sql.SQL("ADD COLUMN {} {}").format(
+                        sql.Identifier(part.name), part.ddl
+                    )
+                    for part in new
+                ),
+            ),
+        )
+        tried = (
+            _update(trial, {p.name: expression(p.value) for p in new}),
+            _update(trial, {p.name: self._back(facts, p) for p in old}),
+            *(s for part in new for s in _inherits(facts, part)),
+            # After retire the old columns are not there to be read.
+            sql.SQL("ALTER TABLE {} {}").format(
+                trial,
+                sql.SQL(", ").join(
+                    sql.SQL("DROP COLUMN {}").format(sql.Identifier(part.name))
+                    for part in old
+                ),
+            ),
+            *(
+                sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+                    trial, sql.Identifier(part.name), sql.Identifier(part.takes)
+                )
+                for part in new
+                if part.takes
+            ),
+        )
+        made = sql.SQL(", ").join(
+            sql.SQL("count({})").format(expression(part.value)) for part in old
+        )
+        return (
+            *(direct.bare_type(self.title, part.type or "") for part in new),
+            *(probe for part in old for probe in direct.takes_null(facts, part.name)),
+            *direct.reads_no_generated(
+                self.title,
+                facts,
+                *(render(self._back(facts, part)) for part in old),
+                *(part.value for part in new),
+                trial=tuple(render(s) for s in statements),
+            ),
+            Probe(
+                statements=tuple(render(s) for s in (*statements, *tried)),
+                question=render(
+                    sql.SQL("SELECT ROW({}) IS NOT NULL FROM {}").format(made, trial)
+                ),
+                otherwise="",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the new columns with the dual write."""
+        return (self.pair(facts).expand(facts),)
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the new shape of existing rows."""
+        pair = self.pair(facts)
+        rows = pair.backfill(
+            facts, name="compute_rows", no_reverse="the values go with the new side"
+        )
+        return (*rows, *pair.copy_indexes(facts))
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the comparison."""
+        return self.pair(facts).verify(facts)
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the exchange of shapes."""
+        return self.pair(facts).retire(facts)
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop of the retired columns."""
+        return (self.pair(facts).drop(facts),)
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the old columns, made from the new ones; nullable, no indexes."""
+        old, new = self.old_parts(facts), self.new_parts(facts)
+        for part in old:
+            if part.type is None:
+                raise Refused(
+                    f'{self.title}: the type of the dropped column "{part.name}" is'
+                    " not known.",
+                    next="write it into the pattern.",
+                )
+        table = facts.table.name
+        return (
+            Step(
+                name="add_old_side",
+                work=direct.catalogue_step(
+                    table,
+                    *(
+                        sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
+                            table.identifier,
+                            sql.Identifier(part.takes),
+                            sql.Identifier(part.name),
+                        )
+                        for part in new
+                        if part.takes
+                    ),
+                    *(
+                        sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+                            table.identifier,
+                            sql.Identifier(part.name),
+                            type_name(part.type or ""),
+                        )
+                        for part in old
+                    ),
+                ),
+                no_reverse="upgrade again",
+            ),
+            *updates(
+                facts,
+                "compute_rows",
+                {part.name: self._back(facts, part) for part in old},
+                sql.SQL("true"),
+                no_reverse="upgrade again",
+            ),
+            Step(
+                name="drop_new_side",
+                work=direct.catalogue_step(
+                    table,
+                    *(
+                        sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
+                            table.identifier, sql.Identifier(part.name)
+                        )
+                        for part in new
+                    ),
+                ),
+                no_reverse="upgrade again",
+                loses=True,
+            ),
+        )
+
+    def pair(self, facts: Facts) -> Pair:
+        """Return the mirror, whatever phase the facts are of."""
+        old = tuple(self._old_side(facts, part) for part in self.old_parts(facts))
+        new = tuple(self._new_side(facts, part) for part in self.new_parts(facts))
+        if any(side.collation for side in (*old, *new)):
+            # Two collations in one comparison are refused by the server, or one
+            # decides for both; images have none.
+            old, new = (
+                tuple(replace(side, image_equal=False) for side in sides)
+                for sides in (old, new)
+            )
+        return Pair(
+            table=facts.table.name, tag=facts.tag, path=facts.path, old=old, new=new
+        )
+
+    def _back(self, facts: Facts, part: Part) -> sql.Composable:
+        """Return what makes an old column, while both shapes are there."""
+        known = {
+            p.takes: sql.Identifier(p.name) for p in self.new_parts(facts) if p.takes
+        }
+        return read_as(part.value, known, facts.table.name)
+
+    def _old_side(self, facts: Facts, part: Part) -> Side:
+        retired = names.owned("retired", part.name, facts.tag)
+        column = (
+            facts.table.column(retired)
+            or facts.table.column(part.name)
+            or Column(name=part.name, type=part.type or "text")
+        )
+        return Side(
+            name=part.name,
+            retired=retired,
+            type=column.type,
+            value=part.value,
+            collation=column.collation,
+            image_equal=column.image_equal,
+            not_null=column.not_null,
+        )
+
+    def _new_side(self, facts: Facts, part: Part) -> Side:
+        took = part.takes is not None and any(
+            facts.table.column(names.owned("retired", p.name, facts.tag))
+            for p in self.old_parts(facts)
+        )
+        column = facts.table.column(part.takes or "" if took else part.name)
+        heir_of = _heir_of(facts, part)
+        return Side(
+            name=part.name,
+            retired=names.owned("parked", part.takes or part.name, facts.tag),
+            type=part.type or "",
+            value=part.value,
+            collation=part.collation,
+            # Until it exists, images are compared, which is right for every type.
+            image_equal=column is not None and column.image_equal,
+            not_null=heir_of is not None and heir_of.not_null,
+            takes=part.takes,
+            heir_of=heir_of,
+            default=part.default,
+        )
+
+
+def _listed(given: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in given)
+
+
+def _update(
+    trial: sql.Composable, values: Mapping[str, sql.Composable]
+) -> sql.Composable:
+    return sql.SQL("UPDATE {} SET {}").format(
+        trial,
+        sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), value)
+            for name, value in values.items()
+        ),
+    )
+
+
+def _heir_of(facts: Facts, part: Part) -> Column | None:
+    """Return the column in whose place a new one stands, under its name of today."""
+    if part.heir_of is None:
+        return None
+    retired = names.owned("retired", part.heir_of, facts.tag)
+    return facts.table.column(retired) or facts.table.column(part.heir_of)
+
+
+def _inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
+    """Return statements that try on a table in pg_temp what an heir will get."""
+    column = _heir_of(facts, part)
+    if column is None:
+        return ()
+    trial = sql.Identifier("pg_temp", facts.table.name.name)
+    alter = sql.SQL("ALTER TABLE {} ALTER COLUMN {} ").format(
+        trial, sql.Identifier(part.name)
+    )
+    made: list[sql.Composable] = [
+        sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
+            trial,
+            sql.Identifier(index.method),
+            direct.index_keys(index, column.name, part.name),
+        )
+        for table in facts.table.leaves
+        for index in direct.plain_indexes(table, column.name)
+    ]
+    if column.storage is not None:
+        made.append(alter + sql.SQL("SET STORAGE ") + type_name(column.storage))
+    if part.default is not None:
+        made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
+    return tuple(made)
+
+
+def _require_heritable(facts: Facts, part: Part) -> None:
+    """Refuse what hangs on an old column and cannot be carried to its heir."""
+    if part.heir_of is None:
+        return
+    column = facts.table.require(part.heir_of)
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    for table in (facts.table, *facts.table.partitions):
+        for index in table.indexes:
+            if not index.plain and column.name in index.columns:
+                raise Refused(
+                    f'{where} is in index "{index.name}", whose expression or'
+                    " predicate cannot be carried over to another type.",
+                    next="drop it first, and build its like on the new column"
+                    " afterwards.",
+                )
+    if column.default is not None and part.default is None:
+        raise Refused(
+            f"{where} has the default {column.default}, which an expression of the"
+            " change does not translate.",
+            next='write default="…" for the new column; default="NULL" for none.',
+        )
+
+
+def require_unread(facts: Facts, column: Column) -> None:
+    """Refuse a column from which another one is generated."""
+    if column.feeds:
+        raise Refused(
+            f'Column "{column.name}" of table {facts.table.name} is read by'
+            f' generated column "{column.feeds[0]}", which would go with it.',
+            next="drop that column first, and generate it from the new ones"
+            " afterwards.",
+        )
+
+
+def _require_loose(facts: Facts, column: Column) -> None:
+    """Refuse what the retired column could violate, or what reads it."""
+    require_unread(facts, column)
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    strict = (*column.checks, *column.unique_indexes)
+    if strict:
+        raise Refused(
+            f'{where} is under "{strict[0]}", which values made from the new'
+            " columns could violate.",
+            next="drop it first, and put its like on the new columns afterwards.",
+        )
+    for part in facts.table.partitions:
+        if part.require(column.name).not_null and not column.not_null:
+            raise Refused(
+                f"{where} is NOT NULL on partition {part.name} alone, where the"
+                " retired column must be able to hold NULL.",
+                next="make it NOT NULL on the parent, or lift it on the partition.",
+            )
+
+
+def _require_type(facts: Facts, part: Part, column: Column) -> None:
+    """Refuse a type that the pattern states and the column does not have."""
+    if part.type not in (None, column.type):
+        raise Refused(
+            f'Column "{part.name}" of table {facts.table.name} is of type'
+            f" {column.type}, the change says {part.type}.",
+            next=f"write {column.type} there.",
+        )

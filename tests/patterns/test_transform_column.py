@@ -1,0 +1,152 @@
+"""TransformColumn: an expression each way, what hangs on the column, its messages."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import LockBudgetError, Refused
+from migrator.facts import Column, Facts, Table
+from migrator.names import TableName
+from migrator.patterns import TransformColumn
+from migrator.plan import ChunkedUpdate, State
+from migrator.runner import Runner
+
+CENTS = TransformColumn(
+    "bills", "price", "cents", "bigint", "price * 100", "cents / 100", default="0"
+)
+CHANGE = Change(revision="t1", pattern=CENTS)
+MARK = f"_migrator_mark_no_counterpart_{CHANGE.tag(TableName('public', 'bills'))}"
+
+
+@pytest.fixture(autouse=True)
+def _bills(sql: psycopg.Connection) -> None:
+    sql.execute(
+        "CREATE TABLE bills (id int PRIMARY KEY, n int, price int NOT NULL DEFAULT 0);"
+        "CREATE INDEX by_price ON bills (price);"
+        "INSERT INTO bills (id, price) VALUES (1, 5), (2, 6)"
+    )
+
+
+def rows(sql: psycopg.Connection, columns: str) -> list[tuple[object, ...]]:
+    """Return columns of all rows."""
+    return sql.execute(f"SELECT {columns} FROM bills ORDER BY id".encode()).fetchall()
+
+
+def test_text_with_hostile_names() -> None:
+    """Names are quoted, expressions stand as they were given."""
+    table = TableName('my "sch', "or%der")
+    column = Column(name='a "b', type="text")
+    given = Facts(
+        server_version=180000,
+        tag="0123456789",
+        table=Table(name=table, oid=1, columns=(column,)),
+    )
+    pattern = TransformColumn(
+        "or%der", 'a "b', ":x é", "text", 'lower("a ""b")', '":x é"', schema='my "sch'
+    )
+    (fill,) = pattern.backfill(given)
+    assert isinstance(fill.work, ChunkedUpdate)
+    assert fill.work.statement == (
+        'UPDATE "my ""sch"."or%der" SET ":x é" = (lower("a ""b"))'
+        " WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid AND (CASE WHEN"
+        ' NOT ("a ""b" IS DISTINCT FROM (":x é")::text) THEN false ELSE NOT (NOT ('
+        'ROW(":x é")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
+        ' ROW((lower("a ""b"))::text)::pg_catalog.record)) END)'
+    )
+
+
+def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
+    """Either side keeps what the other cannot tell, on every way."""
+
+    def verified() -> None:
+        runner.expand(CHANGE)
+        runner.backfill("t1")
+        assert runner.verify("t1") is State.VERIFIED
+
+    verified()
+    sql.execute("UPDATE bills SET cents = 512 WHERE id = 1; UPDATE bills SET n = 1")
+    sql.execute("INSERT INTO bills (id, price) VALUES (3, 7)")
+    assert rows(sql, "price, cents") == [(5, 512), (6, 600), (7, 700)]
+    sql.execute("UPDATE bills SET price = 5; UPDATE bills SET n = 2")
+    assert rows(sql, "price, cents") == [(5, 512), (5, 500), (5, 500)]
+    runner.rollback("t1")
+    sql.execute("UPDATE bills SET price = 8 WHERE id = 2")
+    verified()
+    assert rows(sql, "price, cents") == [(5, 512), (8, 800), (5, 500)]
+    runner.retire("t1", old_release_gone="test")
+    sql.execute("UPDATE bills SET cents = 900000000000 WHERE id = 2")
+    sql.execute("INSERT INTO bills (id) VALUES (4)")
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        sql.execute("UPDATE bills SET cents = NULL WHERE id = 1")
+    assert rows(sql, f'cents, "{MARK}"')[1] == (900000000000, True)
+    with pytest.raises(Refused, match="1 rows hold values of the new release"):
+        runner.rollback("t1")
+    sql.execute("UPDATE bills SET cents = 900 WHERE id = 2")
+    assert runner.rollback("t1") is State.VERIFIED
+    assert rows(sql, "price") == [(5,), (9,), (5,), (0,)]
+    runner.retire("t1", old_release_gone="test")
+    assert runner.drop("t1") is State.DROPPED
+    index = sql.execute("SELECT pg_get_indexdef('by_price'::regclass)").fetchone()
+    assert index == ("CREATE INDEX by_price ON public.bills USING btree (cents)",)
+
+
+def test_no_lock(runner: Runner, sql: psycopg.Connection, database: str) -> None:
+    """A reader keeps expand out; it gives up within its budget and leaves nothing."""
+    runner = replace(runner, settings=replace(runner.settings, step_budget_s=0.3))
+    with psycopg.connect(database) as reader:
+        reader.execute("SELECT FROM bills")
+        with pytest.raises(LockBudgetError) as caught:
+            runner.expand(CHANGE)
+    said = str(caught.value)
+    assert said.startswith(
+        'Step \'add_new_side\' on table "public"."bills" got no lock within 200 ms'
+    )
+    assert rows(sql, "*") == [(1, None, 5), (2, None, 6)]
+
+
+CORRECT = (
+    "Next: correct it in the revision; it is SQL, in which a text stands in quotes:"
+    " \"'text'\", and a function or type of another schema with it."
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (
+            replace(CENTS, default=None),
+            'Column "price" of table "public"."bills" has the default 0, which an'
+            " expression of the change does not translate.\nNothing was changed.\n"
+            'Next: write default="…" for the new column; default="NULL" for none.',
+        ),
+        (
+            replace(CENTS, column="id", default="0"),
+            'Column "id" of table "public"."bills" is under "bills_pkey", which values'
+            " made from the new columns could violate.\nNothing was changed.\n"
+            "Next: drop it first, and put its like on the new columns afterwards.",
+        ),
+        (
+            replace(CENTS, up="prize"),
+            'The server refuses an expression of the pattern: column "prize" does not'
+            f" exist.\nNothing was changed.\n{CORRECT}",
+        ),
+        (
+            replace(CENTS, type="json", up="to_json(price)", down="cents::text::int"),
+            "The server refuses an expression of the pattern: data type json has no"
+            ' default operator class for access method "btree".\nNothing was changed.\n'
+            f"{CORRECT}",
+        ),
+    ],
+    ids=["default", "unique", "expression", "index"],
+)
+def test_messages(
+    runner: Runner, sql: psycopg.Connection, pattern: TransformColumn, message: str
+) -> None:
+    """What cannot be carried over is refused before anything is changed."""
+    with pytest.raises(Refused) as caught:
+        runner.expand(Change(revision="t1", pattern=pattern))
+    assert str(caught.value) == message
+    assert runner.changes() == []
+    assert rows(sql, "*") == [(1, None, 5), (2, None, 6)]
