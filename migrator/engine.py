@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from migrator import names
 from migrator.change import Change
 from migrator.errors import (
     LockBudgetError,
@@ -94,7 +95,11 @@ class Engine:
         return self._read(conn, table, change.tag(table), change.pattern)
 
     def _facts_of(self, conn: Connection, row: ChangeRow) -> Facts:
-        return self._read(conn, row.table, row.tag, self.pattern(row))
+        # A change that retires its table keeps it under another name.
+        retired = names.retired(row.table, row.tag)
+        there = catalog.exists(conn, retired)
+        table = retired if there else row.table
+        return self._read(conn, table, row.tag, self.pattern(row))
 
     def _read(
         self, conn: Connection, table: TableName, tag: str, pattern: Pattern

@@ -48,6 +48,8 @@ class Column:
     storage: str | None = None
     #: Sequences that go with the column, as SQL.
     sequences: tuple[str, ...] = ()
+    #: The values of an enum, in their order; of a domain over one, none.
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +169,8 @@ class Table:
     constraints: tuple[Constraint, ...] = ()
     #: Those that it has, or a partition of it, and those that refer to them.
     foreign_keys: tuple[ForeignKey, ...] = ()
+    #: Objects that depend on the table and would not go with it.
+    dependents: tuple[str, ...] = ()
     #: All partitions on all levels, parents before their own; those whose kind
     #: is not p are leaves.
     partitions: "tuple[Table, ...]" = ()

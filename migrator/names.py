@@ -110,4 +110,9 @@ def owned(kind: str, stem: str, change_tag: str) -> str:
     return fitted(f"_migrator_{kind}_{stem}", f"_{tag(stem)}_{change_tag}")
 
 
+def retired(table: TableName, change_tag: str) -> TableName:
+    """Return the name under which a change keeps a table that it retires."""
+    return TableName(table.schema, owned("retired", table.name, change_tag))
+
+
 LEDGER_SCHEMA = "migrator"

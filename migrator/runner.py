@@ -14,6 +14,7 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.execution import Run
+from migrator.facts import Facts, Table
 from migrator.ledger import control, lease, store
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.phases import Phases
@@ -22,6 +23,7 @@ from migrator.plan import (
     Phase,
     State,
 )
+from migrator.postgres import catalog
 from migrator.postgres.connection import (
     Connection,
     ask,
@@ -288,7 +290,12 @@ class Runner(Phases):
     def rebuild(self, change: Change) -> None:
         """Bring the old shape back after the drop, where no release runs."""
         with self._held(change.id) as run:
-            facts = self._facts_of(run.conn, run.change)
+            if catalog.exists(run.conn, run.change.table):
+                facts = self._facts_of(run.conn, run.change)
+            else:
+                bare = Table(name=run.change.table, oid=0, columns=())
+                version = run.conn.info.server_version
+                facts = Facts(server_version=version, table=bare, tag=run.change.tag)
             store.add_steps(
                 run.conn, run.change.id, Phase.DROP, change.pattern.rebuild(facts)
             )

@@ -385,6 +385,48 @@ def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -
     project.run("check")
 
 
+@pytest.mark.parametrize(
+    ("made", "call"),
+    [
+        ('op.create_table("old", sa.Column("id", sa.Integer))', 'DropTable("old")'),
+        (
+            'op.create_index("by_id", "users", ["id", "name"])',
+            'DropIndex("users", "by_id")',
+        ),
+        (
+            'op.add_column("users", sa.Column("nick", sa.String))',
+            'DropColumn("users", "nick")',
+        ),
+    ],
+)
+def test_check_stays_clean_while_something_is_dropped(
+    made: str, call: str, project: Project
+) -> None:
+    """What the model has no more is hidden from `upgrade` to the drop."""
+    (project.folder / "models.py").write_text(MODELS.format(name="name"))
+    project.write(
+        "r1", FIRST.replace("\n\ndef downgrade", f"    {made}\n\ndef downgrade")
+    )
+    project.run("upgrade", "r1")
+    project.fill()
+    if "old" in call:
+        with psycopg.connect(project.url) as conn:
+            conn.execute("INSERT INTO old VALUES (1)")
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    project.write("r2", text.replace("RenameColumn", call.partition("(")[0]))
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    # An index can be built again.
+    lost = "DropIndex" not in call
+    done = project.run("downgrade", "r1", code=None)
+    assert (done.returncode != 0) == lost
+    assert ("there is no way back" in done.stderr + done.stdout) == lost
+
+
 def test_an_unknown_setting_is_refused(project: Project) -> None:
     """A typo in a safety setting must not pass for the setting."""
     (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")

@@ -11,22 +11,26 @@ from migrator.patterns import (
     CATALOGUE,
     AddCheck,
     AddColumn,
+    AddEnumValue,
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
     CreateIndex,
+    Custom,
     DropColumn,
     DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
+    DropTable,
     MergeColumns,
     RenameColumn,
     RenameConstraint,
     SetDefault,
     SetNotNull,
     SplitColumn,
+    Sql,
     TransformColumn,
 )
 from migrator.plan import (
@@ -69,6 +73,7 @@ FACTS = Facts(
         columns=(
             Column(name="name", type="text"),
             Column(name="price", type="numeric", image_equal=False),
+            Column(name="mood", type="mood", values=("low", "high")),
             Column(name="state", type="text", not_null=True, default="'new'::text"),
         ),
         indexes=(
@@ -96,6 +101,10 @@ PATTERNS: tuple[Pattern, ...] = (
     DropDefault("users", "state"),
     DropNotNull("users", "state"),
     DropIndex("users", "by_name"),
+    AddEnumValue("users", "mood", "middle", after="low"),
+    Custom("users", "own", at_expand=[Sql("SELECT 1", reverse="SELECT 2")]),
+    Custom("users", "own", at_drop=[Sql("SELECT 1", reverse="SELECT 2")]),
+    DropTable("users", create="CREATE TABLE users (name text)"),
     DropNotNull("users", "state", early=True, assured="copes"),
     ChangeColumnType("users", "name", "int", old_type="text", assured="tried"),
     ChangeColumnType("users", "name", "int", "number", old_type="text"),
@@ -164,7 +173,7 @@ def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
                 if isinstance(action, Transaction) and action.lock is not Lock.NONE:
                     also = [str(a.table) for a in action.also]
                     assert {a.lock for a in action.also} <= {action.lock}
-                    tables = ", ".join(sorted([str(USERS), *also]))
+                    tables = ", ".join(sorted([str(action.table), *also]))
                     assert action.statements[0] == (
                         f"LOCK TABLE {tables} IN {action.lock} MODE"
                     )

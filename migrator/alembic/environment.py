@@ -195,11 +195,14 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             return False
         if name is not None and name.startswith("_migrator_"):
             return False
-        if kind not in ("column", "index", "unique_constraint"):
+        if kind not in ("table", "column", "index", "unique_constraint"):
             return True
         if known is None:
             known = _in_flight()
-        table: Any = getattr(item, "table", None)
+        # What the model has under that name is another table, once it is free.
+        if kind == "table" and not reflected:
+            return True
+        table: Any = item if kind == "table" else getattr(item, "table", None)
         columns = (
             {name}
             if kind == "column"

@@ -14,7 +14,7 @@ from migrator.cli.app import example, json_option
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import UsageError
 from migrator.pattern import Pattern
-from migrator.patterns import CATALOGUE
+from migrator.patterns import CATALOGUE, __all__
 from migrator.plan import Lock, Phase
 
 #: Its command stands beside those of `migrator.cli.main`.
@@ -208,12 +208,18 @@ def patterns(name: str | None, json: bool) -> None:
                 e.about,
                 ", ".join(e.phases),
                 f"{e.strongest.strength},"
-                f" {'briefly' if e.strongest.brief else 'for its scans'}",
+                f" {'briefly' if e.strongest.brief else 'as long as it takes'}",
                 e.reversible,
             )
             for e in entries
         ],
     )
+
+
+def _import(text: str) -> str:
+    """Return the import of what an example calls."""
+    called = [name for name in __all__ if f"{name}(" in text]
+    return f"from migrator.patterns import {', '.join(called)}"
 
 
 def _show(entry: Entry, json: bool) -> None:
@@ -245,7 +251,7 @@ def _show(entry: Entry, json: bool) -> None:
         ],
     )
     for head, text in (
-        ("Example", f"from migrator.patterns import {entry.name}\n\n{entry.example}"),
+        ("Example", f"{_import(entry.example)}\n\n{entry.example}"),
         ("Bad", entry.bad),
         ("Good", entry.good),
     ):

@@ -28,8 +28,8 @@ INSTALL_KEY = 0x6D696772
 VERSIONS = (1, 2, 3, 4, 5)
 
 _CHANGES = (
-    "SELECT c.*, EXISTS (SELECT FROM migrator.steps s WHERE s.change = c.id"
-    " AND s.status IN ('pending', 'running', 'done')) AS begun"
+    "SELECT c.*, c.state <> 'planned' OR EXISTS (SELECT FROM migrator.steps s"
+    " WHERE s.change = c.id AND s.status IN ('pending', 'running', 'done')) AS begun"
     " FROM migrator.changes c"
 )
 
@@ -52,7 +52,8 @@ class ChangeRow:
     state: State
     state_at: datetime
     finished: bool
-    #: Whether a step of it was entered and not taken back, whatever its state.
+    #: Whether it left planned, be it without a step, or a step of it was entered
+    #: and not taken back.
     begun: bool = False
 
     @property

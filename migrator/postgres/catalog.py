@@ -63,6 +63,12 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
     return TableName(row["schema"], row["name"])
 
 
+def exists(conn: Connection, table: TableName) -> bool:
+    """Tell whether there is a table of that name."""
+    args = {"schema": table.schema, "name": table.name}
+    return conn.execute(_query("table"), args).fetchone() is not None
+
+
 def table_facts(conn: Connection, table: TableName) -> Table:
     """
     Return what is known of a table, and of its partitions.
@@ -73,7 +79,12 @@ def table_facts(conn: Connection, table: TableName) -> Table:
     found = _table(conn, table)
     if found is None:
         raise Refused(f"There is no table {table}.", next="correct the name.")
-    found = replace(found, foreign_keys=_foreign_keys(conn, found))
+    used = conn.execute(_query("table_dependents"), {"table": found.oid})
+    found = replace(
+        found,
+        foreign_keys=_foreign_keys(conn, found),
+        dependents=tuple(row["what"] for row in used),
+    )
     if found.kind != "p":
         return found
     names = conn.execute(_query("partitions"), {"table": found.oid}).fetchall()
@@ -116,6 +127,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     **c,
                     "dependents": tuple(c["dependents"]),
                     "feeds": tuple(c["feeds"]),
+                    "values": tuple(c["values"]),
                     "checks": tuple(c["checks"]),
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),

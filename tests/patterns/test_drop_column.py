@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.errors import LockBudgetError, Refused
+from migrator.errors import Held, LockBudgetError, Refused
 from migrator.facts import Column, Facts, ForeignKey, Index, Table, Trigger
 from migrator.names import TableName
 from migrator.patterns import DropColumn
@@ -222,6 +222,22 @@ def test_life_cycle_without_a_fill(runner: Runner, sql: psycopg.Connection) -> N
         app.new()
     checks = "SELECT count(*) FROM pg_constraint WHERE conname LIKE '\\_migrator%'"
     assert sql.execute(checks.encode()).fetchone() == (0,)
+
+
+def test_a_change_without_a_step_at_expand_is_in_flight(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Nobody else changes the column meanwhile, and a rollback ends that."""
+    sql.execute("CREATE TABLE users (name text)")
+    runner.expand(Change(revision="a1", pattern=DROP))
+    assert runner.steps("a1") == []
+    assert runner.change("a1").in_flight
+    other = Change(revision="b2", pattern=DROP)
+    with pytest.raises(Held, match="b2 touches what a1"):
+        runner.expand(other)
+    runner.rollback("a1")
+    assert not runner.change("a1").in_flight
+    runner.expand(other)
 
 
 def test_a_null_that_comes_behind_the_count(

@@ -35,6 +35,10 @@ SELECT a.attname::text AS name,
        ), 'OPERATOR(pg_catalog.=)') AS equal,
        a.attgenerated <> '' AS generated,
        a.attidentity <> '' AS identity,
+       ARRAY(
+         SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
+          WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder
+       ) AS values,
        -- Support function 4 of a btree operator class is "equalimage"; for text
        -- it holds where the collation is deterministic (manual, 65.1.3). Neither is
        -- true of bpchar without a length, whose `=` passes over blanks. An operator

@@ -1,0 +1,226 @@
+"""Your own SQL, as steps that are locked, recorded and taken back.
+
+phase     statement    lock on the table
+expand    yours        ACCESS EXCLUSIVE, unless declared weaker
+retire    yours        ACCESS EXCLUSIVE, unless declared weaker
+drop      yours        ACCESS EXCLUSIVE, unless declared weaker
+
+Each statement is a transaction that takes the declared lock first, or stands alone
+outside of one. What it must not do is what the phases are for: expand may not break
+the old release, retire may not break the new one.
+
+Source: PostgreSQL manual, section 13.3.1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Any, ClassVar
+
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.kernels import direct
+from migrator.names import TableName
+from migrator.pattern import Pattern
+from migrator.plan import (
+    Action,
+    Autocommit,
+    Lock,
+    Notice,
+    Probe,
+    State,
+    Step,
+    Steps,
+    Transaction,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """
+    One statement with its way back.
+
+    Args:
+        statement: what runs.
+        reverse: what takes it back.
+        no_reverse: why nothing has to, or nothing can.
+        lock: the strongest lock that either takes on the table, "none" for none.
+        done: query with one boolean: true where its effect is there. One that stands
+            alone needs it, since its record cannot commit with it.
+        alone: outside a transaction, as CONCURRENTLY asks for.
+    """
+
+    statement: str
+    _: KW_ONLY
+    reverse: str = ""
+    no_reverse: str = ""
+    lock: str = Lock.ACCESS_EXCLUSIVE.value
+    done: str = ""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Custom(Pattern):
+    """
+    Run your own statements on `table`, in phases.
+
+    Example:
+        change = Custom(
+            "orders",
+            "count_orders",
+            at_expand=[
+                Sql(
+                    "CREATE TRIGGER count_orders AFTER INSERT ON orders"
+                    " FOR EACH ROW EXECUTE FUNCTION count_orders()",
+                    reverse="DROP TRIGGER count_orders ON orders",
+                )
+            ],
+        )
+
+    Args:
+        table: the table that is locked, without its schema.
+        name: short, for titles and steps.
+        at_expand: statements that neither release notices.
+        at_retire: statements once no old release is left.
+        at_drop: statements after the hold.
+        touches: columns that no other change may touch meanwhile; None for all.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    reversible: ClassVar[str] = "as declared"
+
+    table: str
+    name: str
+    _: KW_ONLY
+    at_expand: Sequence[Sql] = ()
+    at_retire: Sequence[Sql] = ()
+    at_drop: Sequence[Sql] = ()
+    touches: Sequence[str] | None = None
+    schema: str | None = None
+    assured: str = ""
+
+    def __post_init__(self) -> None:
+        """Take statements as they come back from the ledger: as plain data."""
+        for field in ("at_expand", "at_retire", "at_drop"):
+            given: Sequence[Any] = getattr(self, field)
+            taken = tuple(s if isinstance(s, Sql) else Sql(**s) for s in given)
+            object.__setattr__(self, field, taken)
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'run "{self.name}" on table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded, which makes what it needs."""
+        return State.EXPANDED
+
+    def columns(self) -> frozenset[str] | None:
+        """Return what is touched, as far as it was said."""
+        return None if self.touches is None else frozenset(self.touches)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the declaration as plain data."""
+        return {
+            **Pattern.parameters(self),
+            "at_expand": [asdict(s) for s in self.at_expand],
+            "at_retire": [asdict(s) for s in self.at_retire],
+            "at_drop": [asdict(s) for s in self.at_drop],
+        }
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a statement that does not say all that its step needs."""
+        direct.require_table(facts)
+        given = (*self.at_expand, *self.at_retire, *self.at_drop)
+        if not given:
+            raise Refused(f"{self.title}: there is no statement.", next="give one.")
+        for one in given:
+            self._check(one)
+        text = "The statements are yours: nothing but their `done` was tried out."
+        return (Notice(text=text),)
+
+    def _check(self, one: Sql) -> None:
+        what = f"{self.title}: the statement {one.statement!r}"
+        if one.lock not in list(Lock):
+            raise Refused(
+                f"{what} names a lock that there is not, {one.lock!r}.",
+                next=f"take one of these: {', '.join(Lock)}.",
+            )
+        if bool(one.reverse) == bool(one.no_reverse):
+            raise Refused(
+                f"{what} needs a reverse, or a reason why it has none.",
+                next='write reverse="…", or no_reverse="why".',
+            )
+        if one.alone and not one.done:
+            raise Refused(
+                f"{what} stands alone, and does not tell whether it is done.",
+                next='write done="SELECT EXISTS (…)".',
+            )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial that each `done` can be asked before its step."""
+        return tuple(
+            Probe(
+                statements=(),
+                question=f"SELECT ({one.done}) IS NOT NULL",
+                otherwise=f"{self.title}: {one.done!r} answers NULL.",
+                next="let it answer true or false, also before its step.",
+                failed=f"{self.title}: {one.done!r} cannot be asked",
+            )
+            for one in (*self.at_expand, *self.at_retire, *self.at_drop)
+            if one.done
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the statements of expand."""
+        return self._steps(facts, self.at_expand, loses=False)
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the statements of retire."""
+        return self._steps(facts, self.at_retire, loses=False)
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the statements of drop; one without a reverse loses something."""
+        return self._steps(facts, self.at_drop, loses=True)
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return nothing, where the drop can be rolled back."""
+        if not any(step.loses for step in self.drop(facts)):
+            return ()
+        raise Refused(
+            f"{self.title}: a statement of its drop has no reverse.",
+            next="write a new change.",
+        )
+
+    def _steps(self, facts: Facts, given: Sequence[Sql], *, loses: bool) -> Steps:
+        return tuple(
+            Step(
+                name=f"{self.name}_{number}",
+                work=_action(facts.table.name, one, one.statement, one.done),
+                reverse=(
+                    # There was something to take back as long as it is done.
+                    _action(
+                        facts.table.name,
+                        one,
+                        one.reverse,
+                        f"SELECT NOT ({one.done})" if one.done else "",
+                    ),
+                )
+                if one.reverse
+                else (),
+                no_reverse=one.no_reverse,
+                loses=loses and not one.reverse,
+            )
+            for number, one in enumerate(given, 1)
+        )
+
+
+def _action(table: TableName, one: Sql, statement: str, done: str) -> Action:
+    lock = Lock(one.lock)
+    if one.alone:
+        return Autocommit(statement=statement, lock=lock, table=table, done=done)
+    first = () if lock is Lock.NONE else (direct.locked(table, lock),)
+    return Transaction(
+        statements=(*first, statement), lock=lock, table=table, done=done or None
+    )
