@@ -91,6 +91,7 @@ class Engine:
         )
 
     def _facts(self, conn: Connection, change: Change) -> Facts:
+        change.pattern.require_plain()
         table = catalog.resolve(conn, change.pattern.table, change.pattern.schema)
         return self._read(conn, table, change.tag(table), change.pattern)
 
@@ -219,6 +220,7 @@ class Engine:
                     row.id,
                     seconds=self.settings.lease_s,
                     wait_s=LEASE_WAIT_S,
+                    tell=self.progress.waiting,
                 ) as mine,
                 self._recorded(conn, row.id),
             ):

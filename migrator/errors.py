@@ -50,6 +50,10 @@ class Held(Refused):
     """A gate is closed: waiting, or a person's word, is needed first."""
 
 
+class Busy(Held):
+    """Another process holds the lease, and goes on."""
+
+
 class Failed(MigratorError):
     """Something ran and failed; what remains is known."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from migrator.errors import Refused
+from migrator.errors import Refused, UsageError
 from migrator.facts import Facts
 from migrator.names import TableName
 from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
@@ -120,6 +120,24 @@ class Pattern(ABC):
         """Return the declaration as plain data."""
         # A frozen dataclass in every subclass, which an ABC cannot state.
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def require_plain(self) -> None:
+        """
+        Refuse a declaration that the ledger could not keep.
+
+        Raises:
+            UsageError: a parameter is no text, number or collection of them.
+        """
+        for name, value in self.parameters().items():
+            try:
+                json.dumps(value)
+            except TypeError:
+                raise UsageError(
+                    f"{type(self).__name__}: {name} is {value!r}, which is neither"
+                    " text nor a number.",
+                    next='write types and expressions as SQL text: "bigint", not'
+                    " BigInteger().",
+                ) from None
 
     def digest(self) -> str:
         """Return a digest of the declaration, to notice later edits."""

@@ -9,6 +9,7 @@ from typing import Any
 from migrator.change import Change
 from migrator.engine import LEASE_WAIT_S
 from migrator.errors import (
+    Busy,
     Held,
     Refused,
     UsageError,
@@ -32,6 +33,8 @@ from migrator.postgres.connection import (
 
 # Seconds between looks whether another process has begun its next step.
 LOOK_S = 0.2
+# Seconds between looks at a change that another process carries on.
+POLL_S = 1.0
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class Runner(Phases):
                 change.id,
                 seconds=self.settings.lease_s,
                 wait_s=LEASE_WAIT_S,
+                tell=self.progress.waiting,
             ) as mine:
                 row = self._entered(conn, change)
                 run = Run(self.target, conn, mine, row)
@@ -70,6 +74,42 @@ class Runner(Phases):
     def backfill(self, change: str) -> State:
         """Bring existing rows across, from where an earlier run stopped."""
         return self._advance(change, Phase.BACKFILL)
+
+    def settle(self, change: str) -> State:
+        """
+        Bring existing rows across and verify them, alone or beside others.
+
+        A process that comes while another one is at it helps, waits for the rest,
+        and goes on where the other one died.
+
+        Args:
+            change: its id, or the beginning of it.
+
+        Returns:
+            The state: verified, or further.
+
+        Raises:
+            Held: it cannot go on, or somebody stopped it.
+            MismatchError: rows are left that repair did not bring into step.
+        """
+        while True:
+            row = self.change(change)
+            if row.finished or row.state.rank >= State.VERIFIED.rank:
+                return row.state
+            try:
+                if not self.join(row.id) and not self._is_busy(row.id):
+                    if row.state.rank < State.BACKFILLED.rank:
+                        self.backfill(row.id)
+                    return self.verify(row.id)
+            except Busy:
+                # Both came at the same instant; the other one was first.
+                continue
+            self.progress.waiting("for the process that carries it on")
+            time.sleep(POLL_S)
+
+    def _is_busy(self, change: str) -> bool:
+        with self._connected("migrator:join") as conn:
+            return lease.is_held(conn, change)
 
     def join(self, change: str) -> bool:
         """

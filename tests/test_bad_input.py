@@ -7,9 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from sqlalchemy import BigInteger
 
 from migrator.change import Change
-from migrator.errors import Held, Refused
+from migrator.errors import Held, Refused, UsageError
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddColumn,
@@ -305,3 +306,20 @@ def test_a_table_name_that_no_server_stores(
     """A NUL in the table's name is refused like one in a column's."""
     with refused(sql, "NUL"):
         runner.plan(Change(revision="a1", pattern=RenameColumn("a\0b", "a", "b")))
+
+
+def test_a_type_that_is_no_text_is_refused(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What comes from a model is not what the ledger keeps; nothing is changed."""
+    sql.execute("CREATE TABLE t (id int)")
+    pattern = AddColumn("t", "n", BigInteger())  # type: ignore[arg-type]
+    for what in (runner.plan, runner.expand):
+        with pytest.raises(UsageError) as caught:
+            what(Change(revision="a1", pattern=pattern))
+        assert str(caught.value) == (
+            "AddColumn: type is BigInteger(), which is neither text nor a number.\n"
+            "Nothing was changed.\n"
+            'Next: write types and expressions as SQL text: "bigint", not BigInteger().'
+        )
+    assert runner.changes() == []

@@ -161,8 +161,13 @@ def test_url_in_pyproject_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "MIGRATOR_DATABASE_URL" in done.stderr
     assert "geheim" not in done.stderr
-    path.write_text('[tool.migrator]\nhold = "wrong"\n')
-    assert "7d" in run("status", cwd=tmp_path).stderr
+    for wrong in ('hold = "wrong"', "hold = 7"):
+        path.write_text(f"[tool.migrator]\n{wrong}\n")
+        assert "7d" in run("status", cwd=tmp_path).stderr
+    path.write_text("[tool.migrator\n")
+    done = run("status", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: pyproject.toml cannot be read: ")
 
 
 def test_demo_runs_on_a_given_server(database: str, tmp_path: Path) -> None:

@@ -135,7 +135,13 @@ def pyproject() -> dict[str, Any]:
     path = Path("pyproject.toml")
     if not path.is_file():
         return {}
-    found = tomllib.loads(path.read_text()).get("tool", {}).get("migrator", {})
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"pyproject.toml cannot be read: {error}.", next="correct it."
+        ) from None
+    found = data.get("tool", {}).get("migrator", {})
     if any("url" in key for key in found):
         raise UsageError(
             "pyproject.toml holds a database URL under [tool.migrator].",
@@ -154,9 +160,10 @@ class Seconds(click.ParamType[float]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        number, unit = value[:-1], value[-1:]
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        number, unit = text[:-1], text[-1:]
         if unit in UNITS and number.replace(".", "", 1).isdigit():
             return float(number) * UNITS[unit]
         self.fail(f"{value!r} is not a time; write 90s, 15m, 12h or 7d", param, ctx)

@@ -98,7 +98,8 @@ class Bars:
         what, now = reason.partition(" is ")[0], time.monotonic()
         if what != self._waits[0] or now - self._waits[1] > AGAIN_S:
             self._waits = (what, now)
-            click.echo(f"  {self._name}: waiting: {reason}", err=True)
+            name = f"{self._name}: " if self._name else ""
+            click.echo(f"  {name}waiting: {reason}", err=True)
 
     def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
         """Name a row that was out of step."""

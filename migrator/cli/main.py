@@ -211,11 +211,7 @@ def backfill(
     runner = app.runner()
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     for one in wanted:
-        if runner.join(one):
-            if not json:
-                click.echo("Helped a backfill that another process carries on.")
-        elif runner.backfill(one).rank < State.VERIFIED.rank:
-            runner.verify(one)
+        runner.settle(one)
         said(app, one, json)
 
 

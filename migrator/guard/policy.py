@@ -137,6 +137,11 @@ def _figure(where: str, given: Any, unit: Unit) -> float:
 
 def _thresholds(where: str, given: Mapping[str, Any], unit: Unit) -> Thresholds:
     bounds = {"throttle", "pause", "abort"}
+    if unknown := sorted(set(given) - bounds - {"sql", "url", "promql"}):
+        raise UsageError(
+            f'[tool.migrator.guard] {where} has a key "{unknown[0]}".',
+            next="use throttle, pause and abort.",
+        )
     return Thresholds(
         **{k: _figure(f"{where}.{k}", v, unit) for k, v in given.items() if k in bounds}
     )

@@ -10,7 +10,7 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from migrator import names
-from migrator.errors import Failed, Fenced, Held
+from migrator.errors import Busy, Failed, Fenced, Held
 from migrator.postgres import catalog
 from migrator.postgres.connection import Connection, Target, connect
 
@@ -200,7 +200,13 @@ def _beat(target: Target, lease: Lease, seconds: float, stop: threading.Event) -
 
 @contextmanager
 def held(
-    target: Target, conn: Connection, scope: str, *, seconds: float, wait_s: float
+    target: Target,
+    conn: Connection,
+    scope: str,
+    *,
+    seconds: float,
+    wait_s: float,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[Lease]:
     """
     Hold the lease of a scope, once older holders are gone.
@@ -211,17 +217,21 @@ def held(
         scope: a change's id, or the version table for Alembic's commands.
         seconds: how long the lease lives without a heartbeat.
         wait_s: how long to wait for another holder.
+        tell: told whom it waits for.
 
     Raises:
-        Held: another process holds it and goes on.
+        Busy: another process holds it and goes on.
     """
     deadline = time.monotonic() + wait_s
     while isinstance(lease := _try_take(conn, scope, seconds), str):
         if time.monotonic() > deadline:
-            raise Held(
+            raise Busy(
                 f"{scope} is being changed by {lease}.",
-                next="wait for it; `migrator status` shows how far it is.",
+                next="wait for it; `migrator status` shows how far it is, `migrator"
+                " abort` ends a backfill.",
             )
+        if tell is not None:
+            tell(f"{scope} is being changed by {lease}")
         time.sleep(POLL_S)
     conn.execute(
         "SELECT pg_catalog.set_config('application_name', %s, false)",

@@ -163,3 +163,40 @@ def test_another_process_joins(expanded: Runner, sql: psycopg.Connection) -> Non
     assert second.progress.rows > 0
     leases = sql.execute("SELECT scope FROM migrator.leases").fetchall()
     assert leases == [("c",)]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_whoever_comes_ends_with_a_verified_change(
+    expanded: Runner, sql: psycopg.Connection, dies: bool
+) -> None:
+    """It waits for what it cannot help with, and goes on where the other one died."""
+
+    class Dying(Silent):
+        rows = 0
+
+        def advance(self, done: float, rows: int, seconds: float) -> None:
+            self.rows += rows
+            if dies and self.rows > ROWS / 4:
+                raise Failed("killed")
+
+    first = replace(expanded, progress=Dying(), settings=Settings(target_ms=10))
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    errors: list[Failed] = []
+
+    def run() -> None:
+        try:
+            first.settle("c")
+        except Failed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    for _ in range(200):
+        if filled(sql):
+            break
+        time.sleep(0.02)
+    second = replace(expanded, progress=Counted(), settings=Settings(target_ms=10))
+    assert second.settle("c") is State.VERIFIED
+    thread.join(timeout=60)
+    assert bool(errors) is dies
+    assert filled(sql) == ROWS

@@ -57,6 +57,11 @@ def test_settings_are_read_with_their_units() -> None:
     [
         ({"lagg": {}}, 'has a key "lagg"'),
         ({"mode": "watch"}, 'has mode = "watch"'),
+        (
+            {"replication-lag": {"throttl": "1MB"}},
+            'replication-lag has a key "throttl"',
+        ),
+        ({"error-budget": "many"}, "has error-budget = 'many'"),
         ({"replication-lag": {"pause": "10s"}}, "no threshold of that signal"),
         ({"oldest-snapshot": {"pause": "1GB"}}, "no threshold of that signal"),
         ({"query": {"jobs": {"pause": 1}}}, '"jobs" has no sql'),
