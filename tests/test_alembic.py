@@ -318,6 +318,18 @@ def test_commands_of_a_deployment_may_run_again(project: Project) -> None:
     assert "No change is in flight" in project.migrator("rollback", code=2).stderr
 
 
+def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) -> None:
+    """Plan names it, shows the rest, and does not succeed."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND.replace('"name", "full_name"', '"nope", "x"'))
+    project.write("r3", SECOND.replace('"r2", "r1"', '"r3", "r2"'))
+    done = project.migrator("plan", code=1)
+    assert "r2 cannot work:" in done.stdout
+    assert 'has no column "nope"' in done.stdout
+    assert "mirror_column: one transaction" in done.stdout
+
+
 def test_what_earlier_revisions_did_is_told(project: Project) -> None:
     """That nothing was changed is said of one revision only."""
     project.run("upgrade", "r1")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from migrator.cli.app import App, change_argument, example, json_option, pass_app
-from migrator.cli.report import said
+from migrator.cli.report import limited, said
 from migrator.errors import UsageError
 from migrator.ledger.control import Limits, Mode
 
@@ -110,5 +110,10 @@ def throttle(
             "Either limits are given, or --off.",
             next="see `migrator throttle --help`.",
         )
-    row = app.runner().limit(app.only(change), None if off else limits)
+    runner = app.runner()
+    row = runner.limit(app.only(change), None if off else limits)
+    if not json:
+        now = limited(runner.said(row.id).limits) or "none"
+        click.echo(f"Limits of {row.id}, from its next chunk on: {now}.")
+        return
     said(app, row.id, json)

@@ -28,6 +28,7 @@ from migrator.errors import (
     LockBudgetError,
     MigratorError,
     MismatchError,
+    Refused,
     UsageError,
 )
 from migrator.guard.policy import policy
@@ -148,10 +149,21 @@ def plan(app: App, change: str | None, json: bool) -> None:
         return
     if not wanted:
         click.echo("Nothing to plan: every change of the revisions has begun.")
+    refused = False
     for number, one in enumerate(wanted):
         if number:
             click.echo()
-        output.plan(runner.plan(one))
+        try:
+            output.plan(runner.plan(one))
+        except Refused as error:
+            if len(wanted) == 1:
+                raise
+            # One that cannot work does not hide the others.
+            refused = True
+            click.secho(f"{one.id} cannot work:", fg="red", bold=True)
+            click.echo(str(error))
+    if refused:
+        sys.exit(1)
 
 
 @cli.command(**example("migrator expand 3f2a1b"))
@@ -251,7 +263,9 @@ def _confirm(question: str) -> None:
             f"{question} There is no way back, and no terminal to ask on.",
             next="give --yes.",
         )
-    click.confirm(f"{question} There is no way back.", abort=True, err=True)
+    if not click.confirm(f"{question} There is no way back.", err=True):
+        click.echo("Nothing was dropped.", err=True)
+        sys.exit(1)
 
 
 @cli.command(

@@ -10,7 +10,7 @@ import click
 from migrator.cli import output
 from migrator.cli.app import App
 from migrator.errors import MigratorError
-from migrator.ledger.control import Mode
+from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
 
@@ -112,6 +112,17 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     return data
 
 
+def limited(limits: Limits) -> str:
+    """Return the limits of a backfill for a person, "" where there are none."""
+    shown = (
+        (limits.max_rows_per_s, "{:,.0f} rows/s"),
+        ((limits.max_wal_bytes_per_s or 0) / 1e6, "{:,.1f} MB/s of WAL"),
+        (limits.target_ms, "chunks of {:g} ms"),
+        (limits.workers, "{} workers of each process"),
+    )
+    return ", ".join(form.format(value) for value, form in shown if value)
+
+
 def _speed(app: App, step: StepRow) -> dict[str, Any]:
     """Return a step's rate and the seconds that are left, while it runs."""
     found = app.runner().speed(step) if step.status == "running" else None
@@ -167,8 +178,6 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")
         click.echo(f"  Next: migrator resume {row.id}")
         return
-    limits = {k: v for k, v in asdict(said_to.limits).items() if v is not None}
-    if limits and not row.finished:
-        listed = ", ".join(f"{k.replace('_', '-')} {v:g}" for k, v in limits.items())
-        click.echo(f"  Throttled: {listed}")
+    if (limits := limited(said_to.limits)) and not row.finished:
+        click.echo(f"  Limits: {limits}")
     click.echo(f"  Next: {next_step(row)}")

@@ -196,8 +196,9 @@ def get(conn: Connection, change: str) -> ChangeRow:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(c.id for c in (found or known)) or "none"
+    count = f"names {len(found)} changes" if found else "names no change"
     raise UsageError(
-        f'"{change}" names {len(found)} changes of the ledger; it has {listed}.',
+        f'"{change}" {count} of the ledger; it has {listed}.',
         next="give the whole id; `migrator status` lists them.",
     )
 
