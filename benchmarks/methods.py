@@ -16,7 +16,7 @@ from psycopg import sql
 from migrator.change import Change
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns import chunked_update
+from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
 from migrator.patterns import RenameColumn
 from migrator.plan import Footprint, Notice, Step, Steps
@@ -63,12 +63,13 @@ class FillColumn(Pattern):
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the fill."""
-        work = chunked_update(
+        return updates(
             facts,
+            "fill",
             {"full_name": sql.Identifier("name")},
             sql.SQL("full_name IS DISTINCT FROM name"),
+            no_reverse="a benchmark",
         )
-        return (Step(name="fill", work=work, no_reverse="a benchmark"),)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return nothing."""

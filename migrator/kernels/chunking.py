@@ -27,10 +27,10 @@ ROOMY = 0.55
 # of them makes room for the next one.
 HELD_S = 2.0
 
-# Shares of the table after which VACUUM makes room for what follows. Strides leave
-# little to it; after one pass each row has left a dead version behind.
-VACUUM_ONE_PASS = 0.1
-VACUUM_STRIDES = 0.25
+# Share of the table after which VACUUM makes room for what follows, where one pass
+# leaves a dead version of each row behind. Strides prune theirs themselves: with
+# VACUUM in between they took an eighth longer, and saved 5 % of the table.
+VACUUM_EVERY = 0.1
 
 KINDS = ("strides", "blocks", "keys")
 
@@ -98,14 +98,15 @@ def kept(facts: Facts, chunking: Chunking, written: frozenset[str]) -> Upkeep:
     """
     table = facts.table.name.identifier
     columns = sql.SQL(", ").join(map(sql.Identifier, sorted(written)))
+    heap = facts.table.method == "heap"
     vacuum = sql.SQL(
         "VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP auto) {}"
     ).format(table)
     return Upkeep(
         statistics=render(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(table)),
         analyze=render(sql.SQL("ANALYZE (SKIP_LOCKED) {} ({})").format(table, columns)),
-        vacuum=render(vacuum) if facts.table.method == "heap" else None,
-        every=VACUUM_STRIDES if chunking.stride > 1 else VACUUM_ONE_PASS,
+        vacuum=render(vacuum) if heap and chunking.stride == 1 else None,
+        every=VACUUM_EVERY,
     )
 
 

@@ -1,8 +1,10 @@
 """Ctrl-C at any moment ends a run as Ctrl-C, and the next one goes on."""
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -11,10 +13,23 @@ from backfill.live import CHANGE, SETUP, assert_whole
 from migrator.runner import Runner
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # A connection that is interrupted while it is made is closed by its collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("after_ms", range(5, 245, 12))
-def test_interrupts(runner: Runner, sql: psycopg.Connection, after_ms: int) -> None:
+def test_interrupts(
+    runner: Runner,
+    sql: psycopg.Connection,
+    after_ms: int,
+    interruptible: None,
+) -> None:
     """Whatever statement is under way, no error of it takes the word."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)

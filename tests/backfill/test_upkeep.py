@@ -57,6 +57,15 @@ def test_vacuum_makes_room_for_what_follows(
     assert size(sql) < 1.35 * before
 
 
+def test_strides_need_no_vacuum(expanded: Runner, sql: psycopg.Connection) -> None:
+    """What one pass leaves dead, the next one prunes."""
+    expanded.settings = Settings(chunking="strides", target_ms=20)
+    before = size(sql)
+    expanded.backfill("c")
+    assert vacuums(expanded) == []
+    assert size(sql) < 1.35 * before
+
+
 def test_vacuum_that_would_wait_for_a_snapshot_is_left_out(
     expanded: Runner, sql: psycopg.Connection, database: str
 ) -> None:
