@@ -412,6 +412,8 @@ class Worker:
         if ready["node"] != self.row.file_node:
             raise _ReplacedError
         if not ready["guarded"]:
+            # Dropped since the question was planned: then the server says so.
+            ask(self.conn, "SELECT $1::text::regclass", [str(self.work.table)])
             where = f"table {self.work.table}"
             if self.work.root is not None:
                 where = f"table {self.work.root} or on one of its partitions"
