@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, requirements
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
@@ -64,8 +64,8 @@ class AddCheck(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         constraints.require_free_name(facts, self.name)
         if self.enforce_early:
             when = Notice(
@@ -79,7 +79,7 @@ class AddCheck(Pattern):
                 text="Nothing is enforced before retire: violating rows that either"
                 " release writes hold the change at verify."
             )
-        return self.assure((when, *direct.partition_notices(facts)))
+        return self.assure((when, *requirements.partition_notices(facts)))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the check on an empty table, and of what it depends on."""

@@ -20,7 +20,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, requirements, trials
 from migrator.kernels.mirror_columns import Fill
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -79,11 +79,11 @@ class AddColumn(Pattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and a default beside an expression."""
         computed = self.computed is not None
-        direct.require_table(facts)
+        requirements.require_table(facts)
         if computed:
-            direct.require_all_rows_visible(facts)
+            requirements.require_all_rows_visible(facts)
         names.checked(self.column, "column")
-        direct.require_free_column(facts, self.column)
+        requirements.require_free_column(facts, self.column)
         if computed and self.default is not None:
             raise Refused(
                 f"{self.title}: both a default and an expression are given; the"
@@ -92,10 +92,10 @@ class AddColumn(Pattern):
             )
         notices = [
             Notice(text="Rolling back parks the column; it is dropped after the hold."),
-            *direct.partition_notices(facts),
+            *requirements.partition_notices(facts),
         ]
         if computed:
-            notices += direct.backfill_notices(facts, self.column)
+            notices += requirements.backfill_notices(facts, self.column)
             notices.append(
                 Notice(
                     text=f'Until retire a NULL in "{self.column}" means "not computed'
@@ -107,10 +107,10 @@ class AddColumn(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the type, the default and the expression."""
-        probes = [direct.bare_type(self.title, self.type)]
+        probes = [trials.bare_type(self.title, self.type)]
         if self.default is not None:
             probes.append(
-                direct.bare_type(
+                trials.bare_type(
                     self.title,
                     self.type,
                     self.default,
@@ -141,7 +141,7 @@ class AddColumn(Pattern):
                     otherwise="",
                 )
             )
-            probes += direct.reads_no_generated(self.title, facts, self.computed)
+            probes += trials.reads_no_generated(self.title, facts, self.computed)
         return tuple(probes)
 
     def expand(self, facts: Facts) -> Steps:

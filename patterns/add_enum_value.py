@@ -16,7 +16,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import requirements
 from migrator.names import MAX_NAME_BYTES
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -79,7 +79,7 @@ class AddEnumValue(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that is no enum, and a place that there is not."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         column = facts.table.require(self.column)
         where = f'Column "{self.column}" of table {facts.table.name}'
         if not column.values:

@@ -21,7 +21,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, indexes, requirements
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, ForeignKey
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -96,7 +96,7 @@ class AddForeignKey(Pattern):
                 " either release writes hold the change at verify."
             ),
             *key.type_notices(),
-            *direct.partition_notices(facts),
+            *requirements.partition_notices(facts),
         )
         partitioned = facts.table.kind == "p"
         if partitioned and facts.server_version < NOT_VALID_ON_PARTITIONED:
@@ -170,7 +170,7 @@ class AddForeignKey(Pattern):
         steps = (Step(name="drop_constraint", work=gone, no_reverse=why),)
         if self.index is False or facts.table.index(self._index) is None:
             return steps
-        index = direct.drop_index(table.schema, self._index, table)
+        index = indexes.drop_index(table.schema, self._index, table)
         return (*steps, Step(name="drop_index", work=index, no_reverse=why))
 
     @property

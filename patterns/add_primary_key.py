@@ -24,7 +24,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, direct, not_null, requirements
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, missing, render
@@ -69,8 +69,8 @@ class AddPrimaryKey(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a second primary key and a name that is taken."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         constraints.require_whole(facts)
         constraints.require_lists(self.title, {"on": self.on})
         for column in self.on:
@@ -146,7 +146,7 @@ class AddPrimaryKey(Pattern):
 
     def _not_null(self, facts: Facts, column: str, number: int) -> Steps:
         table = facts.table.name
-        add, validate, last = direct.not_null_by_check(
+        add, validate, last = not_null.not_null_by_check(
             table, column, names.owned("check", column, facts.tag)
         )
         nullable = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(

@@ -21,7 +21,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, requirements
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, render
@@ -72,8 +72,8 @@ class AddUnique(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         constraints.require_whole(facts)
         constraints.require_lists(self.title, {"on": self.on})
         for column in (*self.on, *self.include):

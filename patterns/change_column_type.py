@@ -27,7 +27,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import direct, in_place
+from migrator.kernels import in_place, requirements
 from migrator.kernels.mirror_columns import require_mirrorable
 from migrator.kernels.two_shapes import Part, TwoShapes, require_unread
 from migrator.plan import Notice, Phase, Probe, Steps
@@ -124,7 +124,7 @@ class ChangeColumnType(TwoShapes):
             )
         if not self._is_in_place(facts):
             return TwoShapes.check(self, facts)
-        direct.require_table(facts)
+        requirements.require_table(facts)
         require_mirrorable(facts, column)
         require_unread(facts, column)
         if facts.answers["there"]:

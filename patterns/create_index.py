@@ -17,7 +17,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import indexes, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
 
@@ -67,7 +67,7 @@ class CreateIndex(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         if facts.table.kind == "p":
             raise Refused(
                 f"Table {facts.table.name} is partitioned: PostgreSQL builds no index"
@@ -150,7 +150,7 @@ class CreateIndex(Pattern):
         return (
             Step(
                 name="drop_index",
-                work=direct.drop_index(
+                work=indexes.drop_index(
                     facts.table.name.schema, self.name, facts.table.name
                 ),
                 no_reverse="upgrade again",
@@ -158,7 +158,7 @@ class CreateIndex(Pattern):
         )
 
     def _build(self, facts: Facts) -> Step:
-        return direct.build_index(
+        return indexes.build_index(
             "create_index",
             facts.table,
             self.name,

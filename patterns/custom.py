@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -131,7 +131,7 @@ class Custom(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a statement that does not say all that its step needs."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         given = (*self.at_expand, *self.at_retire, *self.at_drop)
         if not given:
             raise Refused(f"{self.title}: there is no statement.", next="give one.")

@@ -20,7 +20,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, ForeignKey
-from migrator.kernels import direct
+from migrator.kernels import direct, not_null, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, type_name
 
@@ -67,18 +67,18 @@ class DropColumn(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the column and would not go with it."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         column = facts.table.require(self.column)
-        direct.require_droppable(facts, column)
+        requirements.require_droppable(facts, column)
         if self.fill is not None and column.default is not None:
             raise Refused(
                 f"{self.title}: it has a default already, {column.default}.",
                 next="remove `fill`.",
             )
-        if direct.given_by_insert(column) and self.fill is None:
-            direct.require_all_rows_visible(facts)
+        if requirements.given_by_insert(column) and self.fill is None:
+            requirements.require_all_rows_visible(facts)
             way = 'give fill="…", or make another primary key first.'
-            direct.require_not_primary(facts, column, way)
+            requirements.require_not_primary(facts, column, way)
         return self.assure(
             (
                 Notice(
@@ -86,7 +86,7 @@ class DropColumn(Pattern):
                     " column list see the column under another name from retire on,"
                     " and one column less from the drop on."
                 ),
-                *direct.goes_along(facts, column),
+                *requirements.goes_along(facts, column),
                 *self._held_to(facts, column),
             )
         )
@@ -94,7 +94,7 @@ class DropColumn(Pattern):
     def _held_to(self, facts: Facts, column: Column) -> tuple[Notice, ...]:
         """Return what the column still asks of releases that do not know it."""
         found: list[str] = []
-        if direct.given_by_insert(column) and self.fill is None:
+        if requirements.given_by_insert(column) and self.fill is None:
             found.append(
                 f'Column "{self.column}" is NOT NULL without a default. Expand lifts'
                 " that for the new release, so that the old one may read NULL; with"
@@ -119,7 +119,7 @@ class DropColumn(Pattern):
             f'The function of trigger "{t.name}" has the word "{self.column}" in it:'
             " where that is this column, every write fails from retire on. Change the"
             " function first."
-            for t in direct.triggers(facts.table)
+            for t in requirements.triggers(facts.table)
             if self.column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIX)
         ]
         return tuple(Notice(text=text, needs_assurance=True) for text in found)
@@ -128,9 +128,9 @@ class DropColumn(Pattern):
         """Return the trial of the fill, or that the type takes NULL."""
         column = facts.table.require(self.column)
         if self.fill is not None:
-            return (direct.default_gives_value(self.title, column, self.fill),)
+            return (trials.default_gives_value(self.title, column, self.fill),)
         if column.default is None and not (column.generated or column.identity):
-            return direct.takes_null(facts, self.column)
+            return trials.takes_null(facts, self.column)
         return ()
 
     def expand(self, facts: Facts) -> Steps:
@@ -139,11 +139,11 @@ class DropColumn(Pattern):
         column = facts.table.require(self.column)
         if self.fill is not None:
             return (direct.set_default(facts, column, self.fill),)
-        if not direct.given_by_insert(column):
+        if not requirements.given_by_insert(column):
             return ()
         check = names.owned("check", self.column, facts.tag)
         why = "from the new release"
-        return (direct.nullable(table, self.column, check, why),)
+        return (not_null.nullable(table, self.column, check, why),)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the rename out of sight."""

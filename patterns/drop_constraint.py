@@ -16,7 +16,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, requirements
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.pattern import Pattern
 from migrator.plan import Action, Lock, Notice, State, Step, Steps, type_name
@@ -62,7 +62,7 @@ class DropConstraint(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what others depend on, and what could not come back."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         found = constraints.require(facts, self.name)
         which = f'Constraint "{self.name}" of table {facts.table.name}'
         if found.kind not in KINDS:

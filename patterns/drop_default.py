@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
 
@@ -55,9 +55,9 @@ class DropDefault(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column without a default."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         column = facts.table.require(self.column)
-        direct.require_plain(facts, column)
+        requirements.require_plain(facts, column)
         if column.default is None:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} has no default.',
@@ -69,7 +69,7 @@ class DropDefault(Pattern):
                 text="From retire on an INSERT that leaves the column out"
                 f" {after} instead of storing {column.default}."
             ),
-            *direct.default_notices(facts, column),
+            *requirements.default_notices(facts, column),
         )
 
     def expand(self, facts: Facts) -> Steps:

@@ -19,7 +19,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Index
-from migrator.kernels import direct
+from migrator.kernels import indexes, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Refusal, State, Step, Steps, Transaction, render
 
@@ -63,7 +63,7 @@ class DropIndex(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse an index on which something rests."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         where = f'Index "{self.name}" of table {facts.table.name}'
         if facts.table.kind == "p":
             raise Refused(
@@ -152,7 +152,7 @@ class DropIndex(Pattern):
             ' assured="why it may go" into the pattern.',
         )
         refusals = () if self.assured else (used,)
-        return (direct.drop_index_step(facts.table, index, *refusals),)
+        return (indexes.drop_index_step(facts.table, index, *refusals),)
 
 
 def _scans(index: Index | None) -> int:

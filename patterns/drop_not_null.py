@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import not_null, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
 
@@ -60,10 +60,10 @@ class DropNotNull(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that may hold NULL already, or never."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
-        direct.require_plain(facts, column)
+        requirements.require_plain(facts, column)
         if not column.not_null:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} may hold NULL'
@@ -71,7 +71,7 @@ class DropNotNull(Pattern):
                 next="remove the change from the revision.",
             )
         way = "make another primary key first."
-        direct.require_not_primary(facts, column, way)
+        requirements.require_not_primary(facts, column, way)
         early = "From expand on the old release may read NULL in this column."
         late = (
             "Until retire a NULL is refused, also one of the new release. With"
@@ -91,4 +91,4 @@ class DropNotNull(Pattern):
     def _lift(self, facts: Facts) -> Steps:
         check = names.owned("check", self.column, facts.tag)
         why = "written since it was lifted"
-        return (direct.nullable(facts.table.name, self.column, check, why),)
+        return (not_null.nullable(facts.table.name, self.column, check, why),)

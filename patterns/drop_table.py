@@ -18,7 +18,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, ForeignKey
-from migrator.kernels import direct
+from migrator.kernels import direct, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -70,7 +70,7 @@ class DropTable(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         table = facts.table
         if table.dependents:
             raise Refused(

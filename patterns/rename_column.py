@@ -22,7 +22,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, indexes, requirements, trials
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, Step, Steps
@@ -65,11 +65,11 @@ class RenameColumn(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a copy beside the original could not follow."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         names.checked(self.to, "column")
         column = facts.table.require(self.column)
-        direct.require_free_column(facts, self.to)
+        requirements.require_free_column(facts, self.to)
         require_mirrorable(facts, column)
         self._check_indexes(facts)
         notices = [
@@ -78,9 +78,9 @@ class RenameColumn(Pattern):
                 f" list see one more column; a join with another table's"
                 f' "{self.to}" must qualify it.'
             ),
-            *direct.partition_notices(facts),
+            *requirements.partition_notices(facts),
         ]
-        notices += direct.backfill_notices(facts, self.to)
+        notices += requirements.backfill_notices(facts, self.to)
         notices += [
             Notice(
                 text=f'Index "{i.name}" has an expression or a predicate; it is not'
@@ -151,7 +151,7 @@ class RenameColumn(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial that a row may come without the old column."""
-        return direct.takes_null(facts, self.column)
+        return trials.takes_null(facts, self.column)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""
@@ -162,7 +162,7 @@ class RenameColumn(Pattern):
         rows = self._twin(facts).backfill(
             facts, name="copy_rows", no_reverse="the copied values go with the copy"
         )
-        return (*rows, *direct.copy_indexes(facts, self.column, self.to))
+        return (*rows, *indexes.copy_indexes(facts, self.column, self.to))
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""

@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from psycopg import sql
 
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, direct, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Step, Steps, Transaction
 
@@ -57,7 +57,7 @@ class RenameConstraint(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a constraint that is not there, and a name that is taken."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         found = constraints.require(facts, self.name)
         # Of a key the index takes the name as well; a foreign key's is another's.
         indexed = found.kind in ("p", "u", "x")

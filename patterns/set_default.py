@@ -12,7 +12,7 @@ Source: PostgreSQL manual, ALTER TABLE, SET DEFAULT.
 from dataclasses import KW_ONLY, dataclass
 
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps
 
@@ -59,9 +59,9 @@ class SetDefault(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that can have no default."""
-        direct.require_table(facts)
+        requirements.require_table(facts)
         column = facts.table.require(self.column)
-        direct.require_plain(facts, column)
+        requirements.require_plain(facts, column)
         before = "NULL" if column.default is None else column.default
         return (
             Notice(
@@ -72,13 +72,13 @@ class SetDefault(Pattern):
                 text="ORMs that insert every column do not use it: give the model the"
                 " same default."
             ),
-            *direct.default_notices(facts, column),
+            *requirements.default_notices(facts, column),
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial that it is a default of that type, and no NULL."""
         column = facts.table.require(self.column)
-        return (direct.default_gives_value(self.title, column, self.default),)
+        return (trials.default_gives_value(self.title, column, self.default),)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the default."""

@@ -18,7 +18,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, not_null, requirements, trials
 from migrator.kernels.mirror_columns import Fill
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -71,8 +71,8 @@ class SetNotNull(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that is NOT NULL already or cannot be filled."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
         if column.not_null:
             raise Refused(
@@ -86,7 +86,7 @@ class SetNotNull(Pattern):
                 " writes of NULL stay possible until retire."
             )
             return self.assure((Notice(text=text), *self._partition_notices(facts)))
-        direct.require_not_key(facts, column)
+        requirements.require_not_key(facts, column)
         if column.generated:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} is generated:'
@@ -99,7 +99,7 @@ class SetNotNull(Pattern):
         )
         notes = (
             *self._partition_notices(facts),
-            *direct.backfill_notices(facts, self.column),
+            *requirements.backfill_notices(facts, self.column),
         )
         return self.assure((Notice(text=text), *notes))
 
@@ -111,7 +111,7 @@ class SetNotNull(Pattern):
             if part.require(self.column).not_null
             and facts.server_version < NOT_NULL_IS_A_CONSTRAINT
         ]
-        return direct.partition_notices(facts) + tuple(
+        return requirements.partition_notices(facts) + tuple(
             Notice(
                 text=f'Column "{self.column}" is NOT NULL already on partition {name};'
                 " rolling back from retired lifts it there as well."
@@ -139,7 +139,7 @@ class SetNotNull(Pattern):
                 ),
                 otherwise="",
             ),
-            *direct.reads_no_generated(self.title, facts, self.fill),
+            *trials.reads_no_generated(self.title, facts, self.fill),
         )
 
     def expand(self, facts: Facts) -> Steps:
@@ -173,7 +173,7 @@ class SetNotNull(Pattern):
         """Return the proof by a check, then NOT NULL without a scan."""
         table = facts.table.name
         fill = self._fill(facts)
-        add, validate, last = direct.not_null_by_check(
+        add, validate, last = not_null.not_null_by_check(
             table,
             self.column,
             names.owned("check", self.column, facts.tag),

@@ -10,7 +10,7 @@ from releases import ROWS, Harness, Release, Scenario, live
 
 from migrator.change import Change
 from migrator.errors import Failed, MigratorError
-from migrator.kernels import direct
+from migrator.kernels import not_null
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import windows
 from migrator.patterns import (
@@ -444,7 +444,7 @@ def test_mutant_constraint_enforced_at_expand(
     expand = SetNotNull.expand
 
     def early(self: SetNotNull, facts: Any) -> Steps:
-        add, _, _ = direct.not_null_by_check(facts.table.name, self.column, "early")
+        add, _, _ = not_null.not_null_by_check(facts.table.name, self.column, "early")
         return (add, *expand(replace(self, fill=None), facts))
 
     monkeypatch.setattr(SetNotNull, "expand", early)

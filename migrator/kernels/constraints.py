@@ -16,7 +16,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts, Index, Table
-from migrator.kernels import direct
+from migrator.kernels import direct, indexes
 from migrator.names import TableName
 from migrator.plan import (
     Action,
@@ -282,7 +282,7 @@ def key(
         include: further columns of the index.
         nulls_not_distinct: whether NULL is a value like others.
     """
-    build = direct.build_index(
+    build = indexes.build_index(
         "build_index",
         facts.table,
         name,
@@ -317,7 +317,8 @@ def key_again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
         found.kind,
         found.name,
         sql.SQL(", ").join(
-            sql.Identifier(k.name) + direct.index_options(k.options) for k in index.keys
+            sql.Identifier(k.name) + indexes.index_options(k.options)
+            for k in index.keys
         ),
         _DEFERRABLE[when if found.deferrable else None],
         include=index.include,
@@ -364,7 +365,7 @@ def lookup_gone(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step
 
 
 def _lookup(facts: Facts, columns: tuple[str, ...], name: str) -> Step:
-    return direct.build_index(
+    return indexes.build_index(
         "create_index",
         facts.table,
         name,

@@ -6,7 +6,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, requirements
 from migrator.kernels.constraints import other_row, value_of
 from migrator.plan import Notice, Probe, present, render, type_name
 
@@ -65,8 +65,8 @@ class ForeignKey:
                 ones, or a word is not one of SQL.
         """
         for one in (self.facts, replace(self.facts, table=self.parent)):
-            direct.require_table(one)
-            direct.require_all_rows_visible(one)
+            requirements.require_table(one)
+            requirements.require_all_rows_visible(one)
         for column in self.columns:
             self.facts.table.require(column)
         constraints.require_free_name(self.facts, self.name)

@@ -13,7 +13,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, indexes, requirements, trials
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
 from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
@@ -68,13 +68,13 @@ class TwoShapes(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a second shape could not follow."""
-        direct.require_table(facts)
-        direct.require_all_rows_visible(facts)
+        requirements.require_table(facts)
+        requirements.require_all_rows_visible(facts)
         old, new = self.old_parts(facts), self.new_parts(facts)
         columns = [facts.table.require(part.name) for part in old]
         for part in new:
             names.checked(part.name, "column")
-            direct.require_free_column(facts, part.name)
+            requirements.require_free_column(facts, part.name)
         for part, column in zip(old, columns, strict=True):
             require_mirrorable(facts, column)
             _require_loose(facts, column)
@@ -96,8 +96,8 @@ class TwoShapes(Pattern):
                 text=f"A value of {known} for which an expression fails is"
                 " stored, and holds the change until it is corrected."
             ),
-            *direct.partition_notices(facts),
-            *direct.backfill_notices(facts, *(part.name for part in new)),
+            *requirements.partition_notices(facts),
+            *requirements.backfill_notices(facts, *(part.name for part in new)),
         ]
         notices += [
             Notice(
@@ -121,7 +121,7 @@ class TwoShapes(Pattern):
             )
             for part in self.new_parts(facts)
             if part.heir_of is not None and facts.table.kind == "p"
-            for index in direct.plain_indexes(facts.table, part.heir_of)
+            for index in indexes.plain_indexes(facts.table, part.heir_of)
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -169,9 +169,9 @@ class TwoShapes(Pattern):
             sql.SQL("count({})").format(expression(part.value)) for part in old
         )
         return (
-            *(direct.bare_type(self.title, part.type or "") for part in new),
-            *(probe for part in old for probe in direct.takes_null(facts, part.name)),
-            *direct.reads_no_generated(
+            *(trials.bare_type(self.title, part.type or "") for part in new),
+            *(probe for part in old for probe in trials.takes_null(facts, part.name)),
+            *trials.reads_no_generated(
                 self.title,
                 facts,
                 *(render(self._back(facts, part)) for part in old),
@@ -368,10 +368,10 @@ def _inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
         sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
             trial,
             sql.Identifier(index.method),
-            direct.index_keys(index, column.name, part.name),
+            indexes.index_keys(index, column.name, part.name),
         )
         for table in facts.table.leaves
-        for index in direct.plain_indexes(table, column.name)
+        for index in indexes.plain_indexes(table, column.name)
     ]
     if column.storage is not None:
         made.append(alter + sql.SQL("SET STORAGE ") + type_name(column.storage))

@@ -10,7 +10,8 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels.direct import members, require_not_key, triggers
+from migrator.kernels.direct import members
+from migrator.kernels.requirements import require_not_key, triggers
 from migrator.kernels.rows import Repair, comparisons, updates
 from migrator.names import TableName
 from migrator.plan import (

@@ -15,15 +15,12 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Facts, Table
-from migrator.kernels.direct import (
+from migrator.kernels.direct import catalogue_step
+from migrator.kernels.indexes import (
     build_index,
-    catalogue_step,
     copy_indexes,
     index_copy,
-    not_null_again,
-    not_null_by_check,
     plain_indexes,
-    set_not_null,
     table_tag,
 )
 from migrator.kernels.mirror_columns.base import (
@@ -33,6 +30,7 @@ from migrator.kernels.mirror_columns.base import (
     new_value,
     old_value,
 )
+from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
 from migrator.names import TableName
 from migrator.plan import (
     Refusal,

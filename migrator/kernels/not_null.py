@@ -1,0 +1,180 @@
+"""NOT NULL proved by a check, and lifted, without a scan under a strong lock."""
+
+from dataclasses import replace
+
+from psycopg import sql
+
+from migrator.kernels.direct import catalogue_step
+from migrator.names import TableName
+from migrator.plan import (
+    Action,
+    Autocommit,
+    Lock,
+    Refusal,
+    Step,
+    Transaction,
+    missing,
+    present,
+    render,
+)
+
+
+def not_null_by_check(
+    table: TableName, column: str, check: str, final: tuple[sql.Composable, ...] = ()
+) -> tuple[Step, Step, Transaction]:
+    """
+    Return the steps that prove NOT NULL without a scan under a strong lock.
+
+    A CHECK is added `NOT VALID`, validated under SHARE UPDATE EXCLUSIVE, and
+    then lets SET NOT NULL skip its scan.
+
+    Returns:
+        The step that adds the check, the one that validates it, and the
+        transaction that sets NOT NULL and runs `final`; its reverse is the
+        caller's.
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident = sql.Identifier(check)
+    drop: tuple[Action, ...] = (
+        catalogue_step(
+            table,
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+                table.identifier, ident
+            ),
+        ),
+    )
+    add = Step(
+        name="add_check",
+        work=catalogue_step(
+            table,
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+                table.identifier, ident, present(sql.Identifier(column))
+            ),
+        ),
+        reverse=drop,
+    )
+    validate = Step(
+        name="validate_check",
+        work=Autocommit(
+            statement=render(
+                sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+                    table.identifier, ident
+                )
+            ),
+            lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+            table=table,
+            scans=True,
+        ),
+        no_reverse="the proof goes with the check",
+    )
+    proven = catalogue_step(table, *set_not_null(table, column, check), *final)
+    return add, validate, proven
+
+
+def set_not_null(
+    table: TableName, column: str, check: str
+) -> tuple[sql.Composable, sql.Composable]:
+    """Return the statements that set NOT NULL by a check that proves it."""
+    return (
+        sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
+            table.identifier, sql.Identifier(column)
+        ),
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            table.identifier, sql.Identifier(check)
+        ),
+    )
+
+
+def not_null_again(
+    table: TableName, column: str, check: str
+) -> tuple[Autocommit, Transaction]:
+    """
+    Return the actions that turn a `NOT VALID` check into NOT NULL again.
+
+    Args:
+        table: the table.
+        column: the column that the check holds to NOT NULL.
+        check: the check's name; it is dropped.
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident = sql.Identifier(check)
+    validate = Autocommit(
+        statement=render(
+            sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+                table.identifier, ident
+            )
+        ),
+        lock=Lock.SHARE_UPDATE_EXCLUSIVE,
+        table=table,
+        done=render(
+            sql.SQL(
+                "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+                " WHERE conrelid = {}::pg_catalog.regclass AND conname = {}"
+                " AND NOT convalidated)"
+            ).format(sql.Literal(str(table)), sql.Literal(check))
+        ),
+        scans=True,
+    )
+    again = catalogue_step(table, *set_not_null(table, column, check))
+    done = render(
+        sql.SQL(
+            "SELECT attnotnull FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = {}::pg_catalog.regclass AND attname = {}"
+        ).format(sql.Literal(str(table)), sql.Literal(column))
+    )
+    return validate, replace(again, done=done)
+
+
+def nullable(table: TableName, column: str, check: str, why: str) -> Step:
+    """
+    Return the step that lifts NOT NULL; its reverse proves it again by a check.
+
+    Args:
+        table: the table.
+        column: the column.
+        check: name for the check of the reverse.
+        why: what left NULLs, for the message, e.g. "from the new release".
+
+    Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+    """
+    ident, name = sql.Identifier(column), sql.Identifier(check)
+    nulls = Refusal(
+        count=render(
+            sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+                table.identifier, missing(ident)
+            )
+        ),
+        why=f'{{count}} rows hold NULL in "{column}", {why}',
+        next=f'give them a value (UPDATE … WHERE "{column}" IS NULL), then run the'
+        " same command again; or keep the new release.",
+    )
+    add = Autocommit(
+        statement=render(
+            sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+                table.identifier, name, present(ident)
+            )
+        ),
+        lock=Lock.ACCESS_EXCLUSIVE,
+        table=table,
+        done=render(
+            sql.SQL(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+                " WHERE conrelid = {}::pg_catalog.regclass AND conname = {})"
+            ).format(sql.Literal(str(table)), sql.Literal(check))
+        ),
+        refusals=(nulls,),
+    )
+    validate, again = not_null_again(table, column, check)
+    return Step(
+        name="lift_not_null",
+        work=catalogue_step(
+            table,
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+                table.identifier, ident
+            ),
+        ),
+        # NULLs that came between the count and the check are counted once more.
+        reverse=(add, replace(validate, refusals=(nulls,)), again),
+    )

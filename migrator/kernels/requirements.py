@@ -1,0 +1,237 @@
+"""What a table must be like for a change, and what a reviewer should know of it."""
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Column, Facts, Table, Trigger
+from migrator.plan import Notice
+
+#: Among a column's dependents, what goes along with it (queries/columns.sql).
+COLUMN_GRANTS = "grants on the column"
+
+
+def require_table(facts: Facts) -> None:
+    """
+    Refuse a table that the change cannot be made on.
+
+    A partitioned table is fine: columns, checks and row triggers of the parent
+    reach every partition, also those that come later (manual, section 5.12.2.3).
+
+    Raises:
+        Refused: not a table, or one of a kind that is not supported.
+    """
+    table = facts.table
+    if table.root is not None:
+        raise Refused(
+            f"Table {table.name} is a partition of table {table.root}; its columns"
+            " and triggers are those of all partitions.",
+            next=f'name the parent: "{table.root.name}", schema="{table.root.schema}".',
+        )
+    if table.kind not in ("r", "p"):
+        raise Refused(f"{table.name} is not a table.", next="name the table behind it.")
+    if table.is_child or table.has_children:
+        raise Refused(
+            f"Table {table.name} takes part in inheritance; a trigger or column on"
+            " one member does not reach the others.",
+            next="detach it first, or make the change with plain SQL.",
+        )
+    if table.is_temporary:
+        raise Refused(
+            f"Table {table.name} is temporary: no other session sees it.",
+            next="use plain SQL.",
+        )
+    for part in (table, *table.partitions):
+        if not part.owned:
+            raise Refused(
+                f"The role of this connection does not own table {part.name}.",
+                next="connect as the owner, or as a member of the owner's role.",
+            )
+    # Refuses leaves that are elsewhere.
+    _ = facts.leaves
+
+
+def require_not_key(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column that decides on a row's partition, and that would be written.
+
+    Raises:
+        Refused: a BEFORE trigger cannot send a row to another partition (manual,
+            section 5.12.2.3).
+    """
+    if column.partition_key:
+        raise Refused(
+            f'Column "{column.name}" is in the partition key of table'
+            f" {facts.table.name} or of a partition of it: a trigger cannot write it,"
+            " since the row's partition is chosen before.",
+            next="leave it as it is, or move the rows to a new table.",
+        )
+
+
+def require_all_rows_visible(facts: Facts) -> None:
+    """
+    Refuse a table whose rows are partly hidden from this role.
+
+    Raises:
+        Refused: row-level security applies to the role of the connection, so
+            that a backfill or a verification would miss rows.
+    """
+    for part in (facts.table, *facts.table.partitions):
+        if part.row_security:
+            raise Refused(
+                f"Row-level security applies to this role on table {part.name}:"
+                " backfill and verification would miss the rows it hides.",
+                next="connect as a role with BYPASSRLS.",
+            )
+
+
+def require_free_column(facts: Facts, name: str) -> None:
+    """Refuse a column name that the table has already."""
+    if facts.table.column(name) is not None:
+        raise Refused(
+            f'Table {facts.table.name} has a column "{name}" already.',
+            next="choose another name, or drop that column first.",
+        )
+
+
+def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
+    """
+    Return a note on each trigger of the application that a backfill fires.
+
+    Args:
+        facts: of the table.
+        written: the columns that the backfill writes.
+
+    Source: PostgreSQL manual, CREATE TRIGGER (UPDATE OF).
+    """
+    return tuple(
+        Notice(
+            text=f'Trigger "{t.name}" fires for the rows that the backfill updates:'
+            " what it writes or sends (updated_at, an audit, NOTIFY) it does for all"
+            " rows.",
+            needs_assurance=True,
+        )
+        for t in triggers(facts.table)
+        if t.on_update
+        and not t.name.startswith(names.TRIGGER_PREFIX)
+        and (not t.update_of or not set(written).isdisjoint(t.update_of))
+    )
+
+
+def triggers(table: Table) -> tuple[Trigger, ...]:
+    """Return the triggers of a table and of its partitions, clones once."""
+    parts = (table, *table.partitions)
+    return tuple(dict.fromkeys(t for part in parts for t in part.triggers))
+
+
+def partition_notices(facts: Facts) -> tuple[Notice, ...]:
+    """Return what a reviewer should know of a partitioned table."""
+    if facts.table.kind != "p":
+        return ()
+    return (
+        Notice(
+            text="A table that is attached as a partition meanwhile needs the columns"
+            " of the change first. Its rows are compared by the next `migrator"
+            " verify`, and before retire; after retire both sides of them must be"
+            " filled before it is attached."
+        ),
+    )
+
+
+def given_by_insert(column: Column) -> bool:
+    """Tell whether an INSERT that leaves the column out is refused."""
+    made = column.default is not None or column.generated or column.identity
+    return column.not_null and not made
+
+
+def require_plain(facts: Facts, column: Column) -> None:
+    """Refuse a column whose values the server makes: it has no default to change."""
+    if column.generated or column.identity:
+        kind = "generated" if column.generated else "an identity column"
+        raise Refused(
+            f'Column "{column.name}" of table {facts.table.name} is {kind}: the'
+            " server makes its values.",
+            next="use plain SQL, in a maintenance window.",
+        )
+
+
+def default_notices(facts: Facts, column: Column) -> tuple[Notice, ...]:
+    """Return a note on each partition that has a default of its own."""
+    return tuple(
+        Notice(
+            text=f"Partition {part.name} has a default of its own, which is replaced;"
+            " going back brings it back."
+        )
+        for part in facts.table.partitions
+        if part.require(column.name).default not in (None, column.default)
+    )
+
+
+def require_droppable(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column whose drop would need CASCADE, or cannot be.
+
+    Raises:
+        Refused: something else depends on it.
+    """
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    used = [d for d in column.dependents if d != COLUMN_GRANTS]
+    if used:
+        raise Refused(
+            f"{where} is used by {'; '.join(used)}.",
+            next="drop what depends on it first, or make it again without the column.",
+        )
+    if column.feeds:
+        raise Refused(
+            f'{where} is read by generated column "{column.feeds[0]}".',
+            next="drop that column first.",
+        )
+    if column.partition_key:
+        raise Refused(
+            f"{where} is in the partition key of the table or of a partition of it.",
+            next="move the rows to a new table.",
+        )
+    members = {facts.table.name, *(p.name for p in facts.table.partitions)}
+    for key in facts.table.foreign_keys:
+        if key.to in members and column.name in key.to_columns:
+            raise Refused(
+                f'{where} is referred to by foreign key "{key.name}" of table'
+                f" {key.table}.",
+                next="drop that foreign key first, by a change of its own.",
+            )
+    for part in facts.table.partitions:
+        if given_by_insert(part.require(column.name)) and not column.not_null:
+            raise Refused(
+                f"{where} is NOT NULL on partition {part.name} alone.",
+                next="make it NOT NULL on the parent, or lift it on the partition.",
+            )
+
+
+def require_not_primary(facts: Facts, column: Column, next: str) -> None:
+    """Refuse a column of the primary key, of which NOT NULL cannot be lifted."""
+    for part in (facts.table, *facts.table.partitions):
+        for index in part.indexes:
+            if index.primary and column.name in index.columns:
+                raise Refused(
+                    f'Column "{column.name}" of table {facts.table.name} is in the'
+                    f' primary key "{index.name}": its NOT NULL cannot be lifted.',
+                    next=next,
+                )
+
+
+def goes_along(facts: Facts, column: Column) -> tuple[Notice, ...]:
+    """Return a note on what a column's drop takes along."""
+    parts = (facts.table, *facts.table.partitions)
+    found = [
+        *(
+            f'index "{i.name}"'
+            for part in parts
+            for i in part.indexes
+            if column.name in i.columns
+        ),
+        *(f'constraint "{name}"' for name in column.checks),
+        *(["grants on it"] if COLUMN_GRANTS in column.dependents else []),
+        *([f"its default {column.default}"] if column.default is not None else []),
+        *(["its identity's sequence"] if column.identity else []),
+    ]
+    if not found:
+        return ()
+    return (Notice(text=f"With the column go, at the drop: {', '.join(found)}."),)

@@ -1,0 +1,146 @@
+"""Trials of a user's SQL on temporary tables, before anything is changed."""
+
+from psycopg import sql
+
+from migrator.facts import Column, Facts
+from migrator.plan import Probe, expression, missing, present, render, type_name
+
+
+def default_gives_value(title: str, column: Column, text: str) -> Probe:
+    """Return the trial that an expression is a default of a column's, and no NULL."""
+    trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {} DEFAULT {})").format(
+        type_name(column.type), expression(text)
+    )
+    return Probe(
+        statements=(render(trial), "INSERT INTO migrator_trial DEFAULT VALUES"),
+        question=render(
+            sql.SQL("SELECT {} FROM migrator_trial").format(
+                present(sql.Identifier("trial"))
+            )
+        ),
+        otherwise=f"{title}: {text} is NULL.",
+        next="give an expression that is not.",
+    )
+
+
+def reads_no_generated(
+    title: str, facts: Facts, *texts: str, trial: tuple[str, ...] = ()
+) -> tuple[Probe, ...]:
+    """
+    Return the trial that expressions read no generated column.
+
+    A BEFORE trigger has no value of those yet: they are computed after it
+    (manual, section 5.4).
+
+    Args:
+        title: the change's, for the message.
+        facts: of the table.
+        texts: SQL expressions over the row.
+        trial: statements that make a temporary table of the same name with the
+            columns that the expressions read; none where the table has them.
+    """
+    generated = [c.name for c in facts.table.columns if c.generated]
+    if not generated:
+        return ()
+    table = facts.table.name
+    read = sql.SQL(", ").join(
+        sql.SQL("{} IS NULL AS {}").format(expression(text), sql.Identifier(f"c{n}"))
+        for n, text in enumerate(texts)
+    )
+    view = sql.SQL("CREATE TEMP VIEW migrator_reads AS SELECT {} FROM {}").format(
+        read, sql.Identifier("pg_temp" if trial else table.schema, table.name)
+    )
+    question = sql.SQL(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
+        " JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid"
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid"
+        " AND a.attnum = d.refobjsubid"
+        " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND w.ev_class = 'pg_temp.migrator_reads'::pg_catalog.regclass"
+        " AND a.attname IN ({}))"
+    ).format(sql.SQL(", ").join(map(sql.Literal, generated)))
+    known = ", ".join(f'"{name}"' for name in generated)
+    return (
+        Probe(
+            statements=(*trial, render(view)),
+            question=render(question),
+            otherwise=f"{title}: an expression reads a generated column ({known});"
+            " the trigger that computes it for new rows runs before those have a"
+            " value.",
+            next="write out what the column is generated from.",
+        ),
+    )
+
+
+def takes_null(facts: Facts, name: str) -> tuple[Probe, ...]:
+    """
+    Return the trial that a column's type takes NULL.
+
+    The new release inserts without the old column, and a domain is checked before
+    any trigger fires (manual, CREATE DOMAIN, Notes).
+    """
+    column = facts.table.require(name)
+    if column.base is None:
+        return ()
+    null = sql.SQL("NULL::{}").format(type_name(column.type))
+    return (
+        Probe(
+            statements=(),
+            question=render(sql.SQL("SELECT {}").format(missing(null))),
+            otherwise="",
+            next=f"take the domain off first: ALTER COLUMN … TYPE {column.base}"
+            " rewrites nothing.",
+            failed=f'Column "{name}" of table {facts.table.name} cannot be left out of'
+            " an INSERT by the new release",
+        ),
+    )
+
+
+def bare_type(title: str, type: str, default: str = "", otherwise: str = "") -> Probe:
+    """
+    Return the trial that a column of a type is added without a scan or rewrite.
+
+    Args:
+        title: the change's, for the message.
+        type: the type's name, with modifiers.
+        default: SQL expression; empty for none.
+        otherwise: what to say of a default that rewrites the table.
+    """
+    given = sql.SQL(" DEFAULT ") + expression(default) if default else sql.SQL("")
+    return Probe(
+        statements=(
+            "CREATE TEMP TABLE migrator_trial (first int)",
+            "INSERT INTO migrator_trial VALUES (1)",
+            "SELECT pg_catalog.set_config('migrator.file',"
+            " pg_catalog.pg_relation_filenode('pg_temp.migrator_trial')::text,"
+            " true)",
+            render(
+                sql.SQL("ALTER TABLE migrator_trial ADD COLUMN trial {}{}").format(
+                    type_name(type), given
+                )
+            ),
+        ),
+        question="SELECT pg_catalog.current_setting('migrator.file')"
+        " = pg_catalog.pg_relation_filenode(a.attrelid)::text"
+        " AND NOT a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_index"
+        " WHERE indrelid = a.attrelid) AND NOT EXISTS"
+        " (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = a.attrelid)"
+        + (
+            ""
+            if default
+            # It would pass for a value that the new release gave.
+            else " AND (SELECT typdefault FROM pg_catalog.pg_type"
+            " WHERE oid = a.atttypid) IS NULL"
+        )
+        + " FROM pg_catalog.pg_attribute a"
+        " WHERE a.attrelid = 'pg_temp.migrator_trial'::regclass"
+        " AND a.attname = 'trial'",
+        otherwise=otherwise
+        or f"{title}: the type {type} brings a constraint, a default or an index of"
+        " its own; PostgreSQL would scan or rewrite the table under ACCESS"
+        " EXCLUSIVE, or take the default for a value that a release wrote.",
+        next="use computed=… instead of default=…."
+        if default
+        else "use its base type, and add the rest by changes of their own.",
+    )
