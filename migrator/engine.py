@@ -17,7 +17,7 @@ from migrator.errors import (
     Refused,
 )
 from migrator.execution import AGAIN, Execution, Run
-from migrator.facts import Facts
+from migrator.facts import Facts, Kind, Table
 from migrator.guard import Policy
 from migrator.ledger import lease, store
 from migrator.ledger.store import ChangeRow
@@ -92,19 +92,31 @@ class Engine:
 
     def _facts(self, conn: Connection, change: Change) -> Facts:
         change.pattern.require_plain()
-        table = catalog.resolve(conn, change.pattern.table, change.pattern.schema)
+        pattern = change.pattern
+        table = catalog.named(conn, pattern.kind, pattern.table, pattern.schema)
         return self._read(conn, table, change.tag(table), change.pattern)
 
-    def _facts_of(self, conn: Connection, row: ChangeRow) -> Facts:
+    def _facts_of(
+        self, conn: Connection, row: ChangeRow, *, missing: bool = False
+    ) -> Facts:
+        """Return today's facts of a change; `missing` lets the table be gone."""
         # A change that retires its table keeps it under another name.
         retired = names.retired(row.table, row.tag)
         there = catalog.exists(conn, retired)
         table = retired if there else row.table
-        return self._read(conn, table, row.tag, self.pattern(row))
+        return self._read(conn, table, row.tag, self.pattern(row), missing=missing)
 
     def _read(
-        self, conn: Connection, table: TableName, tag: str, pattern: Pattern
+        self,
+        conn: Connection,
+        table: TableName,
+        tag: str,
+        pattern: Pattern,
+        *,
+        missing: bool = False,
     ) -> Facts:
+        missing = missing or pattern.kind is not Kind.TABLE
+
         def facts() -> Facts:
             with transaction(
                 conn,
@@ -114,7 +126,9 @@ class Engine:
             ):
                 return Facts(
                     server_version=conn.info.server_version,
-                    table=catalog.table_facts(conn, table),
+                    table=Table(name=table, oid=0, columns=())
+                    if missing and not catalog.exists(conn, table)
+                    else catalog.table_facts(conn, table),
                     others=tuple(
                         catalog.table_facts(conn, catalog.resolve(conn, *other))
                         for other in pattern.others()

@@ -281,7 +281,8 @@ class Execution:
             execute_stored(run.conn, action.remove)
 
     def _named(self, row: StepRow, action: Action) -> str:
-        return f"Step '{row.step.name}' on table {action.table}"
+        where = "" if action.table is None else f" on table {action.table}"
+        return f"Step '{row.step.name}'{where}"
 
     def _attempts(self, run: Run, row: StepRow, action: Action) -> Iterator["_Attempt"]:
         """

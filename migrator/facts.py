@@ -5,11 +5,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from psycopg.sql import Identifier
 
 from migrator.errors import Refused
 from migrator.names import TableName
+
+
+class Kind(StrEnum):
+    """What a change is made on; its name tells, with a schema, which."""
+
+    TABLE = "table"
+    #: A table that the change makes; it may be there by now.
+    NEW_TABLE = "new table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,7 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 from migrator.errors import Refused, UsageError
-from migrator.facts import Facts
-from migrator.names import TableName
+from migrator.facts import Facts, Kind
 from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
 
 
@@ -26,6 +25,9 @@ class Pattern(ABC):
     #: Until when it can be taken back, where its phases do not tell: until the
     #: drop where it has one, else always.
     reversible: ClassVar[str] = ""
+
+    #: What `table` and `schema` name.
+    kind: ClassVar[Kind] = Kind.TABLE
 
     table: str
     schema: str | None
@@ -102,9 +104,9 @@ class Pattern(ABC):
         """
         return ()
 
-    def footprint(self, table: TableName) -> Footprint:
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return what the change touches, for the test of overlaps."""
-        return Footprint(table=table, columns=self.columns())
+        return (Footprint(table=facts.table.name, columns=self.columns()),)
 
     def steps(self, phase: Phase, facts: Facts) -> Steps:
         """Return the steps of one phase."""

@@ -414,6 +414,18 @@ def _chunking(data: Mapping[str, Any]) -> Chunking:
     return Chunking(**{**data, "keyset": Keyset(**keyset) if keyset else None})
 
 
+def footprint_to_dict(footprint: Footprint) -> dict[str, Any]:
+    """Return a footprint as plain data."""
+    columns = None if footprint.columns is None else sorted(footprint.columns)
+    return {"table": asdict(footprint.table), "columns": columns}
+
+
+def footprint_from_dict(data: Mapping[str, Any]) -> Footprint:
+    """Return the footprint that `footprint_to_dict` wrote."""
+    columns = None if data["columns"] is None else frozenset(data["columns"])
+    return Footprint(table=TableName(**data["table"]), columns=columns)
+
+
 def step_to_dict(step: Step) -> dict[str, Any]:
     """Return a step as plain data."""
     return {

@@ -15,7 +15,6 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.execution import Run
-from migrator.facts import Facts, Table
 from migrator.ledger import control, lease, store
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.phases import Phases
@@ -24,7 +23,6 @@ from migrator.plan import (
     Phase,
     State,
 )
-from migrator.postgres import catalog
 from migrator.postgres.connection import (
     Connection,
     ask,
@@ -330,12 +328,7 @@ class Runner(Phases):
     def rebuild(self, change: Change) -> None:
         """Bring the old shape back after the drop, where no release runs."""
         with self._held(change.id) as run:
-            if catalog.exists(run.conn, run.change.table):
-                facts = self._facts_of(run.conn, run.change)
-            else:
-                bare = Table(name=run.change.table, oid=0, columns=())
-                version = run.conn.info.server_version
-                facts = Facts(server_version=version, table=bare, tag=run.change.tag)
+            facts = self._facts_of(run.conn, run.change, missing=True)
             store.add_steps(
                 run.conn, run.change.id, Phase.DROP, change.pattern.rebuild(facts)
             )
@@ -362,13 +355,9 @@ class Runner(Phases):
             self._require_unedited(change, row)
             return row
         facts = self._facts(conn, change)
-        footprint = pattern.footprint(facts.table.name)
+        footprints = pattern.footprints(facts)
         for other in store.changes(conn):
-            if (
-                other.id != change.id
-                and other.in_flight
-                and other.footprint.overlaps(footprint)
-            ):
+            if other.id != change.id and other.in_flight and other.overlaps(footprints):
                 raise Held(
                     f"{change.id} touches what {other.id} ({other.title}) is changing;"
                     f" that one is {other.state}.",
@@ -379,7 +368,7 @@ class Runner(Phases):
             id=change.id,
             tag=facts.tag,
             table=facts.table.name,
-            columns=pattern.columns(),
+            footprints=footprints,
             title=pattern.title,
             pattern=type(pattern).__name__,
             parameters=pattern.parameters(),

@@ -25,7 +25,7 @@ from migrator.kernels import constraints, indexes, requirements
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, ForeignKey
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
-from migrator.plan import Lock, Notice, Probe, State, Step, Steps
+from migrator.plan import Footprint, Lock, Notice, Probe, State, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,13 @@ class AddForeignKey(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the referring columns."""
         return frozenset(self.on)
+
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
+        """Return the columns on both ends."""
+        key = Footprint(
+            table=facts.others[0].name, columns=frozenset(self.referenced_columns)
+        )
+        return (*Pattern.footprints(self, facts), key)
 
     def others(self) -> tuple[tuple[str, str | None], ...]:
         """Return the referenced table."""

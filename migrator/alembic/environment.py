@@ -226,6 +226,11 @@ def _in_flight() -> list[Footprint]:
         return []
     conn = connect(target_of(bind), "migrator:alembic")
     try:
-        return [c.footprint for c in store.changes(conn) if c.in_flight]
+        return [
+            footprint
+            for change in store.changes(conn)
+            if change.in_flight
+            for footprint in change.footprints
+        ]
     finally:
         conn.close()

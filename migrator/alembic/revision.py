@@ -12,6 +12,7 @@ from migrator.alembic.environment import command, target_of
 from migrator.alembic.project import patterns_of
 from migrator.change import Change
 from migrator.errors import MigratorError, Refused
+from migrator.facts import Kind
 from migrator.guard import Policy
 from migrator.pattern import Pattern
 from migrator.plan import State
@@ -163,6 +164,8 @@ def _runner(ctx: MigrationContext) -> Runner:
 
 def _is_empty(ctx: MigrationContext, pattern: Pattern) -> bool:
     """Tell whether the change's table has no rows: so nobody uses it yet."""
+    if pattern.kind is not Kind.TABLE:
+        return True
     assert ctx.connection is not None
     preparer = ctx.dialect.identifier_preparer
     name = preparer.quote(pattern.table)

@@ -15,6 +15,8 @@ from migrator.plan import (
     State,
     Step,
     Steps,
+    footprint_from_dict,
+    footprint_to_dict,
     step_from_dict,
     step_to_dict,
 )
@@ -25,7 +27,7 @@ from migrator.postgres.connection import Connection, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3, 4, 5)
+VERSIONS = (1, 2, 3, 4, 5, 6)
 
 _CHANGES = (
     "SELECT c.*, c.state <> 'planned' OR EXISTS (SELECT FROM migrator.steps s"
@@ -44,7 +46,7 @@ class ChangeRow:
     id: str
     tag: str
     table: TableName
-    columns: frozenset[str] | None
+    footprints: tuple[Footprint, ...]
     title: str
     pattern: str
     parameters: Mapping[str, Any]
@@ -61,10 +63,9 @@ class ChangeRow:
         """Whether steps of it are still to be run or taken back."""
         return self.begun and not self.finished
 
-    @property
-    def footprint(self) -> Footprint:
-        """What it touches."""
-        return Footprint(table=self.table, columns=self.columns)
+    def overlaps(self, footprints: tuple[Footprint, ...]) -> bool:
+        """Tell whether it touches a column of what is given."""
+        return any(mine.overlaps(f) for mine in self.footprints for f in footprints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +157,10 @@ def _version(conn: Connection) -> int:
 def _change(row: Mapping[str, Any]) -> ChangeRow:
     values = dict(row)
     table = TableName(values.pop("table_schema"), values.pop("table_name"))
-    columns = values.pop("columns")
+    footprints = tuple(map(footprint_from_dict, values.pop("footprints")))
     return ChangeRow(
         table=table,
-        columns=None if columns is None else frozenset(columns),
+        footprints=footprints,
         state=State(values.pop("state")),
         **values,
     )
@@ -206,18 +207,18 @@ def get(conn: Connection, change: str) -> ChangeRow:
 def add(conn: Connection, row: ChangeRow) -> None:
     """Enter a change that is not there yet, or one that was rolled back."""
     conn.execute(
-        "INSERT INTO migrator.changes (id, tag, table_schema, table_name, columns,"
+        "INSERT INTO migrator.changes (id, tag, table_schema, table_name, footprints,"
         " title, pattern, parameters, digest, state) VALUES"
         " (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title,"
-        " columns = EXCLUDED.columns, pattern = EXCLUDED.pattern,"
+        " footprints = EXCLUDED.footprints, pattern = EXCLUDED.pattern,"
         " parameters = EXCLUDED.parameters, digest = EXCLUDED.digest",
         (
             row.id,
             row.tag,
             row.table.schema,
             row.table.name,
-            None if row.columns is None else sorted(row.columns),
+            json.dumps([footprint_to_dict(f) for f in row.footprints]),
             row.title,
             row.pattern,
             json.dumps(row.parameters),

@@ -13,6 +13,7 @@ from migrator.facts import (
     ForeignKey,
     Index,
     IndexColumn,
+    Kind,
     Snapshot,
     Table,
     Trigger,
@@ -61,6 +62,26 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
         )
         raise Refused(f'There is no table "{name}" in {where}.', next=hint)
     return TableName(row["schema"], row["name"])
+
+
+def named(conn: Connection, kind: Kind, name: str, schema: str | None) -> TableName:
+    """
+    Return the whole name of what a change is made on.
+
+    Raises:
+        Refused: it has to be there and is not, or there can be none.
+    """
+    if kind is Kind.NEW_TABLE:
+        checked(name, "table")
+        if schema is None:
+            schema = ask(conn, "SELECT pg_catalog.current_schema()")
+        if schema is None:
+            raise Refused(
+                "The search path of this connection has no schema to make a table in.",
+                next="give the schema.",
+            )
+        return TableName(checked(schema, "schema"), name)
+    return resolve(conn, name, schema)
 
 
 def exists(conn: Connection, table: TableName) -> bool:

@@ -8,11 +8,11 @@ import pytest
 from locks import holding, taken
 
 from migrator.change import Change
-from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
+from migrator.errors import Failed, Held, LockBudgetError, MismatchError, Refused
 from migrator.execution import Execution
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
-from migrator.patterns import AddForeignKey
+from migrator.patterns import AddForeignKey, RenameColumn
 from migrator.plan import Autocommit, ChunkedCheck, Lock, Phase, State, Transaction
 from migrator.runner import Runner
 
@@ -227,6 +227,17 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     orphan()
     assert runner.complete(change) is State.RETIRED
     assert len(sql.execute(KEYS).fetchall()) == 1
+
+
+def test_the_referenced_columns_are_part_of_the_footprint(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """They cannot be renamed by another change before the key is there."""
+    sql.execute(TABLES.encode())
+    runner.expand(Change(revision="k", pattern=PLAIN))
+    rename = RenameColumn("users", "id", "user_id", assured="test")
+    with pytest.raises(Held, match="r touches what k"):
+        runner.expand(Change(revision="r", pattern=rename))
 
 
 def test_orphans_are_listed_by_key(runner: Runner, sql: psycopg.Connection) -> None:
