@@ -1,6 +1,7 @@
 """Rows written and rows counted, chunk by chunk, on each table that holds them."""
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -17,10 +18,27 @@ from migrator.plan import (
 )
 
 
+class Write(ABC):
+    """What is written for the rows of a chunk: by a backfill, or as a repair."""
+
+    #: Query with one boolean that must be true in every chunk; None for none.
+    guard: str | None
+
+    @abstractmethod
+    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
+        """
+        Return the work on one table that holds rows.
+
+        Args:
+            facts: of that table.
+            chunking: how to go over it; None where that is still to be chosen.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repair:
+class Update(Write):
     """
-    How rows that a comparison found are brought into step.
+    Columns written in the rows themselves.
 
     Args:
         values: an expression for each written column.
@@ -30,7 +48,33 @@ class Repair:
 
     values: Mapping[str, sql.Composable]
     rows: sql.Composable
-    guard: str
+    guard: str | None = None
+
+    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
+        """Return the update of one table's rows."""
+        written = frozenset(self.values)
+        assignment = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(column), value)
+            for column, value in self.values.items()
+        )
+        chunking = chunking or chosen(facts, written)
+        head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
+            named(facts), assignment, span(facts, chunking)
+        )
+        # Line pointers count from 1; their low byte spreads a page's rows evenly.
+        stride = sql.SQL(
+            " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
+        ).format(sql.Literal(chunking.stride))
+        tail = sql.SQL(" AND ({})").format(self.rows)
+        return ChunkedUpdate(
+            statement=render(head, tail),
+            strided=render(head, stride, tail),
+            chunking=chunking,
+            upkeep=kept(facts, chunking, written),
+            table=facts.table.name,
+            guard=self.guard,
+            root=facts.table.root,
+        )
 
 
 def updates(
@@ -53,10 +97,16 @@ def updates(
         guard: query with one boolean that must be true in every chunk.
         no_reverse: why there is no way back.
     """
+    write = Update(values=values, rows=rows, guard=guard)
+    return writes(facts, name, write, no_reverse=no_reverse)
+
+
+def writes(facts: Facts, name: str, write: Write, *, no_reverse: str) -> Steps:
+    """Return a write's steps: one for each table that holds rows of the table."""
     return tuple(
         Step(
             name=leaf.table.step(name),
-            work=_update(leaf, values, rows, guard=guard),
+            work=write.chunked(leaf),
             no_reverse=no_reverse,
         )
         for leaf in facts.leaves
@@ -70,7 +120,8 @@ def comparisons(
     *,
     shown: tuple[str, ...],
     key: tuple[str, ...] = (),
-    repair: Repair | None = None,
+    beside: Mapping[str, sql.Composable] | None = None,
+    repair: Write | None = None,
     no_reverse: str,
 ) -> Steps:
     """
@@ -82,6 +133,7 @@ def comparisons(
         rows: the condition of rows that should not be.
         shown: columns whose values are shown where a person asks for them.
         key: columns that name a row where no unique index does.
+        beside: further values that are shown, of another table.
         repair: what brings them into step; None leaves them as they are.
         no_reverse: why there is no way back.
     """
@@ -89,16 +141,15 @@ def comparisons(
     def check(leaf: Facts) -> ChunkedCheck:
         chunking = compared(leaf)
         where = sql.SQL("FROM {} WHERE {} AND ({})").format(
-            _named(leaf), span(leaf, chunking), rows
+            named(leaf), span(leaf, chunking), rows
         )
         index = unique_index(leaf)
-        named = [k.name for k in index.keys] if index else [*key, "ctid"]
+        keys = [k.name for k in index.keys] if index else [*key, "ctid"]
+        values = {c: sql.Identifier(c) for c in shown} | dict(beside or {})
         listing = sql.SQL(
             "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
-        ).format(_object(named), _object(shown))
-        written = repair and _update(
-            leaf, repair.values, repair.rows, chunking=chunking
-        )
+        ).format(_object({c: sql.Identifier(c) for c in keys}), _object(values))
+        written = repair and repair.chunked(leaf, chunking)
         return ChunkedCheck(
             count=render(sql.SQL("SELECT count(*) "), where),
             listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
@@ -115,7 +166,7 @@ def comparisons(
     )
 
 
-def _named(facts: Facts) -> sql.Composable:
+def named(facts: Facts) -> sql.Composable:
     """Return a table as a statement over its rows names it."""
     table = facts.table
     if table.root is None:
@@ -126,43 +177,10 @@ def _named(facts: Facts) -> sql.Composable:
     )
 
 
-def _update(
-    facts: Facts,
-    values: Mapping[str, sql.Composable],
-    rows: sql.Composable,
-    *,
-    guard: str | None = None,
-    chunking: Chunking | None = None,
-) -> ChunkedUpdate:
-    """Return the update of one table's rows; `chunking` may be decided already."""
-    assignment = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(column), value)
-        for column, value in values.items()
-    )
-    chunking = chunking or chosen(facts, frozenset(values))
-    head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-        _named(facts), assignment, span(facts, chunking)
-    )
-    # Line pointers count from 1; their low byte spreads a page's rows evenly.
-    stride = sql.SQL(
-        " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
-    ).format(sql.Literal(chunking.stride))
-    tail = sql.SQL(" AND ({})").format(rows)
-    return ChunkedUpdate(
-        statement=render(head, tail),
-        strided=render(head, stride, tail),
-        chunking=chunking,
-        upkeep=kept(facts, chunking, frozenset(values)),
-        table=facts.table.name,
-        guard=guard,
-        root=facts.table.root,
-    )
-
-
-def _object(columns: Iterable[str]) -> sql.Composable:
+def _object(values: Mapping[str, sql.Composable]) -> sql.Composable:
     # As text: json has no number for NaN, and a person reads the server's spelling.
     pairs = (
-        sql.SQL("{}, {}::text").format(sql.Literal(c), sql.Identifier(c))
-        for c in columns
+        sql.SQL("{}, {}::text").format(sql.Literal(name), value)
+        for name, value in values.items()
     )
     return sql.SQL("pg_catalog.json_build_object({})").format(sql.SQL(", ").join(pairs))

@@ -12,7 +12,7 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels.direct import members
 from migrator.kernels.requirements import require_not_key, triggers
-from migrator.kernels.rows import Repair, comparisons, updates
+from migrator.kernels.rows import Update, comparisons, writes
 from migrator.names import TableName
 from migrator.plan import (
     GONE,
@@ -189,18 +189,11 @@ class Mirror(ABC):
 
     def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Steps:
         """Return the chunked updates that bring existing rows into step."""
-        return updates(
-            facts,
-            name,
-            self.values(),
-            self.rows(),
-            guard=self.is_on(),
-            no_reverse=no_reverse,
-        )
+        return writes(facts, name, self.repair(), no_reverse=no_reverse)
 
-    def repair(self) -> Repair:
-        """Return what brings rows into step that a comparison found."""
-        return Repair(values=self.values(), rows=self.rows(), guard=self.is_on())
+    def repair(self) -> Update:
+        """Return what brings rows into step: the backfill's, and a comparison's."""
+        return Update(values=self.values(), rows=self.rows(), guard=self.is_on())
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison of both sides, with its repair."""
