@@ -133,6 +133,12 @@ class Engine:
                         catalog.table_facts(conn, catalog.resolve(conn, *other))
                         for other in pattern.others()
                     ),
+                    made={
+                        made: catalog.table_facts(conn, made)
+                        for made in pattern.makes(table, tag)
+                        if catalog.exists(conn, made)
+                    },
+                    superuser=catalog.is_superuser(conn),
                     tag=tag,
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,

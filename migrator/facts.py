@@ -146,6 +146,14 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Privileges of a role on a table; None stands for all roles."""
+
+    role: str | None
+    privileges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """
     One table; `rows` and `size_bytes` are estimates of the statistics.
@@ -175,6 +183,12 @@ class Table:
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True
+    owner: str = ""
+    #: What other roles may do with the whole table.
+    grants: tuple[Grant, ...] = ()
+    #: Whether policies apply to roles other than its owner, and to the owner too.
+    policies: bool = False
+    forces_policies: bool = False
     constraints: tuple[Constraint, ...] = ()
     #: Those that it has, or a partition of it, and those that refer to them.
     foreign_keys: tuple[ForeignKey, ...] = ()
@@ -252,6 +266,10 @@ class Facts:
     table: Table
     #: The further tables that the pattern asks for, in its order.
     others: tuple[Table, ...] = ()
+    #: Tables and views that the change makes, as far as they are there.
+    made: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
+    #: Whether the role of the connection is a superuser.
+    superuser: bool = False
     #: The change's tag, part of every generated name.
     tag: str
     #: How the user wants a backfill to go over the table; None leaves it open.
@@ -264,6 +282,10 @@ class Facts:
     answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
+
+    def of(self, table: Table) -> "Facts":
+        """Return the same with another table."""
+        return replace(self, table=table)
 
     @property
     def leaves(self) -> "tuple[Facts, ...]":

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Kind
+from migrator.names import TableName
 from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
 
 
@@ -62,6 +63,16 @@ class Pattern(ABC):
 
     def others(self) -> tuple[tuple[str, str | None], ...]:
         """Return further tables of which it needs facts: name and schema."""
+        return ()
+
+    def makes(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """
+        Return the tables and views that the change makes, to have facts of them.
+
+        Args:
+            table: the change's table.
+            tag: the change's tag.
+        """
         return ()
 
     def questions(self, facts: Facts) -> Mapping[str, Probe]:

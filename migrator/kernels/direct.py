@@ -1,10 +1,20 @@
 """Guarded catalogue steps with reverses; no rows are moved."""
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from migrator.facts import Column, Facts, ForeignKey, Table
 from migrator.names import TableName
-from migrator.plan import Lock, Step, TableLock, Transaction, expression, render
+from migrator.plan import (
+    Lock,
+    Refusal,
+    Step,
+    TableLock,
+    Transaction,
+    expression,
+    render,
+)
 
 
 def is_part(leaf: Table) -> sql.Composable:
@@ -38,6 +48,42 @@ def members(table: TableName) -> sql.Composable:
         " ON part.oid = i.inhparent WHERE NOT i.inhdetachpending)"
         " SELECT oid FROM part"
     ).format(sql.Literal(str(table)))
+
+
+def triggers_are_on(table: TableName, *names: str) -> str:
+    """
+    Return the question whether triggers of a table fire for every session.
+
+    Each has to be on every partition: what fires is its clone there.
+    """
+    return render(
+        sql.SQL(
+            "SELECT NOT EXISTS ({} WHERE (SELECT count(*)"
+            " FROM pg_catalog.pg_trigger WHERE tgrelid = part.oid AND tgname IN ({})"
+            " AND tgenabled = 'A') <> {})"
+        ).format(
+            members(table),
+            sql.SQL(", ").join(map(sql.Literal, names)),
+            sql.Literal(len(names)),
+        )
+    )
+
+
+def needs(work: Transaction, question: str, why: str) -> Transaction:
+    """
+    Return the transaction, refused where the dual write is off.
+
+    Args:
+        work: the transaction.
+        question: whether it is on.
+        why: what may be lost, for the message.
+    """
+    off = Refusal(
+        count=f"SELECT CASE WHEN {question.removeprefix('SELECT ')} THEN 0 ELSE 1 END",
+        why=why,
+        next="run `migrator verify`, or roll the change back.",
+    )
+    return replace(work, refusals=(off, *work.refusals))
 
 
 def locked(table: TableName, mode: Lock, *also: TableName) -> str:

@@ -11,6 +11,7 @@ from migrator.facts import (
     Column,
     Constraint,
     ForeignKey,
+    Grant,
     Index,
     IndexColumn,
     Kind,
@@ -140,6 +141,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         return None
     by_oid = {"table": row["oid"]}
     schema, name = row.pop("root_schema"), row.pop("root_name")
+    grants = row.pop("grants")
     return Table(
         name=table,
         columns=tuple(
@@ -190,6 +192,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         ),
         constraints=_constraints(conn, row["oid"]),
         root=TableName(schema, name) if name is not None else None,
+        grants=tuple(
+            Grant(role=g["role"], privileges=tuple(g["privileges"])) for g in grants
+        ),
         **row,
     )
 
@@ -287,6 +292,11 @@ def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
             raise error.__cause__ from None
         return False
     return True
+
+
+def is_superuser(conn: Connection) -> bool:
+    """Tell whether the role of the connection is a superuser."""
+    return bool(ask(conn, "SELECT pg_catalog.current_setting('is_superuser')::bool"))
 
 
 def oldest_snapshot(conn: Connection) -> Snapshot | None:

@@ -10,6 +10,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
+from migrator.kernels import direct
 from migrator.kernels.direct import members
 from migrator.kernels.requirements import require_not_key, triggers
 from migrator.kernels.rows import Update, comparisons, writes
@@ -127,13 +128,7 @@ class Mirror(ABC):
 
         It has to be on every partition: what fires is the trigger's clone there.
         """
-        return render(
-            sql.SQL(
-                "SELECT NOT EXISTS ({} WHERE NOT EXISTS (SELECT"
-                " FROM pg_catalog.pg_trigger WHERE tgrelid = part.oid AND tgname = {}"
-                " AND tgenabled = 'A'))"
-            ).format(members(self.table), sql.Literal(names.trigger(self.tag)))
-        )
+        return direct.triggers_are_on(self.table, names.trigger(self.tag))
 
     def needs_compared(self, work: Transaction) -> Transaction:
         """
@@ -167,13 +162,7 @@ class Mirror(ABC):
 
     def needs_on(self, work: Transaction, why: str) -> Transaction:
         """Return the transaction, refused where the dual write is off."""
-        question = self.is_on().removeprefix("SELECT ")
-        off = Refusal(
-            count=f"SELECT CASE WHEN {question} THEN 0 ELSE 1 END",
-            why=why,
-            next="run `migrator verify`, or roll the change back.",
-        )
-        return replace(work, refusals=(off, *work.refusals))
+        return direct.needs(work, self.is_on(), why)
 
     @abstractmethod
     def values(self) -> Mapping[str, sql.Composable]:

@@ -23,6 +23,16 @@ SELECT c.oid::bigint AS oid,
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
+       pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+       c.relrowsecurity AS policies,
+       c.relforcerowsecurity AS forces_policies,
+       COALESCE((
+         SELECT pg_catalog.json_agg(g ORDER BY g.role)
+           FROM (SELECT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS role,
+                        pg_catalog.array_agg(a.privilege_type ORDER BY a.privilege_type) AS privileges
+                   FROM pg_catalog.aclexplode(c.relacl) a
+                  WHERE a.grantee <> c.relowner GROUP BY 1) g
+       ), '[]') AS grants,
        rn.nspname AS root_schema,
        r.relname AS root_name
   FROM pg_catalog.pg_class c

@@ -1,0 +1,19 @@
+"""Dual write across tables: the rows of one table kept in step with another's.
+
+`Shadow` is the mirror of a table that the application uses in one that it does not:
+AFTER ROW triggers for INSERT, UPDATE and DELETE and one for TRUNCATE, all enabled
+ALWAYS, a copy of the rows that are there, and a comparison of both tables.
+
+It runs one way only. Two tables that the application writes, each mirrored in the
+other, would deadlock two requests that touch the same row from either side: each
+holds its own row, before any trigger runs, and waits for the other's. So there is one
+table that requests write at any time, and what they see under another name is a view
+(`Facade`), or the other table once names are exchanged.
+
+Source: PostgreSQL manual, sections 13.3.4 (deadlocks), 39.1 (AFTER triggers see the
+statement's final state) and 41.10.
+"""
+
+from migrator.kernels.mirror_table.shadow import Shadow
+
+__all__ = ["Shadow"]

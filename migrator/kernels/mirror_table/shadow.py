@@ -1,0 +1,467 @@
+"""A table that follows another one, row by row, and that no request touches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Column, Facts, Index, IndexColumn, Table
+from migrator.kernels import direct
+from migrator.kernels.chunking import by_keys, compared, span
+from migrator.kernels.mirror_columns.base import SETTINGS
+from migrator.kernels.rows import Write, comparisons, named, writes
+from migrator.names import TableName
+from migrator.plan import (
+    ChunkedUpdate,
+    Chunking,
+    Lock,
+    Steps,
+    Transaction,
+    Upkeep,
+    render,
+    type_name,
+)
+
+# The shadow's name in statements: no table's, so that a column of the source that is
+# qualified by its table's name is never taken for one of the shadow.
+_SHADOW = sql.Identifier("_migrator_shadow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyColumn:
+    """A key column of a shadow: whose value it has, its type, and the type's `=`."""
+
+    column: str
+    type: str
+    equal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """What another column of a shadow holds: an expression over the row, its type."""
+
+    expression: sql.Composable
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """
+    The mirror of a table in another one.
+
+    Args:
+        source: the table that requests write.
+        target: the one that follows.
+        tag: the change's.
+        key: the columns of a unique key of `target`; their values are the source's.
+        values: the other columns of `target`.
+        path: schemas in which the expressions were tried out.
+        owner: as whom the trigger writes; None for the role of the connection.
+    """
+
+    source: TableName
+    target: TableName
+    tag: str
+    key: Mapping[str, KeyColumn]
+    values: Mapping[str, Value]
+    path: tuple[str, ...] = ()
+    owner: str | None = None
+
+    # -- the dual write --------------------------------------------------
+
+    def on(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that put the dual write on."""
+        function, table = names.function(self.tag), self.source.identifier
+        row, truncate = map(sql.Identifier, self._triggers)
+        return (
+            *self.define(),
+            sql.SQL(
+                "CREATE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {}"
+                " FOR EACH ROW EXECUTE FUNCTION {}()"
+            ).format(row, table, function),
+            sql.SQL(
+                "CREATE TRIGGER {} AFTER TRUNCATE ON {}"
+                " FOR EACH STATEMENT EXECUTE FUNCTION {}()"
+            ).format(truncate, table, function),
+            *(
+                sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, one)
+                for one in (row, truncate)
+            ),
+        )
+
+    def define(self) -> tuple[sql.Composable, ...]:
+        """
+        Return the statements that make the function, or make it anew.
+
+        It has the owner's rights, since the application has none on the shadow.
+
+        Source: PostgreSQL manual, CREATE FUNCTION, Writing SECURITY DEFINER Functions
+        Safely.
+        """
+        function = names.function(self.tag)
+        path = sql.SQL(", ").join(
+            map(
+                sql.Identifier,
+                dict.fromkeys(("pg_catalog", *self.path, self.source.schema)),
+            )
+        )
+        pinned = sql.SQL("").join(
+            sql.SQL(f" SET {name} FROM CURRENT") for name in SETTINGS
+        )
+        owned = (
+            ()
+            if self.owner is None
+            else (
+                sql.SQL("ALTER FUNCTION {}() OWNER TO {}").format(
+                    function, sql.Identifier(self.owner)
+                ),
+            )
+        )
+        return (
+            sql.SQL(
+                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
+                " SECURITY DEFINER SET search_path = {}, pg_temp{} AS {}"
+            ).format(function, path, pinned, sql.Literal(render(self._body()))),
+            *owned,
+        )
+
+    def off(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that take the dual write off."""
+        return (
+            *(
+                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
+                    sql.Identifier(trigger), self.source.identifier
+                )
+                for trigger in self._triggers
+            ),
+            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(names.function(self.tag)),
+        )
+
+    def is_on(self) -> str:
+        """Return the question whether the dual write is on, for every session."""
+        return direct.triggers_are_on(self.source, *self._triggers)
+
+    def needs_on(self, work: Transaction) -> Transaction:
+        """Return the transaction, refused where the dual write is off."""
+        why = (
+            f"a dual-write trigger on {self.source} is missing or not enabled ALWAYS,"
+            " so that the other table may have missed writes"
+        )
+        return direct.needs(work, self.is_on(), why)
+
+    @property
+    def _triggers(self) -> tuple[str, str]:
+        """The names of the triggers for rows and for TRUNCATE."""
+        return names.trigger(self.tag), names.trigger(f"{self.tag}_truncate")
+
+    def _body(self) -> sql.Composable:
+        """
+        Return the function's text.
+
+        It reads the row as it is by then, not as the event has it: another AFTER
+        trigger may have updated it again, and the event of that update came first.
+        For the same reason a key is removed only where the source has it no longer.
+        """
+        gone = sql.SQL(
+            "DELETE FROM {target} AS {shadow} WHERE {theirs} AND NOT EXISTS"
+            " (SELECT FROM {source} WHERE {ours})"
+        ).format(
+            target=self.target.identifier,
+            shadow=_SHADOW,
+            theirs=self._shadow_of(sql.Identifier("old")),
+            source=self._source,
+            ours=self._row_of(sql.Identifier("old")),
+        )
+        moved = sql.SQL(" OR ").join(
+            sql.SQL("NOT (old.{c} {equal} new.{c})").format(
+                c=sql.Identifier(k.column), equal=type_name(k.equal)
+            )
+            for k in self.key.values()
+        )
+        return sql.SQL(
+            """
+#variable_conflict use_column
+BEGIN
+  IF TG_OP = 'TRUNCATE' THEN
+    TRUNCATE {target};
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'DELETE' THEN
+    {gone};
+    RETURN NULL;
+  END IF;
+  IF TG_OP = 'UPDATE' AND ({moved}) THEN
+    {gone};
+  END IF;
+  {written};
+  RETURN NULL;
+END
+"""
+        ).format(
+            target=self.target.identifier,
+            gone=gone,
+            moved=moved,
+            written=self._insert(
+                self._source,
+                sql.SQL("{} AND {}").format(
+                    self._row_of(sql.Identifier("new")), self.apart()
+                ),
+                sql.SQL(""),
+                self._overwrite(),
+            ),
+        )
+
+    # -- rows ------------------------------------------------------------
+
+    def copy(self, facts: Facts, *, name: str) -> Steps:
+        """Return the copies of the rows that are there: in chunks of the source."""
+        return writes(
+            facts,
+            name,
+            _Copy(guard=self.is_on(), shadow=self, repairs=False),
+            no_reverse="the rows go with the table that they were copied to",
+        )
+
+    def verify(self, facts: Facts, target: Table) -> Steps:
+        """
+        Return the comparisons of both tables, each with its repair.
+
+        The rows of the source are looked up in the shadow, then those of the shadow in
+        the source: of each chunk in one statement, and so in one snapshot.
+
+        Args:
+            facts: of the source.
+            target: the shadow, as it is or will be.
+        """
+        return (
+            *comparisons(
+                facts,
+                "compare_rows",
+                self.apart(),
+                shown=tuple(c.name for c in facts.table.columns),
+                beside={"shadow": self._image(sql.SQL("pg_catalog.to_json(ROW({}))"))},
+                repair=_Copy(guard=self.is_on(), shadow=self, repairs=True),
+                no_reverse="nothing but rows out of step is changed",
+            ),
+            *comparisons(
+                facts.of(target),
+                "compare_copies",
+                self._extra(),
+                shown=tuple(self.key),
+                key=tuple(self.key),
+                repair=_Remove(guard=self.is_on(), extra=self._extra()),
+                no_reverse="nothing but rows out of step is changed",
+            ),
+        )
+
+    def bare(self) -> Table:
+        """Return what is known of the shadow before it is there."""
+        return Table(
+            name=self.target,
+            oid=0,
+            columns=(
+                *(
+                    Column(name=c, type=k.type, not_null=True, equal=k.equal)
+                    for c, k in self.key.items()
+                ),
+                *(Column(name=c, type=v.type) for c, v in self.values.items()),
+            ),
+            indexes=(
+                Index(
+                    name=f"{self.target.name}_pkey",
+                    method="btree",
+                    keys=tuple(IndexColumn(name=c) for c in self.key),
+                    unique=True,
+                    primary=True,
+                    columns=tuple(self.key),
+                ),
+            ),
+        )
+
+    def apart(self) -> sql.Composable:
+        """
+        Return the condition of a row of the source whose shadow is not its image.
+
+        The expressions stand outside of the sub-select: in it, a bare column would be
+        one of the shadow.
+        """
+        return sql.SQL(
+            "({} OPERATOR(pg_catalog.*=) ROW({})::pg_catalog.record) IS NOT TRUE"
+        ).format(self._image(sql.SQL("ROW({})::pg_catalog.record")), self._values())
+
+    def _image(self, form: sql.SQL) -> sql.Composable:
+        """Return the shadow of a row of the source, in the form of one value."""
+        columns = sql.SQL(", ").join(
+            sql.SQL("{}.{}").format(_SHADOW, sql.Identifier(c))
+            for c in (*self.key, *self.values)
+        )
+        return sql.SQL("(SELECT {} FROM {} AS {} WHERE {})").format(
+            form.format(columns),
+            self.target.identifier,
+            _SHADOW,
+            self._shadow_of(self._alias),
+        )
+
+    def _extra(self) -> sql.Composable:
+        """Return the condition of a row of the shadow that has no source."""
+        return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {})").format(
+            self._source,
+            sql.SQL(" AND ").join(
+                sql.SQL("{}.{} {} {}.{}").format(
+                    self._alias,
+                    sql.Identifier(k.column),
+                    type_name(k.equal),
+                    sql.Identifier(self.target.name),
+                    sql.Identifier(c),
+                )
+                for c, k in self.key.items()
+            ),
+        )
+
+    @property
+    def _alias(self) -> sql.Identifier:
+        return sql.Identifier(self.source.name)
+
+    @property
+    def _source(self) -> sql.Composable:
+        return sql.SQL("{} AS {}").format(self.source.identifier, self._alias)
+
+    def _shadow_of(self, row: sql.Composable) -> sql.Composable:
+        """Return the condition of the shadow of a row of the source."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{}.{} {} {}.{}").format(
+                _SHADOW,
+                sql.Identifier(c),
+                type_name(k.equal),
+                row,
+                sql.Identifier(k.column),
+            )
+            for c, k in self.key.items()
+        )
+
+    def _row_of(self, row: sql.Composable) -> sql.Composable:
+        """Return the condition of the row that a trigger's row is now."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{table}.{c} {equal} {row}.{c}").format(
+                table=self._alias,
+                c=sql.Identifier(k.column),
+                equal=type_name(k.equal),
+                row=row,
+            )
+            for k in self.key.values()
+        )
+
+    def _values(self) -> sql.Composable:
+        keys = (
+            sql.SQL("{}.{}::{}").format(
+                self._alias, sql.Identifier(k.column), type_name(k.type)
+            )
+            for k in self.key.values()
+        )
+        values = (
+            sql.SQL("{}::{}").format(v.expression, type_name(v.type))
+            for v in self.values.values()
+        )
+        return sql.SQL(", ").join((*keys, *values))
+
+    def _overwrite(self) -> sql.Composable:
+        return sql.SQL("UPDATE SET ") + sql.SQL(", ").join(
+            sql.SQL("{c} = EXCLUDED.{c}").format(c=sql.Identifier(c))
+            for c in (*self.key, *self.values)
+        )
+
+    def _insert(
+        self,
+        source: sql.Composable,
+        rows: sql.Composable,
+        lock: sql.Composable,
+        otherwise: sql.Composable,
+    ) -> sql.Composable:
+        """Return the statement that writes the shadows of rows of the source."""
+        return sql.SQL(
+            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}{} ON CONFLICT ({}) DO {}"
+        ).format(
+            self.target.identifier,
+            sql.SQL(", ").join(map(sql.Identifier, (*self.key, *self.values))),
+            self._values(),
+            source,
+            rows,
+            lock,
+            sql.SQL(", ").join(map(sql.Identifier, self.key)),
+            otherwise,
+        )
+
+    def statement(self, facts: Facts, chunking: Chunking, *, repairs: bool) -> str:
+        """
+        Return the statement that copies a chunk's rows, or those that are apart.
+
+        A shadow that is there was written by a trigger since, or is in step: a copy
+        leaves it as it is. Its row must not be deleted before the copy commits, or it
+        would come back; for a repair, it must not be updated either, since what was
+        read would overwrite what the trigger wrote.
+        """
+        rows = span(facts, chunking)
+        if repairs:
+            rows = sql.SQL("{} AND {}").format(rows, self.apart())
+        return render(
+            self._insert(
+                self._source if facts.table.root is None else named(facts),
+                rows,
+                sql.SQL(" FOR SHARE" if repairs else " FOR KEY SHARE"),
+                self._overwrite() if repairs else sql.SQL("NOTHING"),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copy(Write):
+    """Rows of the source written to the shadow."""
+
+    guard: str | None
+    shadow: Shadow
+    repairs: bool
+
+    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
+        if chunking is None and facts.chunking == "keys":
+            chunking = by_keys(facts, "as asked for")
+        chunking = chunking or compared(facts)
+        statement = self.shadow.statement(facts, chunking, repairs=self.repairs)
+        analyze = sql.SQL("ANALYZE (SKIP_LOCKED) {}")
+        return ChunkedUpdate(
+            statement=statement,
+            strided=statement,
+            chunking=chunking,
+            upkeep=Upkeep(
+                statistics=render(analyze.format(facts.table.name.identifier)),
+                analyze=render(analyze.format(self.shadow.target.identifier)),
+            ),
+            table=facts.table.name,
+            guard=self.guard,
+            lock=Lock.ROW_SHARE,
+            root=facts.table.root,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remove(Write):
+    """Rows of the shadow removed that have no source."""
+
+    guard: str | None
+    extra: sql.Composable
+
+    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
+        chunking = chunking or compared(facts)
+        statement = render(
+            sql.SQL("DELETE FROM {} WHERE {} AND {}").format(
+                named(facts), span(facts, chunking), self.extra
+            )
+        )
+        return ChunkedUpdate(
+            statement=statement,
+            strided=statement,
+            chunking=chunking,
+            table=facts.table.name,
+            guard=self.guard,
+            root=facts.table.root,
+        )
