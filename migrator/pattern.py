@@ -27,6 +27,8 @@ class Pattern(ABC):
     #: drop where it has one, else always.
     reversible: ClassVar[str] = ""
 
+    #: Whether both sides are in step up to the drop, and compared again before it.
+    compares_before_drop: ClassVar[bool] = False
     #: What `table` and `schema` name.
     kind: ClassVar[Kind] = Kind.TABLE
 

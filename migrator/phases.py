@@ -158,7 +158,7 @@ class Phases(Inspection):
         with self._execution.short(run, f"{change} back to backfilled"):
             for row in compared:
                 store.set_status(run.conn, change, row, "reversed")
-            if run.change.state.rank > State.BACKFILLED.rank:
+            if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
         if repairs:
             why = f"{left} rows stay out of step after their repair"

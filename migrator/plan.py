@@ -294,10 +294,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Columns of a table that a change touches; None stands for all."""
+    """
+    Columns of a table that a change touches; None stands for all.
+
+    `made` tells that the change makes the table.
+    """
 
     table: TableName
     columns: frozenset[str] | None
+    made: bool = False
 
     def overlaps(self, other: "Footprint") -> bool:
         """Tell whether both touch one column."""
@@ -417,13 +422,15 @@ def _chunking(data: Mapping[str, Any]) -> Chunking:
 def footprint_to_dict(footprint: Footprint) -> dict[str, Any]:
     """Return a footprint as plain data."""
     columns = None if footprint.columns is None else sorted(footprint.columns)
-    return {"table": asdict(footprint.table), "columns": columns}
+    table = asdict(footprint.table)
+    return {"table": table, "columns": columns, "made": footprint.made}
 
 
 def footprint_from_dict(data: Mapping[str, Any]) -> Footprint:
     """Return the footprint that `footprint_to_dict` wrote."""
     columns = None if data["columns"] is None else frozenset(data["columns"])
-    return Footprint(table=TableName(**data["table"]), columns=columns)
+    made = data.get("made", False)
+    return Footprint(table=TableName(**data["table"]), columns=columns, made=made)
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

@@ -241,7 +241,13 @@ class Runner(Phases):
             self._require(run, Phase.DROP)
             self._require_settled(run, Phase.DROP)
             self._require_hold(run.conn, run.change.state_at, "retired")
-            self._phase(run, Phase.DROP, self.pattern(run.change))
+            pattern = self.pattern(run.change)
+            begun = any(
+                s.phase is Phase.DROP for s in store.steps(run.conn, run.change.id)
+            )
+            if pattern.compares_before_drop and not begun:
+                self._verify_again(run, pattern)
+            self._phase(run, Phase.DROP, pattern)
             return run.change.state
 
     # -- going back ------------------------------------------------------

@@ -22,6 +22,7 @@ from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
+from migrator.patterns.split_table import SplitTable
 from migrator.patterns.transform_column import TransformColumn
 
 CATALOGUE: tuple[type[Pattern], ...] = (
@@ -46,6 +47,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     SetDefault,
     SetNotNull,
     SplitColumn,
+    SplitTable,
     TransformColumn,
 )
 
@@ -72,6 +74,7 @@ __all__ = [
     "SetDefault",
     "SetNotNull",
     "SplitColumn",
+    "SplitTable",
     "Sql",
     "TransformColumn",
 ]

@@ -115,14 +115,10 @@ class DropColumn(Pattern):
             " rows that the column refers to are not deleted past it."
             for key in self._foreign_keys(facts, self.column)
         ]
-        found += [
-            f'The function of trigger "{t.name}" has the word "{self.column}" in it:'
-            " where that is this column, every write fails from retire on. Change the"
-            " function first."
-            for t in requirements.triggers(facts.table)
-            if self.column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIX)
-        ]
-        return tuple(Notice(text=text, needs_assurance=True) for text in found)
+        return (
+            *(Notice(text=text, needs_assurance=True) for text in found),
+            *requirements.mention_notices(facts, self.column),
+        )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial of the fill, or that the type takes NULL."""

@@ -32,6 +32,7 @@ from migrator.patterns import (
     SetDefault,
     SetNotNull,
     SplitColumn,
+    SplitTable,
     TransformColumn,
 )
 from migrator.plan import State, Steps
@@ -330,6 +331,20 @@ SCENARIOS += [
         new=text("whole"),
         apart="SELECT count(*) FROM t"
         " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="split_table",
+        setup=SETUP,
+        pattern=SplitTable("t", "n", ["name"], key=["id"], assured="no ON CONFLICT"),
+        old=text("name"),
+        new=Release(
+            update="UPDATE n SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM n WHERE id = %(id)s",
+            insert="WITH made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
+            " INSERT INTO n (id, name) SELECT id, %(value)s FROM made RETURNING id",
+        ),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

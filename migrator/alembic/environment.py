@@ -15,7 +15,7 @@ from migrator.engine import LEASE_WAIT_S
 from migrator.errors import UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
-from migrator.names import LEDGER_SCHEMA
+from migrator.names import LEDGER_SCHEMA, TableName
 from migrator.plan import Footprint
 from migrator.postgres.connection import Target, connect
 from migrator.settings import Settings
@@ -200,9 +200,9 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         if known is None:
             known = _in_flight()
         # What the model has under that name is another table, once it is free.
-        if kind == "table" and not reflected:
-            return True
         table: Any = item if kind == "table" else getattr(item, "table", None)
+        if kind == "table" and not reflected:
+            return not any(f.made and _is(f.table, table) for f in known)
         columns = (
             {name}
             if kind == "column"
@@ -211,13 +211,17 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         if any(c is not None and c.startswith("_migrator_") for c in columns):
             return False
         return not any(
-            f.table.name == table.name
-            and (table.schema is None or f.table.schema == table.schema)
+            _is(f.table, table)
             and (f.columns is None or not f.columns.isdisjoint(columns))
             for f in known
         )
 
     return include
+
+
+def _is(name: TableName, table: Any) -> bool:
+    """Tell whether a model's or the database's table has that name."""
+    return name.name == table.name and table.schema in (None, name.schema)
 
 
 def _in_flight() -> list[Footprint]:

@@ -50,6 +50,19 @@ def members(table: TableName) -> sql.Composable:
     ).format(sql.Literal(str(table)))
 
 
+def pinned_path(path: tuple[str, ...], schema: str) -> sql.Composable:
+    """
+    Return the search path of a function that means the same in every session.
+
+    Args:
+        path: schemas in which the expressions were tried out.
+        schema: the table's.
+    """
+    return sql.SQL(", ").join(
+        map(sql.Identifier, dict.fromkeys(("pg_catalog", *path, schema)))
+    )
+
+
 def triggers_are_on(table: TableName, *names: str) -> str:
     """
     Return the question whether triggers of a table fire for every session.

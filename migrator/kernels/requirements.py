@@ -83,6 +83,43 @@ def require_all_rows_visible(facts: Facts) -> None:
             )
 
 
+def require_mirrored(facts: Facts) -> None:
+    """
+    Refuse a table whose rows no other table could follow.
+
+    Raises:
+        Refused: it is partitioned, or policies decide who sees its rows.
+    """
+    table = facts.table
+    if table.kind == "p":
+        raise Refused(
+            f"Table {table.name} is partitioned: TRUNCATE of a partition would not"
+            " reach the table that follows.",
+            next="make the change with plain SQL, in a maintenance window.",
+        )
+    if table.policies:
+        raise Refused(
+            f"Table {table.name} has row-level security: its policies would not"
+            " hold for the table that follows.",
+            next="make the change with plain SQL, in a maintenance window.",
+        )
+
+
+def mention_notices(facts: Facts, *columns: str) -> tuple[Notice, ...]:
+    """Return a note on each trigger whose function may read columns that go."""
+    return tuple(
+        Notice(
+            text=f'The function of trigger "{t.name}" has the word "{column}" in it:'
+            " where that is this column, every write fails from retire on. Change the"
+            " function first.",
+            needs_assurance=True,
+        )
+        for t in triggers(facts.table)
+        for column in columns
+        if column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIX)
+    )
+
+
 def require_free_column(facts: Facts, name: str) -> None:
     """Refuse a column name that the table has already."""
     if facts.table.column(name) is not None:

@@ -89,12 +89,7 @@ class Mirror(ABC):
         """Return the statements that put the dual write on."""
         function = names.function(self.tag)
         # Pinned: the body means the same in every session, and in the backfill.
-        path = sql.SQL(", ").join(
-            map(
-                sql.Identifier,
-                dict.fromkeys(("pg_catalog", *self.path, self.table.schema)),
-            )
-        )
+        path = direct.pinned_path(self.path, self.table.schema)
         pinned = sql.SQL("").join(
             sql.SQL(f" SET {name} FROM CURRENT") for name in self.settings
         )

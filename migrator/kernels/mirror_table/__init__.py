@@ -15,5 +15,6 @@ statement's final state) and 41.10.
 """
 
 from migrator.kernels.mirror_table.shadow import Shadow
+from migrator.kernels.mirror_table.split import Split, shadow_name
 
-__all__ = ["Shadow"]
+__all__ = ["Shadow", "Split", "shadow_name"]

@@ -56,6 +56,7 @@ class Shadow:
         tag: the change's.
         key: the columns of a unique key of `target`; their values are the source's.
         values: the other columns of `target`.
+        rows: the condition of rows of `source` that have a shadow; None for all.
         path: schemas in which the expressions were tried out.
         owner: as whom the trigger writes; None for the role of the connection.
     """
@@ -65,6 +66,7 @@ class Shadow:
     tag: str
     key: Mapping[str, KeyColumn]
     values: Mapping[str, Value]
+    rows: sql.Composable | None = None
     path: tuple[str, ...] = ()
     owner: str | None = None
 
@@ -100,12 +102,7 @@ class Shadow:
         Safely.
         """
         function = names.function(self.tag)
-        path = sql.SQL(", ").join(
-            map(
-                sql.Identifier,
-                dict.fromkeys(("pg_catalog", *self.path, self.source.schema)),
-            )
-        )
+        path = direct.pinned_path(self.path, self.source.schema)
         pinned = sql.SQL("").join(
             sql.SQL(f" SET {name} FROM CURRENT") for name in SETTINGS
         )
@@ -163,16 +160,20 @@ class Shadow:
         trigger may have updated it again, and the event of that update came first.
         For the same reason a key is removed only where the source has it no longer.
         """
-        gone = sql.SQL(
-            "DELETE FROM {target} AS {shadow} WHERE {theirs} AND NOT EXISTS"
-            " (SELECT FROM {source} WHERE {ours})"
-        ).format(
-            target=self.target.identifier,
-            shadow=_SHADOW,
-            theirs=self._shadow_of(sql.Identifier("old")),
-            source=self._source,
-            ours=self._row_of(sql.Identifier("old")),
-        )
+
+        def gone(row: str) -> sql.Composable:
+            return sql.SQL(
+                "DELETE FROM {target} AS {shadow} WHERE {theirs} AND NOT EXISTS"
+                " (SELECT FROM {source} WHERE {ours} AND {rows});"
+            ).format(
+                target=self.target.identifier,
+                shadow=_SHADOW,
+                theirs=self._shadow_of(sql.Identifier(row)),
+                source=self._source,
+                ours=self._row_of(sql.Identifier(row)),
+                rows=self._rows,
+            )
+
         moved = sql.SQL(" OR ").join(
             sql.SQL("NOT (old.{c} {equal} new.{c})").format(
                 c=sql.Identifier(k.column), equal=type_name(k.equal)
@@ -184,28 +185,33 @@ class Shadow:
 #variable_conflict use_column
 BEGIN
   IF TG_OP = 'TRUNCATE' THEN
-    TRUNCATE {target};
+    -- Empty already where a foreign key took it along.
+    IF EXISTS (SELECT FROM {target}) THEN
+      TRUNCATE {target};
+    END IF;
     RETURN NULL;
   END IF;
   IF TG_OP = 'DELETE' THEN
-    {gone};
+    {gone}
     RETURN NULL;
   END IF;
   IF TG_OP = 'UPDATE' AND ({moved}) THEN
-    {gone};
+    {gone}
   END IF;
+  {hidden}
   {written};
   RETURN NULL;
 END
 """
         ).format(
             target=self.target.identifier,
-            gone=gone,
+            gone=gone("old"),
             moved=moved,
+            hidden=gone("new") if self.rows is not None else sql.SQL(""),
             written=self._insert(
                 self._source,
                 sql.SQL("{} AND {}").format(
-                    self._row_of(sql.Identifier("new")), self.apart()
+                    self._row_of(sql.Identifier("new")), self._differs()
                 ),
                 sql.SQL(""),
                 self._overwrite(),
@@ -283,9 +289,17 @@ END
         """
         Return the condition of a row of the source whose shadow is not its image.
 
-        The expressions stand outside of the sub-select: in it, a bare column would be
-        one of the shadow.
+        Shadows of rows that have none any more are found from their side.
         """
+        return sql.SQL("{} AND {}").format(self._rows, self._differs())
+
+    @property
+    def _rows(self) -> sql.Composable:
+        return self.rows or sql.SQL("true")
+
+    def _differs(self) -> sql.Composable:
+        # The expressions stand outside of the sub-select: in it, a bare column would be
+        # one of the shadow.
         return sql.SQL(
             "({} OPERATOR(pg_catalog.*=) ROW({})::pg_catalog.record) IS NOT TRUE"
         ).format(self._image(sql.SQL("ROW({})::pg_catalog.record")), self._values())
@@ -305,8 +319,9 @@ END
 
     def _extra(self) -> sql.Composable:
         """Return the condition of a row of the shadow that has no source."""
-        return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {})").format(
+        return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {} AND {})").format(
             self._source,
+            self._rows,
             sql.SQL(" AND ").join(
                 sql.SQL("{}.{} {} {}.{}").format(
                     self._alias,
@@ -380,13 +395,15 @@ END
     ) -> sql.Composable:
         """Return the statement that writes the shadows of rows of the source."""
         return sql.SQL(
-            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {}{} ON CONFLICT ({}) DO {}"
+            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} AND {}{}"
+            " ON CONFLICT ({}) DO {}"
         ).format(
             self.target.identifier,
             sql.SQL(", ").join(map(sql.Identifier, (*self.key, *self.values))),
             self._values(),
             source,
             rows,
+            self._rows,
             lock,
             sql.SQL(", ").join(map(sql.Identifier, self.key)),
             otherwise,
@@ -403,7 +420,7 @@ END
         """
         rows = span(facts, chunking)
         if repairs:
-            rows = sql.SQL("{} AND {}").format(rows, self.apart())
+            rows = sql.SQL("{} AND {}").format(rows, self._differs())
         return render(
             self._insert(
                 self._source if facts.table.root is None else named(facts),

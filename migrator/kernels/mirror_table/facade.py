@@ -1,0 +1,232 @@
+"""A view that gives some columns of a table as a table of their own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Grant
+from migrator.kernels.direct import pinned_path
+from migrator.kernels.mirror_table.shadow import KeyColumn
+from migrator.names import TableName
+from migrator.plan import render, type_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """
+    One column of a facade.
+
+    Args:
+        column: the table's column that it shows.
+        type: its type.
+        rest: the SQL expression of its default; None for NULL.
+    """
+
+    column: str
+    type: str
+    rest: str | None = None
+
+    @property
+    def at_rest(self) -> sql.Composable:
+        """What the column holds in a row of which nobody wrote it."""
+        return sql.SQL("({})::{}").format(
+            type_name(self.rest or "NULL"), type_name(self.type)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facade:
+    """
+    The view, and what makes INSERT and DELETE of it updates of the table.
+
+    UPDATE is the server's own (manual, CREATE VIEW, Updatable Views): two requests that
+    add to the same value both count, as they do on a table. A row that is inserted is
+    one of the table that was at rest; where it was not, the key is taken.
+
+    Args:
+        table: the table.
+        view: the view's name.
+        tag: the change's.
+        key: columns of the view that name a row, each with the table's column.
+        columns: the other columns of the view.
+        rows: the condition of rows that it shows; None for all.
+        path: schemas in which defaults are looked up.
+        grants: what other roles may do with it.
+        owner: the owner of the table, who is to own the view.
+    """
+
+    table: TableName
+    view: TableName
+    tag: str
+    key: Mapping[str, KeyColumn]
+    columns: Mapping[str, Shown]
+    rows: sql.Composable | None = None
+    path: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    owner: str
+
+    def create(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that make the view, with the caller's rights."""
+        view = self.view.identifier
+        shown = sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(name))
+            for name, column in (
+                *((name, k.column) for name, k in self.key.items()),
+                *((name, s.column) for name, s in self.columns.items()),
+            )
+        )
+        return (
+            sql.SQL(
+                "CREATE VIEW {} WITH (security_invoker = true) AS SELECT {} FROM {}{}"
+            ).format(
+                view,
+                shown,
+                self.table.identifier,
+                sql.SQL(" WHERE {}").format(self.rows) if self.rows else sql.SQL(""),
+            ),
+            *(
+                sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(
+                    view, sql.Identifier(name), s.at_rest
+                )
+                for name, s in self.columns.items()
+                if s.rest is not None
+            ),
+            *self.define(),
+            *(
+                sql.SQL(
+                    "CREATE TRIGGER {} INSTEAD OF {} ON {} FOR EACH ROW"
+                    " EXECUTE FUNCTION {}()"
+                ).format(
+                    sql.Identifier(names.trigger(f"{self.tag}_{event.lower()}")),
+                    sql.SQL(event),
+                    view,
+                    self._function(event),
+                )
+                for event in ("INSERT", "DELETE")
+            ),
+            *granted(self.view, self.owner, self.grants),
+        )
+
+    def define(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that make the functions, or make them anew."""
+        return tuple(
+            sql.SQL(
+                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
+                " SET search_path = {}, pg_temp AS {}"
+            ).format(
+                self._function(event),
+                pinned_path(self.path, self.table.schema),
+                sql.Literal(render(body)),
+            )
+            for event, body in (("INSERT", self._insert()), ("DELETE", self._delete()))
+        )
+
+    def remove(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that take the view away."""
+        return (
+            sql.SQL("DROP VIEW IF EXISTS {}").format(self.view.identifier),
+            *(
+                sql.SQL("DROP FUNCTION IF EXISTS {}()").format(self._function(event))
+                for event in ("INSERT", "DELETE")
+            ),
+        )
+
+    def _function(self, event: str) -> sql.Identifier:
+        return names.function(f"{self.tag}_{event.lower()}")
+
+    def _keyed(self, row: LiteralString) -> sql.Composable:
+        return sql.SQL(" AND ").join(
+            sql.SQL("_row.{} {} {}.{}").format(
+                sql.Identifier(k.column),
+                type_name(k.equal),
+                sql.SQL(row),
+                sql.Identifier(name),
+            )
+            for name, k in self.key.items()
+        )
+
+    def _assigned(self, value: Mapping[str, sql.Composable]) -> sql.Composable:
+        return sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(s.column), value[name])
+            for name, s in self.columns.items()
+        )
+
+    def _insert(self) -> sql.Composable:
+        given = {
+            name: sql.SQL("new.{}").format(sql.Identifier(name))
+            for name in self.columns
+        }
+        # As records: of json there is no equality.
+        at_rest = sql.SQL(" AND ").join(
+            sql.SQL(
+                "ROW(_row.{})::pg_catalog.record OPERATOR(pg_catalog.*=)"
+                " ROW({})::pg_catalog.record"
+            ).format(sql.Identifier(s.column), s.at_rest)
+            for s in self.columns.values()
+        )
+        shown = ", ".join(self.key)
+        key = f"{self.view.name}_pkey"
+        return sql.SQL(
+            """
+BEGIN
+  UPDATE {table} AS _row SET {assigned} WHERE {keyed} AND {at_rest};
+  IF NOT FOUND THEN
+    IF EXISTS (SELECT FROM {table} AS _row WHERE {keyed}) THEN
+      RAISE unique_violation USING
+        MESSAGE = {taken}, DETAIL = {detail}, TABLE = {name}, SCHEMA = {schema};
+    END IF;
+    RAISE foreign_key_violation USING
+      MESSAGE = {orphan}, TABLE = {name}, SCHEMA = {schema};
+  END IF;
+  RETURN NEW;
+END
+"""
+        ).format(
+            table=self.table.identifier,
+            assigned=self._assigned(given),
+            keyed=self._keyed("new"),
+            at_rest=at_rest,
+            taken=sql.Literal(
+                f'duplicate key value violates unique constraint "{key}"'
+            ),
+            detail=sql.Literal(f"Key ({shown}) already exists."),
+            name=sql.Literal(self.view.name),
+            schema=sql.Literal(self.view.schema),
+            orphan=sql.Literal(
+                f'insert on table "{self.view.name}" violates the foreign key to table'
+                f' "{self.table.name}"'
+            ),
+        )
+
+    def _delete(self) -> sql.Composable:
+        rest = {name: s.at_rest for name, s in self.columns.items()}
+        return sql.SQL(
+            """
+BEGIN
+  UPDATE {} AS _row SET {} WHERE {};
+  RETURN OLD;
+END
+"""
+        ).format(self.table.identifier, self._assigned(rest), self._keyed("old"))
+
+
+def granted(
+    relation: TableName, owner: str, grants: tuple[Grant, ...]
+) -> tuple[sql.Composable, ...]:
+    """Return the statements that give a new relation its owner and privileges."""
+    return (
+        sql.SQL("ALTER TABLE {} OWNER TO {}").format(
+            relation.identifier, sql.Identifier(owner)
+        ),
+        *(
+            sql.SQL("GRANT {} ON {} TO {}").format(
+                sql.SQL(", ").join(map(type_name, g.privileges)),
+                relation.identifier,
+                sql.SQL("PUBLIC") if g.role is None else sql.Identifier(g.role),
+            )
+            for g in grants
+        ),
+    )
