@@ -21,7 +21,7 @@ Source: PostgreSQL manual, CREATE VIEW, Updatable Views; section 41.4 (INSTEAD O
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 from psycopg import sql
@@ -50,6 +50,7 @@ class SplitTable(Pattern):
         move: the columns that go; a mapping gives them other names.
         key: the columns that name a row, and stay: the new table's primary key, which
             refers to them; a mapping gives them other names there.
+        indexes: new names of indexes that go along, old to new.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -61,6 +62,7 @@ class SplitTable(Pattern):
     move: Mapping[str, str] | Sequence[str]
     _: KW_ONLY
     key: Mapping[str, str] | Sequence[str]
+    indexes: Mapping[str, str] = field(default_factory=dict[str, str])
     schema: str | None = None
     assured: str = ""
 
@@ -99,7 +101,8 @@ class SplitTable(Pattern):
         requirements.require_table(facts)
         requirements.require_mirrored(facts)
         taken = facts.relation_names - {name.name for name in facts.made}
-        for name in (self.into, names.fitted(self.into, "_pkey")):
+        primary = names.fitted(self.into, "_pkey")
+        for name in (self.into, primary, *self.indexes.values()):
             names.checked(name, "table")
             if name in taken:
                 raise Refused(
@@ -110,11 +113,18 @@ class SplitTable(Pattern):
         self._check_key(facts)
         for column in self.move:
             self._check_column(facts, facts.table.require(column))
-        mixed = [
+        carried = [i.name for i in self._split(facts).carried()]
+        for name in self.indexes:
+            if name not in carried:
+                known = ", ".join(carried) or "none"
+                raise Refused(
+                    f'{self.title}: index "{name}" does not go along.',
+                    next=f"correct `indexes`; there go {known}.",
+                )
+        lost = [
             i.name
             for i in facts.table.indexes
-            if not frozenset(self.move).isdisjoint(i.columns)
-            and not self.columns().issuperset(i.columns)
+            if not frozenset(self.move).isdisjoint(i.columns) and i.name not in carried
         ]
         return self.assure(
             (
@@ -126,7 +136,7 @@ class SplitTable(Pattern):
                 ),
                 *(
                     Notice(text=f'Index "{name}" goes with the columns at the drop.')
-                    for name in mixed
+                    for name in lost
                 ),
                 *requirements.mention_notices(facts, *self.move),
             )
@@ -226,6 +236,7 @@ class SplitTable(Pattern):
             into=TableName(facts.table.name.schema, self.into),
             key=_mapping(self.key),
             columns=_mapping(self.move),
+            indexes=self.indexes,
         )
 
 

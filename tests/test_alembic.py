@@ -439,6 +439,47 @@ def test_check_stays_clean_while_something_is_dropped(
     assert ("there is no way back" in done.stderr + done.stdout) == lost
 
 
+def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
+    """The model has the new table; the database a view, and later the table."""
+    (project.folder / "models.py").write_text(
+        MODELS.replace("    {name}: Mapped[str]\n", "")
+        + textwrap.dedent(
+            """
+            from sqlalchemy import ForeignKey
+
+
+            class Profile(Base):
+                __tablename__ = "profiles"
+                user_id: Mapped[int] = mapped_column(
+                    ForeignKey("users.id", ondelete="CASCADE", onupdate="CASCADE"),
+                    primary_key=True,
+                )
+                name: Mapped[str] = mapped_column(index=True)
+            """
+        )
+    )
+    project.write("r1", FIRST.replace("nullable=False", "nullable=False, index=True"))
+    project.run("upgrade", "r1")
+    project.fill()
+    pattern = (
+        'SplitTable("users", "profiles", ["name"], key={"id": "user_id"},'
+        ' indexes={"ix_users_name": "ix_profiles_name"}, assured="no ON CONFLICT")'
+    )
+    text = SECOND.replace("RenameColumn", "SplitTable", 1)
+    project.write(
+        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
+    )
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id"]
+
+
 def test_an_unknown_setting_is_refused(project: Project) -> None:
     """A typo in a safety setting must not pass for the setting."""
     (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")

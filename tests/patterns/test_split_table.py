@@ -598,6 +598,7 @@ MESSAGES = [
         {"move": {"bio": "about"}},
         'is in constraint "c1", which cannot go along',
     ),
+    (FACTS, {"indexes": {"mixed": "x"}}, 'index "mixed" does not go along'),
     (FACTS, {"assured": ""}, "INSERT … ON CONFLICT, MERGE"),
     (
         replace(

@@ -47,12 +47,14 @@ class Split:
         into: the new table.
         key: columns that name a row, each with its name in the new table.
         columns: columns that go, each with its name in the new table.
+        indexes: new names of indexes that go along.
     """
 
     facts: Facts
     into: TableName
     key: Mapping[str, str]
     columns: Mapping[str, str]
+    indexes: Mapping[str, str]
 
     # -- what it is made of ----------------------------------------------
 
@@ -279,9 +281,9 @@ class Split:
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
                     sql.Identifier(table.schema, self._copy(index)),
-                    sql.Identifier(index.name),
+                    sql.Identifier(self.indexes.get(index.name, index.name)),
                 )
-                for index in self._carried()
+                for index in self.carried()
             ),
             *granted(self.into, self.table.owner, self._grants()),
         )
@@ -404,7 +406,7 @@ class Split:
             if c.kind == kind and c.columns and gone.issuperset(c.columns)
         )
 
-    def _carried(self) -> tuple[Index, ...]:
+    def carried(self) -> tuple[Index, ...]:
         """Return the indexes that go along: those that a column that goes is in."""
         now = {c.name for c in self._columns().values()}
         known = now | set(self.key)
@@ -438,7 +440,7 @@ class Split:
                 include=tuple(named[c] for c in index.include),
                 nulls_not_distinct=index.nulls_not_distinct,
             )
-            for number, index in enumerate(self._carried(), 1)
+            for number, index in enumerate(self.carried(), 1)
         )
 
     def _reference(self) -> Steps:
