@@ -55,6 +55,8 @@ class Column:
     statistics: int | None = None
     #: Storage in the words of DDL, None where it is the type's own.
     storage: str | None = None
+    #: The sequence behind an identity.
+    identity_sequence: TableName | None = None
     #: Sequences that go with the column, as SQL.
     sequences: tuple[str, ...] = ()
     #: The values of an enum, in their order; of a domain over one, none.
@@ -108,6 +110,8 @@ class ForeignKey:
     columns: tuple[str, ...]
     to: TableName
     to_columns: tuple[str, ...]
+    #: What follows its name in DDL, each name with its schema.
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,10 @@ class Trigger:
     update_of: tuple[str, ...] = ()
     #: Columns of the table whose name is a word of the function's text.
     mentions: tuple[str, ...] = ()
+    #: `pg_trigger.tgenabled`: O for ordinary sessions, A always, R replica, D not.
+    enabled: str = "O"
+    #: The statement that makes it, each name with its schema.
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +188,14 @@ class Table:
     #: Share of the pages' room that live rows take, by the statistics; None where
     #: there are none.
     filled: float | None = None
+    #: Storage parameters, as DDL spells them.
+    options: tuple[str, ...] = ()
+    tablespace: str | None = None
+    comment: str | None = None
+    #: DEFAULT, NOTHING, FULL or INDEX.
+    replica_identity: str = "DEFAULT"
+    #: Publications that name it.
+    publications: tuple[str, ...] = ()
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True

@@ -17,6 +17,8 @@ from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.partition_table import PartitionTable
+from migrator.patterns.rebuild_table import RebuildTable
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.set_default import SetDefault
@@ -42,6 +44,8 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropNotNull,
     DropTable,
     MergeColumns,
+    PartitionTable,
+    RebuildTable,
     RenameColumn,
     RenameConstraint,
     SetDefault,
@@ -69,6 +73,8 @@ __all__ = [
     "DropNotNull",
     "DropTable",
     "MergeColumns",
+    "PartitionTable",
+    "RebuildTable",
     "RenameColumn",
     "RenameConstraint",
     "SetDefault",

@@ -30,7 +30,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import constraints, requirements
-from migrator.kernels.mirror_table import Split, shadow_name
+from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Footprint, Notice, Probe, State, Steps, render, type_name
@@ -88,10 +88,8 @@ class SplitTable(Pattern):
 
     def makes(self, table: TableName, tag: str) -> tuple[TableName, ...]:
         """Return the new table, and its shadow before."""
-        return (
-            TableName(table.schema, self.into),
-            shadow_name(table.schema, self.into, tag),
-        )
+        into = TableName(table.schema, self.into)
+        return (into, shadow_of(into, tag))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""

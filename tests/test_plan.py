@@ -25,6 +25,8 @@ from migrator.patterns import (
     DropNotNull,
     DropTable,
     MergeColumns,
+    PartitionTable,
+    RebuildTable,
     RenameColumn,
     RenameConstraint,
     SetDefault,
@@ -115,6 +117,16 @@ PATTERNS: tuple[Pattern, ...] = (
     SetNotNull("users", "name", fill="''"),
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
     SplitColumn("users", "name", {"first": ("text", "name")}, "first", type="text"),
+    RebuildTable("users", alter=["SET (fillfactor = 70)"], assured="tried"),
+    PartitionTable(
+        "users",
+        "HASH",
+        ["id"],
+        ["users_0", "users_1"],
+        key=["id"],
+        old_key=["id"],
+        assured="tried",
+    ),
     SplitTable("users", "halves", ["state"], key=["id"], assured="tried"),
     DropColumn("users", "name", type="text"),
     SetDefault("users", "name", "'x'"),
@@ -172,7 +184,9 @@ def test_steps_come_back_as_they_were_stored(pattern: Pattern) -> None:
 def test_rebuild_comes_back_as_it_was_stored(pattern: Pattern) -> None:
     """The steps of a rebuild go through the ledger as well."""
     steps = pattern.rebuild(FACTS)
-    assert steps or not any(s.loses for s in pattern.drop(FACTS))
+    # A table that is written anew has the shape that it had.
+    same = isinstance(pattern, RebuildTable)
+    assert steps or same or not any(s.loses for s in pattern.drop(FACTS))
     assert [step_from_dict(step_to_dict(s)) for s in steps] == list(steps)
 
 

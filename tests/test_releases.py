@@ -27,6 +27,8 @@ from migrator.patterns import (
     DropIndex,
     DropNotNull,
     MergeColumns,
+    PartitionTable,
+    RebuildTable,
     RenameColumn,
     RenameConstraint,
     SetDefault,
@@ -345,6 +347,30 @@ SCENARIOS += [
             insert="WITH made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
             " INSERT INTO n (id, name) SELECT id, %(value)s FROM made RETURNING id",
         ),
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="rebuild_table",
+        setup=SETUP,
+        pattern=RebuildTable("t", alter=["SET (fillfactor = 60)"], assured="test"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="partition_table",
+        setup=SETUP,
+        pattern=PartitionTable(
+            "t",
+            "RANGE",
+            ["id"],
+            {"t_low": "FROM (0) TO (10000)"},
+            rest="t_rest",
+            key=["id"],
+            assured="test",
+        ),
+        old=text("name"),
+        new=number("amount"),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

@@ -63,22 +63,31 @@ def pinned_path(path: tuple[str, ...], schema: str) -> sql.Composable:
     )
 
 
-def triggers_are_on(table: TableName, *names: str) -> str:
+def triggers_are_on(
+    table: TableName, name: str, *, on_top: tuple[str, ...] = ()
+) -> str:
     """
     Return the question whether triggers of a table fire for every session.
 
-    Each has to be on every partition: what fires is its clone there.
+    Args:
+        table: the table.
+        name: of a row trigger; it has to be on every partition: what fires is its
+            clone there.
+        on_top: of statement triggers, which have no clones.
     """
+
+    def there(of: sql.Composable, trigger: str) -> sql.Composable:
+        return sql.SQL(
+            "EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = {}"
+            " AND tgname = {} AND tgenabled = 'A')"
+        ).format(of, sql.Literal(trigger))
+
+    everywhere = sql.SQL("SELECT NOT EXISTS ({} WHERE NOT {})").format(
+        members(table), there(sql.SQL("part.oid"), name)
+    )
+    regclass = sql.SQL("{}::pg_catalog.regclass").format(sql.Literal(str(table)))
     return render(
-        sql.SQL(
-            "SELECT NOT EXISTS ({} WHERE (SELECT count(*)"
-            " FROM pg_catalog.pg_trigger WHERE tgrelid = part.oid AND tgname IN ({})"
-            " AND tgenabled = 'A') <> {})"
-        ).format(
-            members(table),
-            sql.SQL(", ").join(map(sql.Literal, names)),
-            sql.Literal(len(names)),
-        )
+        sql.SQL(" AND ").join((everywhere, *(there(regclass, t) for t in on_top)))
     )
 
 

@@ -1,6 +1,7 @@
 """Indexes built, copied and dropped without blocking reads or writes."""
 
 from dataclasses import replace
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -101,6 +102,34 @@ def _build(table: Table, name: str, text: sql.Composable, drop: Autocommit) -> A
     )
 
 
+def build_as(step: str, table: Table, name: str, index: Index) -> Step:
+    """
+    Return the concurrent build of an index like one of another table.
+
+    Args:
+        step: the step's name.
+        table: the table, whose columns have the same names.
+        name: the index's.
+        index: with its definition.
+    """
+    drop = drop_index(table.name.schema, name, table.name)
+    text = created_as(table.name, name, index, how=" CONCURRENTLY")
+    return Step(name=step, work=_build(table, name, text, drop), reverse=(drop,))
+
+
+def created_as(
+    table: TableName, name: str, index: Index, *, how: LiteralString = ""
+) -> sql.Composable:
+    """Return the statement that makes an index as the catalogue defines one."""
+    return sql.SQL("CREATE {unique}INDEX{how} {name} ON {table} {rest}").format(
+        unique=sql.SQL("UNIQUE " if index.unique else ""),
+        how=sql.SQL(how),
+        name=sql.Identifier(name),
+        table=table.identifier,
+        rest=type_name(index.definition),
+    )
+
+
 def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
     """
     Return the concurrent drop of an index; its reverse builds it again.
@@ -114,12 +143,7 @@ def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
         refusals: conditions read before the drop.
     """
     drop = drop_index(table.name.schema, index.name, table.name)
-    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}").format(
-        unique=sql.SQL("UNIQUE " if index.unique else ""),
-        name=sql.Identifier(index.name),
-        table=table.name.identifier,
-        rest=type_name(index.definition),
-    )
+    text = created_as(table.name, index.name, index, how=" CONCURRENTLY")
     return Step(
         name="drop_index",
         work=replace(drop, refusals=refusals),

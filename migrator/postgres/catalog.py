@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 
@@ -121,10 +122,11 @@ def table_facts(conn: Connection, table: TableName) -> Table:
 
 
 def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
-    rows = conn.execute(_query("foreign_keys"), {"table": table.oid})
+    rows = _definitions(conn, "foreign_keys", table.oid)
     return tuple(
         ForeignKey(
             name=k["name"],
+            definition=k["definition"],
             table=TableName(k["schema"], k["table"]),
             columns=tuple(k["columns"]),
             to=TableName(k["to_schema"], k["to_table"]),
@@ -155,6 +157,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
                     "sequences": tuple(c["sequences"]),
+                    "identity_sequence": TableName(*c["identity_sequence"])
+                    if c["identity_sequence"]
+                    else None,
                 }
             )
             for c in conn.execute(_query("columns"), by_oid)
@@ -188,10 +193,12 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "mentions": tuple(t["mentions"]),
                 }
             )
-            for t in conn.execute(_query("triggers"), by_oid)
+            for t in _definitions(conn, "triggers", row["oid"])
         ),
         constraints=_constraints(conn, row["oid"]),
         root=TableName(schema, name) if name is not None else None,
+        options=tuple(row.pop("options")),
+        publications=tuple(row.pop("publications")),
         grants=tuple(
             Grant(role=g["role"], privileges=tuple(g["privileges"])) for g in grants
         ),
@@ -199,11 +206,15 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     )
 
 
-def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
+def _definitions(conn: Connection, query: str, table: int) -> list[dict[str, Any]]:
+    """Return rows with texts of DDL, which leave out what the search path has."""
     with conn.transaction(force_rollback=True):
-        # Definitions leave out the schemas that the search path has.
         configure(conn, {"search_path": ""}, local=True)
-        rows = conn.execute(_query("constraints"), {"table": table}).fetchall()
+        return conn.execute(_query(query), {"table": table}).fetchall()
+
+
+def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
+    rows = _definitions(conn, "constraints", table)
     found: list[Constraint] = []
     for row in rows:
         schema, name = row.pop("parent_schema"), row.pop("parent_name")

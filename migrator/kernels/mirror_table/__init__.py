@@ -14,7 +14,8 @@ Source: PostgreSQL manual, sections 13.3.4 (deadlocks), 39.1 (AFTER triggers see
 statement's final state) and 41.10.
 """
 
-from migrator.kernels.mirror_table.shadow import Shadow
-from migrator.kernels.mirror_table.split import Split, shadow_name
+from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
+from migrator.kernels.mirror_table.split import Split
+from migrator.kernels.mirror_table.swap import Swap, former, require_swappable
 
-__all__ = ["Shadow", "Split", "shadow_name"]
+__all__ = ["Shadow", "Split", "Swap", "former", "require_swappable", "shadow_of"]

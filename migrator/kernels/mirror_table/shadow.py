@@ -1,7 +1,7 @@
 """A table that follows another one, row by row, and that no request touches."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
@@ -28,13 +28,23 @@ from migrator.plan import (
 _SHADOW = sql.Identifier("_migrator_shadow")
 
 
+def shadow_of(table: TableName, tag: str) -> TableName:
+    """Return the name under which a table is filled that comes to be `table`."""
+    return TableName(table.schema, names.owned("table", table.name, tag))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyColumn:
-    """A key column of a shadow: whose value it has, its type, and the type's `=`."""
+    """
+    A key column of a shadow: whose value it has, its type, and the type's `=`.
+
+    `image_equal` tells whether that `=` means "the same image".
+    """
 
     column: str
     type: str
     equal: str
+    image_equal: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +67,9 @@ class Shadow:
         key: the columns of a unique key of `target`; their values are the source's.
         values: the other columns of `target`.
         rows: the condition of rows of `source` that have a shadow; None for all.
+        found_by: columns of `source` by which a trigger finds its row, each with the
+            `=` of its type; empty for those of `key`.
+        overriding: whether identity columns are among them.
         path: schemas in which the expressions were tried out.
         owner: as whom the trigger writes; None for the role of the connection.
     """
@@ -67,6 +80,8 @@ class Shadow:
     key: Mapping[str, KeyColumn]
     values: Mapping[str, Value]
     rows: sql.Composable | None = None
+    found_by: Mapping[str, str] = field(default_factory=dict[str, str])
+    overriding: bool = False
     path: tuple[str, ...] = ()
     owner: str | None = None
 
@@ -137,7 +152,9 @@ class Shadow:
 
     def is_on(self) -> str:
         """Return the question whether the dual write is on, for every session."""
-        return direct.triggers_are_on(self.source, *self._triggers)
+        return direct.triggers_are_on(
+            self.source, self._triggers[0], on_top=self._triggers[1:]
+        )
 
     def needs_on(self, work: Transaction) -> Transaction:
         """Return the transaction, refused where the dual write is off."""
@@ -210,9 +227,7 @@ END
             hidden=gone("new") if self.rows is not None else sql.SQL(""),
             written=self._insert(
                 self._source,
-                sql.SQL("{} AND {}").format(
-                    self._row_of(sql.Identifier("new")), self._differs()
-                ),
+                sql.SQL("{} AND {}").format(self._given_row(), self._differs()),
                 sql.SQL(""),
                 self._overwrite(),
             ),
@@ -220,12 +235,19 @@ END
 
     # -- rows ------------------------------------------------------------
 
-    def copy(self, facts: Facts, *, name: str) -> Steps:
-        """Return the copies of the rows that are there: in chunks of the source."""
+    def copy(self, facts: Facts, *, name: str, guarded: bool = True) -> Steps:
+        """
+        Return the copies of the rows that are there: in chunks of the source.
+
+        Args:
+            facts: of the source.
+            name: the step's.
+            guarded: whether the dual write has to be on.
+        """
         return writes(
             facts,
             name,
-            _Copy(guard=self.is_on(), shadow=self, repairs=False),
+            _Copy(guard=self.is_on() if guarded else None, shadow=self, repairs=False),
             no_reverse="the rows go with the table that they were copied to",
         )
 
@@ -367,6 +389,17 @@ END
             for k in self.key.values()
         )
 
+    def _given_row(self) -> sql.Composable:
+        """Return the condition of the row that a trigger was given, as it is now."""
+        if not self.found_by:
+            return self._row_of(sql.Identifier("new"))
+        return sql.SQL(" AND ").join(
+            sql.SQL("{table}.{c} {equal} new.{c}").format(
+                table=self._alias, c=sql.Identifier(column), equal=type_name(equal)
+            )
+            for column, equal in self.found_by.items()
+        )
+
     def _values(self) -> sql.Composable:
         keys = (
             sql.SQL("{}.{}::{}").format(
@@ -381,9 +414,13 @@ END
         return sql.SQL(", ").join((*keys, *values))
 
     def _overwrite(self) -> sql.Composable:
+        # An identity that is GENERATED ALWAYS takes no assignment.
+        keys = (c for c, k in self.key.items() if not k.image_equal)
+        written = [*keys, *self.values]
+        if not written:
+            return sql.SQL("NOTHING")
         return sql.SQL("UPDATE SET ") + sql.SQL(", ").join(
-            sql.SQL("{c} = EXCLUDED.{c}").format(c=sql.Identifier(c))
-            for c in (*self.key, *self.values)
+            sql.SQL("{c} = EXCLUDED.{c}").format(c=sql.Identifier(c)) for c in written
         )
 
     def _insert(
@@ -395,11 +432,12 @@ END
     ) -> sql.Composable:
         """Return the statement that writes the shadows of rows of the source."""
         return sql.SQL(
-            "INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} AND {}{}"
+            "INSERT INTO {} ({}) {}SELECT {} FROM {} WHERE {} AND {}{}"
             " ON CONFLICT ({}) DO {}"
         ).format(
             self.target.identifier,
             sql.SQL(", ").join(map(sql.Identifier, (*self.key, *self.values))),
+            sql.SQL("OVERRIDING SYSTEM VALUE " if self.overriding else ""),
             self._values(),
             source,
             rows,

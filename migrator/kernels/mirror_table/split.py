@@ -16,7 +16,7 @@ from migrator import names
 from migrator.facts import Column, Constraint, Facts, Grant, Index, Table
 from migrator.kernels import direct, indexes, not_null, requirements
 from migrator.kernels.mirror_table.facade import Facade, Shown, granted
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
+from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
@@ -66,7 +66,7 @@ class Split:
     @property
     def shadow_name(self) -> TableName:
         """The name of the new table until it takes its place."""
-        return shadow_name(self.table.name.schema, self.into.name, self.facts.tag)
+        return shadow_of(self.into, self.facts.tag)
 
     def retired(self, column: str) -> str:
         """Return the name of a column of the old release after retire."""
@@ -90,7 +90,12 @@ class Split:
     def _key(self) -> dict[str, KeyColumn]:
         found = ((self.table.require(c), name) for c, name in self.key.items())
         return {
-            name: KeyColumn(column=c.name, type=c.type, equal=c.equal)
+            name: KeyColumn(
+                column=c.name,
+                type=c.type,
+                equal=c.equal,
+                image_equal=c.image_equal,
+            )
             for c, name in found
         }
 
@@ -519,11 +524,6 @@ class Split:
             " the table",
             next="drop them, and make them again after it.",
         )
-
-
-def shadow_name(schema: str, into: str, tag: str) -> TableName:
-    """Return the name of a new table until it takes its place."""
-    return TableName(schema, names.owned("table", into, tag))
 
 
 def _path(table: TableName) -> tuple[str, str]:

@@ -125,6 +125,14 @@ SELECT a.attname::text AS name,
        CASE WHEN a.attstorage <> t.typstorage
             THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
                                    WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
+       (SELECT pg_catalog.json_build_array(n.nspname, x.relname)
+          FROM pg_catalog.pg_depend dep
+          JOIN pg_catalog.pg_class x ON x.oid = dep.objid AND x.relkind = 'S'
+          JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+         WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+           AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+           AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum AND dep.deptype = 'i'
+       ) AS identity_sequence,
        ARRAY(
          SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.relname)
            FROM pg_catalog.pg_depend dep

@@ -1,5 +1,6 @@
 -- Foreign keys of a table or of its partitions, and those that refer to them; but
--- for those that stand on partitions since they stand on the parent.
+-- for those that stand on partitions since they stand on the parent. Run under an
+-- empty search path, so that definitions name every schema.
 WITH RECURSIVE part (oid) AS (
   SELECT %(table)s::oid
   UNION ALL
@@ -21,7 +22,8 @@ SELECT k.conname::text AS name,
          SELECT a.attname::text FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY AS u (num, at)
            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num
           ORDER BY u.at
-       ) AS to_columns
+       ) AS to_columns,
+       pg_catalog.pg_get_constraintdef(k.oid) AS definition
   FROM pg_catalog.pg_constraint k
   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -24,6 +24,21 @@ SELECT c.oid::bigint AS oid,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+       ARRAY(
+         SELECT pg_catalog.quote_ident(option_name) || ' = '
+                || pg_catalog.quote_literal(option_value)
+           FROM pg_catalog.pg_options_to_table(c.reloptions)
+       ) AS options,
+       (SELECT pg_catalog.quote_ident(spcname) FROM pg_catalog.pg_tablespace
+         WHERE oid = c.reltablespace) AS tablespace,
+       pg_catalog.obj_description(c.oid, 'pg_class') AS comment,
+       CASE c.relreplident WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL'
+                           WHEN 'i' THEN 'INDEX' ELSE 'DEFAULT' END AS replica_identity,
+       ARRAY(
+         SELECT p.pubname::text FROM pg_catalog.pg_publication_rel pr
+           JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+          WHERE pr.prrelid = c.oid ORDER BY p.pubname
+       ) AS publications,
        c.relrowsecurity AS policies,
        c.relforcerowsecurity AS forces_policies,
        COALESCE((

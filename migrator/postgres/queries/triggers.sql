@@ -1,9 +1,12 @@
--- A table's triggers but for internal ones. Bits of tgtype: 1 row, 2 before,
+-- A table's triggers but for internal ones, under an empty search path, so that
+-- definitions name every schema. Bits of tgtype: 1 row, 2 before,
 -- 16 update. Enabled "O" and "A" is what fires for an ordinary session. What a
 -- function reads is known to nobody but itself; the words of its text are a hint.
 SELECT t.tgname::text AS name,
        (t.tgtype & 3) = 3 AS before_row,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
+       t.tgenabled::text AS enabled,
+       pg_catalog.pg_get_triggerdef(t.oid) AS definition,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)

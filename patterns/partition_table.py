@@ -1,0 +1,275 @@
+"""Turn a table into a partitioned one.
+
+phase     statement                               lock on the table
+expand    CREATE TABLE … PARTITION BY, triggers   SHARE ROW EXCLUSIVE, no scan
+backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
+verify    both tables compared                    ACCESS SHARE
+retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
+          own foreign keys added, proved          SHARE ROW EXCLUSIVE, no scan
+drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
+
+Rows are copied to a partitioned table, which takes the name of the former one. Each
+unique key has to hold the partition key, also the primary key.
+
+Source: PostgreSQL manual, section 5.12 (partitioning), CREATE TABLE.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Facts
+from migrator.kernels import constraints
+from migrator.kernels.mirror_table import Swap, former, require_swappable, shadow_of
+from migrator.names import TableName
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, State, Steps, render, type_name
+
+# Identity columns of partitioned tables came with this server.
+_IDENTITY = 170000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionTable(Pattern):
+    """
+    Partition `table`; both releases use it under its name throughout.
+
+    Example:
+        change = PartitionTable(
+            "events",
+            "RANGE",
+            ["at"],
+            {"events_2026": "FROM ('2026-01-01') TO ('2027-01-01')"},
+            rest="events_rest",
+            key=["id", "at"],
+            assured="nothing says ON CONFLICT (id)",
+        )
+
+    Args:
+        table: the table's name, without its schema.
+        by: "RANGE", "LIST" or "HASH".
+        on: the columns of the partition key, which are NOT NULL.
+        partitions: for each partition its bounds, as CREATE TABLE has them behind
+            FOR VALUES; of HASH a list of their names.
+        rest: the name of the default partition, but for HASH: without one, rows that
+            fit nowhere would be refused.
+        key: the columns of the primary key, which has those of the partition key.
+        old_key: those that it has now; only a downgrade after the drop needs it.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    by: str
+    on: Sequence[str]
+    partitions: Mapping[str, str] | Sequence[str]
+    _: KW_ONLY
+    rest: str = ""
+    key: Sequence[str]
+    old_key: Sequence[str] = ()
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'partition table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded: it sees no difference."""
+        return State.EXPANDED
+
+    def columns(self) -> None:
+        """Return None: all of it."""
+        return
+
+    def makes(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """Return the new table before retire, and the former one after."""
+        return (shadow_of(table, tag), former(table, tag))
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a table whose keys could not stay, and rows that would fit nowhere."""
+        constraints.require_lists(self.title, {"on": self.on, "key": self.key})
+        require_swappable(facts, self.title)
+        self._check_partitions(facts)
+        self._check_keys(facts)
+        if facts.server_version < _IDENTITY:
+            for c in facts.table.columns:
+                if c.identity:
+                    raise Refused(
+                        f'{self.title}: column "{c.name}" is an identity, which a'
+                        " partitioned table has from PostgreSQL 17 on.",
+                        next="give it a sequence and a default instead.",
+                    )
+        return self.assure(
+            (
+                Notice(
+                    text="At retire the partitioned table takes the name. ON CONFLICT"
+                    f" has to name ({', '.join(self.key)}) from then on, no foreign key"
+                    " refers to less, and nothing holds the former key to be unique.",
+                    needs_assurance=True,
+                ),
+                Notice(
+                    text="Until the drop, TRUNCATE, DROP and DETACH of a partition do"
+                    " not reach the former table: going back would bring its rows back."
+                ),
+            )
+        )
+
+    def _check_partitions(self, facts: Facts) -> None:
+        if self.by not in ("RANGE", "LIST", "HASH"):
+            raise Refused(
+                f"{self.title}: by is {self.by!r}.",
+                next='write "RANGE", "LIST" or "HASH".',
+            )
+        if (self.by == "HASH") == bool(self.rest):
+            raise Refused(
+                f"{self.title}: rows that fit into no partition would be refused, to"
+                " the old release too."
+                if self.by != "HASH"
+                else f"{self.title}: HASH has no default partition.",
+                next='write rest="…", the name of the default partition.'
+                if self.by != "HASH"
+                else "leave `rest` out.",
+            )
+        if (self.by == "HASH") == isinstance(self.partitions, Mapping):
+            raise Refused(
+                f"{self.title}: `partitions` has bounds of HASH, or none of {self.by}.",
+                next='write {"name": "FROM (…) TO (…)"}, of HASH ["name", …].',
+            )
+        for name in (*self.partitions, *([self.rest] if self.rest else [])):
+            names.checked(name, "partition")
+            if name in facts.relation_names:
+                raise Refused(
+                    f'Schema "{facts.table.name.schema}" has a relation "{name}"'
+                    " already.",
+                    next="choose another name for the partition.",
+                )
+
+    def _check_keys(self, facts: Facts) -> None:
+        table, on = facts.table, set(self.on)
+        for column in (*self.on, *self.key):
+            if not table.require(column).not_null:
+                raise Refused(
+                    f'{self.title}: column "{column}" takes NULL.',
+                    next="make it NOT NULL by a change of its own first.",
+                )
+        if not on <= set(self.key):
+            raise Refused(
+                f"{self.title}: the key ({', '.join(self.key)}) has not all columns of"
+                f" the partition key ({', '.join(self.on)}).",
+                next="add them to `key`.",
+            )
+        unique = [i for i in table.indexes if i.unique and not i.primary]
+        for index in unique:
+            if not on <= {k.name for k in index.keys}:
+                raise Refused(
+                    f'{self.title}: unique index "{index.name}" has not all columns of'
+                    " the partition key; across partitions nothing can hold to it.",
+                    next="drop it, or make it again with them, by a change of its own.",
+                )
+        for key in table.foreign_keys:
+            if key.to == table.name:
+                raise Refused(
+                    f'{self.title}: foreign key "{key.name}" of table {key.table}'
+                    " refers to it, by a key that will not be unique.",
+                    next="drop it by a change of its own first.",
+                )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial of the partitions, and of rows in them."""
+        trial = TableName("pg_temp", "migrator_trial")
+        create = sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {}) {}").format(
+            facts.table.name.identifier, type_name(f"PARTITION BY {self._by()}")
+        )
+        return (
+            Probe(
+                statements=(
+                    render(create),
+                    *(render(p) for p in self._partitions(trial, "migrator_trial_")),
+                    render(
+                        sql.SQL(
+                            "INSERT INTO migrator_trial SELECT * FROM {} LIMIT 100"
+                        ).format(facts.table.name.identifier)
+                    ),
+                ),
+                question="SELECT true",
+                otherwise="",
+                failed=f"{self.title}: the server refuses a partition",
+                next="correct `by`, `on` and the bounds.",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the partitioned table, with its dual write."""
+        return self._swap(facts).expand()
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the copy of the rows."""
+        return self._swap(facts).backfill()
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the comparison of both tables."""
+        return self._swap(facts).verify()
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the exchange of both tables."""
+        return self._swap(facts).retire()
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop of the former table."""
+        return self._swap(facts).drop()
+
+    def rebuild(self, facts: Facts) -> Steps:
+        """Return the way back to one table."""
+        if not self.old_key:
+            raise Refused(
+                f"{self.title}: the former primary key is not known.",
+                next='write old_key=["column"] into the pattern.',
+            )
+        return self._swap(facts).rebuild(self.old_key)
+
+    def _by(self) -> str:
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.on))
+        return f"{self.by} ({columns.as_string(None)})"
+
+    def _partitions(
+        self, parent: TableName, prefix: str = ""
+    ) -> tuple[sql.Composable, ...]:
+        count = len(self.partitions)
+        bounds = (
+            self.partitions
+            if isinstance(self.partitions, Mapping)
+            else {
+                name: f"WITH (MODULUS {count}, REMAINDER {number})"
+                for number, name in enumerate(self.partitions)
+            }
+        )
+        found = {name: f"FOR VALUES {text}" for name, text in bounds.items()}
+        if self.rest:
+            found[self.rest] = "DEFAULT"
+        return tuple(
+            sql.SQL("CREATE {}TABLE {} PARTITION OF {} {}").format(
+                sql.SQL("TEMP " if prefix else ""),
+                sql.Identifier(f"{prefix}{number}")
+                if prefix
+                else sql.Identifier(parent.schema, name),
+                parent.identifier,
+                type_name(text),
+            )
+            for number, (name, text) in enumerate(found.items())
+        )
+
+    def _swap(self, facts: Facts) -> Swap:
+        return Swap(
+            facts=facts,
+            key=self.key,
+            primary=self.key,
+            partition_by=self._by(),
+            made=self._partitions(shadow_of(facts.table.name, facts.tag)),
+            values={},
+        )

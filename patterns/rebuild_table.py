@@ -1,0 +1,147 @@
+"""Write a table anew, with another physical shape.
+
+phase     statement                               lock on the table
+expand    CREATE TABLE, dual-write triggers       SHARE ROW EXCLUSIVE, no scan
+backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
+          CREATE INDEX CONCURRENTLY, new table    none
+          ADD FOREIGN KEY … NOT VALID, new table  none, SHARE ROW EXCLUSIVE on others
+verify    both tables compared                    ACCESS SHARE
+retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
+          foreign keys of others added, proved    SHARE ROW EXCLUSIVE, no scan
+drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
+
+What VACUUM FULL, SET TABLESPACE and SET ACCESS METHOD do under ACCESS EXCLUSIVE all the
+while: rows are copied to a new table, which takes the name of the former one.
+
+Source: PostgreSQL manual, CREATE TABLE (LIKE), ALTER TABLE, Notes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from psycopg import sql
+
+from migrator.facts import Facts
+from migrator.kernels.chunking import unique_index
+from migrator.kernels.mirror_table import Swap, former, require_swappable, shadow_of
+from migrator.names import TableName
+from migrator.pattern import Pattern
+from migrator.plan import Notice, Probe, State, Steps, render, type_name
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildTable(Pattern):
+    """
+    Write `table` anew; both releases use it under its name throughout.
+
+    Example:
+        change = RebuildTable("events", alter=["SET (fillfactor = 70)"], assured="…")
+
+    Args:
+        table: the table's name, without its schema.
+        alter: clauses of ALTER TABLE for the new table while it is empty, e.g.
+            "SET TABLESPACE fast"; none removes bloat. They change no column's type, and
+            refuse nothing that the table takes.
+        schema: the table's schema; None means the connection's search path.
+        assured: why hazards that need a person's word are none here.
+    """
+
+    table: str
+    _: KW_ONLY
+    alter: Sequence[str] = ()
+    schema: str | None = None
+    assured: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line that names the change."""
+        return f'rebuild table "{self.table}"'
+
+    @property
+    def admission(self) -> State:
+        """From expanded: it sees no difference."""
+        return State.EXPANDED
+
+    def columns(self) -> None:
+        """Return None: all of it."""
+        return
+
+    def makes(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """Return the new table before retire, and the former one after."""
+        return (shadow_of(table, tag), former(table, tag))
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse a table on which something hangs that cannot go over."""
+        require_swappable(facts, self.title)
+        return self.assure(
+            (
+                Notice(
+                    text="At retire another table takes the name. Statements that are"
+                    " under way then keep to the one that they began with, and are"
+                    " waited for; functions and replication slots that follow the table"
+                    " by its OID stay with the former one.",
+                    needs_assurance=True,
+                ),
+            )
+        )
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial of the clauses on an empty copy: types stay as they are."""
+        if not self.alter:
+            return ()
+        trial = sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {})").format(
+            facts.table.name.identifier
+        )
+        types = sql.SQL(
+            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
+            " FULL JOIN pg_catalog.pg_attribute b ON a.attname = b.attname"
+            " AND b.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass"
+            " AND b.atttypid = a.atttypid AND b.atttypmod = a.atttypmod"
+            " WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0"
+            " AND NOT a.attisdropped AND b.attname IS NULL)"
+        ).format(sql.Literal(str(facts.table.name)))
+        return (
+            Probe(
+                statements=(
+                    render(trial),
+                    *(f"ALTER TABLE migrator_trial {clause}" for clause in self.alter),
+                ),
+                question=render(types),
+                otherwise=f"{self.title}: a clause drops a column or changes its type.",
+                next="make that a change of its own: ChangeColumnType, DropColumn.",
+                failed=f"{self.title}: the server refuses a clause",
+            ),
+        )
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the new table, with its dual write."""
+        return self._swap(facts).expand()
+
+    def backfill(self, facts: Facts) -> Steps:
+        """Return the copy of the rows, and indexes behind them."""
+        return self._swap(facts).backfill()
+
+    def verify(self, facts: Facts) -> Steps:
+        """Return the comparison of both tables."""
+        return self._swap(facts).verify()
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the exchange of both tables."""
+        return self._swap(facts).retire()
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop of the former table."""
+        return self._swap(facts).drop()
+
+    def _swap(self, facts: Facts) -> Swap:
+        shadow = shadow_of(facts.table.name, facts.tag).identifier
+        index = unique_index(facts)
+        return Swap(
+            facts=facts,
+            key=[k.name for k in index.keys] if index else [],
+            made=tuple(
+                sql.SQL("ALTER TABLE {} {}").format(shadow, type_name(clause))
+                for clause in self.alter
+            ),
+            values={},
+        )

@@ -1,0 +1,242 @@
+"""PartitionTable: its life, its way back, and its messages."""
+
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.facts import Column, Facts, ForeignKey, Index, IndexColumn, Table
+from migrator.names import TableName
+from migrator.patterns import PartitionTable
+from migrator.plan import State
+from migrator.runner import Runner
+
+SETUP = (
+    "CREATE TABLE towns (id int PRIMARY KEY); INSERT INTO towns VALUES (1);"
+    "CREATE TABLE events (id bigserial CONSTRAINT one PRIMARY KEY, at date NOT NULL,"
+    " town int DEFAULT 1 CONSTRAINT home REFERENCES towns, note text CONSTRAINT short"
+    " CHECK (length(note) < 99), CONSTRAINT once UNIQUE (note, at));"
+    "CREATE INDEX events_town ON events (town);"
+    "CREATE TABLE audit (what text);"
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN INSERT INTO audit VALUES (TG_OP); RETURN NULL; END';"
+    "INSERT INTO events (at, note) SELECT date '2024-01-01' + g, 'n' || g"
+    " FROM generate_series(0, 2999) g;"
+    "CREATE TRIGGER a_audit AFTER INSERT OR DELETE ON events FOR EACH ROW"
+    " EXECUTE FUNCTION note()"
+)
+PATTERN = PartitionTable(
+    "events",
+    "RANGE",
+    ["at"],
+    {
+        "events_2024": "FROM ('2024-01-01') TO ('2025-01-01')",
+        "events_2025": "FROM ('2025-01-01') TO ('2026-01-01')",
+    },
+    rest="events_rest",
+    key=["id", "at"],
+    old_key=["id"],
+    assured="test",
+)
+CHANGE = Change(revision="p", pattern=PATTERN)
+ALL = "SELECT id, at, town, note FROM events ORDER BY id"
+BEHIND = "SELECT relname FROM pg_class WHERE relname LIKE '_migrator%'"
+
+
+def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
+    """Return what a query gives."""
+    return sql.execute(query.encode()).fetchall()
+
+
+def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
+    """Rows go to their partitions, and back where that is asked for."""
+    sql.execute(SETUP.encode())
+    assert runner.expand(CHANGE) is State.EXPANDED
+    sql.execute("UPDATE events SET at = at + 700 WHERE id = 5")
+    runner.settle("p")
+    everything = rows(sql, ALL)
+    runner.retire("p", old_release_gone="test")
+    assert rows(sql, ALL) == everything
+    sql.execute("UPDATE events SET at = '2025-05-05', note = 'moved' WHERE id = 6")
+    sql.execute("INSERT INTO events (at, note) VALUES ('2030-01-01', 'late')")
+    sql.execute("DELETE FROM events_2025 WHERE id = 400")
+    assert rows(sql, "SELECT DISTINCT what FROM audit ORDER BY 1") == [
+        ("DELETE",),
+        ("INSERT",),
+    ]
+    everything = rows(sql, ALL)
+    assert runner.rollback("p") is State.VERIFIED
+    assert rows(sql, ALL) == everything
+    assert rows(
+        sql,
+        "SELECT relkind::text FROM pg_class WHERE relname = 'events'"
+        " AND relnamespace = 'public'::regnamespace",
+    ) == [("r",)]
+    runner.retire("p", old_release_gone="test")
+    assert runner.drop("p") is State.DROPPED
+    assert rows(sql, ALL) == everything
+    assert not rows(sql, BEHIND)
+    assert rows(
+        sql,
+        "SELECT tableoid::regclass::text FROM events WHERE id IN (6, 3001) ORDER BY 1",
+    ) == [("events_2025",), ("events_rest",)]
+    assert rows(
+        sql,
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'events'::regclass AND contype <> 'n' ORDER BY 1",
+    ) == [
+        ("home", "FOREIGN KEY (town) REFERENCES towns(id)"),
+        ("once", "UNIQUE (note, at)"),
+        ("one", "PRIMARY KEY (id, at)"),
+        ("short", "CHECK ((length(note) < 99))"),
+    ]
+    assert rows(sql, "SELECT pg_get_serial_sequence('events', 'id')") == [
+        ("public.events_id_seq",)
+    ]
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sql.execute("INSERT INTO events (at, town) VALUES ('2025-01-01', 9)")
+
+
+def test_going_back_from_retired(runner: Runner, sql: psycopg.Connection) -> None:
+    """Nothing of it stays."""
+    sql.execute(SETUP.encode())
+    everything = rows(sql, ALL)
+    runner.expand(CHANGE)
+    runner.settle("p")
+    runner.retire("p", old_release_gone="test")
+    runner.rollback("p", to=State.PLANNED)
+    assert rows(sql, ALL) == everything
+    assert not rows(sql, BEHIND)
+    assert rows(sql, "SELECT to_regclass('events_rest') IS NULL") == [(True,)]
+
+
+def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
+    """Where no release runs it goes through at once, and back to one table."""
+    sql.execute(SETUP.encode())
+    everything = rows(sql, ALL)
+    assert runner.complete(CHANGE) is State.DROPPED
+    runner.rebuild(CHANGE)
+    assert rows(sql, ALL) == everything
+    assert not rows(sql, BEHIND)
+    assert rows(
+        sql, "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'one'"
+    ) == [("PRIMARY KEY (id)",)]
+
+
+def test_hash(runner: Runner, sql: psycopg.Connection) -> None:
+    """The bounds follow from the number of partitions."""
+    sql.execute(SETUP.encode())
+    pattern = PartitionTable(
+        "events",
+        "HASH",
+        ["id"],
+        ["events_0", "events_1", "events_2"],
+        key=["id"],
+        assured="test",
+    )
+    sql.execute("ALTER TABLE events DROP CONSTRAINT once")
+    everything = rows(sql, ALL)
+    assert runner.complete(Change(revision="h", pattern=pattern)) is State.DROPPED
+    assert rows(sql, ALL) == everything
+    assert len(rows(sql, "SELECT DISTINCT tableoid FROM events")) == 3
+
+
+def test_partitions_that_the_server_refuses(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """They are tried out before anything is changed."""
+    sql.execute(SETUP.encode())
+    wrong = replace(PATTERN, partitions={"events_x": "FROM ('x') TO ('y')"})
+    with pytest.raises(Refused, match="the server refuses a partition"):
+        runner.expand(Change(revision="p", pattern=wrong))
+    assert not rows(sql, BEHIND)
+
+
+TABLE = Table(
+    name=TableName("public", "events"),
+    oid=1,
+    columns=(
+        Column(name="id", type="bigint", not_null=True),
+        Column(name="at", type="date", not_null=True),
+        Column(name="note", type="text"),
+    ),
+    indexes=(
+        Index(
+            name="one",
+            method="btree",
+            keys=(IndexColumn(name="id"),),
+            unique=True,
+            primary=True,
+            columns=("id",),
+        ),
+    ),
+)
+FACTS = Facts(
+    server_version=160000,
+    table=TABLE,
+    tag="0123456789",
+    relation_names=frozenset({"events", "taken"}),
+)
+MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
+    (TABLE, {"by": "SIZE"}, "by is 'SIZE'"),
+    (TABLE, {"rest": ""}, "rows that fit into no partition would be refused"),
+    (TABLE, {"by": "HASH", "rest": ""}, "`partitions` has bounds of HASH"),
+    (TABLE, {"rest": "taken"}, 'has a relation "taken" already'),
+    (TABLE, {"on": ["note"]}, 'column "note" takes NULL'),
+    (TABLE, {"key": ["id"]}, "has not all columns of the partition key (at)"),
+    (TABLE, {"assured": ""}, "ON CONFLICT has to name (id, at)"),
+    (
+        replace(
+            TABLE,
+            indexes=(
+                *TABLE.indexes,
+                Index(
+                    name="u",
+                    method="btree",
+                    keys=(IndexColumn(name="id"),),
+                    unique=True,
+                ),
+            ),
+        ),
+        {},
+        'unique index "u" has not all columns',
+    ),
+    (
+        replace(
+            TABLE,
+            foreign_keys=(
+                ForeignKey(
+                    name="liked",
+                    table=TableName("public", "likes"),
+                    columns=("event",),
+                    to=TABLE.name,
+                    to_columns=("id",),
+                ),
+            ),
+        ),
+        {},
+        'foreign key "liked" of table "public"."likes" refers to it',
+    ),
+    (
+        replace(
+            TABLE,
+            columns=(replace(TABLE.columns[0], identity=True), *TABLE.columns[1:]),
+        ),
+        {},
+        "which a partitioned table has from PostgreSQL 17 on",
+    ),
+    (replace(TABLE, publications=("feed",)), {}, "is used by publication feed"),
+    (replace(TABLE, dependents=("view v",)), {}, "is used by view v"),
+    (replace(TABLE, indexes=()), {}, "has no unique index over NOT NULL columns"),
+]
+
+
+@pytest.mark.parametrize(("table", "given", "message"), MESSAGES)
+def test_message(table: Table, given: dict[str, Any], message: str) -> None:
+    """What cannot work is refused before anything is changed."""
+    with pytest.raises(Refused) as caught:
+        replace(PATTERN, **given).check(replace(FACTS, table=table))
+    assert message in str(caught.value)

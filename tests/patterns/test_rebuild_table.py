@@ -1,0 +1,215 @@
+"""RebuildTable: its life, and what goes over to the new table."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+from locks import taken
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.ledger import store
+from migrator.patterns import RebuildTable
+from migrator.plan import Lock, Phase, State, Transaction
+from migrator.postgres.connection import connect
+from migrator.runner import Runner
+
+SETUP = (
+    "CREATE TABLE towns (id int PRIMARY KEY); INSERT INTO towns VALUES (1), (2);"
+    "CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT one"
+    " PRIMARY KEY, number serial, town int NOT NULL DEFAULT 1 CONSTRAINT home"
+    " REFERENCES towns ON DELETE CASCADE, parent bigint CONSTRAINT up REFERENCES"
+    ' events DEFERRABLE, note text COLLATE "C" CONSTRAINT short CHECK'
+    " (length(note) < 99), loud text GENERATED ALWAYS AS (upper(note)) STORED,"
+    " CONSTRAINT numbered UNIQUE (town, number)) WITH (fillfactor = 90);"
+    "CREATE TABLE likes (event bigint CONSTRAINT liked REFERENCES events"
+    " ON DELETE CASCADE);"
+    "CREATE INDEX events_note ON events (lower(note) DESC) WHERE note <> '';"
+    "COMMENT ON TABLE events IS 'all'; COMMENT ON COLUMN events.note IS 'text';"
+    "ALTER TABLE events ALTER note SET STATISTICS 7, ALTER note SET STORAGE EXTERNAL;"
+    "CREATE TABLE audit (what text);"
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN INSERT INTO audit VALUES (TG_OP); RETURN NULL; END';"
+    "CREATE TRIGGER a_audit AFTER INSERT OR UPDATE OF note ON events FOR EACH ROW"
+    " EXECUTE FUNCTION note(); ALTER TABLE events ENABLE ALWAYS TRIGGER a_audit;"
+    "CREATE TRIGGER b_off AFTER DELETE ON events FOR EACH ROW"
+    " EXECUTE FUNCTION note(); ALTER TABLE events DISABLE TRIGGER b_off;"
+    "INSERT INTO events (note) SELECT 'n' || g FROM generate_series(1, 3000) g;"
+    "UPDATE events SET parent = id - 1 WHERE id % 2 = 0;"
+    "INSERT INTO likes SELECT id FROM events WHERE id % 3 = 0;"
+    "TRUNCATE audit"
+)
+PATTERN = RebuildTable("events", alter=["SET (fillfactor = 50)"], assured="test")
+CHANGE = Change(revision="r", pattern=PATTERN)
+ALL = "SELECT * FROM events ORDER BY id"
+SHAPE = (
+    "SELECT 'c', attname::text, format_type(atttypid, atttypmod), attnotnull::text,"
+    " pg_get_expr(adbin, adrelid), concat(attidentity, attgenerated, attstorage,"
+    " attstattarget, attcollation, col_description(attrelid, attnum)) FROM pg_attribute"
+    " LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+    " WHERE attrelid = 'events'::regclass AND attnum > 0 AND NOT attisdropped"
+    " UNION ALL SELECT 'i', indexrelid::regclass::text, pg_get_indexdef(indexrelid),"
+    " indisvalid::text, indisprimary::text, '' FROM pg_index"
+    " WHERE indrelid = 'events'::regclass"
+    " UNION ALL SELECT 'k', conname, pg_get_constraintdef(oid), convalidated::text,"
+    " conrelid::regclass::text, '' FROM pg_constraint"
+    " WHERE 'events'::regclass IN (conrelid, confrelid)"
+    " UNION ALL SELECT 't', tgname, pg_get_triggerdef(oid), tgenabled::text, '', ''"
+    " FROM pg_trigger WHERE tgrelid = 'events'::regclass AND NOT tgisinternal"
+    " UNION ALL SELECT 's', relname, relkind::text, pg_get_serial_sequence("
+    "'events', 'number'), '', '' FROM pg_class WHERE relkind = 'S'"
+    " AND relnamespace = 'public'::regnamespace UNION ALL"
+    " SELECT 'r', relname, obj_description(oid), relacl::text, relreplident::text, ''"
+    " FROM pg_class WHERE oid = 'events'::regclass"
+    " UNION ALL SELECT 'f', proname, '', '', '', '' FROM pg_proc"
+    " WHERE proname LIKE 'mirror%%' ORDER BY 1, 2, 3"
+).replace("%%", "%")
+
+
+def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
+    """Return what a query gives."""
+    return sql.execute(query.encode()).fetchall()
+
+
+def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
+    """All that hangs on the table is there again, at retire and after the drop."""
+    sql.execute(SETUP.encode())
+    shape = rows(sql, SHAPE)
+    assert runner.expand(CHANGE) is State.EXPANDED
+    assert runner.backfill("r") is State.BACKFILLED
+    sql.execute("INSERT INTO events (note) VALUES ('between')")
+    sql.execute("DELETE FROM events WHERE id = 3000")
+    assert runner.verify("r") is State.VERIFIED
+    everything = rows(sql, ALL)
+    assert runner.retire("r", old_release_gone="test") is State.RETIRED
+    assert rows(sql, ALL) == everything
+    assert rows(sql, "SELECT what, count(*) FROM audit GROUP BY 1") == [("INSERT", 1)]
+    sql.execute("INSERT INTO events (note, parent) VALUES ('after', 5)")
+    assert rows(sql, "SELECT id, number FROM events WHERE note = 'after'") == [
+        (3002, 3002)
+    ]
+    sql.execute("DELETE FROM events WHERE id = 2994")
+    assert rows(sql, "SELECT what, count(*) FROM audit GROUP BY 1") == [("INSERT", 2)]
+    assert runner.rollback("r") is State.VERIFIED
+    assert rows(sql, "SELECT count(*) FROM events WHERE note IN ('after')") == [(1,)]
+    assert rows(sql, "SELECT count(*) FROM events WHERE id = 2994") == [(0,)]
+    sql.execute("INSERT INTO events (note) VALUES ('again')")
+    assert rows(sql, "SELECT id FROM events WHERE note = 'again'") == [(3003,)]
+    assert runner.retire("r", old_release_gone="test") is State.RETIRED
+    everything = rows(sql, ALL)
+    assert runner.drop("r") is State.DROPPED
+    assert rows(sql, ALL) == everything
+    now = rows(sql, SHAPE)
+    assert (set(now) - set(shape), set(shape) - set(now)) == (set(), set())
+    assert rows(
+        sql, "SELECT reloptions FROM pg_class WHERE oid = 'events'::regclass"
+    ) == [(["fillfactor=50"],)]
+    assert not rows(sql, "SELECT relname FROM pg_class WHERE relname LIKE '_migrator%'")
+
+
+def test_going_back_from_retired_leaves_no_trace(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The schema and the rows are those of before."""
+    sql.execute(SETUP.encode())
+    shape, everything = rows(sql, SHAPE), rows(sql, ALL)
+    runner.expand(CHANGE)
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    runner.rollback("r", to=State.PLANNED)
+    now = rows(sql, SHAPE)
+    assert (set(now) - set(shape), set(shape) - set(now)) == (set(), set())
+    assert rows(sql, ALL) == everything
+    assert not rows(sql, "SELECT relname FROM pg_class WHERE relname LIKE '_migrator%'")
+
+
+def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
+    """Where no release runs it goes through at once; a downgrade leaves it so."""
+    sql.execute(SETUP.encode())
+    everything = rows(sql, ALL)
+    assert runner.complete(CHANGE) is State.DROPPED
+    runner.rebuild(CHANGE)
+    assert rows(sql, ALL) == everything
+    assert runner.change("r").state is State.PLANNED
+
+
+def test_a_rename_of_the_former_table_needs_the_dual_write(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What one of the two may have missed is not exchanged for the other."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    off = "ALTER TABLE events DISABLE TRIGGER USER"
+    sql.execute(off.encode())
+    with pytest.raises(Refused, match="may have missed writes"):
+        runner.rollback("r")
+
+
+def test_locks_are_those_that_are_claimed(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Each transaction, and each way back, locks no table more than it says."""
+    sql.execute(SETUP.encode())
+    with connect(runner.target, "migrator:test") as conn:
+        store.install(conn)
+    tables = ("events", "towns", "likes")
+    for phase, go in (
+        (Phase.EXPAND, lambda: runner.expand(CHANGE)),
+        (Phase.BACKFILL, lambda: runner.settle("r")),
+        (Phase.RETIRE, lambda: runner.retire("r", old_release_gone="test")),
+        (Phase.DROP, lambda: runner.drop("r")),
+    ):
+        work = [s.work for s in runner.plan(CHANGE).steps(phase)]
+        for action in work[:1]:
+            if isinstance(action, Transaction):
+                claimed = {str(action.table): action.lock} | {
+                    str(a.table): a.lock for a in action.also
+                }
+                for table, lock in taken(sql, action, *tables).items():
+                    told = claimed.get(f'"public"."{table}"', Lock.ACCESS_SHARE)
+                    assert lock.rank <= told.rank, (phase, table)
+        go()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "alter", "message"),
+    [
+        ("", ["ALTER COLUMN town TYPE bigint"], "drops a column or changes its type"),
+        ("", ["DROP COLUMN note"], "drops a column or changes its type"),
+        ("", ["SET (nonsense = 1)"], "the server refuses a clause"),
+        ("CREATE VIEW v AS SELECT id FROM events", [], "on view v, which would stay"),
+        ("CREATE PUBLICATION feed FOR TABLE events", [], "is used by publication feed"),
+        (
+            "ALTER TABLE events ENABLE ROW LEVEL SECURITY",
+            [],
+            "has row-level security",
+        ),
+        (
+            "ALTER TABLE events ADD CONSTRAINT apart EXCLUDE (id WITH =)",
+            [],
+            'constraint "apart" of table "public"."events" cannot go over',
+        ),
+        (
+            "ALTER TABLE events ADD CONSTRAINT late CHECK (town > 0) NOT VALID",
+            [],
+            'constraint "late" of table "public"."events" is not valid',
+        ),
+    ],
+)
+def test_message(
+    runner: Runner,
+    sql: psycopg.Connection,
+    prepare: str,
+    alter: list[str],
+    message: str,
+) -> None:
+    """What cannot go over is refused before anything is changed."""
+    sql.execute(SETUP.encode())
+    if prepare:
+        sql.execute(prepare.encode())
+    pattern = replace(PATTERN, alter=alter)
+    with pytest.raises(Refused) as caught:
+        runner.expand(replace(CHANGE, pattern=pattern))
+    assert message in str(caught.value)
