@@ -16,6 +16,7 @@ from migrator.patterns.drop_default import DropDefault
 from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
+from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
@@ -40,6 +41,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropIndex,
     DropNotNull,
     DropTable,
+    EvolveJson,
     MergeColumns,
     RenameColumn,
     RenameConstraint,
@@ -66,6 +68,7 @@ __all__ = [
     "DropIndex",
     "DropNotNull",
     "DropTable",
+    "EvolveJson",
     "MergeColumns",
     "RenameColumn",
     "RenameConstraint",

@@ -24,6 +24,7 @@ from migrator.patterns import (
     DropIndex,
     DropNotNull,
     DropTable,
+    EvolveJson,
     MergeColumns,
     RenameColumn,
     RenameConstraint,
@@ -74,6 +75,7 @@ FACTS = Facts(
             Column(name="name", type="text"),
             Column(name="price", type="numeric", image_equal=False),
             Column(name="mood", type="mood", values=("low", "high")),
+            Column(name="notes", type="jsonb", image_equal=False),
             Column(name="state", type="text", not_null=True, default="'new'::text"),
         ),
         indexes=(
@@ -109,6 +111,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ChangeColumnType("users", "name", "int", old_type="text", assured="tried"),
     ChangeColumnType("users", "name", "int", "number", old_type="text"),
     TransformColumn("users", "name", "n", "text", "name", "n", old_type="text"),
+    EvolveJson("users", "notes", "notes_2", add={"v": "2"}, old_type="jsonb"),
     MergeColumns(
         "users",
         ["name", "price"],

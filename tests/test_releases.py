@@ -26,6 +26,7 @@ from migrator.patterns import (
     DropDefault,
     DropIndex,
     DropNotNull,
+    EvolveJson,
     MergeColumns,
     RenameColumn,
     RenameConstraint,
@@ -306,6 +307,31 @@ SCENARIOS += [
             reads=lambda v: int(v) * 100 + 7,
         ),
         apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM cents / 100",
+    ),
+    Scenario(
+        name="json",
+        setup=SETUP.replace("name text DEFAULT 'none'", "name jsonb NOT NULL").replace(
+            "CASE WHEN g % 10 > 0 THEN 'n' || g END", '\'{"a": 1, "k": 2}\'::jsonb'
+        ),
+        pattern=EvolveJson("t", "name", "name_2", rename={"a": "b"}, add={"c": "1"}),
+        old=Release(
+            update="UPDATE t SET name = name || jsonb_build_object('a',"
+            " %(value)s::text) WHERE id = %(id)s",
+            select="SELECT name ->> 'a' FROM t WHERE id = %(id)s AND NOT name ? 'b'",
+            insert="INSERT INTO t (name) VALUES (jsonb_build_object('a',"
+            " %(value)s::text)) RETURNING id",
+        ),
+        # Chooses itself what the old release does not know.
+        new=Release(
+            update="UPDATE t SET name_2 = name_2 || jsonb_build_object('b',"
+            " %(value)s::text, 'c', %(value)s::text) WHERE id = %(id)s",
+            select="SELECT name_2 ->> 'c' FROM t WHERE id = %(id)s"
+            " AND name_2 -> 'b' = name_2 -> 'c' AND NOT name_2 ? 'a'",
+            insert="INSERT INTO t (name_2) VALUES (jsonb_build_object('b',"
+            " %(value)s::text, 'c', %(value)s::text)) RETURNING id",
+        ),
+        apart="SELECT count(*) FROM t"
+        " WHERE (name -> 'a') IS DISTINCT FROM (name_2 -> 'b') OR NOT name_2 ? 'c'",
     ),
     Scenario(
         name="merge",

@@ -255,7 +255,7 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
     try:
         for statement in probe.statements:
             execute_stored(conn, statement)
-        fine = ask(conn, probe.question)
+        found = ask(conn, probe.question)
     except RETRIED:
         raise
     except psycopg.Error as error:
@@ -269,7 +269,9 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         ) from error
     finally:
         conn.execute("ROLLBACK")
-    if not fine:
+    if isinstance(found, str) and found:
+        raise Refused(probe.otherwise.replace("{found}", found), next=probe.next)
+    if found is None or found is False:
         raise Refused(probe.otherwise, next=probe.next)
 
 
