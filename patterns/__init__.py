@@ -20,6 +20,7 @@ from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.rename_enum_value import RenameEnumValue
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -45,6 +46,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    RenameEnumValue,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -72,6 +74,7 @@ __all__ = [
     "MergeColumns",
     "RenameColumn",
     "RenameConstraint",
+    "RenameEnumValue",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",

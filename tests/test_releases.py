@@ -30,6 +30,7 @@ from migrator.patterns import (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    RenameEnumValue,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -356,6 +357,36 @@ SCENARIOS += [
         new=text("whole"),
         apart="SELECT count(*) FROM t"
         " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
+    ),
+]
+STATED = (
+    "CREATE TYPE state AS ENUM ('payed', 'lost'); "
+    + SETUP
+    + "; ALTER TABLE t ADD state state NOT NULL DEFAULT 'payed'"
+)
+
+
+def stated(word: str, *words: str) -> Release:
+    """Return a release that writes a word, and finds its rows by one of them."""
+    known = ", ".join(f"'{w}'" for w in (word, *words))
+    return Release(
+        update=f"UPDATE t SET amount = %(value)s::bigint, state = '{word}'"
+        " WHERE id = %(id)s",
+        select=f"SELECT amount FROM t WHERE id = %(id)s AND state IN ({known})",
+        insert="INSERT INTO t (amount, state) VALUES (%(value)s::bigint,"
+        f" '{word}') RETURNING id",
+        reads=int,
+    )
+
+
+SCENARIOS += [
+    Scenario(
+        name="rename_enum_value",
+        setup=STATED,
+        pattern=RenameEnumValue("t", "state", "payed", "paid"),
+        old=stated("payed"),
+        new=stated("paid", "payed"),
+        apart="SELECT count(*) FROM t WHERE state <> 'payed'",
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]
