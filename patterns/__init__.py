@@ -18,6 +18,7 @@ from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.remove_enum_value import RemoveEnumValue
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
@@ -44,6 +45,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropTable,
     EvolveJson,
     MergeColumns,
+    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
@@ -72,6 +74,7 @@ __all__ = [
     "DropTable",
     "EvolveJson",
     "MergeColumns",
+    "RemoveEnumValue",
     "RenameColumn",
     "RenameConstraint",
     "RenameEnumValue",

@@ -28,6 +28,7 @@ from migrator.patterns import (
     DropNotNull,
     EvolveJson,
     MergeColumns,
+    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
@@ -387,6 +388,14 @@ SCENARIOS += [
         old=stated("payed"),
         new=stated("paid", "payed"),
         apart="SELECT count(*) FROM t WHERE state <> 'payed'",
+    ),
+    Scenario(
+        name="remove_enum_value",
+        setup=STATED,
+        pattern=RemoveEnumValue("t", "state", "lost", instead="payed"),
+        # Its rows are moved at retire, and stay so on the way back.
+        old=stated("lost", "payed"),
+        new=stated("payed"),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]
