@@ -8,6 +8,7 @@ from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.change_column_type import ChangeColumnType
+from migrator.patterns.change_domain import ChangeDomain
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.custom import Custom, Sql
 from migrator.patterns.drop_column import DropColumn
@@ -35,6 +36,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     Custom,
     DropColumn,
@@ -64,6 +66,7 @@ __all__ = [
     "AddPrimaryKey",
     "AddUnique",
     "ChangeColumnType",
+    "ChangeDomain",
     "CreateIndex",
     "Custom",
     "DropColumn",

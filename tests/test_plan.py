@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
+from migrator.facts import Column, Constraint, Domain, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import (
@@ -16,6 +16,7 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     Custom,
     DropColumn,
@@ -70,6 +71,13 @@ FACTS = Facts(
             ),
         ),
     ),
+    domain=Domain(
+        type="text",
+        default="'x'::text",
+        not_null=True,
+        checks=(Constraint(name="named", kind="c", definition="(VALUE <> ''::text)"),),
+        columns=((TEAMS, "name"),),
+    ),
     table=Table(
         name=USERS,
         oid=1,
@@ -112,6 +120,11 @@ PATTERNS: tuple[Pattern, ...] = (
     DropNotNull("users", "state", early=True, assured="copes"),
     ChangeColumnType("users", "name", "int", old_type="text", assured="tried"),
     ChangeColumnType("users", "name", "int", "number", old_type="text"),
+    ChangeDomain("users", add_check="VALUE <> 'y'", name="not_y"),
+    ChangeDomain("users", drop_check="named"),
+    ChangeDomain("users", default="'y'"),
+    ChangeDomain("users", drop_default=True),
+    ChangeDomain("users", drop_not_null=True),
     TransformColumn("users", "name", "n", "text", "name", "n", old_type="text"),
     EvolveJson("users", "notes", "notes_2", add={"v": "2"}, old_type="jsonb"),
     MergeColumns(

@@ -20,6 +20,7 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     DropColumn,
     DropConstraint,
@@ -358,6 +359,16 @@ SCENARIOS += [
         new=text("whole"),
         apart="SELECT count(*) FROM t"
         " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="domain",
+        setup="CREATE DOMAIN total AS bigint; "
+        + SETUP.replace("amount bigint", "amount total"),
+        pattern=ChangeDomain("total", add_check="VALUE >= 0", name="whole"),
+        old=number("amount"),
+        new=number("amount"),
     ),
 ]
 STATED = (
