@@ -18,18 +18,14 @@ of a sample are taken there and back, and have to come back whole.
 Source: PostgreSQL manual, section 9.16, JSON Functions and Operators.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-
-from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.kernels import documents
 from migrator.kernels.two_shapes import Part, TwoShapes
-from migrator.plan import Notice, Probe, expression, render
-
-# Documents that are taken there and back: some thousand long ones take a second.
-SAMPLE_ROWS = 1000
+from migrator.plan import Notice, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +119,8 @@ class EvolveJson(TwoShapes):
         """Return what a sample cannot tell, and what stays with the old column."""
         notices = [
             Notice(
-                text=f"At most {SAMPLE_ROWS} rows are taken there and back before the"
-                " change; verification compares all."
+                text=f"At most {documents.SAMPLE_ROWS} rows are taken there and back"
+                " before the change; verification compares all."
             )
         ]
         notices += [
@@ -142,57 +138,27 @@ class EvolveJson(TwoShapes):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trials of the expressions, and of a sample there and back."""
-        share = 100 * 2 * SAMPLE_ROWS / max(facts.table.rows, 1)
-        sample = sql.SQL("TABLESAMPLE SYSTEM ({}) LIMIT {}").format(
-            sql.Literal(min(100.0, share)), sql.Literal(SAMPLE_ROWS)
-        )
-        (old,) = self.old_parts(facts)
-        (new,) = self.new_parts(facts)
-        trial = sql.Identifier("pg_temp", facts.table.name.name)
-        made = sql.SQL("UPDATE {} SET {} = {}").format(
-            trial, sql.Identifier(self.to), expression(new.value)
-        )
-        question = sql.SQL(
-            "WITH tried AS (SELECT {given}::pg_catalog.jsonb AS given,"
-            " {back}::pg_catalog.jsonb AS back FROM {trial}), lost AS"
-            " (SELECT given, back FROM tried WHERE given IS DISTINCT FROM back)"
-            " SELECT CASE WHEN EXISTS (SELECT FROM lost) THEN pg_catalog.concat("
-            "(SELECT count(*) FROM lost), ' of ', (SELECT count(*) FROM tried),"
-            " ' rows of a sample', (SELECT ', in the keys ' ||"
-            " pg_catalog.string_agg(DISTINCT pg_catalog.to_json(key)::text, ', ')"
-            " FROM lost, LATERAL (SELECT pg_catalog.jsonb_object_keys(doc) AS key"
-            " FROM (VALUES (given), (back)) AS docs (doc)"
-            " WHERE pg_catalog.jsonb_typeof(doc) = 'object') AS keys"
-            " WHERE (given -> key) IS DISTINCT FROM (back -> key)))"
-            " ELSE '' END"
-        ).format(
-            given=sql.Identifier(self.column), back=expression(old.value), trial=trial
-        )
+        (old,), (new,) = self.old_parts(facts), self.new_parts(facts)
         return (
             *TwoShapes.probes(self, facts),
-            Probe(
-                statements=(*map(render, self.trial(facts, sample)), render(made)),
-                question=render(question),
-                otherwise=f"{self.title}: documents do not come back as they were from"
-                " the way there and back, {found}.",
-                next="let `down` give back all that `up` takes; where the loss is"
-                " meant, use TransformColumn, which keeps what either side wrote last.",
+            documents.there_and_back(
+                self.title,
+                facts,
+                self.trial(facts, documents.sample(facts)),
+                up=new,
+                down=old,
             ),
         )
 
     def old_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column of the old release."""
-        down = self.down or self._moved(
-            self.to,
-            {new: old for old, new in self.rename.items()},
-            self.add,
-            self.remove,
-        )
+        back = {new: old for old, new in self.rename.items()}
+        down = self.down or documents.moved(self.to, back, self.add, self.remove)
         return (Part(name=self.column, value=down, type=self.old_type),)
 
     def new_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column of the new release, in the old one's place."""
-        up = self.up or self._moved(
+        up = self.up or documents.moved(
             self.column, self.rename, self.remove, self.add, kept=self.to
         )
         return (
@@ -205,51 +171,3 @@ class EvolveJson(TwoShapes):
                 bare_of_expressions=True,
             ),
         )
-
-    def _moved(
-        self,
-        column: str,
-        rename: Mapping[str, str],
-        gone: Mapping[str, str],
-        given: Mapping[str, str],
-        kept: str | None = None,
-    ) -> str:
-        """Return the document of a column with its keys moved; others stay."""
-        document = _document(column)
-
-        def parts() -> Iterator[sql.Composable]:
-            taken = sql.SQL(", ").join(map(sql.Literal, (*rename, *gone)))
-            yield sql.SQL("({} OPERATOR(pg_catalog.-) ARRAY[{}]::text[])").format(
-                document, taken
-            )
-            for key, wanted in rename.items():
-                yield _copied(document, key, wanted)
-            for key, value in given.items():
-                yield sql.SQL("pg_catalog.jsonb_build_object({}, {})").format(
-                    sql.Literal(key), expression(value)
-                )
-                if kept is not None:
-                    yield _copied(_document(kept), key, key)
-
-        return render(
-            # A key cannot be taken from a scalar, and an array would grow by one.
-            sql.SQL(
-                "CASE WHEN pg_catalog.jsonb_typeof({0}) = 'object'"
-                " THEN {1} ELSE {0} END"
-            ).format(document, sql.SQL(" OPERATOR(pg_catalog.||) ").join(parts()))
-        )
-
-
-def _document(column: str) -> sql.Composable:
-    return sql.SQL("{}::pg_catalog.jsonb").format(sql.Identifier(column))
-
-
-def _copied(document: sql.Composable, key: str, wanted: str) -> sql.Composable:
-    """Return an object of one key of a document; empty where it has none."""
-    value = sql.SQL("({} OPERATOR(pg_catalog.->) {})").format(
-        document, sql.Literal(key)
-    )
-    return sql.SQL(
-        "CASE WHEN {0} IS NOT NULL THEN pg_catalog.jsonb_build_object({1}, {0})"
-        " ELSE '{{}}' END"
-    ).format(value, sql.Literal(wanted))

@@ -189,6 +189,25 @@ def test_an_index_by_an_expression_stays_with_the_old_column(
     assert sql.execute("SELECT to_regclass('by_name')").fetchone() == (None,)
 
 
+def test_a_partitioned_table(runner: Runner, sql: psycopg.Connection) -> None:
+    """The sample is taken of all partitions, and each goes over."""
+    sql.execute(
+        "DROP TABLE events;"
+        "CREATE TABLE events (id int, payload jsonb) PARTITION BY LIST (id);"
+        "CREATE TABLE one PARTITION OF events FOR VALUES IN (1);"
+        "CREATE TABLE rest PARTITION OF events DEFAULT"
+    )
+    sql.execute("INSERT INTO events VALUES (1, %s), (2, NULL)", [json.dumps(OLD)])
+    sql.execute("""INSERT INTO events VALUES (3, '{"full_name": 1}')""")
+    with pytest.raises(Refused, match='1 of 3 rows of a sample, in the keys "'):
+        runner.expand(CHANGE)
+    sql.execute("DELETE FROM events WHERE id = 3")
+    verified(runner)
+    assert (got(sql, 1, "payload_2"), got(sql, 2, "payload_2")) == (NEW, None)
+    sql.execute("INSERT INTO rest (id, payload_2) VALUES (4, %s)", [json.dumps(NEW)])
+    assert got(sql, 4) == OLD
+
+
 def test_locks(runner: Runner, sql: psycopg.Connection, database: str) -> None:
     """Expand takes what it says, gives up within its budget and leaves nothing."""
     (expand,) = runner.plan(CHANGE).steps(Phase.EXPAND)
