@@ -117,6 +117,8 @@ class Engine:
     ) -> Facts:
         missing = missing or pattern.kind is not Kind.TABLE
 
+        of_domain = pattern.kind is Kind.DOMAIN
+
         def facts() -> Facts:
             with transaction(
                 conn,
@@ -124,15 +126,19 @@ class Engine:
                 statement_timeout_ms=int(self.settings.step_budget_s * 1000),
                 what=f"Facts of table {table}",
             ):
+                domain = catalog.domain_facts(conn, table) if of_domain else None
+                others = (
+                    [catalog.resolve(conn, *other) for other in pattern.others()]
+                    if domain is None
+                    else dict.fromkeys(used for used, _ in domain.columns)
+                )
                 return Facts(
                     server_version=conn.info.server_version,
                     table=Table(name=table, oid=0, columns=())
-                    if missing and not catalog.exists(conn, table)
+                    if of_domain or (missing and not catalog.exists(conn, table))
                     else catalog.table_facts(conn, table),
-                    others=tuple(
-                        catalog.table_facts(conn, catalog.resolve(conn, *other))
-                        for other in pattern.others()
-                    ),
+                    others=tuple(catalog.table_facts(conn, other) for other in others),
+                    domain=domain,
                     made={
                         made: catalog.table_facts(conn, made)
                         for made in pattern.makes(table, tag)

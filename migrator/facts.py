@@ -16,6 +16,8 @@ from migrator.names import TableName
 class Kind(StrEnum):
     """What a change is made on; its name tells, with a schema, which."""
 
+    #: A domain; tables have columns of it.
+    DOMAIN = "domain"
     TABLE = "table"
     #: A table that the change makes; it may be there by now.
     NEW_TABLE = "new table"
@@ -262,6 +264,30 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """
+    One domain.
+
+    A check's `definition` is its expression, over VALUE and with schemas.
+    """
+
+    #: What it is made of, with modifiers; it may be a domain itself.
+    type: str
+    default: str | None = None
+    not_null: bool = False
+    checks: tuple[Constraint, ...] = ()
+    #: Columns of it, or of a domain over it, partitions' left out.
+    columns: tuple[tuple[TableName, str], ...] = ()
+    #: What else can hold its values: arrays, composite types, foreign tables.
+    hidden: tuple[str, ...] = ()
+    owned: bool = True
+
+    def check(self, name: str) -> Constraint | None:
+        """Return the check of that name, None where there is none."""
+        return next((c for c in self.checks if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """
     The oldest transaction of the database: rows that died since it began stay.
@@ -280,12 +306,16 @@ class Facts:
     #: `server_version_num`, e.g. 180006.
     server_version: int
     table: Table
-    #: The further tables that the pattern asks for, in its order.
+    #: The further tables that the pattern asks for, in its order; of a domain, the
+    #: tables that have columns of it.
     others: tuple[Table, ...] = ()
     #: Tables and views that the change makes, as far as they are there.
     made: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
     #: Whether the role of the connection is a superuser.
     superuser: bool = False
+    #: What a change of a domain is made on; None for other changes, or where it is
+    #: gone.
+    domain: Domain | None = None
     #: The change's tag, part of every generated name.
     tag: str
     #: How the user wants a backfill to go over the table; None leaves it open.

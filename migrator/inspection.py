@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import sql
+
 from migrator.change import Change
 from migrator.engine import Engine
 from migrator.facts import Facts
@@ -18,10 +20,11 @@ from migrator.plan import (
     Notice,
     Phase,
     Plan,
+    render,
 )
-from migrator.postgres.connection import (
-    Connection,
-)
+from migrator.postgres.connection import Connection, ask
+
+_ANY_ROW = sql.SQL("SELECT EXISTS (SELECT FROM {})")
 
 
 @dataclass(slots=True)
@@ -75,6 +78,15 @@ class Inspection(Engine):
             admission=change.pattern.admission,
             phases=phases,
         )
+
+    def is_filled(self, change: Change) -> bool:
+        """Tell whether a table that has columns of a change's domain has rows."""
+        with self._connected("migrator:look") as conn:
+            facts = self._facts(conn, change)
+            return any(
+                ask(conn, render(_ANY_ROW.format(table.name.identifier)))
+                for table in facts.others
+            )
 
     def changes(self) -> list[ChangeRow]:
         """Return all changes of the ledger."""

@@ -154,6 +154,14 @@ class Phases(Inspection):
             isinstance(s.step.work, ChunkedCheck) and s.step.work.repair
             for s in compared
         )
+        # A change of a domain compares those of other tables.
+        tables = sorted(
+            {
+                s.step.work.root or s.step.work.table
+                for s in compared
+                if isinstance(s.step.work, ChunkedCheck) and s.mismatches
+            }
+        )
         resumed = f"`migrator resume {change}` and " if repairs else ""
         with self._execution.short(run, f"{change} back to backfilled"):
             for row in compared:
@@ -166,7 +174,8 @@ class Phases(Inspection):
         run.change = store.get(run.conn, change)
         return MismatchError(
             f"Verification of {change} found {left} rows of table"
-            f" {run.change.table} that are not in step and could not be repaired.",
+            f" {', '.join(map(str, tables))} that are not in step and could not be"
+            " repaired.",
             state=f"The change is {run.change.state}; both releases go on.",
             next=f"look at these rows (`migrator status {change}` lists them), then"
             f" {resumed}`migrator verify {change}`.",

@@ -267,7 +267,8 @@ class Probe:
     A trial before anything is changed: always rolled back.
 
     `statements` touch temporary objects only; `question` returns one boolean,
-    and where it is false the change is refused with `otherwise`. An error of
+    and where it is false the change is refused with `otherwise`; or a text, which
+    has to be empty and which `otherwise` tells as "{found}". An error of
     either refuses the change with the server's words: behind `failed` and with
     `next` where that is given, as one of the pattern's expression where not.
     """

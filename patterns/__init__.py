@@ -8,6 +8,7 @@ from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.change_column_type import ChangeColumnType
+from migrator.patterns.change_domain import ChangeDomain
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.custom import Custom, Sql
 from migrator.patterns.drop_column import DropColumn
@@ -16,11 +17,14 @@ from migrator.patterns.drop_default import DropDefault
 from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
+from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
+from migrator.patterns.remove_enum_value import RemoveEnumValue
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.rename_enum_value import RenameEnumValue
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -35,6 +39,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     Custom,
     DropColumn,
@@ -43,11 +48,14 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropIndex,
     DropNotNull,
     DropTable,
+    EvolveJson,
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
+    RenameEnumValue,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -64,6 +72,7 @@ __all__ = [
     "AddPrimaryKey",
     "AddUnique",
     "ChangeColumnType",
+    "ChangeDomain",
     "CreateIndex",
     "Custom",
     "DropColumn",
@@ -72,11 +81,14 @@ __all__ = [
     "DropIndex",
     "DropNotNull",
     "DropTable",
+    "EvolveJson",
     "MergeColumns",
     "PartitionTable",
     "RebuildTable",
+    "RemoveEnumValue",
     "RenameColumn",
     "RenameConstraint",
+    "RenameEnumValue",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",

@@ -9,26 +9,16 @@ since PostgreSQL drops no value of an enum; one that nobody writes does no harm.
 Source: PostgreSQL manual, ALTER TYPE, ADD VALUE and Notes.
 """
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import ClassVar
 
 from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import requirements
-from migrator.names import MAX_NAME_BYTES
+from migrator.kernels import enums
 from migrator.pattern import Pattern
-from migrator.plan import (
-    Autocommit,
-    Lock,
-    Notice,
-    State,
-    Step,
-    Steps,
-    render,
-    type_name,
-)
+from migrator.plan import Notice, Probe, State, Steps, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,63 +69,30 @@ class AddEnumValue(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that is no enum, and a place that there is not."""
-        requirements.require_table(facts)
-        column = facts.table.require(self.column)
-        where = f'Column "{self.column}" of table {facts.table.name}'
-        if not column.values:
-            raise Refused(
-                f"{where} is of type {column.type}, which is no enum with values.",
-                next="name a column whose type is the enum itself.",
-            )
         if self.before is not None and self.after is not None:
             raise Refused(
                 f"{self.title}: both `before` and `after` are given.",
                 next="give one of them.",
             )
-        place = self.before if self.before is not None else self.after
-        if place is not None and place not in column.values:
-            known = ", ".join(f'"{v}"' for v in column.values)
-            raise Refused(
-                f'{where} has no value "{place}" in its enum.',
-                next=f"correct it; there are {known}.",
-            )
-        # The server refuses longer ones (manual, section 8.7.4).
-        if not 0 < len(self.value.encode()) <= MAX_NAME_BYTES:
-            raise Refused(
-                f"{self.title}: the value has {len(self.value.encode())} bytes.",
-                next=f"give one of 1 to {MAX_NAME_BYTES} bytes.",
-            )
+        enums.require_enum(facts, self.column, self.before, self.after)
+        enums.require_label(self.title, self.value)
         text = (
             "The old release may meet the value as soon as the new one writes it: where"
             " it reads it into an enum of its own, write it from retire on only."
         )
         return (Notice(text=text),)
 
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial that the type is the role's."""
+        return (enums.type_is_owned(self.title, facts.table.name, self.column),)
+
     def expand(self, facts: Facts) -> Steps:
         """Return the value; one that is there already stays where it is."""
-        kind = facts.table.require(self.column).type
-        place: sql.Composable = sql.SQL("")
+        place = ""
         if self.before is not None:
-            place = sql.SQL(" BEFORE {}").format(sql.Literal(self.before))
+            place = render(sql.SQL("BEFORE {}").format(sql.Literal(self.before)))
         elif self.after is not None:
-            place = sql.SQL(" AFTER {}").format(sql.Literal(self.after))
-        add = sql.SQL("ALTER TYPE {} ADD VALUE {}{}").format(
-            type_name(kind), sql.Literal(self.value), place
-        )
-        done = sql.SQL(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_enum"
-            " WHERE enumtypid = {}::pg_catalog.regtype AND enumlabel = {})"
-        ).format(sql.Literal(kind), sql.Literal(self.value))
-        return (
-            Step(
-                name="add_value",
-                work=Autocommit(
-                    statement=render(add),
-                    lock=Lock.NONE,
-                    table=facts.table.name,
-                    done=render(done),
-                ),
-                no_reverse="PostgreSQL drops no value of an enum; unused, it stays",
-                loses=True,
-            ),
-        )
+            place = render(sql.SQL("AFTER {}").format(sql.Literal(self.after)))
+        column = facts.table.require(self.column)
+        step = enums.add_value(facts.table.name, column, self.value, place)
+        return (replace(step, loses=True),)

@@ -493,3 +493,38 @@ def test_guard_settings_are_read(project: Project) -> None:
     assert 'has a key "lagg"' in project.migrator("status", code=2).stderr
     path.write_text('[tool.migrator.guard]\nmode = "observe"')
     project.migrator("status")
+
+
+OF_DOMAIN = """
+from alembic import op
+
+revision, down_revision = "r1", None
+
+
+def upgrade():
+    op.execute("CREATE DOMAIN price AS int")
+    op.execute("CREATE TABLE users (id serial, name text, price price)")
+"""
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_domain(project: Project, *, filled: bool) -> None:
+    """Whether a database is fresh is told by the tables that use the domain."""
+    rows = '    op.execute("INSERT INTO users (price) VALUES (1)")\n' if filled else ""
+    project.write("r1", OF_DOMAIN + rows)
+    second = SECOND.replace("RenameColumn", "ChangeDomain").replace(
+        '"users", "name", "full_name"',
+        '"price", add_check="VALUE > 0", name="positive"',
+    )
+    project.write("r2", second)
+    project.run("upgrade", "head")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        there = "SELECT count(*) FROM pg_constraint WHERE conname = 'positive'"
+        assert conn.execute(there).fetchone() == (int(not filled),)
+        if filled:
+            assert "Next: migrator verify r2" in project.migrator("status").stdout
+            project.migrator("verify", "r2")
+            project.migrator("contract", "r2", "--old-release-gone", "test")
+            assert conn.execute(there).fetchone() == (1,)
+        project.run("downgrade", "r1")
+        assert conn.execute(there).fetchone() == (0,)

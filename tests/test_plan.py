@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
+from migrator.facts import Column, Constraint, Domain, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import (
@@ -16,6 +16,7 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     Custom,
     DropColumn,
@@ -24,11 +25,14 @@ from migrator.patterns import (
     DropIndex,
     DropNotNull,
     DropTable,
+    EvolveJson,
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
+    RenameEnumValue,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -80,6 +84,13 @@ FACTS = Facts(
             ),
         )
     },
+    domain=Domain(
+        type="text",
+        default="'x'::text",
+        not_null=True,
+        checks=(Constraint(name="named", kind="c", definition="(VALUE <> ''::text)"),),
+        columns=((TEAMS, "name"),),
+    ),
     table=Table(
         name=USERS,
         oid=1,
@@ -88,6 +99,7 @@ FACTS = Facts(
             Column(name="name", type="text"),
             Column(name="price", type="numeric", image_equal=False),
             Column(name="mood", type="mood", values=("low", "high")),
+            Column(name="notes", type="jsonb", image_equal=False),
             Column(name="state", type="text", not_null=True, default="'new'::text"),
         ),
         indexes=(
@@ -140,7 +152,13 @@ PATTERNS: tuple[Pattern, ...] = (
     DropNotNull("users", "state", early=True, assured="copes"),
     ChangeColumnType("users", "name", "int", old_type="text", assured="tried"),
     ChangeColumnType("users", "name", "int", "number", old_type="text"),
+    ChangeDomain("users", add_check="VALUE <> 'y'", name="not_y"),
+    ChangeDomain("users", drop_check="named"),
+    ChangeDomain("users", default="'y'"),
+    ChangeDomain("users", drop_default=True),
+    ChangeDomain("users", drop_not_null=True),
     TransformColumn("users", "name", "n", "text", "name", "n", old_type="text"),
+    EvolveJson("users", "notes", "notes_2", add={"v": "2"}, old_type="jsonb"),
     MergeColumns(
         "users",
         ["name", "price"],
@@ -158,6 +176,8 @@ PATTERNS: tuple[Pattern, ...] = (
     DropConstraint("users", "one", assured="unused"),
     DropConstraint("users", "owned"),
     RenameConstraint("users", "priced", "prices"),
+    RenameEnumValue("users", "mood", "low", "sad"),
+    RemoveEnumValue("users", "mood", "low", instead="high"),
     AddUnique("users", ["name"], "one_name", nulls_not_distinct=True),
     AddUnique("users", ["price"], "one_price", deferrable="deferred"),
     AddPrimaryKey("users", ["name", "price"], "users_key"),

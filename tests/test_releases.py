@@ -20,17 +20,21 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangeDomain,
     CreateIndex,
     DropColumn,
     DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
+    EvolveJson,
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
+    RenameEnumValue,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -311,6 +315,31 @@ SCENARIOS += [
         apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM cents / 100",
     ),
     Scenario(
+        name="json",
+        setup=SETUP.replace("name text DEFAULT 'none'", "name jsonb NOT NULL").replace(
+            "CASE WHEN g % 10 > 0 THEN 'n' || g END", '\'{"a": 1, "k": 2}\'::jsonb'
+        ),
+        pattern=EvolveJson("t", "name", "name_2", rename={"a": "b"}, add={"c": "1"}),
+        old=Release(
+            update="UPDATE t SET name = name || jsonb_build_object('a',"
+            " %(value)s::text) WHERE id = %(id)s",
+            select="SELECT name ->> 'a' FROM t WHERE id = %(id)s AND NOT name ? 'b'",
+            insert="INSERT INTO t (name) VALUES (jsonb_build_object('a',"
+            " %(value)s::text)) RETURNING id",
+        ),
+        # Chooses itself what the old release does not know.
+        new=Release(
+            update="UPDATE t SET name_2 = name_2 || jsonb_build_object('b',"
+            " %(value)s::text, 'c', %(value)s::text) WHERE id = %(id)s",
+            select="SELECT name_2 ->> 'c' FROM t WHERE id = %(id)s"
+            " AND name_2 -> 'b' = name_2 -> 'c' AND NOT name_2 ? 'a'",
+            insert="INSERT INTO t (name_2) VALUES (jsonb_build_object('b',"
+            " %(value)s::text, 'c', %(value)s::text)) RETURNING id",
+        ),
+        apart="SELECT count(*) FROM t"
+        " WHERE (name -> 'a') IS DISTINCT FROM (name_2 -> 'b') OR NOT name_2 ? 'c'",
+    ),
+    Scenario(
         name="merge",
         setup=SETUP.replace("ANALYZE t", "ALTER TABLE t ADD rest text; ANALYZE t"),
         pattern=MergeColumns(
@@ -371,6 +400,54 @@ SCENARIOS += [
         ),
         old=text("name"),
         new=number("amount"),
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="domain",
+        setup="CREATE DOMAIN total AS bigint; "
+        + SETUP.replace("amount bigint", "amount total"),
+        pattern=ChangeDomain("total", add_check="VALUE >= 0", name="whole"),
+        old=number("amount"),
+        new=number("amount"),
+    ),
+]
+STATED = (
+    "CREATE TYPE state AS ENUM ('payed', 'lost'); "
+    + SETUP
+    + "; ALTER TABLE t ADD state state NOT NULL DEFAULT 'payed'"
+)
+
+
+def stated(word: str, *words: str) -> Release:
+    """Return a release that writes a word, and finds its rows by one of them."""
+    known = ", ".join(f"'{w}'" for w in (word, *words))
+    return Release(
+        update=f"UPDATE t SET amount = %(value)s::bigint, state = '{word}'"
+        " WHERE id = %(id)s",
+        select=f"SELECT amount FROM t WHERE id = %(id)s AND state IN ({known})",
+        insert="INSERT INTO t (amount, state) VALUES (%(value)s::bigint,"
+        f" '{word}') RETURNING id",
+        reads=int,
+    )
+
+
+SCENARIOS += [
+    Scenario(
+        name="rename_enum_value",
+        setup=STATED,
+        pattern=RenameEnumValue("t", "state", "payed", "paid"),
+        old=stated("payed"),
+        new=stated("paid", "payed"),
+        apart="SELECT count(*) FROM t WHERE state <> 'payed'",
+    ),
+    Scenario(
+        name="remove_enum_value",
+        setup=STATED,
+        pattern=RemoveEnumValue("t", "state", "lost", instead="payed"),
+        # Its rows are moved at retire, and stay so on the way back.
+        old=stated("lost", "payed"),
+        new=stated("payed"),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

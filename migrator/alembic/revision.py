@@ -71,7 +71,7 @@ def _upgrade(pattern: Pattern) -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
-        if command.mode == "complete" or (command.fresh and _is_empty(ctx, pattern)):
+        if command.mode == "complete" or (command.fresh and _is_empty(ctx, change)):
             runner.complete(change)
         else:
             runner.expand(change)
@@ -81,7 +81,7 @@ def _downgrade(pattern: Pattern) -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
-        alone = command.mode == "complete" or _is_empty(ctx, pattern)
+        alone = command.mode == "complete" or _is_empty(ctx, change)
         known = runner.change(change.id)
         if known.state is State.PLANNED:
             return
@@ -162,8 +162,11 @@ def _runner(ctx: MigrationContext) -> Runner:
     )
 
 
-def _is_empty(ctx: MigrationContext, pattern: Pattern) -> bool:
+def _is_empty(ctx: MigrationContext, change: Change) -> bool:
     """Tell whether the change's table has no rows: so nobody uses it yet."""
+    if change.pattern.kind is Kind.DOMAIN:
+        return not _runner(ctx).is_filled(change)
+    pattern = change.pattern
     if pattern.kind is not Kind.TABLE:
         return True
     assert ctx.connection is not None

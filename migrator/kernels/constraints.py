@@ -196,6 +196,29 @@ def add(
     )
 
 
+def add_check(table: TableName, name: str, condition: sql.Composable) -> Step:
+    """
+    Return the step that adds a check and proves nothing; its reverse drops it.
+
+    Args:
+        table: the table.
+        name: the constraint's.
+        condition: in parentheses.
+    """
+    definition = sql.SQL("CHECK {} NOT VALID").format(condition)
+    return Step(
+        name="add_constraint",
+        work=add(table, name, definition),
+        reverse=(drop(table, name),),
+    )
+
+
+def drop_check(table: TableName, name: str) -> Step:
+    """Return the step that drops a check where no release runs."""
+    gone = drop(table, name)
+    return Step(name="drop_constraint", work=gone, no_reverse="upgrade again")
+
+
 def validated(table: TableName, name: str, also: TableName | None = None) -> Autocommit:
     """
     Return the statement that proves a constraint; writers go on.

@@ -23,6 +23,35 @@ def default_gives_value(title: str, column: Column, text: str) -> Probe:
     )
 
 
+def depends_on_row(
+    title: str, made: str, trial: sql.Composable, condition: str
+) -> Probe:
+    """
+    Return the trial that a check's condition depends on its row alone.
+
+    PostgreSQL takes a check's word that it is immutable (manual, section 5.5.1), but
+    asks of an index's predicate.
+
+    Args:
+        title: the change's, for the message.
+        made: the statement that makes an empty temporary table.
+        trial: its name.
+        condition: SQL over its columns.
+    """
+    indexed = sql.SQL("CREATE INDEX ON {} ((true)) WHERE {}").format(
+        trial, expression(condition)
+    )
+    return Probe(
+        statements=(made, render(indexed)),
+        question="SELECT true",
+        otherwise="",
+        failed=f"{title}: the condition depends on more than the row, so that a stored"
+        " row may come to violate it unnoticed",
+        next="leave out functions such as now() and random(); a function of yours that"
+        " depends on its arguments alone can be IMMUTABLE.",
+    )
+
+
 def reads_no_generated(
     title: str, facts: Facts, *texts: str, trial: tuple[str, ...] = ()
 ) -> tuple[Probe, ...]:

@@ -36,6 +36,8 @@ class Part:
         heir_of: the old column in whose place a new one stands: its NOT NULL, plain
             indexes, comment, statistics target and storage are carried over.
         default: of an heir, from retire on; an SQL expression.
+        bare_of_expressions: whether an heir goes without the indexes that read the
+            old column by an expression or predicate, which stay with that one.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Part:
     takes: str | None = None
     heir_of: str | None = None
     default: str | None = None
+    bare_of_expressions: bool = False
 
     @property
     def ddl(self) -> sql.Composable:
@@ -128,23 +131,7 @@ class TwoShapes(Pattern):
         """Return trials of the types, and of the expressions on some rows."""
         old, new = self.old_parts(facts), self.new_parts(facts)
         trial = sql.Identifier("pg_temp", facts.table.name.name)
-        statements = (
-            sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
-                sql.Identifier(facts.table.name.name), facts.table.name.identifier
-            ),
-            sql.SQL("INSERT INTO {} SELECT * FROM {} LIMIT 100").format(
-                trial, facts.table.name.identifier
-            ),
-            sql.SQL("ALTER TABLE {} {}").format(
-                trial,
-                sql.SQL(", ").join(
-                    sql.SQL("ADD COLUMN {} {}").format(
-                        sql.Identifier(part.name), part.ddl
-                    )
-                    for part in new
-                ),
-            ),
-        )
+        statements = self.trial(facts, sql.SQL("LIMIT 100"))
         tried = (
             _update(trial, {p.name: expression(p.value) for p in new}),
             _update(trial, {p.name: self._back(facts, p) for p in old}),
@@ -185,6 +172,32 @@ class TwoShapes(Pattern):
                 ),
                 otherwise="",
             ),
+        )
+
+    def trial(self, facts: Facts, sample: sql.Composable) -> tuple[sql.Composable, ...]:
+        """
+        Return statements that make a temporary table of the same name.
+
+        It has some of the rows, and the new columns.
+
+        Args:
+            facts: of the table.
+            sample: what follows the table's name in the query of the rows.
+        """
+        table = facts.table.name
+        trial = sql.Identifier("pg_temp", table.name)
+        columns = (
+            sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(part.name), part.ddl)
+            for part in self.new_parts(facts)
+        )
+        return (
+            sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
+                sql.Identifier(table.name), table.identifier
+            ),
+            sql.SQL("INSERT INTO {} SELECT * FROM {} {}").format(
+                trial, table.identifier, sample
+            ),
+            sql.SQL("ALTER TABLE {} {}").format(trial, sql.SQL(", ").join(columns)),
         )
 
     def expand(self, facts: Facts) -> Steps:
@@ -388,6 +401,8 @@ def _require_heritable(facts: Facts, part: Part) -> None:
     where = f'Column "{column.name}" of table {facts.table.name}'
     for table in (facts.table, *facts.table.partitions):
         for index in table.indexes:
+            if part.bare_of_expressions and not index.unique:
+                continue
             if not index.plain and column.name in index.columns:
                 raise Refused(
                     f'{where} is in index "{index.name}", whose expression or'

@@ -11,6 +11,7 @@ from migrator.errors import Refused
 from migrator.facts import (
     Column,
     Constraint,
+    Domain,
     ForeignKey,
     Grant,
     Index,
@@ -73,6 +74,8 @@ def named(conn: Connection, kind: Kind, name: str, schema: str | None) -> TableN
     Raises:
         Refused: it has to be there and is not, or there can be none.
     """
+    if kind is Kind.DOMAIN:
+        return _domain_name(conn, name, schema)
     if kind is Kind.NEW_TABLE:
         checked(name, "table")
         if schema is None:
@@ -84,6 +87,45 @@ def named(conn: Connection, kind: Kind, name: str, schema: str | None) -> TableN
             )
         return TableName(checked(schema, "schema"), name)
     return resolve(conn, name, schema)
+
+
+def _domain_name(conn: Connection, name: str, schema: str | None) -> TableName:
+    args = {"name": checked(name, "domain"), "schema": schema}
+    row = conn.execute(_query("domain"), args).fetchone()
+    if row is None:
+        where = f'schema "{schema}"' if schema else "the search path"
+        raise Refused(
+            f'There is no domain "{name}" in {where}.',
+            next="correct the name, or give its schema.",
+        )
+    return TableName(row["schema"], row["name"])
+
+
+def domain_facts(conn: Connection, domain: TableName) -> Domain | None:
+    """Return what is known of a domain, None where it is gone."""
+    with conn.transaction(force_rollback=True):
+        # Types, defaults and checks leave out the schemas that the search path has.
+        configure(conn, {"search_path": ""}, local=True)
+        args = {"name": domain.name, "schema": domain.schema}
+        row = conn.execute(_query("domain"), args).fetchone()
+        if row is None:
+            return None
+        by_oid = {"domain": row["oid"]}
+        checks = conn.execute(_query("domain_checks"), by_oid).fetchall()
+        uses = conn.execute(_query("domain_uses"), by_oid).fetchall()
+    return Domain(
+        type=row["type"],
+        default=row["default"],
+        not_null=row["not_null"],
+        owned=row["owned"],
+        checks=tuple(Constraint(**check) for check in checks),
+        columns=tuple(
+            (TableName(u["schema"], u["table"]), u["column"])
+            for u in uses
+            if u["what"] is None
+        ),
+        hidden=tuple(u["what"] for u in uses if u["what"] is not None),
+    )
 
 
 def exists(conn: Connection, table: TableName) -> bool:
@@ -271,7 +313,7 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
     try:
         for statement in probe.statements:
             execute_stored(conn, statement)
-        fine = ask(conn, probe.question)
+        found = ask(conn, probe.question)
     except RETRIED:
         raise
     except psycopg.Error as error:
@@ -285,7 +327,9 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         ) from error
     finally:
         conn.execute("ROLLBACK")
-    if not fine:
+    if isinstance(found, str) and found:
+        raise Refused(probe.otherwise.replace("{found}", found), next=probe.next)
+    if found is None or found is False:
         raise Refused(probe.otherwise, next=probe.next)
 
 

@@ -225,6 +225,11 @@ def require_mirrorable(facts: Facts, column: Column) -> None:
             f"{where} is used by {'; '.join(column.dependents)}.",
             next="drop what depends on it first, and make it again afterwards.",
         )
+    require_last_trigger(facts)
+
+
+def require_last_trigger(facts: Facts) -> None:
+    """Refuse a table where a trigger of the application fires behind the mirror's."""
     late = [
         t.name
         for t in triggers(facts.table)
