@@ -93,7 +93,7 @@ class Engine:
     def _facts(self, conn: Connection, change: Change) -> Facts:
         change.pattern.require_plain()
         pattern = change.pattern
-        table = catalog.named(conn, pattern.kind, pattern.table, pattern.schema)
+        table = catalog.named(conn, pattern.kind, *pattern.subject)
         return self._read(conn, table, change.tag(table), change.pattern)
 
     def _facts_of(
@@ -116,6 +116,7 @@ class Engine:
         missing: bool = False,
     ) -> Facts:
         missing = missing or pattern.kind is not Kind.TABLE
+        bare = pattern.kind in (Kind.FUNCTION, Kind.SETTING)
 
         def facts() -> Facts:
             with transaction(
@@ -127,7 +128,7 @@ class Engine:
                 return Facts(
                     server_version=conn.info.server_version,
                     table=Table(name=table, oid=0, columns=())
-                    if missing and not catalog.exists(conn, table)
+                    if bare or (missing and not catalog.exists(conn, table))
                     else catalog.table_facts(conn, table),
                     others=tuple(
                         catalog.table_facts(conn, catalog.resolve(conn, *other))
@@ -138,6 +139,8 @@ class Engine:
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),
                     path=catalog.search_path(conn),
+                    definition=catalog.definition(conn, pattern.kind, table),
+                    attached=catalog.attached(conn, pattern.kind, table),
                 )
 
         found = self._patiently(conn, table, facts)

@@ -26,12 +26,17 @@ class Pattern(ABC):
     #: drop where it has one, else always.
     reversible: ClassVar[str] = ""
 
-    #: What `table` and `schema` name.
+    #: What `subject` names.
     kind: ClassVar[Kind] = Kind.TABLE
 
     table: str
     schema: str | None
     assured: str
+
+    @property
+    def subject(self) -> tuple[str, str | None]:
+        """The name of what is changed, and its schema if it is given."""
+        return self.table, self.schema
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ SELECT c.oid::bigint AS oid,
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
+       pg_catalog.pg_get_userbyid(c.relowner) AS owner,
        rn.nspname AS root_schema,
        r.relname AS root_name
   FROM pg_catalog.pg_class c
