@@ -19,6 +19,7 @@ from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.replace_view import ReplaceView
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -43,6 +44,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    ReplaceView,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -69,6 +71,7 @@ __all__ = [
     "MergeColumns",
     "RenameColumn",
     "RenameConstraint",
+    "ReplaceView",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",
