@@ -19,6 +19,7 @@ from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.replace_function import ReplaceFunction
 from migrator.patterns.replace_view import ReplaceView
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
@@ -44,6 +45,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    ReplaceFunction,
     ReplaceView,
     SetDefault,
     SetNotNull,
@@ -71,6 +73,7 @@ __all__ = [
     "MergeColumns",
     "RenameColumn",
     "RenameConstraint",
+    "ReplaceFunction",
     "ReplaceView",
     "SetDefault",
     "SetNotNull",

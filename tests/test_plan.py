@@ -28,6 +28,7 @@ from migrator.patterns import (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    ReplaceFunction,
     ReplaceView,
     SetDefault,
     SetNotNull,
@@ -132,6 +133,8 @@ PATTERNS: tuple[Pattern, ...] = (
     AddUnique("users", ["price"], "one_price", deferrable="deferred"),
     AddPrimaryKey("users", ["name", "price"], "users_key"),
     AddCheck("users", "named", "name <> ''", enforce_early=True, assured="kept"),
+    ReplaceFunction("f(integer)", "CREATE OR REPLACE FUNCTION f(int) …"),
+    ReplaceFunction("f(integer)", "CREATE FUNCTION g() …", new_function="g()"),
     ReplaceView("users", "SELECT name FROM people"),
     ReplaceView("users", "SELECT 1 AS one", new_name="ones"),
 )
@@ -143,6 +146,10 @@ def facts_of(pattern: Pattern) -> Facts:
     if pattern.kind is Kind.VIEW:
         view = Table(name=USERS, oid=1, columns=(), kind="v", owner="me")
         return replace(FACTS, table=view, definition="SELECT 0 AS name")
+    if pattern.kind is not Kind.TABLE:
+        return replace(
+            FACTS, table=Table(name=USERS, oid=0, columns=()), definition="old"
+        )
     return FACTS
 
 

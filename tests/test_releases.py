@@ -29,6 +29,7 @@ from migrator.patterns import (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    ReplaceFunction,
     ReplaceView,
     SetDefault,
     SetNotNull,
@@ -250,6 +251,22 @@ SCENARIOS = [
             reads=lambda v: f"{v}/",
         ),
         apart="SELECT count(*) FROM t WHERE name IS DISTINCT FROM head || rest",
+    ),
+    Scenario(
+        name="replace_function",
+        setup=SETUP + "; CREATE FUNCTION told(text) RETURNS text LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN $1; END'",
+        pattern=ReplaceFunction(
+            "told(text)",
+            "CREATE OR REPLACE FUNCTION told(text) RETURNS text LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN concat($1); END'",
+        ),
+        old=Release(
+            update="UPDATE t SET name = told(%(value)s) WHERE id = %(id)s",
+            select="SELECT told(name) FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (name) VALUES (told(%(value)s)) RETURNING id",
+        ),
+        new=text("name"),
     ),
     Scenario(
         name="replace_view",

@@ -11,9 +11,12 @@ FULL_NAMES = "SET LOCAL search_path = pg_catalog"
 
 def path(facts: Facts) -> str:
     """Return the statement after which a text is read as the connection reads it."""
-    names = map(sql.Identifier, ("pg_catalog", *facts.path))
+    # A function without a schema is made in the first of them.
+    names: list[sql.Composable] = [sql.Identifier(name) for name in facts.path]
     return render(
-        sql.SQL("SET LOCAL search_path = {}").format(sql.SQL(", ").join(names))
+        sql.SQL("SET LOCAL search_path = {}").format(
+            sql.SQL(", ").join(names or [sql.Literal("")])
+        )
     )
 
 

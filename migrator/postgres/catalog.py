@@ -105,11 +105,14 @@ def _function(conn: Connection, signature: str, schema: str | None) -> TableName
             "SELECT pg_catalog.to_regprocedure($1)::oid",
             [prefix + signature],
         )
-    except psycopg.Error as error:
+    except psycopg.errors.InvalidTextRepresentation:
+        # Servers before 16 raise what later ones answer with NULL.
+        oid = None
+    if oid is None and not signature.endswith(")"):
         raise Refused(
-            f'"{signature}" is no signature of a function: {said(error)}.',
+            f'"{signature}" is no signature of a function.',
             next='write its name and the types of its arguments: "total(integer)".',
-        ) from error
+        )
     if oid is None:
         raise Refused(
             f"There is no function {signature} in {where}.",

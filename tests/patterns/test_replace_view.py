@@ -106,7 +106,7 @@ def test_text_with_hostile_names() -> None:
     lock = f'ALTER VIEW {quoted} OWNER TO "o""wner"'
     assert step.work.statements == (
         lock,
-        'SET LOCAL search_path = "pg_catalog", "my sch"',
+        'SET LOCAL search_path = "my sch"',
         f"CREATE OR REPLACE VIEW {quoted} AS SELECT 'a%b:c' AS a",
         option,
     )
@@ -151,7 +151,7 @@ def test_text_of_a_view_beside_it(new_name: str | None) -> None:
     assert isinstance(made.work, Transaction)
     assert made.work.lock is Lock.NONE
     assert made.work.statements == (
-        'SET LOCAL search_path = "pg_catalog", "my sch"',
+        'SET LOCAL search_path = "my sch"',
         f'CREATE VIEW "public"."{beside}" AS SELECT 1 AS a',
         f'GRANT SELECT ON "public"."{beside}" TO PUBLIC',
     )
