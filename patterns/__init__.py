@@ -23,6 +23,7 @@ from migrator.patterns.replace_function import ReplaceFunction
 from migrator.patterns.replace_view import ReplaceView
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
+from migrator.patterns.set_parameter import SetParameter
 from migrator.patterns.split_column import SplitColumn
 from migrator.patterns.transform_column import TransformColumn
 
@@ -49,6 +50,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     ReplaceView,
     SetDefault,
     SetNotNull,
+    SetParameter,
     SplitColumn,
     TransformColumn,
 )
@@ -77,6 +79,7 @@ __all__ = [
     "ReplaceView",
     "SetDefault",
     "SetNotNull",
+    "SetParameter",
     "SplitColumn",
     "Sql",
     "TransformColumn",

@@ -32,6 +32,7 @@ from migrator.patterns import (
     ReplaceView,
     SetDefault,
     SetNotNull,
+    SetParameter,
     SplitColumn,
     Sql,
     TransformColumn,
@@ -136,6 +137,8 @@ PATTERNS: tuple[Pattern, ...] = (
     ReplaceFunction("f(integer)", "CREATE OR REPLACE FUNCTION f(int) …"),
     ReplaceFunction("f(integer)", "CREATE FUNCTION g() …", new_function="g()"),
     ReplaceView("users", "SELECT name FROM people"),
+    SetParameter("work_mem", "64MB", role="reports"),
+    SetParameter("work_mem", None, system=True),
     ReplaceView("users", "SELECT 1 AS one", new_name="ones"),
 )
 NOTHING = Transaction(statements=("SELECT 1",))
@@ -147,9 +150,9 @@ def facts_of(pattern: Pattern) -> Facts:
         view = Table(name=USERS, oid=1, columns=(), kind="v", owner="me")
         return replace(FACTS, table=view, definition="SELECT 0 AS name")
     if pattern.kind is not Kind.TABLE:
-        return replace(
-            FACTS, table=Table(name=USERS, oid=0, columns=()), definition="old"
-        )
+        name, schema = pattern.subject
+        bare = Table(name=TableName(schema or "public", name), oid=0, columns=())
+        return replace(FACTS, table=bare, definition="old")
     return FACTS
 
 
