@@ -17,6 +17,7 @@ from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.refresh_materialized_view import RefreshMaterializedView
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.replace_function import ReplaceFunction
@@ -44,6 +45,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropNotNull,
     DropTable,
     MergeColumns,
+    RefreshMaterializedView,
     RenameColumn,
     RenameConstraint,
     ReplaceFunction,
@@ -73,6 +75,7 @@ __all__ = [
     "DropNotNull",
     "DropTable",
     "MergeColumns",
+    "RefreshMaterializedView",
     "RenameColumn",
     "RenameConstraint",
     "ReplaceFunction",
