@@ -329,6 +329,35 @@ def test_what_reads_the_view_with_further_columns_holds_the_way_back(
     assert runner.rollback("a1") is State.PLANNED
 
 
+def test_rules_stay_where_the_view_does(
+    runner: Runner, view: psycopg.Connection
+) -> None:
+    """They are not given on to another view, be it on the way back."""
+    view.execute("CREATE RULE mute AS ON DELETE TO sales DO INSTEAD NOTHING")
+    for definition in ("SELECT id, total, paid FROM orders", "SELECT paid FROM orders"):
+        with pytest.raises(Refused, match="has rules, which are not given on"):
+            runner.expand(change(definition, assured="test"))
+    runner.expand(change("SELECT id, total FROM orders"))
+    runner.rollback("a1")
+    view.execute("DELETE FROM sales")
+    assert view.execute("SELECT total FROM sales").fetchall() == [(10,)]
+
+
+def test_further_columns_of_a_view_that_others_read(
+    runner: Runner, view: psycopg.Connection
+) -> None:
+    """They would not come off again; beside it nothing is in the way."""
+    view.execute("CREATE VIEW top AS SELECT max(total) AS most FROM sales")
+    longer = "SELECT id, total, paid FROM orders"
+    with pytest.raises(Refused) as caught:
+        runner.expand(change(longer))
+    assert "while something depends on it: rule _RETURN on view top.\n" in str(
+        caught.value
+    )
+    runner.expand(change(longer, new_name="sold"))
+    runner.rollback("a1")
+
+
 def test_default_privileges_come_off_the_new_view(
     runner: Runner, view: psycopg.Connection
 ) -> None:
