@@ -56,7 +56,7 @@ class ReplaceView(Pattern):
         assured: why hazards that need a person's word are none here.
     """
 
-    reversible: ClassVar[str] = "always"
+    reversible: ClassVar[str] = "always, unless others read it"
     kind: ClassVar[Kind] = Kind.VIEW
 
     view: str
@@ -116,12 +116,6 @@ class ReplaceView(Pattern):
                 f"View {view} has rules, which are not given on to another one.",
                 next="make INSTEAD OF triggers of them first.",
             )
-        if longer and facts.table.dependents:
-            raise Refused(
-                f"{self.title}: it gets further columns, which do not come off again"
-                f" while something depends on it: {'; '.join(facts.table.dependents)}.",
-                next='give new_name="…", and let the new release read that one.',
-            )
         return self.assure(tuple(self._notices(facts, longer=longer)))
 
     def _notices(self, facts: Facts, *, longer: bool) -> Iterator[Notice]:
@@ -146,6 +140,13 @@ class ReplaceView(Pattern):
                 text=f"Columns of view {view} go, or change their type or place: the"
                 " new release meets the old ones up to retire, and the new ones from"
                 " then on, under one name.",
+                needs_assurance=True,
+            )
+        if longer and facts.table.dependents:
+            yield Notice(
+                text="It gets further columns, which do not come off while something"
+                f" depends on it ({'; '.join(facts.table.dependents)}): there is no way"
+                ' back. With new_name="…" there is one.',
                 needs_assurance=True,
             )
         if not views.answer(facts, "writable"):
@@ -184,6 +185,16 @@ class ReplaceView(Pattern):
             *lost,
             path=replaced.path(facts),
         )
+        if not _same_columns(facts) and facts.table.dependents:
+            return (
+                Step(
+                    name="replace_view",
+                    work=work,
+                    no_reverse="further columns do not come off a view that others"
+                    " read; the new definition stays",
+                    loses=True,
+                ),
+            )
         if _same_columns(facts):
             old = views.create(view, facts.definition, again=True)
             back = views.step(facts, view, old, *lost)

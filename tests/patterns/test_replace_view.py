@@ -346,16 +346,37 @@ def test_rules_stay_where_the_view_does(
 def test_further_columns_of_a_view_that_others_read(
     runner: Runner, view: psycopg.Connection
 ) -> None:
-    """They would not come off again; beside it nothing is in the way."""
+    """They do not come off again, which takes a word; beside it there is a way."""
     view.execute("CREATE VIEW top AS SELECT max(total) AS most FROM sales")
     longer = "SELECT id, total, paid FROM orders"
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Refused, match="depends on it \\(rule _RETURN on view top\\):"):
         runner.expand(change(longer))
-    assert "while something depends on it: rule _RETURN on view top.\n" in str(
-        caught.value
-    )
-    runner.expand(change(longer, new_name="sold"))
+    made = change(longer, new_name="sold")
+    runner.expand(made)
     runner.rollback("a1")
+    runner.expand(replace(made, revision="a2"))
+    runner.rollback("a2")
+    stays = Change(
+        revision="a3", pattern=ReplaceView("sales", longer, assured="no way back")
+    )
+    for _ in range(2):
+        runner.expand(stays)
+        runner.rollback("a3")
+        assert view.execute("SELECT paid FROM sales").fetchall()
+        assert view.execute("SELECT most FROM top").fetchone() == (10,)
+
+
+def test_a_view_that_reads_as_its_reader(
+    runner: Runner, view: psycopg.Connection
+) -> None:
+    """Its owner needs no privilege for it; the option is there after it."""
+    view.execute("ALTER VIEW sales SET (security_invoker = true)")
+    view.execute('REVOKE ALL ON orders FROM "se ller"')
+    before = state(view)
+    runner.expand(change("SELECT id, total FROM orders"))
+    assert state(view)[1] == before[1]
+    runner.rollback("a1")
+    assert state(view) == before
 
 
 def test_default_privileges_come_off_the_new_view(
@@ -482,9 +503,9 @@ def test_a_reader_makes_it_give_up(
             facts(
                 replace(VIEW, dependents=("view d",)), answers={"same_columns": False}
             ),
-            'replace view "sales": it gets further columns, which do not come off again'
-            f" while something depends on it: view d.{NOTHING}give"
-            ' new_name="…", and let the new release read that one.',
+            'replace view "sales": It gets further columns, which do not come off while'
+            " something depends on it (view d): there is no way back. With"
+            f' new_name="…" there is one.{WORD}',
         ),
         (
             REPLACE,
