@@ -93,7 +93,7 @@ class Engine:
     def _facts(self, conn: Connection, change: Change) -> Facts:
         change.pattern.require_plain()
         pattern = change.pattern
-        table = catalog.named(conn, pattern.kind, pattern.table, pattern.schema)
+        table = catalog.named(conn, pattern.kind, *pattern.subject)
         return self._read(conn, table, change.tag(table), change.pattern)
 
     def _facts_of(
@@ -116,8 +116,7 @@ class Engine:
         missing: bool = False,
     ) -> Facts:
         missing = missing or pattern.kind is not Kind.TABLE
-
-        of_domain = pattern.kind is Kind.DOMAIN
+        bare = pattern.kind in (Kind.DOMAIN, Kind.FUNCTION, Kind.SETTING)
 
         def facts() -> Facts:
             with transaction(
@@ -126,7 +125,9 @@ class Engine:
                 statement_timeout_ms=int(self.settings.step_budget_s * 1000),
                 what=f"Facts of table {table}",
             ):
-                domain = catalog.domain_facts(conn, table) if of_domain else None
+                domain = None
+                if pattern.kind is Kind.DOMAIN:
+                    domain = catalog.domain_facts(conn, table)
                 others = (
                     [catalog.resolve(conn, *other) for other in pattern.others()]
                     if domain is None
@@ -135,7 +136,7 @@ class Engine:
                 return Facts(
                     server_version=conn.info.server_version,
                     table=Table(name=table, oid=0, columns=())
-                    if of_domain or (missing and not catalog.exists(conn, table))
+                    if bare or (missing and not catalog.exists(conn, table))
                     else catalog.table_facts(conn, table),
                     others=tuple(catalog.table_facts(conn, other) for other in others),
                     domain=domain,
@@ -150,6 +151,8 @@ class Engine:
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),
                     path=catalog.search_path(conn),
+                    definition=catalog.definition(conn, pattern.kind, table),
+                    attached=catalog.attached(conn, pattern.kind, table),
                 )
 
         found = self._patiently(conn, table, facts)

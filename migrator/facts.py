@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 
 from psycopg.sql import Identifier
@@ -19,8 +19,23 @@ class Kind(StrEnum):
     #: A domain; tables have columns of it.
     DOMAIN = "domain"
     TABLE = "table"
+    #: A function or procedure; its name is its signature, as "total(integer)".
+    FUNCTION = "function"
     #: A table that the change makes; it may be there by now.
     NEW_TABLE = "new table"
+    #: A parameter of the server; what stands for its schema is where it is set,
+    #: as DDL says it: SYSTEM, DATABASE "a", ROLE "b", ROLE "b" IN DATABASE "a".
+    SETTING = "setting"
+    #: A view or materialized view.
+    VIEW = "view"
+
+    def shown(self, name: TableName) -> str:
+        """Return what a name names, for a person."""
+        if self is Kind.FUNCTION:
+            return f"function {Identifier(name.schema).as_string(None)}.{name.name}"
+        if self is Kind.SETTING:
+            return f"setting {name.name} of {name.schema}"
+        return f"{'view' if self is Kind.VIEW else 'table'} {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +278,23 @@ class Table:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """
+    What hangs on a view or function: SQL that gives it to another one.
+
+    `before` and `after` stand around the other one's name.
+    """
+
+    before: str
+    after: str
+    _: KW_ONLY
+    #: The column without which it cannot be.
+    column: str | None = None
+    #: Whether CREATE OR REPLACE leaves it.
+    stays: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """
@@ -328,6 +360,11 @@ class Facts:
     answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
+    #: What is there of a view, function or setting now: the text that makes it, its
+    #: names with their schemas, or the value; None where nothing is.
+    definition: str | None = None
+    #: What hangs on a view or function, in the order in which to give it on.
+    attached: tuple[Attached, ...] = ()
 
     def of(self, table: Table) -> "Facts":
         """Return the same with another table."""

@@ -55,6 +55,7 @@ class Inspection(Engine):
                 rows=facts.table.rows,
                 size_bytes=facts.table.size_bytes,
                 admission=change.pattern.admission,
+                kind=change.pattern.kind.value,
                 notices=notices,
                 phases=phases,
             )
@@ -76,6 +77,7 @@ class Inspection(Engine):
             rows=facts.table.rows,
             size_bytes=facts.table.size_bytes,
             admission=change.pattern.admission,
+            kind=change.pattern.kind.value,
             phases=phases,
         )
 

@@ -29,12 +29,17 @@ class Pattern(ABC):
 
     #: Whether both sides are in step up to the drop, and compared again before it.
     compares_before_drop: ClassVar[bool] = False
-    #: What `table` and `schema` name.
+    #: What `subject` names.
     kind: ClassVar[Kind] = Kind.TABLE
 
     table: str
     schema: str | None
     assured: str
+
+    @property
+    def subject(self) -> tuple[str, str | None]:
+        """The name of what is changed, and its schema if it is given."""
+        return self.table, self.schema
 
     @property
     @abstractmethod

@@ -67,6 +67,7 @@ class Lock(StrEnum):
     ROW_EXCLUSIVE = "ROW EXCLUSIVE"
     SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
     SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
+    EXCLUSIVE = "EXCLUSIVE"
     ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
 
     @property
@@ -324,6 +325,8 @@ class Plan:
     rows: int
     size_bytes: int
     admission: State
+    #: What `table` names, in the words of `facts.Kind`.
+    kind: str = "table"
     notices: tuple[Notice, ...] = ()
     phases: Mapping[Phase, Steps] = field(default_factory=dict[Phase, Steps])
 
@@ -471,6 +474,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "schema": 1,
         "change": plan.change,
         "title": plan.title,
+        "kind": plan.kind,
         "table": asdict(plan.table),
         "estimated_rows": plan.rows,
         "size_bytes": plan.size_bytes,

@@ -21,12 +21,16 @@ from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
+from migrator.patterns.refresh_materialized_view import RefreshMaterializedView
 from migrator.patterns.remove_enum_value import RemoveEnumValue
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
+from migrator.patterns.replace_function import ReplaceFunction
+from migrator.patterns.replace_view import ReplaceView
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
+from migrator.patterns.set_parameter import SetParameter
 from migrator.patterns.split_column import SplitColumn
 from migrator.patterns.split_table import SplitTable
 from migrator.patterns.transform_column import TransformColumn
@@ -52,12 +56,16 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    RefreshMaterializedView,
     RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
+    ReplaceFunction,
+    ReplaceView,
     SetDefault,
     SetNotNull,
+    SetParameter,
     SplitColumn,
     SplitTable,
     TransformColumn,
@@ -85,12 +93,16 @@ __all__ = [
     "MergeColumns",
     "PartitionTable",
     "RebuildTable",
+    "RefreshMaterializedView",
     "RemoveEnumValue",
     "RenameColumn",
     "RenameConstraint",
     "RenameEnumValue",
+    "ReplaceFunction",
+    "ReplaceView",
     "SetDefault",
     "SetNotNull",
+    "SetParameter",
     "SplitColumn",
     "SplitTable",
     "Sql",

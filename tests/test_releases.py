@@ -35,6 +35,8 @@ from migrator.patterns import (
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
+    ReplaceFunction,
+    ReplaceView,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -256,6 +258,39 @@ SCENARIOS = [
             reads=lambda v: f"{v}/",
         ),
         apart="SELECT count(*) FROM t WHERE name IS DISTINCT FROM head || rest",
+    ),
+    Scenario(
+        name="replace_function",
+        setup=SETUP + "; CREATE FUNCTION told(text) RETURNS text LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN $1; END'",
+        pattern=ReplaceFunction(
+            "told(text)",
+            "CREATE OR REPLACE FUNCTION told(text) RETURNS text LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN concat($1); END'",
+        ),
+        old=Release(
+            update="UPDATE t SET name = told(%(value)s) WHERE id = %(id)s",
+            select="SELECT told(name) FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (name) VALUES (told(%(value)s)) RETURNING id",
+        ),
+        new=text("name"),
+    ),
+    Scenario(
+        name="replace_view",
+        setup=SETUP + "; CREATE VIEW v AS SELECT id, name FROM t;"
+        " GRANT SELECT, INSERT, UPDATE ON v TO PUBLIC",
+        pattern=ReplaceView("v", "SELECT id, name, amount FROM t"),
+        old=Release(
+            update="UPDATE v SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM v WHERE id = %(id)s",
+            insert="INSERT INTO v (name) VALUES (%(value)s) RETURNING id",
+        ),
+        new=Release(
+            update="UPDATE v SET amount = %(value)s::bigint WHERE id = %(id)s",
+            select="SELECT amount FROM v WHERE id = %(id)s",
+            insert="INSERT INTO v (amount) VALUES (%(value)s::bigint) RETURNING id",
+            reads=int,
+        ),
     ),
 ]
 TYPED = SETUP.replace("amount bigint", "amount int NOT NULL DEFAULT 0").replace(

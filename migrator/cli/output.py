@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from migrator.facts import Kind
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -97,6 +98,8 @@ def _estimate(plan: Plan, work: Work) -> str:
 
 
 def _locks(work: Work) -> str:
+    if work.table is None:
+        return work.lock.value
     also = work.also if isinstance(work, Transaction | Autocommit) else ()
     held = ((work.lock, work.table), *((a.lock, a.table) for a in also))
     return ", ".join(f"{lock} on {table}" for lock, table in held)
@@ -109,12 +112,20 @@ def _reverse(step: Step) -> str:
     return f"no: {step.no_reverse}" if step.loses else f"not needed: {step.no_reverse}"
 
 
+def _subject(plan: Plan) -> str:
+    kind = Kind(plan.kind)
+    shown = kind.shown(plan.table)
+    text = shown[0].upper() + shown[1:]
+    # Of what has no file there are no rows.
+    if kind in (Kind.TABLE, Kind.NEW_TABLE) or plan.size_bytes:
+        text += f", about {plan.rows:,} rows, {size(plan.size_bytes)}"
+    return f"{text}."
+
+
 def plan(found: Plan) -> None:
     """Print a plan for a reviewer."""
     click.secho(f"{found.change}: {found.title}", bold=True)
-    click.echo(
-        f"Table {found.table}, about {found.rows:,} rows, {size(found.size_bytes)}."
-    )
+    click.echo(_subject(found))
     click.echo(f"The new release may be let in from: {found.admission}.")
     for notice in found.notices:
         click.secho(f"Note: {notice.text}", fg="yellow")

@@ -1,6 +1,7 @@
 """What patterns there are, told from their classes, docstrings and pages."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, fields
@@ -35,7 +36,9 @@ class Line:
     @property
     def strength(self) -> Lock:
         """The strongest lock that the line names."""
-        found = (lock for lock in Lock if lock.value in self.lock)
+        # The longest first: one mode's name may end as another one's does.
+        modes = sorted((lock.value for lock in Lock), key=len, reverse=True)
+        found = (Lock(mode) for mode in re.findall("|".join(modes), self.lock))
         return max(found, key=lambda lock: lock.rank, default=Lock.NONE)
 
     @property

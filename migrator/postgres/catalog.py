@@ -1,14 +1,18 @@
 """Facts about tables, and who holds a lock, from the catalogue."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import psycopg
+from psycopg.sql import Identifier
 
 from migrator.errors import Refused
 from migrator.facts import (
+    Attached,
     Column,
     Constraint,
     Domain,
@@ -38,7 +42,9 @@ def _query(name: str) -> bytes:
     return (files("migrator.postgres") / "queries" / f"{name}.sql").read_bytes()
 
 
-def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
+def resolve(
+    conn: Connection, name: str, schema: str | None, what: str = "table"
+) -> TableName:
     """
     Return a table's name with its schema.
 
@@ -46,11 +52,12 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
         conn: its search path counts where no schema is given.
         name: as the user wrote it, never split at a dot.
         schema: None means the first of the search path that has the table.
+        what: the word for it in messages.
 
     Raises:
         Refused: there is no such relation, or there can be none.
     """
-    checked(name, "table")
+    checked(name, what)
     if schema is not None:
         checked(schema, "schema")
     row = conn.execute(
@@ -63,7 +70,7 @@ def resolve(conn: Connection, name: str, schema: str | None) -> TableName:
             if "." in name
             else "correct the name, or give its schema."
         )
-        raise Refused(f'There is no table "{name}" in {where}.', next=hint)
+        raise Refused(f'There is no {what} "{name}" in {where}.', next=hint)
     return TableName(row["schema"], row["name"])
 
 
@@ -86,7 +93,104 @@ def named(conn: Connection, kind: Kind, name: str, schema: str | None) -> TableN
                 next="give the schema.",
             )
         return TableName(checked(schema, "schema"), name)
-    return resolve(conn, name, schema)
+    if kind is Kind.FUNCTION:
+        return _function(conn, name, schema)
+    if kind is Kind.SETTING:
+        return _setting(conn, name, schema)
+    return resolve(conn, name, schema, "view" if kind is Kind.VIEW else "table")
+
+
+def _function(conn: Connection, signature: str, schema: str | None) -> TableName:
+    """Return a function's name, as `Kind.FUNCTION` has it."""
+    prefix = f"{Identifier(checked(schema, 'schema')).as_string()}." if schema else ""
+    where = f'schema "{schema}"' if schema else "the search path"
+    try:
+        oid = ask(
+            conn,
+            "SELECT pg_catalog.to_regprocedure($1)::oid",
+            [prefix + signature],
+        )
+    except psycopg.errors.InvalidTextRepresentation:
+        # Servers before 16 raise what later ones answer with NULL.
+        oid = None
+    if oid is None and not signature.endswith(")"):
+        raise Refused(
+            f'"{signature}" is no signature of a function.',
+            next='write its name and the types of its arguments: "total(integer)".',
+        )
+    if oid is None:
+        raise Refused(
+            f"There is no function {signature} in {where}.",
+            next="correct the name and the types of its arguments, or give its schema;"
+            " `\\df` in psql lists them.",
+        )
+    with _full_names(conn):
+        row = conn.execute(_query("resolve_function"), {"function": oid}).fetchone()
+    assert row is not None
+    return TableName(row["schema"], row["name"])
+
+
+def _setting(conn: Connection, name: str, scope: str | None) -> TableName:
+    """Return a parameter's name, as `Kind.SETTING` has it."""
+    known = ask(
+        conn,
+        "SELECT name FROM pg_catalog.pg_settings WHERE lower(name) = lower($1)",
+        [name],
+    )
+    # One of an application's own has a dot, and may be set nowhere yet.
+    if known is None and "." not in name:
+        raise Refused(
+            f'There is no parameter "{name}" on this server.',
+            next="correct the name; `SHOW ALL` lists them. One of your own has a dot"
+            ' in its name: "app.limit".',
+        )
+    if scope is None:
+        database = ask(conn, "SELECT pg_catalog.current_database()")
+        scope = f"DATABASE {Identifier(database).as_string()}"
+    return TableName(scope, known or name)
+
+
+@contextmanager
+def _full_names(conn: Connection) -> Iterator[None]:
+    """Let the server write names with their schemas: the search path is empty."""
+    with conn.transaction(force_rollback=True):
+        configure(conn, {"search_path": ""}, local=True)
+        yield
+
+
+def definition(conn: Connection, kind: Kind, name: TableName) -> str | None:
+    """Return `Facts.definition`."""
+    args: dict[str, str]
+    if kind is Kind.VIEW:
+        query, args = "view_definition", {"schema": name.schema, "name": name.name}
+    elif kind is Kind.FUNCTION:
+        query, args = "function_definition", {"function": _signature(name)}
+    elif kind is Kind.SETTING and name.schema == "SYSTEM":
+        query, args = "system_setting", {"name": name.name}
+    elif kind is Kind.SETTING:
+        query, args = "scoped_setting", {"name": name.name, "scope": name.schema}
+    else:
+        return None
+    with _full_names(conn):
+        row = conn.execute(_query(query), args).fetchone()
+    return None if row is None else row["text"]
+
+
+def attached(conn: Connection, kind: Kind, name: TableName) -> tuple[Attached, ...]:
+    """Return `Facts.attached`."""
+    args: dict[str, str]
+    if kind is Kind.VIEW:
+        query, args = "view_attached", {"schema": name.schema, "name": name.name}
+    elif kind is Kind.FUNCTION:
+        query, args = "function_attached", {"function": _signature(name)}
+    else:
+        return ()
+    with _full_names(conn):
+        return tuple(Attached(**row) for row in conn.execute(_query(query), args))
+
+
+def _signature(name: TableName) -> str:
+    return f"{Identifier(name.schema).as_string()}.{name.name}"
 
 
 def _domain_name(conn: Connection, name: str, schema: str | None) -> TableName:
@@ -103,9 +207,7 @@ def _domain_name(conn: Connection, name: str, schema: str | None) -> TableName:
 
 def domain_facts(conn: Connection, domain: TableName) -> Domain | None:
     """Return what is known of a domain, None where it is gone."""
-    with conn.transaction(force_rollback=True):
-        # Types, defaults and checks leave out the schemas that the search path has.
-        configure(conn, {"search_path": ""}, local=True)
+    with _full_names(conn):
         args = {"name": domain.name, "schema": domain.schema}
         row = conn.execute(_query("domain"), args).fetchone()
         if row is None:
@@ -250,8 +352,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
 
 def _definitions(conn: Connection, query: str, table: int) -> list[dict[str, Any]]:
     """Return rows with texts of DDL, which leave out what the search path has."""
-    with conn.transaction(force_rollback=True):
-        configure(conn, {"search_path": ""}, local=True)
+    with _full_names(conn):
         return conn.execute(_query(query), {"table": table}).fetchall()
 
 

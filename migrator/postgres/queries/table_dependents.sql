@@ -32,6 +32,8 @@ SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS
                     WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy p JOIN part ON part.oid = p.polrelid
                     WHERE d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = d.objid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w JOIN part ON part.oid = w.ev_class
+                    WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND w.oid = d.objid)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_attrdef a JOIN part ON part.oid = a.adrelid
                     WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND a.oid = d.objid)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
