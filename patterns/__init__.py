@@ -1,5 +1,6 @@
 """The catalogue: one pattern per file, one line each here."""
 
+from migrator.kernels.index_definition import Key
 from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
 from migrator.patterns.add_column import AddColumn
@@ -66,6 +67,7 @@ __all__ = [
     "DropIndex",
     "DropNotNull",
     "DropTable",
+    "Key",
     "MergeColumns",
     "RenameColumn",
     "RenameConstraint",

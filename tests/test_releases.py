@@ -136,6 +136,19 @@ SCENARIOS = [
         new=number("amount"),
     ),
     Scenario(
+        name="partitioned_index",
+        setup="CREATE SEQUENCE ids; CREATE TABLE t (id bigint DEFAULT nextval('ids'),"
+        " name text, amount bigint) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION"
+        f" OF t FOR VALUES FROM (0) TO ({ROWS // 2}); CREATE TABLE t2 PARTITION OF t"
+        f" FOR VALUES FROM ({ROWS // 2}) TO (1000000000);"
+        " CREATE INDEX t_id ON t (id); INSERT INTO t (name, amount) SELECT 'n' || g, g"
+        f" FROM generate_series(1, {ROWS}) g; ANALYZE t;"
+        " GRANT USAGE ON SEQUENCE ids TO PUBLIC",
+        pattern=CreateIndex("t", ["amount"], "t_amount"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
         name="drop_column",
         setup=f"{SETUP}; UPDATE t SET name = 'none' WHERE name IS NULL;"
         " ALTER TABLE t ALTER name SET NOT NULL, ALTER name DROP DEFAULT",

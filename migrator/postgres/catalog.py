@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 
@@ -139,7 +140,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     if row is None:
         return None
     by_oid = {"table": row["oid"]}
-    schema, name = row.pop("root_schema"), row.pop("root_name")
+    root, parent = _above(row, "root"), _above(row, "parent")
     return Table(
         name=table,
         columns=tuple(
@@ -173,6 +174,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 scans=i["scans"],
                 plain=i["plain"],
                 columns=tuple(i["columns"]),
+                oid=i["oid"],
+                exclusion=i["exclusion"],
+                root=i["root"],
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
@@ -189,9 +193,15 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             for t in conn.execute(_query("triggers"), by_oid)
         ),
         constraints=_constraints(conn, row["oid"]),
-        root=TableName(schema, name) if name is not None else None,
+        root=root,
+        parent=parent,
         **row,
     )
+
+
+def _above(row: dict[str, Any], which: str) -> TableName | None:
+    schema, name = row.pop(f"{which}_schema"), row.pop(f"{which}_name")
+    return TableName(schema, name) if name is not None else None
 
 
 def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
