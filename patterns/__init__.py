@@ -18,8 +18,10 @@ from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.reindex import Reindex
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.replace_index import ReplaceIndex
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -42,8 +44,10 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropNotNull,
     DropTable,
     MergeColumns,
+    Reindex,
     RenameColumn,
     RenameConstraint,
+    ReplaceIndex,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -69,8 +73,10 @@ __all__ = [
     "DropTable",
     "Key",
     "MergeColumns",
+    "Reindex",
     "RenameColumn",
     "RenameConstraint",
+    "ReplaceIndex",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",
