@@ -5,6 +5,7 @@ from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
 from migrator.patterns.add_column import AddColumn
 from migrator.patterns.add_enum_value import AddEnumValue
+from migrator.patterns.add_exclusion import AddExclusion
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
@@ -31,6 +32,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddCheck,
     AddColumn,
     AddEnumValue,
+    AddExclusion,
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
@@ -59,6 +61,7 @@ __all__ = [
     "AddCheck",
     "AddColumn",
     "AddEnumValue",
+    "AddExclusion",
     "AddForeignKey",
     "AddPrimaryKey",
     "AddUnique",
