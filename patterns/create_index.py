@@ -118,8 +118,10 @@ class CreateIndex(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the same index on an empty table of that shape."""
-        free = partitioned_index.probes(facts, self._parts(facts))
-        return (self.definition.probe(facts), *free)
+        more = partitioned_index.probes(
+            self.title, self._parts(facts), unique=self.unique
+        )
+        return (self.definition.probe(facts), *more)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the build, unless the index is unique."""
@@ -141,8 +143,7 @@ class CreateIndex(Pattern):
 
     def _build(self, facts: Facts) -> Steps:
         if facts.table.kind == "p":
-            parts = self._parts(facts)
-            return partitioned_index.build(facts, parts, unique=self.unique)
+            return partitioned_index.build(self._parts(facts), unique=self.unique)
         built = self.definition.render()
         return (
             indexes.build(

@@ -69,6 +69,27 @@ def as_data(on: Keys) -> Any:
     return [asdict(k) if isinstance(k, Key) else k for k in on]
 
 
+def require_partition_key(title: str, facts: Facts, keys: Sequence[str]) -> None:
+    """
+    Refuse to hold unique what no single partition knows.
+
+    Args:
+        title: the change's, for the message.
+        facts: of a partitioned table.
+        keys: the columns that are held unique.
+
+    Source: PostgreSQL manual, section 5.12.2.3.
+    """
+    for column in facts.table.columns:
+        if column.partition_key and column.name not in keys:
+            raise Refused(
+                f'{title}: column "{column.name}" decides on the partition of a row,'
+                " and is no key of the index: each partition would know its own rows"
+                " only.",
+                next="add it to the keys.",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """
@@ -138,7 +159,7 @@ class Definition:
         for column in (*(k.column for k in self.keys if k.column), *self.include):
             facts.table.require(column)
         if facts.table.kind == "p" and self.unique:
-            self._tells_partition(facts)
+            require_partition_key(self.title, facts, [k.column for k in self.keys])
 
     def _check(self, key: Key) -> None:
         if bool(key.column) == bool(key.expression):
@@ -154,17 +175,6 @@ class Definition:
                 raise Refused(
                     f"{self.title}: {name} is {value!r}.",
                     next=f'write "{known[1]}" or "{known[2]}".',
-                )
-
-    def _tells_partition(self, facts: Facts) -> None:
-        mine = {k.column for k in self.keys}
-        for column in facts.table.columns:
-            if column.partition_key and column.name not in mine:
-                raise Refused(
-                    f'{self.title}: column "{column.name}" decides on the partition'
-                    " of a row, and is no key of the index: each partition would know"
-                    " its own rows only.",
-                    next="add it to the keys.",
                 )
 
     def probe(self, facts: Facts) -> Probe:

@@ -9,7 +9,7 @@ the tables above).
 Source: PostgreSQL manual, section 5.12.2.2; ALTER INDEX, ATTACH PARTITION.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -75,6 +75,9 @@ def found(facts: Facts, index: Index) -> tuple[Part, ...]:
 
 def part_name(table: TableName, name: str) -> str:
     """Return the name of an index's part on a partition."""
+    if name.startswith(names.OWNED):
+        # Told by how it begins, and known by that.
+        return names.fitted(name, f"_{names.tag(table.schema, table.name, name)}")
     whole = f"{table.name}_{name}"
     if len(whole.encode()) <= names.MAX_NAME_BYTES:
         return whole
@@ -99,25 +102,45 @@ def require_free(facts: Facts, parts: Sequence[Part]) -> None:
             )
 
 
-def probes(facts: Facts, parts: Sequence[Part]) -> tuple[Probe, ...]:
-    """Return the trials that names in the schemas of other partitions are free."""
-    return tuple(
-        Probe(
-            statements=(),
-            question=render(
-                sql.SQL(
-                    "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c"
-                    " LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid"
-                    " WHERE c.oid = pg_catalog.to_regclass({}) AND (i.indisvalid"
-                    " OR i.indrelid IS DISTINCT FROM pg_catalog.to_regclass({})))"
-                ).format(sql.Literal(str(part.name)), sql.Literal(str(part.table.name)))
-            ),
-            otherwise=f'Schema "{part.name.schema}" has a relation "{part.index}"'
-            " already.",
-            next="choose another name, or drop it first.",
-        )
-        for part in parts
-        if part.name.schema != facts.table.name.schema
+def probes(title: str, parts: Sequence[Part], *, unique: bool) -> tuple[Probe, ...]:
+    """
+    Return the trials that an index of a partitioned table can be made.
+
+    Args:
+        title: the change's, for messages.
+        parts: of the index.
+        unique: whether it is unique, which no partition tells of whose rows an
+            expression decides (manual, section 5.12.2.3).
+    """
+    whole = parts[0].table.name
+    plain = sql.SQL(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table"
+        " WHERE partexprs IS NOT NULL AND partrelid IN ({}))"
+    ).format(direct.members(whole))
+    decided = Probe(
+        statements=(),
+        question=render(plain),
+        otherwise=f"{title}: an expression decides on the partition of a row, so that"
+        " PostgreSQL holds nothing unique across partitions.",
+        next="partition the table by columns.",
+    )
+    free = tuple(_free(part) for part in parts if part.name.schema != whole.schema)
+    return (decided, *free) if unique and parts[0].table.kind == "p" else free
+
+
+def _free(part: Part) -> Probe:
+    """Return the trial that a name in another schema than the whole's is free."""
+    free = sql.SQL(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c"
+        " LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid"
+        " WHERE c.oid = pg_catalog.to_regclass({}) AND (i.indisvalid"
+        " OR i.indrelid IS DISTINCT FROM pg_catalog.to_regclass({})))"
+    ).format(sql.Literal(str(part.name)), sql.Literal(str(part.table.name)))
+    return Probe(
+        statements=(),
+        question=render(free),
+        otherwise=f'Schema "{part.name.schema}" has a relation "{part.index}" already.',
+        next="choose another name, or drop it first.",
     )
 
 
@@ -134,38 +157,98 @@ def notices(facts: Facts) -> tuple[Notice, ...]:
     )
 
 
-def build(facts: Facts, parts: Sequence[Part], *, unique: bool) -> Steps:
+def build(parts: Sequence[Part], *, unique: bool) -> Steps:
     """
     Return the steps that build an index of a partitioned table.
 
     Args:
-        facts: of the table.
         parts: of the index, the whole table's first, each before those below it.
         unique: whether it is unique.
     """
-    whole = parts[0]
+    above = _parents(parts)
+
+    def alone(part: Part) -> Step:
+        text = sql.SQL("CREATE {unique}INDEX {name} ON ONLY {table} {rest}").format(
+            unique=sql.SQL("UNIQUE " if unique else ""),
+            name=sql.Identifier(part.index),
+            table=part.table.name.identifier,
+            rest=part.definition,
+        )
+        # It takes SHARE itself, on this table alone.
+        work = _only(part.table.name, Lock.SHARE_ROW_EXCLUSIVE, text)
+        return _alone(part, above, work, gone(part))
+
+    def leaf(part: Part) -> Steps:
+        up = above[part.table.name]
+        return _leaf(part, up, unique=unique), _attach(part, up)
+
+    return _tree(parts, alone, leaf, "CREATE INDEX CONCURRENTLY")
+
+
+def build_key(
+    parts: Sequence[Part],
+    definition: sql.Composable,
+    over_index: Callable[[str], sql.Composable],
+) -> Steps:
+    """
+    Return the steps that make a key of a partitioned table.
+
+    Each leaf's index is built concurrently; its constraint is added over it and
+    attached in one transaction.
+
+    Args:
+        parts: of the index, the whole table's first, each before those below it.
+        definition: the constraint's, where it makes its own index.
+        over_index: the same over an index that is there.
+    """
+    above = _parents(parts)
+
+    def alone(part: Part) -> Step:
+        table = part.table.name
+        text = sql.SQL("ALTER TABLE ONLY {} ADD CONSTRAINT {} {}").format(
+            table.identifier, sql.Identifier(part.index), definition
+        )
+        work = _only(table, Lock.ACCESS_EXCLUSIVE, text)
+        return _alone(part, above, work, key_gone(part))
+
+    def leaf(part: Part) -> Steps:
+        up = above[part.table.name]
+        text = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+            part.table.name.identifier,
+            sql.Identifier(part.index),
+            over_index(part.index),
+        )
+        return _leaf(part, up, unique=True), _attach(part, up, text)
+
+    missing = "CREATE UNIQUE INDEX CONCURRENTLY, ADD CONSTRAINT … USING INDEX"
+    return _tree(parts, alone, leaf, missing)
+
+
+def _parents(parts: Sequence[Part]) -> dict[TableName, Part]:
+    """Return for each table but the whole the part above its own."""
     by_table = {part.table.name: part for part in parts}
-    above = {
+    return {
         part.table.name: by_table[part.table.parent]
         for part in parts[1:]
         if part.table.parent is not None
     }
-    made = [_alone(p, above, unique=unique) for p in parts if p.table.kind == "p"]
-    leaves = [
-        step
-        for part in parts
-        if part.table.kind != "p"
-        for step in (
-            _leaf(part, above[part.table.name], unique=unique),
-            _attach(part, above[part.table.name]),
-        )
-    ]
-    between = [
-        _attach(part, above[part.table.name])
-        for part in reversed(parts[1:])
-        if part.table.kind == "p"
-    ]
-    return (*made, *leaves, *between, _complete(whole))
+
+
+def _tree(
+    parts: Sequence[Part],
+    alone: Callable[[Part], Step],
+    leaf: Callable[[Part], Steps],
+    missing: str,
+) -> Steps:
+    """Return the steps of a tree: from the top, leaf by leaf, up from below."""
+    above = _parents(parts)
+    between = [p for p in parts if p.table.kind == "p"]
+    return (
+        *(alone(part) for part in between),
+        *(s for part in parts if part.table.kind != "p" for s in leaf(part)),
+        *(_attach(part, above[part.table.name]) for part in reversed(between[1:])),
+        _complete(parts[0], missing),
+    )
 
 
 def drop(facts: Facts, index: Index, *refusals: Refusal) -> Step:
@@ -181,31 +264,30 @@ def drop(facts: Facts, index: Index, *refusals: Refusal) -> Step:
         index: the partitioned table's.
         refusals: conditions read under the lock.
     """
-    parts = found(facts, index)
+    step = drop_parts(found(facts, index), unique=index.unique)
+    assert isinstance(step.work, Transaction)
+    return replace(step, work=replace(step.work, refusals=refusals))
+
+
+def drop_parts(parts: Sequence[Part], *, unique: bool) -> Step:
+    """Return the drop of an index that is told by its parts, as `drop` does."""
     again: list[Action] = []
-    for step in build(facts, parts, unique=index.unique):
+    for step in build(parts, unique=unique):
         assert isinstance(step.work, Transaction | Autocommit)
         again.append(step.work)
     return Step(
         name="drop_index",
-        work=replace(gone(parts[0]), refusals=refusals),
+        work=gone(parts[0]),
         reverse=tuple(again),
     )
 
 
-def _alone(part: Part, above: dict[TableName, Part], *, unique: bool) -> Step:
+def _alone(
+    part: Part, above: dict[TableName, Part], work: Transaction, back: Transaction
+) -> Step:
     """Return the index of a partitioned table itself, which holds no rows."""
     table = part.table
-    text = sql.SQL("CREATE {unique}INDEX {name} ON ONLY {table} {rest}").format(
-        unique=sql.SQL("UNIQUE " if unique else ""),
-        name=sql.Identifier(part.index),
-        table=table.name.identifier,
-        rest=part.definition,
-    )
-    # It takes SHARE itself, on this table alone.
-    work = _only(table.name, Lock.SHARE_ROW_EXCLUSIVE, text)
     done = render(sql.SQL("SELECT {}").format(_is_there(part)))
-    back = gone(part)
     if table.root is not None:
         done += render(sql.SQL(" OR NOT {}").format(direct.is_part(table)))
         mine = _attached(part.table.name, above[table.name])
@@ -216,6 +298,17 @@ def _alone(part: Part, above: dict[TableName, Part], *, unique: bool) -> Step:
         work=replace(work, done=done),
         reverse=(back,),
     )
+
+
+def key_gone(part: Part) -> Transaction:
+    """Return the transaction that drops a key with all that is attached to it."""
+    work = direct.catalogue_step(
+        part.table.name,
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+            part.table.name.identifier, sql.Identifier(part.index)
+        ),
+    )
+    return replace(work, done=render(sql.SQL("SELECT NOT {}").format(_is_there(part))))
 
 
 def gone(part: Part) -> Transaction:
@@ -249,14 +342,14 @@ def _leaf(part: Part, above: Part, *, unique: bool) -> Step:
     )
 
 
-def _attach(part: Part, above: Part) -> Step:
+def _attach(part: Part, above: Part, *first: sql.Composable) -> Step:
     """Return the step that makes an index a part of the one above it."""
     table = part.table
     text = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
         above.name.identifier, part.name.identifier
     )
     # It locks the index, which is as much for whoever queries the table.
-    work = _only(table.name, Lock.ACCESS_EXCLUSIVE, text)
+    work = _only(table.name, Lock.ACCESS_EXCLUSIVE, *first, text)
     done = sql.SQL("SELECT {} OR NOT {}").format(
         _attached(table.name, above), direct.is_part(table)
     )
@@ -267,15 +360,17 @@ def _attach(part: Part, above: Part) -> Step:
     )
 
 
-def _only(table: TableName, lock: Lock, text: sql.Composable) -> Transaction:
+def _only(table: TableName, lock: Lock, *texts: sql.Composable) -> Transaction:
     """Return a transaction that locks a table without its partitions."""
     first = sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
         table.identifier, sql.SQL(lock.value)
     )
-    return Transaction(statements=(render(first), render(text)), lock=lock, table=table)
+    return Transaction(
+        statements=(render(first), *map(render, texts)), lock=lock, table=table
+    )
 
 
-def _complete(whole: Part) -> Step:
+def _complete(whole: Part, missing: str) -> Step:
     """Return the question whether each partition has its part."""
     invalid = sql.SQL(
         "SELECT pg_catalog.count(*) FROM pg_catalog.pg_index WHERE indexrelid ="
@@ -292,8 +387,8 @@ def _complete(whole: Part) -> Step:
                     why=f'index "{whole.index}" is not valid, since a partition of'
                     " the table has none: it was attached before the index was"
                     " made, and not known yet",
-                    next="build it there (CREATE INDEX CONCURRENTLY, then ALTER INDEX"
-                    " … ATTACH PARTITION) and run the same command again; or `migrator"
+                    next=f"build it there ({missing}, then ALTER INDEX … ATTACH"
+                    " PARTITION) and run the same command again; or `migrator"
                     " rollback`, and start anew.",
                 ),
             ),
