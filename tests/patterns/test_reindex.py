@@ -1,5 +1,6 @@
 """Reindex: its text, its life, what a crash leaves, and its messages."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -7,7 +8,7 @@ import pytest
 from psycopg.sql import Identifier
 
 from migrator.change import Change
-from migrator.errors import LockBudgetError, Refused
+from migrator.errors import LockBudgetError, MigratorError, Refused
 from migrator.facts import Facts, Index, Table
 from migrator.names import TableName
 from migrator.patterns import Reindex
@@ -152,6 +153,30 @@ def test_what_a_cut_off_build_left_is_dropped(
     assert runner.expand(change) is State.VERIFIED
     assert oids(sql)[name] != before[name]
     assert set(oids(sql)) == {name, "users_pkey"}
+
+
+def test_a_session_that_is_ended_is_resumed(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Whatever it left is looked for; the index is built anew once."""
+    sql.execute(SETUP.encode())
+    before = oids(sql)
+    change = Change(revision="a1", pattern=ONE)
+    with ThreadPoolExecutor() as pool, psycopg.connect(database) as other:
+        other.execute("INSERT INTO users VALUES (2, 'y')")
+        going = pool.submit(runner.expand, change)
+        ended: list[tuple[object, ...]] = []
+        while not ended:
+            ended = sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE query LIKE 'REINDEX%' AND wait_event_type = 'Lock'"
+            ).fetchall()
+        with pytest.raises(MigratorError):
+            going.result()
+    assert "by_name_ccnew" in oids(sql)
+    assert runner.expand(change) is State.VERIFIED
+    assert oids(sql)["by_name"] != before["by_name"]
+    assert set(oids(sql)) == {"by_name", "users_pkey"}
 
 
 def test_what_others_left_is_dropped(runner: Runner, sql: psycopg.Connection) -> None:
