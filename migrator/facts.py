@@ -112,6 +112,11 @@ class Index:
     scans: int = 0
     #: All columns that it depends on, also in expressions and predicates.
     columns: tuple[str, ...] = ()
+    oid: int = 0
+    #: Whether an exclusion constraint rests on it, or a key over periods.
+    exclusion: bool = False
+    #: The partitioned index at the top of which it is a part; None where it is none.
+    root: str | None = None
     #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.
     greater: str = "OPERATOR(pg_catalog.>)"
     not_greater: str = "OPERATOR(pg_catalog.<=)"
@@ -232,6 +237,8 @@ class Table:
     partitions: "tuple[Table, ...]" = ()
     #: The partitioned table at the top; None where it is no partition.
     root: TableName | None = None
+    #: The partitioned table just above it.
+    parent: TableName | None = None
 
     @property
     def leaves(self) -> "tuple[Table, ...]":

@@ -84,6 +84,10 @@ def fitted(stem: str, suffix: str) -> str:
 TRIGGER_PREFIX = "zzz_migrator_"
 
 
+#: What the names of all objects that a change owns for a while begin with.
+OWNED = "_migrator_"
+
+
 def trigger(change_tag: str) -> str:
     """Return the name of a change's dual-write trigger."""
     return TRIGGER_PREFIX + change_tag
@@ -103,11 +107,11 @@ def owned(kind: str, stem: str, change_tag: str) -> str:
         stem: what it stands for, to be recognised by a reader.
         change_tag: the change's tag.
     """
-    name = f"_migrator_{kind}_{stem}_{change_tag}"
+    name = f"{OWNED}{kind}_{stem}_{change_tag}"
     if len(name.encode()) <= MAX_NAME_BYTES:
         return name
     # Long names may differ in what is cut away only.
-    return fitted(f"_migrator_{kind}_{stem}", f"_{tag(stem)}_{change_tag}")
+    return fitted(f"{OWNED}{kind}_{stem}", f"_{tag(stem)}_{change_tag}")
 
 
 def retired(table: TableName, change_tag: str) -> TableName:

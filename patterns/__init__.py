@@ -1,9 +1,11 @@
 """The catalogue: one pattern per file, one line each here."""
 
+from migrator.kernels.index_definition import Key
 from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
 from migrator.patterns.add_column import AddColumn
 from migrator.patterns.add_enum_value import AddEnumValue
+from migrator.patterns.add_exclusion import AddExclusion
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
@@ -22,11 +24,13 @@ from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
 from migrator.patterns.refresh_materialized_view import RefreshMaterializedView
+from migrator.patterns.reindex import Reindex
 from migrator.patterns.remove_enum_value import RemoveEnumValue
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
 from migrator.patterns.replace_function import ReplaceFunction
+from migrator.patterns.replace_index import ReplaceIndex
 from migrator.patterns.replace_view import ReplaceView
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
@@ -39,6 +43,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddCheck,
     AddColumn,
     AddEnumValue,
+    AddExclusion,
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
@@ -57,11 +62,13 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     PartitionTable,
     RebuildTable,
     RefreshMaterializedView,
+    Reindex,
     RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
     ReplaceFunction,
+    ReplaceIndex,
     ReplaceView,
     SetDefault,
     SetNotNull,
@@ -76,6 +83,7 @@ __all__ = [
     "AddCheck",
     "AddColumn",
     "AddEnumValue",
+    "AddExclusion",
     "AddForeignKey",
     "AddPrimaryKey",
     "AddUnique",
@@ -90,15 +98,18 @@ __all__ = [
     "DropNotNull",
     "DropTable",
     "EvolveJson",
+    "Key",
     "MergeColumns",
     "PartitionTable",
     "RebuildTable",
     "RefreshMaterializedView",
+    "Reindex",
     "RemoveEnumValue",
     "RenameColumn",
     "RenameConstraint",
     "RenameEnumValue",
     "ReplaceFunction",
+    "ReplaceIndex",
     "ReplaceView",
     "SetDefault",
     "SetNotNull",

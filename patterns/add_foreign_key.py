@@ -122,10 +122,8 @@ class AddForeignKey(Pattern):
         if builds and partitioned:
             raise Refused(
                 f"Table {facts.table.name} is partitioned and has no index on the"
-                " foreign key's columns: PostgreSQL builds none concurrently on all"
-                " partitions.",
-                next="build it first (ON ONLY the table, CONCURRENTLY on each"
-                " partition, then ATTACH PARTITION), or write index=False.",
+                " foreign key's columns: it takes a change of its own.",
+                next="build it first, by CreateIndex, or write index=False.",
             )
         if builds:
             constraints.require_free_index(facts, self._index)

@@ -8,6 +8,11 @@ retire  CREATE UNIQUE INDEX CONCURRENTLY      SHARE UPDATE EXCLUSIVE, two scans
         ADD CONSTRAINT … USING INDEX          ACCESS EXCLUSIVE, no scan
         DROP INDEX CONCURRENTLY (of expand)   SHARE UPDATE EXCLUSIVE
 
+Of a partitioned table the constraint is added to it ONLY (ACCESS EXCLUSIVE on it alone,
+no scan), so that partitions that come have theirs; each leaf's index is built
+concurrently, then its constraint is added over it and attached (ACCESS EXCLUSIVE on the
+leaf, no scan). The index that finds duplicates is a partitioned one as well.
+
 Going back drops the constraint with its index (ACCESS EXCLUSIVE, no scan).
 
 Source: PostgreSQL manual, ALTER TABLE, ADD table_constraint_using_index.
@@ -21,7 +26,9 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, indexes, partitioned_index, requirements
+from migrator.kernels.index_definition import require_partition_key
+from migrator.kernels.partitioned_index import Part
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, render
@@ -74,10 +81,12 @@ class AddUnique(Pattern):
         """Refuse a name that is taken and columns that are not there."""
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
-        constraints.require_whole(facts)
         constraints.require_lists(self.title, {"on": self.on})
         for column in (*self.on, *self.include):
             facts.table.require(column)
+        if facts.table.kind == "p":
+            require_partition_key(self.title, facts, self.on)
+            partitioned_index.require_free(facts, self._parts(facts))
         constraints.require_free_name(facts, self.name, indexed=True)
         constraints.deferrable(self.title, self.deferrable)
         nullable = constraints.may_be_null(facts.table, self.on)
@@ -103,23 +112,17 @@ class AddUnique(Pattern):
                     " the unique one is built at retire; it is dropped then."
                 )
             )
+        if facts.table.kind == "p":
+            notices.append(_PARTITIONED)
         return self.assure(tuple(notices))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the constraint on an empty table of that shape."""
-        included: sql.Composable = sql.SQL("")
-        if self.include:
-            included = sql.SQL(" INCLUDE ({})").format(self._listed(self.include))
         statements = (
             sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {})").format(
                 facts.table.name.identifier
             ),
-            sql.SQL("ALTER TABLE migrator_trial ADD UNIQUE{} ({}){}{}").format(
-                sql.SQL(" NULLS NOT DISTINCT" if self.nulls_not_distinct else ""),
-                self._listed(self.on),
-                included,
-                constraints.deferrable(self.title, self.deferrable),
-            ),
+            sql.SQL("ALTER TABLE migrator_trial ADD ") + self._definition,
         )
         return (
             Probe(
@@ -129,6 +132,7 @@ class AddUnique(Pattern):
                 failed=f"{self.title}: the server refuses it",
                 next="leave out columns whose type has no order.",
             ),
+            *partitioned_index.probes(self.title, self._parts(facts), unique=True),
         )
 
     def expand(self, facts: Facts) -> Steps:
@@ -137,36 +141,70 @@ class AddUnique(Pattern):
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of duplicates."""
-        rows = constraints.duplicates(
-            facts, tuple(self.on), nulls_not_distinct=self.nulls_not_distinct
-        )
-        return comparisons(
-            facts,
-            "count_duplicates",
-            rows,
-            shown=tuple(self.on),
-            no_reverse="nothing is changed",
+        # Rows that are equal are in one leaf, which the key tells.
+        return tuple(
+            step
+            for leaf in facts.leaves
+            for step in comparisons(
+                leaf,
+                "count_duplicates",
+                constraints.duplicates(
+                    leaf, tuple(self.on), nulls_not_distinct=self.nulls_not_distinct
+                ),
+                shown=tuple(self.on),
+                no_reverse="nothing is changed",
+            )
         )
 
     def retire(self, facts: Facts) -> Steps:
         """Return the unique index, its constraint, and the end of the other index."""
-        return (
-            *constraints.key(
-                facts,
-                "u",
-                self.name,
-                self._listed(self.on),
-                constraints.deferrable(self.title, self.deferrable),
-                include=tuple(self.include),
-                nulls_not_distinct=self.nulls_not_distinct,
-            ),
-            *constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts)),
-        )
+        gone = constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts))
+        return (*self._key(facts), *gone)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the drop of the constraint."""
         gone = constraints.drop(facts.table.name, self.name)
         return (Step(name="drop_constraint", work=gone, no_reverse="upgrade again"),)
+
+    def _key(self, facts: Facts) -> Steps:
+        when = constraints.deferrable(self.title, self.deferrable)
+        if facts.table.kind == "p":
+            return partitioned_index.build_key(
+                self._parts(facts),
+                self._definition,
+                lambda index: constraints.over_index("u", index, when),
+            )
+        return constraints.key(
+            facts,
+            "u",
+            self.name,
+            self._listed(self.on),
+            when,
+            include=tuple(self.include),
+            nulls_not_distinct=self.nulls_not_distinct,
+        )
+
+    def _parts(self, facts: Facts) -> tuple[Part, ...]:
+        text = indexes.definition(
+            method="btree",
+            keys=self._listed(self.on),
+            include=self.include,
+            nulls_not_distinct=self.nulls_not_distinct,
+        )
+        return partitioned_index.declared(facts, self.name, text)
+
+    @property
+    def _definition(self) -> sql.Composable:
+        """The constraint where it makes its own index."""
+        included: sql.Composable = sql.SQL("")
+        if self.include:
+            included = sql.SQL(" INCLUDE ({})").format(self._listed(self.include))
+        return sql.SQL("UNIQUE{} ({}){}{}").format(
+            sql.SQL(" NULLS NOT DISTINCT" if self.nulls_not_distinct else ""),
+            self._listed(self.on),
+            included,
+            constraints.deferrable(self.title, self.deferrable),
+        )
 
     def _lookup(self, facts: Facts) -> str:
         return names.owned("index", self.name, facts.tag)
@@ -174,3 +212,11 @@ class AddUnique(Pattern):
     @staticmethod
     def _listed(columns: Sequence[str]) -> sql.Composable:
         return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+_PARTITIONED = Notice(
+    text="The constraint is made on the partitioned table first; a partition that is"
+    " made or attached behind that gets its own from the server, which builds it while"
+    " it is attached. Going back, and the end of the index that finds duplicates, lock"
+    " the table and all partitions for an instant."
+)

@@ -1,25 +1,34 @@
 """Build an index without blocking reads or writes.
 
-phase     statement                  lock on the table
-expand    CREATE INDEX CONCURRENTLY  SHARE UPDATE EXCLUSIVE, two scans
-retire    the same for UNIQUE        SHARE UPDATE EXCLUSIVE, two scans
+phase     statement                        lock on the table
+expand    CREATE INDEX CONCURRENTLY        SHARE UPDATE EXCLUSIVE, two scans
+retire    the same for UNIQUE              SHARE UPDATE EXCLUSIVE, two scans
 
-A unique index is built at retire, since the old release could violate it.
+Of a partitioned table, in the same phases:
 
-Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
+          CREATE INDEX … ON ONLY           SHARE ROW EXCLUSIVE, no scan
+          CREATE INDEX CONCURRENTLY        SHARE UPDATE EXCLUSIVE, on each leaf
+          ATTACH PARTITION                 ACCESS EXCLUSIVE, no scan, on each leaf
+
+A unique index is built at retire, since the old release could violate it. Going back
+drops an index concurrently; that of a partitioned table in one transaction that locks
+all partitions (ACCESS EXCLUSIVE, no scan), since PostgreSQL knows no other way.
+
+Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently; section
+5.12.2.2.
 """
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
-
-from psycopg import sql
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 from migrator import names
-from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import indexes, requirements
+from migrator.kernels import constraints, indexes, partitioned_index, requirements
+from migrator.kernels.index_definition import Definition, Keys, as_data, from_data
+from migrator.kernels.partitioned_index import Part
 from migrator.pattern import Pattern
-from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
+from migrator.plan import Notice, Probe, State, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +41,35 @@ class CreateIndex(Pattern):
 
     Args:
         table: the table's name, without its schema.
-        on: the columns, in order.
+        on: the columns, in order; a `Key` where one is an expression, or has an
+            operator class, a collation or an order.
         name: the index's name.
         unique: whether it is unique; then it is built at retire.
         where: SQL predicate of a partial index.
         method: the access method.
+        include: further columns that it holds.
+        nulls_not_distinct: whether NULL is a value like others.
+        storage: storage parameters and their values, as {"fillfactor": 70}.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
 
     table: str
-    on: Sequence[str]
+    on: Keys
     name: str
     _: KW_ONLY
     unique: bool = False
     where: str | None = None
     method: str = "btree"
+    include: Sequence[str] = ()
+    nulls_not_distinct: bool = False
+    storage: Mapping[str, str | int] = field(default_factory=dict[str, str | int])
     schema: str | None = None
     assured: str = ""
+
+    def __post_init__(self) -> None:
+        """Take keys back that come from the ledger."""
+        object.__setattr__(self, "on", from_data(self.on))
 
     @property
     def title(self) -> str:
@@ -61,112 +81,81 @@ class CreateIndex(Pattern):
         """From expanded; a unique index says nothing to the new release before."""
         return State.EXPANDED
 
-    def columns(self) -> frozenset[str]:
-        """Return the indexed columns."""
-        return frozenset(self.on)
+    @property
+    def definition(self) -> Definition:
+        """All of the index but its name and its table."""
+        return Definition(
+            title=self.title,
+            on=self.on,
+            unique=self.unique,
+            include=self.include,
+            nulls_not_distinct=self.nulls_not_distinct,
+            where=self.where,
+            method=self.method,
+            storage=self.storage,
+        )
+
+    def columns(self) -> frozenset[str] | None:
+        """Return the indexed columns; None where an expression takes part."""
+        return self.definition.columns()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the declaration as plain data."""
+        return {**Pattern.parameters(self), "on": as_data(self.on)}
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""
         requirements.require_table(facts)
-        if facts.table.kind == "p":
-            raise Refused(
-                f"Table {facts.table.name} is partitioned: PostgreSQL builds no index"
-                " concurrently on all partitions.",
-                next="CREATE INDEX … ON ONLY the table, then CONCURRENTLY on each"
-                " partition, then ALTER INDEX … ATTACH PARTITION.",
-            )
         names.checked(self.name, "index")
-        if not self.on or isinstance(self.on, str):
-            raise Refused(
-                f"{self.title}: `on` must be a list of one column or more.",
-                next='write on=["column"].',
-            )
-        for column in self.on:
-            facts.table.require(column)
-        # An invalid index of that name on this table is what a failed build
-        # of the same change leaves; anything else is somebody's.
-        mine = facts.table.index(self.name)
-        if self.name in facts.relation_names and (mine is None or mine.valid):
-            raise Refused(
-                f'Schema "{facts.table.name.schema}" has a relation "{self.name}"'
-                " already.",
-                next="choose another name, or drop it first.",
-            )
-        if not self.unique:
-            return ()
-        return self.assure(
-            (
-                Notice(
-                    text="The unique index is built at retire: before, the old"
-                    " release could violate it. Rows that are equal by then make the"
-                    " build fail, and nothing is changed."
-                ),
-            )
-        )
+        self.definition.check(facts)
+        notices: tuple[Notice, ...] = ()
+        if facts.table.kind == "p":
+            partitioned_index.require_free(facts, self._parts(facts))
+            notices = partitioned_index.notices(facts)
+        else:
+            constraints.require_free_index(facts, self.name)
+        return self.assure((_UNIQUE, *notices) if self.unique else notices)
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the same index on an empty table of that shape."""
-        where = (
-            sql.SQL("")
-            if self.where is None
-            else sql.SQL(" WHERE ") + expression(self.where)
+        more = partitioned_index.probes(
+            self.title, self._parts(facts), unique=self.unique
         )
-        # Bears the table's own name, which the predicate may use.
-        trial = sql.Identifier("pg_temp", facts.table.name.name)
-        return (
-            Probe(
-                statements=(
-                    render(
-                        sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
-                            sql.Identifier(facts.table.name.name),
-                            facts.table.name.identifier,
-                        )
-                    ),
-                    render(
-                        sql.SQL("CREATE {}INDEX ON {} USING {} ({}){}").format(
-                            sql.SQL("UNIQUE " if self.unique else ""),
-                            trial,
-                            sql.Identifier(self.method),
-                            self._keys(),
-                            where,
-                        )
-                    ),
-                ),
-                question="SELECT true",
-                otherwise="",
-            ),
-        )
+        return (self.definition.probe(facts), *more)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the build, unless the index is unique."""
-        return () if self.unique else (self._build(facts),)
+        return () if self.unique else self._build(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the build of a unique index."""
-        return (self._build(facts),) if self.unique else ()
+        return self._build(facts) if self.unique else ()
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the drop of the index."""
+        table = facts.table.name
+        gone = (
+            partitioned_index.gone(self._parts(facts)[0])
+            if facts.table.kind == "p"
+            else indexes.drop_index(table.schema, self.name, table)
+        )
+        return (Step(name="drop_index", work=gone, no_reverse="upgrade again"),)
+
+    def _build(self, facts: Facts) -> Steps:
+        if facts.table.kind == "p":
+            return partitioned_index.build(self._parts(facts), unique=self.unique)
+        built = self.definition.render()
         return (
-            Step(
-                name="drop_index",
-                work=indexes.drop_index(
-                    facts.table.name.schema, self.name, facts.table.name
-                ),
-                no_reverse="upgrade again",
+            indexes.build(
+                "create_index", facts.table, self.name, built, unique=self.unique
             ),
         )
 
-    def _build(self, facts: Facts) -> Step:
-        return indexes.build_index(
-            "create_index",
-            facts.table,
-            self.name,
-            method=self.method,
-            keys=self._keys(),
-            unique=self.unique,
-            where=self.where,
-        )
+    def _parts(self, facts: Facts) -> tuple[Part, ...]:
+        return partitioned_index.declared(facts, self.name, self.definition.render())
 
-    def _keys(self) -> sql.Composable:
-        return sql.SQL(", ").join(map(sql.Identifier, self.on))
+
+_UNIQUE = Notice(
+    text="The unique index is built at retire: before, the old release could violate"
+    " it. Rows that are equal by then make the build fail, and nothing is changed."
+)

@@ -4,6 +4,10 @@ phase     statement                  lock on the table
 retire    SELECT, the scans so far   none
 drop      DROP INDEX CONCURRENTLY    SHARE UPDATE EXCLUSIVE, no scan
 
+The index of a partitioned table cannot be dropped concurrently, nor can its parts: it
+goes in one transaction that locks the table and all partitions (ACCESS EXCLUSIVE, no
+scan), and comes back as it is built, leaf by leaf.
+
 Whether an index is needed shows only without it, or by nobody scanning it for a
 while: the scans are noted at retire, and counted again after the hold. Going back
 from the drop builds it again, as the catalogue defined it.
@@ -17,9 +21,9 @@ from typing import ClassVar
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
 from migrator.facts import Facts, Index
-from migrator.kernels import indexes, requirements
+from migrator.kernels import direct, indexes, partitioned_index, requirements
+from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Refusal, State, Step, Steps, Transaction, render
 
@@ -64,41 +68,18 @@ class DropIndex(Pattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse an index on which something rests."""
         requirements.require_table(facts)
-        where = f'Index "{self.name}" of table {facts.table.name}'
-        if facts.table.kind == "p":
-            raise Refused(
-                f"Table {facts.table.name} is partitioned: PostgreSQL drops no index"
-                " of it concurrently.",
-                next="drop it with plain SQL, and a lock_timeout.",
-            )
-        index = facts.table.index(self.name)
-        if index is None:
-            known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
-            raise Refused(
-                f'Table {facts.table.name} has no index "{self.name}".',
-                next=f"correct the name; the table has {known}.",
-            )
-        if index.constraints:
-            raise Refused(
-                f'{where} carries constraint "{index.constraints[0]}".',
-                next="drop the constraint first; the index of a primary key or unique"
-                " constraint goes with it.",
-            )
-        if index.replica_identity:
-            raise Refused(
-                f"{where} is the table's replica identity: without it its updates"
-                " cannot be replicated.",
-                next="give the table another one first (ALTER TABLE … REPLICA"
-                " IDENTITY).",
-            )
+        index = indexes.require(facts, self.name)
+        indexes.require_unused(facts, index)
         notices = [
             Notice(
-                text=f"It was scanned {index.scans:,} times on this server since"
-                " statistics were reset; scans of standbys are not known here. Once"
-                " it was scanned between retire and drop, the drop is refused without"
-                ' assured="reason".'
+                text=f"It was scanned {_scans(facts, index):,} times on this server"
+                " since statistics were reset; scans of standbys are not known here."
+                " Once it was scanned between retire and drop, the drop is refused"
+                ' without assured="reason".'
             )
         ]
+        if facts.table.kind == "p":
+            notices.append(_PARTITIONED)
         if index.unique:
             notices.append(
                 Notice(
@@ -116,7 +97,7 @@ class DropIndex(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the note of the scans, as text of the step that the ledger keeps."""
         index = facts.table.index(self.name)
-        scans = render(sql.SQL("SELECT {}").format(sql.Literal(_scans(index))))
+        scans = render(sql.SQL("SELECT {}").format(sql.Literal(_scans(facts, index))))
         return (
             Step(
                 name="note_scans",
@@ -130,19 +111,19 @@ class DropIndex(Pattern):
         index = facts.table.index(self.name)
         if index is None:
             return ()
+        whole = TableName(facts.table.name.schema, self.name)
         used = Refusal(
             count=render(
                 sql.SQL(
-                    "SELECT GREATEST(pg_catalog.pg_stat_get_numscans("
-                    "{index}::pg_catalog.regclass) - (SELECT"
+                    "SELECT GREATEST((SELECT pg_catalog.sum("
+                    "pg_catalog.pg_stat_get_numscans(oid)) FROM ({parts}) AS parts)"
+                    "::bigint - (SELECT"
                     " pg_catalog.substr(s.step -> 'work' -> 'statements' ->> 0,"
                     " 8)::bigint FROM {ledger}.steps s JOIN {ledger}.changes k"
                     " ON k.id = s.change WHERE k.tag = {tag}"
                     " AND s.name = 'note_scans' AND s.status = 'done'), 0)"
                 ).format(
-                    index=sql.Literal(
-                        sql.Identifier(facts.table.name.schema, self.name).as_string()
-                    ),
+                    parts=direct.members(whole),
                     ledger=sql.Identifier(names.LEDGER_SCHEMA),
                     tag=sql.Literal(facts.tag),
                 )
@@ -152,8 +133,24 @@ class DropIndex(Pattern):
             ' assured="why it may go" into the pattern.',
         )
         refusals = () if self.assured else (used,)
+        if facts.table.kind == "p":
+            return (partitioned_index.drop(facts, index, *refusals),)
         return (indexes.drop_index_step(facts.table, index, *refusals),)
 
 
-def _scans(index: Index | None) -> int:
-    return 0 if index is None else index.scans
+def _scans(facts: Facts, index: Index | None) -> int:
+    """Return how often an index was scanned, of a partitioned one all its parts."""
+    if index is None:
+        return 0
+    return index.scans + sum(
+        own.scans
+        for table in facts.table.partitions
+        for own in table.indexes
+        if own.root == index.name
+    )
+
+
+_PARTITIONED = Notice(
+    text="The drop locks the table and all partitions (ACCESS EXCLUSIVE) in one"
+    " transaction, for an instant. Going back builds the index again, leaf by leaf."
+)

@@ -11,6 +11,8 @@ from migrator.plan import Action, Autocommit, Lock
 _MODES = {
     f"{''.join(w.capitalize() for w in lock.value.split())}Lock": lock for lock in Lock
 }
+# Steps declare the next stronger one instead.
+_MODES["ShareLock"] = Lock.SHARE_ROW_EXCLUSIVE
 
 
 def taken(conn: psycopg.Connection, action: Action, *tables: str) -> dict[str, Lock]:

@@ -16,6 +16,7 @@ from migrator.patterns import (
     AddColumn,
     CreateIndex,
     RenameColumn,
+    ReplaceIndex,
     SetNotNull,
     SplitColumn,
 )
@@ -102,7 +103,7 @@ def refused(sql: psycopg.Connection, words: str) -> Iterator[None]:
         (SetNotNull("parted", "name", fill="'x'"), '"name" is in the partition key'),
         (RenameColumn("parted_1_a", "part", "x"), 'name the parent: "parted", schema='),
         (RenameColumn("parted_1", "part", "x"), 'name the parent: "parted", schema='),
-        (CreateIndex("parted", ["name"], "i"), "no index concurrently on all"),
+        (ReplaceIndex("parted", "i", ["name"]), "cannot be exchanged one by one"),
         (AddColumn("spread", "x", "text"), 'Partition "public"."far" of table'),
         (RenameColumn("spread", "name", "x"), "is a foreign table"),
         (RenameColumn("heir", "k", "x"), "inheritance"),

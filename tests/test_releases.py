@@ -16,6 +16,7 @@ from migrator.ledger import windows
 from migrator.patterns import (
     AddCheck,
     AddColumn,
+    AddExclusion,
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
@@ -28,14 +29,17 @@ from migrator.patterns import (
     DropIndex,
     DropNotNull,
     EvolveJson,
+    Key,
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    Reindex,
     RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
     ReplaceFunction,
+    ReplaceIndex,
     ReplaceView,
     SetDefault,
     SetNotNull,
@@ -145,6 +149,33 @@ SCENARIOS = [
         new=number("amount"),
     ),
     Scenario(
+        name="replace_index",
+        setup=SETUP,
+        pattern=ReplaceIndex("t", "t_name", ["name", "amount"]),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="reindex",
+        setup=SETUP,
+        pattern=Reindex("t"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="partitioned_index",
+        setup="CREATE SEQUENCE ids; CREATE TABLE t (id bigint DEFAULT nextval('ids'),"
+        " name text, amount bigint) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION"
+        f" OF t FOR VALUES FROM (0) TO ({ROWS // 2}); CREATE TABLE t2 PARTITION OF t"
+        f" FOR VALUES FROM ({ROWS // 2}) TO (1000000000);"
+        " CREATE INDEX t_id ON t (id); INSERT INTO t (name, amount) SELECT 'n' || g, g"
+        f" FROM generate_series(1, {ROWS}) g; ANALYZE t;"
+        " GRANT USAGE ON SEQUENCE ids TO PUBLIC",
+        pattern=CreateIndex("t", ["amount"], "t_amount"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
         name="drop_column",
         setup=f"{SETUP}; UPDATE t SET name = 'none' WHERE name IS NULL;"
         " ALTER TABLE t ALTER name SET NOT NULL, ALTER name DROP DEFAULT",
@@ -204,6 +235,18 @@ SCENARIOS = [
         name="unique",
         setup=SETUP,
         pattern=AddUnique("t", ["id", "amount"], "t_both", nulls_not_distinct=True),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="exclusion",
+        setup=SETUP.replace(f"(1, {ROWS})", "(1, 2000)"),
+        pattern=AddExclusion(
+            "t",
+            [(Key(expression="int8range(id, id + 1)"), "&&")],
+            "t_apart",
+            assured="small",
+        ),
         old=text("name"),
         new=number("amount"),
     ),

@@ -16,7 +16,8 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts, Index, Table
-from migrator.kernels import direct, indexes
+from migrator.kernels import direct, indexes, partitioned_index
+from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
 from migrator.plan import (
     Action,
@@ -374,6 +375,9 @@ def lookup(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step, ...
     """
     if covering(facts.table, columns, but=name) is not None:
         return ()
+    if facts.table.kind == "p":
+        parts = _lookup_parts(facts, columns, name)
+        return partitioned_index.build(parts, unique=False)
     return (_lookup(facts, columns, name),)
 
 
@@ -381,10 +385,21 @@ def lookup_gone(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step
     """Return the drop of what `lookup` built; taking it back builds it again."""
     if not lookup(facts, columns, name) and facts.table.index(name) is None:
         return ()
+    if facts.table.kind == "p":
+        parts = _lookup_parts(facts, columns, name)
+        return (partitioned_index.drop_parts(parts, unique=False),)
     step = _lookup(facts, columns, name)
     assert isinstance(step.work, Autocommit)
     (gone,) = step.reverse
     return (Step(name="drop_index", work=gone, reverse=(step.work,)),)
+
+
+def _lookup_parts(
+    facts: Facts, columns: tuple[str, ...], name: str
+) -> tuple[Part, ...]:
+    keys = sql.SQL(", ").join(map(sql.Identifier, columns))
+    text = indexes.definition(method="btree", keys=keys)
+    return partitioned_index.declared(facts, name, text)
 
 
 def _lookup(facts: Facts, columns: tuple[str, ...], name: str) -> Step:
@@ -404,8 +419,7 @@ def duplicates(
     Return the condition of rows whose columns are those of another row.
 
     Args:
-        facts: of a table that is not partitioned: rows are told apart by their
-            `ctid`.
+        facts: of a table that holds the rows, which are told apart by their `ctid`.
         columns: the key's.
         nulls_not_distinct: whether NULL is a value like others.
 
@@ -433,8 +447,10 @@ def _like(
     nullable: list[str],
 ) -> sql.Composable:
     """Return that another row is like this one, whose `nulls` are NULL."""
-    row = sql.Identifier(table.name.name)
-    other = sql.Identifier(other_row(table.name.name))
+    # A leaf's rows go by the name of the whole.
+    called = (table.root or table.name).name
+    row = sql.Identifier(called)
+    other = sql.Identifier(other_row(called))
     mine = [(missing if c in nulls else present)(value_of(row, c)) for c in nullable]
     same = [
         sql.SQL("{} IS NULL").format(value_of(other, c))

@@ -1,16 +1,18 @@
 """Indexes built, copied and dropped without blocking reads or writes."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import LiteralString
+from types import MappingProxyType
+from typing import Any
 
 from psycopg import sql
 
 from migrator import names
+from migrator.errors import Refused
 from migrator.facts import Facts, Index, Table
 from migrator.kernels.direct import is_part
 from migrator.names import TableName
 from migrator.plan import (
-    Action,
     Autocommit,
     Lock,
     Refusal,
@@ -19,6 +21,52 @@ from migrator.plan import (
     render,
     type_name,
 )
+
+NO_STORAGE: Mapping[str, Any] = MappingProxyType({})
+
+
+def require(facts: Facts, name: str) -> Index:
+    """
+    Return the index of that name.
+
+    Raises:
+        Refused: the table has no such index.
+    """
+    found = facts.table.index(name)
+    if found is None:
+        known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
+        raise Refused(
+            f'Table {facts.table.name} has no index "{name}".',
+            next=f"correct the name; the table has {known}.",
+        )
+    return found
+
+
+def require_unused(facts: Facts, index: Index) -> None:
+    """
+    Refuse an index on which something rests, or on a part of it.
+
+    Raises:
+        Refused: a constraint, a foreign key, or the replica identity.
+    """
+    parts = [(facts.table, index)]
+    for table in facts.table.partitions:
+        parts += [(table, own) for own in table.indexes if own.root == index.name]
+    for table, part in parts:
+        where = f'Index "{part.name}" of table {table.name}'
+        if part.constraints:
+            raise Refused(
+                f'{where} carries constraint "{part.constraints[0]}".',
+                next="drop the constraint first; the index of a primary key or unique"
+                " constraint goes with it.",
+            )
+        if part.replica_identity:
+            raise Refused(
+                f"{where} is the table's replica identity: without it its updates"
+                " cannot be replicated.",
+                next="give the table another one first (ALTER TABLE … REPLICA"
+                " IDENTITY).",
+            )
 
 
 def index_exists(schema: str, name: str, *, valid: bool) -> str:
@@ -46,6 +94,35 @@ def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
     )
 
 
+def build(
+    step: str,
+    table: Table,
+    name: str,
+    definition: sql.Composable,
+    *,
+    unique: bool = False,
+) -> Step:
+    """
+    Return the concurrent build of an index, with its drop as the reverse.
+
+    A failed build leaves an invalid index, which `IF NOT EXISTS` would accept:
+    the left-over is looked for and dropped first. The build on a leaf is done where
+    the leaf is no longer part of its partitioned table.
+
+    Args:
+        step: the step's name.
+        table: the table.
+        name: the index's.
+        definition: what follows the table's name.
+        unique: whether the index is unique.
+
+    Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
+    """
+    drop = drop_index(table.name.schema, name, table.name)
+    work = _build(table, name, definition, drop, unique=unique)
+    return Step(name=table.step(step), work=work, reverse=(drop,))
+
+
 def build_index(
     step: str,
     table: Table,
@@ -58,35 +135,66 @@ def build_index(
     nulls_not_distinct: bool = False,
     where: str | None = None,
 ) -> Step:
-    """
-    Return the concurrent build of an index, with its drop as the reverse.
+    """Return the concurrent build of an index, told by its parts; see `build`."""
+    text = definition(
+        method=method,
+        keys=keys,
+        include=include,
+        nulls_not_distinct=nulls_not_distinct,
+        where=where,
+    )
+    return build(step, table, name, text, unique=unique)
 
-    A failed build leaves an invalid index, which `IF NOT EXISTS` would accept:
-    the left-over is looked for and dropped first. The build on a leaf is done where
-    the leaf is no longer part of its partitioned table.
 
-    Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently.
-    """
-    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} USING").format(
-        unique=sql.SQL("UNIQUE " if unique else ""),
-        name=sql.Identifier(name),
-        table=table.name.identifier,
-    ) + sql.SQL(" {method} ({keys})").format(method=sql.Identifier(method), keys=keys)
+def definition(
+    *,
+    method: str,
+    keys: sql.Composable,
+    include: Sequence[str] = (),
+    nulls_not_distinct: bool = False,
+    storage: Mapping[str, Any] = NO_STORAGE,
+    where: str | None = None,
+) -> sql.Composable:
+    """Return what DDL says of an index behind the table's name."""
+    text: sql.Composable = sql.SQL("USING {} ({})").format(sql.Identifier(method), keys)
     if include:
         text += sql.SQL(" INCLUDE ({})").format(
             sql.SQL(", ").join(map(sql.Identifier, include))
         )
     if nulls_not_distinct:
         text += sql.SQL(" NULLS NOT DISTINCT")
+    if storage:
+        text += sql.SQL(" WITH ({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(
+                    sql.Identifier(name), sql.Literal(_option(value))
+                )
+                for name, value in storage.items()
+            )
+        )
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
-    drop = drop_index(table.name.schema, name, table.name)
-    return Step(
-        name=table.step(step), work=_build(table, name, text, drop), reverse=(drop,)
+    return text
+
+
+def _option(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _build(
+    table: Table,
+    name: str,
+    definition: sql.Composable,
+    drop: Autocommit,
+    *,
+    unique: bool,
+) -> Autocommit:
+    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}").format(
+        unique=sql.SQL("UNIQUE " if unique else ""),
+        name=sql.Identifier(name),
+        table=table.name.identifier,
+        rest=definition,
     )
-
-
-def _build(table: Table, name: str, text: sql.Composable, drop: Autocommit) -> Action:
     schema = table.name.schema
     done = index_exists(schema, name, valid=True)
     if table.root is not None:
@@ -102,35 +210,19 @@ def _build(table: Table, name: str, text: sql.Composable, drop: Autocommit) -> A
     )
 
 
-def build_as(step: str, table: Table, name: str, index: Index) -> Step:
-    """
-    Return the concurrent build of an index like one of another table.
-
-    Args:
-        step: the step's name.
-        table: the table, whose columns have the same names.
-        name: the index's.
-        index: with its definition.
-    """
-    drop = drop_index(table.name.schema, name, table.name)
-    text = created_as(table.name, name, index, how=" CONCURRENTLY")
-    return Step(name=step, work=_build(table, name, text, drop), reverse=(drop,))
-
-
-def created_as(
-    table: TableName, name: str, index: Index, *, how: LiteralString = ""
-) -> sql.Composable:
+def created_as(table: TableName, name: str, index: Index) -> sql.Composable:
     """Return the statement that makes an index as the catalogue defines one."""
-    return sql.SQL("CREATE {unique}INDEX{how} {name} ON {table} {rest}").format(
+    return sql.SQL("CREATE {unique}INDEX {name} ON {table} {rest}").format(
         unique=sql.SQL("UNIQUE " if index.unique else ""),
-        how=sql.SQL(how),
         name=sql.Identifier(name),
         table=table.identifier,
         rest=type_name(index.definition),
     )
 
 
-def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
+def drop_index_step(
+    table: Table, index: Index, *refusals: Refusal, name: str = ""
+) -> Step:
     """
     Return the concurrent drop of an index; its reverse builds it again.
 
@@ -141,13 +233,15 @@ def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
         table: the table.
         index: with its definition.
         refusals: conditions read before the drop.
+        name: what it is called by then, where that is not as in `index`.
     """
-    drop = drop_index(table.name.schema, index.name, table.name)
-    text = created_as(table.name, index.name, index, how=" CONCURRENTLY")
+    name = name or index.name
+    drop = drop_index(table.name.schema, name, table.name)
+    built = type_name(index.definition)
     return Step(
         name="drop_index",
         work=replace(drop, refusals=refusals),
-        reverse=(_build(table, index.name, text, drop),),
+        reverse=(_build(table, name, built, drop, unique=index.unique),),
     )
 
 

@@ -286,7 +286,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     if row is None:
         return None
     by_oid = {"table": row["oid"]}
-    schema, name = row.pop("root_schema"), row.pop("root_name")
+    root, parent = _above(row, "root"), _above(row, "parent")
     grants = row.pop("grants")
     return Table(
         name=table,
@@ -324,6 +324,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 scans=i["scans"],
                 plain=i["plain"],
                 columns=tuple(i["columns"]),
+                oid=i["oid"],
+                exclusion=i["exclusion"],
+                root=i["root"],
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
@@ -340,7 +343,8 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             for t in _definitions(conn, "triggers", row["oid"])
         ),
         constraints=_constraints(conn, row["oid"]),
-        root=TableName(schema, name) if name is not None else None,
+        root=root,
+        parent=parent,
         options=tuple(row.pop("options")),
         publications=tuple(row.pop("publications")),
         grants=tuple(
@@ -354,6 +358,11 @@ def _definitions(conn: Connection, query: str, table: int) -> list[dict[str, Any
     """Return rows with texts of DDL, which leave out what the search path has."""
     with _full_names(conn):
         return conn.execute(_query(query), {"table": table}).fetchall()
+
+
+def _above(row: dict[str, Any], which: str) -> TableName | None:
+    schema, name = row.pop(f"{which}_schema"), row.pop(f"{which}_name")
+    return TableName(schema, name) if name is not None else None
 
 
 def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:

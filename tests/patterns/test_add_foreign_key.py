@@ -561,9 +561,8 @@ def test_message_about_a_partitioned_table() -> None:
         PLAIN.check(replace(FACTS, table=table))
     assert str(caught.value) == (
         'Table "public"."orders" is partitioned and has no index on the foreign key\'s'
-        " columns: PostgreSQL builds none concurrently on all partitions.\n"
-        "Nothing was changed.\nNext: build it first (ON ONLY the table, CONCURRENTLY on"
-        " each partition, then ATTACH PARTITION), or write index=False."
+        " columns: it takes a change of its own.\nNothing was changed.\n"
+        "Next: build it first, by CreateIndex, or write index=False."
     )
     replace(PLAIN, index=False).check(replace(FACTS, table=table))
 

@@ -330,13 +330,15 @@ def test_message(pattern: AddUnique, message: str) -> None:
 
 
 def test_message_about_a_partitioned_table() -> None:
-    """Nothing is built concurrently on all partitions."""
+    """What decides on the partition has to be among the columns."""
+    day = Column(name="day", type="date", partition_key=True)
+    table = replace(FACTS.table, kind="p", columns=(*FACTS.table.columns, day))
     with pytest.raises(Refused) as caught:
-        PLAIN.check(replace(FACTS, table=replace(FACTS.table, kind="p")))
+        PLAIN.check(replace(FACTS, table=table))
     assert str(caught.value) == (
-        'Table "public"."users" is partitioned: PostgreSQL builds no index concurrently'
-        " on all partitions, and none of them alone tells what is unique.\n"
-        "Nothing was changed.\nNext: make the change in a maintenance window."
+        f'{PLAIN.title}: column "day" decides on the partition of a row, and is no key'
+        " of the index: each partition would know its own rows only.\n"
+        "Nothing was changed.\nNext: add it to the keys."
     )
 
 

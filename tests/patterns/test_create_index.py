@@ -1,5 +1,6 @@
 """CreateIndex: its text, its life and its messages."""
 
+import json
 from dataclasses import replace
 
 import psycopg
@@ -9,7 +10,7 @@ from migrator.change import Change
 from migrator.errors import Failed, Refused
 from migrator.facts import Column, Facts, Index, Table
 from migrator.names import TableName
-from migrator.patterns import CreateIndex
+from migrator.patterns import CreateIndex, Key
 from migrator.plan import Autocommit, State
 from migrator.runner import Runner
 
@@ -69,7 +70,117 @@ def test_text_of_a_unique_index() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (
+            CreateIndex(
+                "users",
+                [
+                    Key(expression="lower(name)", operators="text_pattern_ops"),
+                    Key("name", collation='"C"', order="desc", nulls="last"),
+                    Key("name", order="asc", nulls="first"),
+                ],
+                "by_name",
+            ),
+            '"btree" ((lower(name)) text_pattern_ops,'
+            ' "name" COLLATE "C" DESC NULLS LAST, "name" ASC NULLS FIRST)',
+        ),
+        (
+            CreateIndex(
+                "users",
+                ["name"],
+                "by_name",
+                include=['a "b'],
+                nulls_not_distinct=True,
+                storage={"fillfactor": 70, "deduplicate_items": False, "x": "Y"},
+                where="name > ''",
+            ),
+            '"btree" ("name") INCLUDE ("a ""b") NULLS NOT DISTINCT WITH'
+            " (\"fillfactor\" = '70', \"deduplicate_items\" = 'false', \"x\" = 'Y')"
+            " WHERE (name > '')",
+        ),
+    ],
+)
+def test_text_of_keys_and_options(pattern: CreateIndex, text: str) -> None:
+    """Each stands where DDL has it."""
+    (step,) = pattern.expand(FACTS)
+    assert isinstance(step.work, Autocommit)
+    assert step.work.statement == (
+        f'CREATE INDEX CONCURRENTLY "by_name" ON "public"."users" USING {text}'
+    )
+
+
+def test_keys_come_back_from_the_ledger() -> None:
+    """They are plain data there, and the same declaration afterwards."""
+    keys = ["name", Key(expression="lower(name)"), Key("name", order="desc")]
+    pattern = CreateIndex("users", keys, "by_name")
+    pattern.require_plain()
+    kept = json.loads(json.dumps(pattern.parameters()))
+    assert CreateIndex(**kept).on == keys
+    assert CreateIndex(**kept).digest() == pattern.digest()
+
+
+def test_columns() -> None:
+    """Where an expression or a predicate takes part, any column may."""
+    plain = CreateIndex("users", ["name", Key("id")], "by_name", include=["mail"])
+    assert plain.columns() == {"name", "id", "mail"}
+    assert replace(plain, where="id > 0").columns() is None
+    assert replace(plain, on=[Key(expression="lower(name)")]).columns() is None
+
+
 # -- life cycle --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "definition"),
+    [
+        (
+            CreateIndex(
+                "users",
+                [Key(expression="lower(name)", operators="text_pattern_ops")],
+                "by_name",
+                where="name <> 'a%b:c'",
+            ),
+            "btree (lower(name) text_pattern_ops) WHERE (name <> 'a%b:c'::text)",
+        ),
+        (
+            CreateIndex(
+                "users",
+                [Key("name", collation='"C"', order="desc", nulls="last")],
+                "by_name",
+                unique=True,
+                include=["name"],
+                nulls_not_distinct=True,
+                storage={"fillfactor": 70},
+            ),
+            'btree (name COLLATE "C" DESC NULLS LAST) INCLUDE (name)'
+            " NULLS NOT DISTINCT WITH (fillfactor='70')",
+        ),
+        (
+            CreateIndex(
+                "users",
+                [Key(expression="to_tsvector('english', name)")],
+                "by_name",
+                method="gin",
+                storage={"fastupdate": False},
+            ),
+            "gin (to_tsvector('english'::regconfig, name)) WITH (fastupdate='false')",
+        ),
+    ],
+)
+def test_life_cycle_of_more_than_columns(
+    pattern: CreateIndex, definition: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is built as it was declared, from the declaration that the ledger keeps."""
+    sql.execute("CREATE TABLE users (name text); INSERT INTO users VALUES ('x')")
+    change = Change(revision="a1", pattern=pattern)
+    runner.complete(change)
+    row = sql.execute("SELECT pg_get_indexdef('by_name'::regclass)").fetchone()
+    assert row is not None
+    assert row[0].partition(" USING ")[2] == definition
+    runner.rollback("a1", to=State.PLANNED)
+    assert sql.execute(VALID).fetchall() == []
 
 
 def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
@@ -163,6 +274,32 @@ def test_what_a_failed_build_left_is_replaced(
             CreateIndex("users", "name", "by_name"),
             'create index "by_name" on table "users": `on` must be a list of one'
             ' column or more.\nNothing was changed.\nNext: write on=["column"].',
+        ),
+        (
+            CreateIndex("users", ["name"], "by_name", include="name"),
+            'create index "by_name" on table "users": `include` must be a list of'
+            ' columns.\nNothing was changed.\nNext: write include=["column"].',
+        ),
+        (
+            CreateIndex("users", [Key("name", expression="1")], "by_name"),
+            'create index "by_name" on table "users": a key is either a column or an'
+            ' expression.\nNothing was changed.\nNext: write "column",'
+            ' Key("column", …) or Key(expression="…", …).',
+        ),
+        (
+            CreateIndex("users", [Key("name", order="down")], "by_name"),
+            'create index "by_name" on table "users": order is \'down\'.\n'
+            'Nothing was changed.\nNext: write "asc" or "desc".',
+        ),
+        (
+            CreateIndex("users", [Key("name", nulls="no")], "by_name"),
+            'create index "by_name" on table "users": nulls is \'no\'.\n'
+            'Nothing was changed.\nNext: write "first" or "last".',
+        ),
+        (
+            CreateIndex("users", ["lower(name)"], "by_name"),
+            'Table "public"."users" has no column "lower(name)".\nNothing was changed.'
+            '\nNext: correct the name; the table has "name".',
         ),
         (
             CreateIndex("users", ["nmae"], "by_name"),

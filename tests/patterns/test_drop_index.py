@@ -153,11 +153,6 @@ def test_a_lock_in_the_way_makes_it_give_up(
     ("table", "message"),
     [
         (
-            replace(USERS, kind="p"),
-            'Table "public"."users" is partitioned: PostgreSQL drops no index of it'
-            f" concurrently.{NOTHING}drop it with plain SQL, and a lock_timeout.",
-        ),
-        (
             replace(USERS, indexes=(replace(INDEX, name="other"),)),
             'Table "public"."users" has no index "by_name".'
             f'{NOTHING}correct the name; the table has "other".',

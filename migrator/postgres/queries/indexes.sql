@@ -1,11 +1,17 @@
 -- A table's indexes, each key column with the options that DDL would spell.
 SELECT x.relname::text AS name,
+       x.oid::bigint AS oid,
        am.amname::text AS method,
        i.indisunique AS unique,
        i.indnullsnotdistinct AS nulls_not_distinct,
        i.indisvalid AS valid,
        i.indisprimary AS primary,
        i.indisreplident AS replica_identity,
+       i.indisexclusion AS exclusion,
+       CASE WHEN x.relispartition THEN
+         (SELECT r.relname::text FROM pg_catalog.pg_class r
+           WHERE r.oid = pg_catalog.pg_partition_root(x.oid))
+       END AS root,
        ARRAY(
          SELECT k.conname::text FROM pg_catalog.pg_constraint k
           WHERE k.conindid = i.indexrelid ORDER BY 1

@@ -49,10 +49,15 @@ SELECT c.oid::bigint AS oid,
                   WHERE a.grantee <> c.relowner GROUP BY 1) g
        ), '[]') AS grants,
        rn.nspname AS root_schema,
-       r.relname AS root_name
+       r.relname AS root_name,
+       un.nspname AS parent_schema,
+       u.relname AS parent_name
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_class r
     ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits h ON c.relispartition AND h.inhrelid = c.oid
+  LEFT JOIN pg_catalog.pg_class u ON u.oid = h.inhparent
+  LEFT JOIN pg_catalog.pg_namespace un ON un.oid = u.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s

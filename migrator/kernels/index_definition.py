@@ -1,0 +1,209 @@
+"""What an index is declared with: its keys, and all that follows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass
+from typing import Any
+
+from psycopg import sql
+
+from migrator.errors import Refused
+from migrator.facts import Facts, Index
+from migrator.kernels import indexes
+from migrator.plan import Probe, expression, render, type_name
+
+ORDERS = ("", "asc", "desc")
+NULLS = ("", "first", "last")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """
+    One key of an index that is more than a column's name.
+
+    Args:
+        column: the column's name; an expression has none.
+        expression: SQL expression over the row, in a column's place.
+        collation: the collation, as SQL.
+        operators: the operator class, as SQL; its parameters stand with it.
+        order: "asc" or "desc".
+        nulls: "first" or "last".
+    """
+
+    column: str = ""
+    _: KW_ONLY
+    expression: str = ""
+    collation: str = ""
+    operators: str = ""
+    order: str = ""
+    nulls: str = ""
+
+    def render(self) -> sql.Composable:
+        """Return the key as DDL spells it."""
+        what = expression(self.expression) if self.expression else None
+        text: sql.Composable = what or sql.Identifier(self.column)
+        if self.collation:
+            text += sql.SQL(" COLLATE ") + type_name(self.collation)
+        if self.operators:
+            text += sql.SQL(" ") + type_name(self.operators)
+        if self.order:
+            text += sql.SQL(" DESC" if self.order == "desc" else " ASC")
+        if self.nulls:
+            text += sql.SQL(" NULLS FIRST" if self.nulls == "first" else " NULLS LAST")
+        return text
+
+
+Keys = Sequence[str | Key]
+
+
+def from_data(on: Keys) -> Keys:
+    """Return keys as the declaration takes them, those of the ledger as well."""
+    if isinstance(on, str):
+        return on
+    return [k if isinstance(k, str | Key) else Key(**k) for k in on]
+
+
+def as_data(on: Keys) -> Any:
+    """Return keys as plain data."""
+    if isinstance(on, str):
+        return on
+    return [asdict(k) if isinstance(k, Key) else k for k in on]
+
+
+def require_partition_key(title: str, facts: Facts, keys: Sequence[str]) -> None:
+    """
+    Refuse to hold unique what no single partition knows.
+
+    Args:
+        title: the change's, for the message.
+        facts: of a partitioned table.
+        keys: the columns that are held unique.
+
+    Source: PostgreSQL manual, section 5.12.2.3.
+    """
+    for column in facts.table.columns:
+        if column.partition_key and column.name not in keys:
+            raise Refused(
+                f'{title}: column "{column.name}" decides on the partition of a row,'
+                " and is no key of the index: each partition would know its own rows"
+                " only.",
+                next="add it to the keys.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """
+    All of an index but its name and its table.
+
+    Args:
+        title: the change's, for messages.
+        on: the keys, in order.
+        unique: whether it is unique.
+        include: further columns.
+        nulls_not_distinct: whether NULL is a value like others.
+        where: SQL predicate of a partial index.
+        method: the access method.
+        storage: storage parameters and their values.
+    """
+
+    title: str
+    on: Keys
+    unique: bool
+    include: Sequence[str]
+    nulls_not_distinct: bool
+    where: str | None
+    method: str
+    storage: Mapping[str, str | int]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys, each in its long form."""
+        return tuple(Key(k) if isinstance(k, str) else k for k in self.on)
+
+    def render(self) -> sql.Composable:
+        """Return what DDL says behind the table's name."""
+        return indexes.definition(
+            method=self.method,
+            keys=sql.SQL(", ").join(key.render() for key in self.keys),
+            include=self.include,
+            nulls_not_distinct=self.nulls_not_distinct,
+            storage=self.storage,
+            where=self.where,
+        )
+
+    def columns(self) -> frozenset[str] | None:
+        """Return what it is on; None where an expression alone knows."""
+        if self.where is not None or any(k.expression for k in self.keys):
+            return None
+        return frozenset((*(k.column for k in self.keys), *self.include))
+
+    def check(self, facts: Facts) -> None:
+        """
+        Refuse keys that are none, and columns that are not there.
+
+        Raises:
+            Refused: the declaration says nothing that could be built.
+        """
+        if not self.on or isinstance(self.on, str):
+            raise Refused(
+                f"{self.title}: `on` must be a list of one column or more.",
+                next='write on=["column"].',
+            )
+        if isinstance(self.include, str):
+            raise Refused(
+                f"{self.title}: `include` must be a list of columns.",
+                next='write include=["column"].',
+            )
+        for key in self.keys:
+            self._check(key)
+        for column in (*(k.column for k in self.keys if k.column), *self.include):
+            facts.table.require(column)
+        if facts.table.kind == "p" and self.unique:
+            require_partition_key(self.title, facts, [k.column for k in self.keys])
+
+    def _check(self, key: Key) -> None:
+        if bool(key.column) == bool(key.expression):
+            raise Refused(
+                f"{self.title}: a key is either a column or an expression.",
+                next='write "column", Key("column", …) or Key(expression="…", …).',
+            )
+        for name, value, known in (
+            ("order", key.order, ORDERS),
+            ("nulls", key.nulls, NULLS),
+        ):
+            if value not in known:
+                raise Refused(
+                    f"{self.title}: {name} is {value!r}.",
+                    next=f'write "{known[1]}" or "{known[2]}".',
+                )
+
+    def probe(self, facts: Facts) -> Probe:
+        """Return a trial of the same index on an empty table of that shape."""
+        # Bears the table's own name, which the predicate may use.
+        name = facts.table.name.name
+        statements = (
+            sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
+                sql.Identifier(name), facts.table.name.identifier
+            ),
+            sql.SQL("CREATE {}INDEX ON {} {}").format(
+                sql.SQL("UNIQUE " if self.unique else ""),
+                sql.Identifier("pg_temp", name),
+                self.render(),
+            ),
+        )
+        return Probe(
+            statements=tuple(render(s) for s in statements),
+            question="SELECT true",
+            otherwise="",
+        )
+
+    def keeps(self, old: Index) -> bool:
+        """Tell whether what relies on a unique index can rely on it as well."""
+        mine = {k.column for k in self.keys}
+        return (
+            self.unique
+            and self.columns() is not None
+            and old.plain
+            and mine == {k.name for k in old.keys}
+            and (self.nulls_not_distinct or not old.nulls_not_distinct)
+        )
