@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from migrator import names
 from migrator.change import Change
 from migrator.errors import (
     LockBudgetError,
@@ -100,11 +99,14 @@ class Engine:
         self, conn: Connection, row: ChangeRow, *, missing: bool = False
     ) -> Facts:
         """Return today's facts of a change; `missing` lets the table be gone."""
-        # A change that retires its table keeps it under another name.
-        retired = names.retired(row.table, row.tag)
-        there = catalog.exists(conn, retired)
-        table = retired if there else row.table
-        return self._read(conn, table, row.tag, self.pattern(row), missing=missing)
+        pattern = self.pattern(row)
+        # A change may give its table another name.
+        places = pattern.places(row.table, row.tag)
+        there = (place for place in places if catalog.holds_rows(conn, place))
+        table = next(there, row.table)
+        return self._read(
+            conn, table, row.tag, pattern, origin=row.table, missing=missing
+        )
 
     def _read(
         self,
@@ -113,6 +115,7 @@ class Engine:
         tag: str,
         pattern: Pattern,
         *,
+        origin: TableName | None = None,
         missing: bool = False,
     ) -> Facts:
         missing = missing or pattern.kind is not Kind.TABLE
@@ -134,6 +137,7 @@ class Engine:
                         for other in pattern.others()
                     ),
                     tag=tag,
+                    origin=origin,
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),

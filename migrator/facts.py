@@ -260,10 +260,17 @@ class Facts:
     oldest_snapshot: Snapshot | None = None
     #: Schemas in which expressions are looked up, as the connection has it.
     path: tuple[str, ...] = ()
+    #: The name under which the change was planned, where it stands under another.
+    origin: TableName | None = None
     #: What the pattern asked, and the answers; an error is a no.
     answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
+
+    @property
+    def known_as(self) -> TableName:
+        """The name under which the change was planned."""
+        return self.origin or self.table.name
 
     @property
     def leaves(self) -> "tuple[Facts, ...]":

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Kind
+from migrator.names import TableName
 from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
 
 
@@ -63,6 +65,16 @@ class Pattern(ABC):
     def others(self) -> tuple[tuple[str, str | None], ...]:
         """Return further tables of which it needs facts: name and schema."""
         return ()
+
+    def places(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """
+        Return the names under which its table may stand, the likeliest first.
+
+        Args:
+            table: the name that it had when the change was planned.
+            tag: the change's.
+        """
+        return (names.retired(table, tag), table)
 
     def questions(self, facts: Facts) -> Mapping[str, Probe]:
         """

@@ -294,10 +294,16 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Columns of a table that a change touches; None stands for all."""
+    """
+    Columns of a table that a change touches; None stands for all.
+
+    `made` tells that the change brings a table under that name: a model has it before
+    the database does.
+    """
 
     table: TableName
     columns: frozenset[str] | None
+    made: bool = False
 
     def overlaps(self, other: "Footprint") -> bool:
         """Tell whether both touch one column."""
@@ -417,13 +423,22 @@ def _chunking(data: Mapping[str, Any]) -> Chunking:
 def footprint_to_dict(footprint: Footprint) -> dict[str, Any]:
     """Return a footprint as plain data."""
     columns = None if footprint.columns is None else sorted(footprint.columns)
-    return {"table": asdict(footprint.table), "columns": columns}
+    return {
+        "table": asdict(footprint.table),
+        "columns": columns,
+        "made": footprint.made,
+    }
 
 
 def footprint_from_dict(data: Mapping[str, Any]) -> Footprint:
     """Return the footprint that `footprint_to_dict` wrote."""
     columns = None if data["columns"] is None else frozenset(data["columns"])
-    return Footprint(table=TableName(**data["table"]), columns=columns)
+    return Footprint(
+        table=TableName(**data["table"]),
+        columns=columns,
+        # Ledgers of earlier releases do not have it.
+        made=data.get("made", False),
+    )
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
+from migrator.patterns.rename_table import RenameTable
 from migrator.patterns.set_default import SetDefault
 from migrator.patterns.set_not_null import SetNotNull
 from migrator.patterns.split_column import SplitColumn
@@ -41,8 +43,10 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropNotNull,
     DropTable,
     MergeColumns,
+    MoveToSchema,
     RenameColumn,
     RenameConstraint,
+    RenameTable,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -67,8 +71,10 @@ __all__ = [
     "DropNotNull",
     "DropTable",
     "MergeColumns",
+    "MoveToSchema",
     "RenameColumn",
     "RenameConstraint",
+    "RenameTable",
     "SetDefault",
     "SetNotNull",
     "SplitColumn",

@@ -23,7 +23,6 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
-    Refusal,
     State,
     Step,
     Steps,
@@ -106,17 +105,7 @@ class DropTable(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the rename out of sight."""
         table, retired = self._names(facts)
-        taken = Refusal(
-            count=render(
-                sql.SQL(
-                    "SELECT count(*) FROM pg_catalog.pg_class c"
-                    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                    " WHERE n.nspname = {} AND c.relname = {}"
-                ).format(sql.Literal(table.schema), sql.Literal(table.name))
-            ),
-            why=f"the name {table} was given to another relation since retire",
-            next="rename that one, then run the same command again.",
-        )
+        taken = direct.name_taken(table)
         back = replace(_rename(retired, table), refusals=(taken,))
         return (
             Step(name="retire_table", work=_rename(table, retired), reverse=(back,)),

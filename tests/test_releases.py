@@ -29,6 +29,7 @@ from migrator.patterns import (
     MergeColumns,
     RenameColumn,
     RenameConstraint,
+    RenameTable,
     SetDefault,
     SetNotNull,
     SplitColumn,
@@ -330,6 +331,19 @@ SCENARIOS += [
         new=text("whole"),
         apart="SELECT count(*) FROM t"
         " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="rename_table",
+        setup=SETUP,
+        pattern=RenameTable("t", "people", assured="no function is meant"),
+        old=text("name"),
+        new=Release(
+            update="UPDATE people SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM people WHERE id = %(id)s",
+            insert="INSERT INTO people (name) VALUES (%(value)s) RETURNING id",
+        ),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

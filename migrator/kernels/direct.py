@@ -4,7 +4,15 @@ from psycopg import sql
 
 from migrator.facts import Column, Facts, ForeignKey, Table
 from migrator.names import TableName
-from migrator.plan import Lock, Step, TableLock, Transaction, expression, render
+from migrator.plan import (
+    Lock,
+    Refusal,
+    Step,
+    TableLock,
+    Transaction,
+    expression,
+    render,
+)
 
 
 def is_part(leaf: Table) -> sql.Composable:
@@ -40,14 +48,17 @@ def members(table: TableName) -> sql.Composable:
     ).format(sql.Literal(str(table)))
 
 
-def locked(table: TableName, mode: Lock, *also: TableName) -> str:
+def locked(
+    table: TableName, mode: Lock, *also: TableName, through: TableName | None = None
+) -> str:
     """
     Return the statement that takes a step's strongest lock first.
 
     Several tables are locked in the order of their names, so that two changes that
-    share them cannot deadlock.
+    share them cannot deadlock; a view over one before it, as its users lock them.
     """
-    tables = (t.identifier for t in sorted({table, *also}))
+    first = () if through is None else (through,)
+    tables = (t.identifier for t in (*first, *sorted({table, *also})))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
             sql.SQL(", ").join(tables), sql.SQL(mode.value)
@@ -60,6 +71,7 @@ def catalogue_step(
     *statements: sql.Composable,
     lock: Lock = Lock.ACCESS_EXCLUSIVE,
     also: tuple[TableName, ...] = (),
+    through: TableName | None = None,
 ) -> Transaction:
     """
     Return a transaction that takes its lock first and changes catalogues only.
@@ -69,15 +81,33 @@ def catalogue_step(
         statements: what is changed.
         lock: the strongest that they take.
         also: further tables that they lock as strongly.
+        through: a view over the table that they lock as strongly.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     others = tuple(sorted({*also} - {table}))
+    first = locked(table, lock, *others, through=through)
+    views = () if through is None else (through,)
     return Transaction(
-        statements=(locked(table, lock, *others), *(render(s) for s in statements)),
+        statements=(first, *(render(s) for s in statements)),
         lock=lock,
         table=table,
-        also=tuple(TableLock(table=t, lock=lock) for t in others),
+        also=tuple(TableLock(table=t, lock=lock) for t in (*views, *others)),
+    )
+
+
+def name_taken(name: TableName) -> Refusal:
+    """Return the condition that a name was not given away after retire."""
+    return Refusal(
+        count=render(
+            sql.SQL(
+                "SELECT count(*) FROM pg_catalog.pg_class c"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = {} AND c.relname = {}"
+            ).format(sql.Literal(name.schema), sql.Literal(name.name))
+        ),
+        why=f"the name {name} was given to another relation since retire",
+        next="rename that one, then run the same command again.",
     )
 
 

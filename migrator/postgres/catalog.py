@@ -90,6 +90,13 @@ def exists(conn: Connection, table: TableName) -> bool:
     return conn.execute(_query("table"), args).fetchone() is not None
 
 
+def holds_rows(conn: Connection, name: TableName) -> bool:
+    """Tell whether there is a table of that name, not a view over one."""
+    args = {"schema": name.schema, "name": name.name}
+    row = conn.execute(_query("table"), args).fetchone()
+    return row is not None and row["kind"] in ("r", "p", "f")
+
+
 def table_facts(conn: Connection, table: TableName) -> Table:
     """
     Return what is known of a table, and of its partitions.
