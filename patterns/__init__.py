@@ -9,6 +9,7 @@ from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.change_column_type import ChangeColumnType
 from migrator.patterns.create_index import CreateIndex
+from migrator.patterns.create_table import CreateTable
 from migrator.patterns.custom import Custom, Sql
 from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.drop_constraint import DropConstraint
@@ -35,6 +36,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddUnique,
     ChangeColumnType,
     CreateIndex,
+    CreateTable,
     Custom,
     DropColumn,
     DropConstraint,
@@ -63,6 +65,7 @@ __all__ = [
     "AddUnique",
     "ChangeColumnType",
     "CreateIndex",
+    "CreateTable",
     "Custom",
     "DropColumn",
     "DropConstraint",

@@ -501,6 +501,33 @@ def test_a_renamed_table(mode: str, project: Project) -> None:
     project.run("check")
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_new_table(rows: int, project: Project) -> None:
+    """`check` is clean; `downgrade` drops an empty one, and keeps one with rows."""
+    (project.folder / "models.py").write_text(
+        MODELS.format(name="name") + "\n\nclass Audit(Base):\n"
+        '    __tablename__ = "audit"\n'
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    project.run("upgrade", "r1")
+    project.fill()
+    call = 'CreateTable("audit", "id serial PRIMARY KEY")'
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    project.write("r2", text.replace("RenameColumn", "CreateTable"))
+    project.run("upgrade", "head")
+    project.run("check")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        conn.execute(f"INSERT INTO audit SELECT {rows} WHERE {rows} > 0".encode())
+        project.run("downgrade", "-1")
+        assert "r1" in project.run("current").stdout
+        parked = "SELECT count(*) FROM pg_class WHERE relname ~ 'parked.*audit_[^_]*$'"
+        assert conn.execute(parked.encode()).fetchone() == (rows,)
+        project.run("upgrade", "head")
+        count = conn.execute("SELECT count(*) FROM audit").fetchone()
+        assert count == (rows,)
+    project.run("check")
+
+
 def test_an_unknown_setting_is_refused(project: Project) -> None:
     """A typo in a safety setting must not pass for the setting."""
     (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")

@@ -18,6 +18,7 @@ from migrator.patterns import (
     AddUnique,
     ChangeColumnType,
     CreateIndex,
+    CreateTable,
     Custom,
     DropColumn,
     DropConstraint,
@@ -135,6 +136,8 @@ PATTERNS: tuple[Pattern, ...] = (
     AddCheck("users", "named", "name <> ''", enforce_early=True, assured="kept"),
     RenameTable("users", "people"),
     MoveToSchema("users", "crm"),
+    CreateTable("audit", "id bigint", grants={"app": ["SELECT"]}),
+    CreateTable("own", "id int REFERENCES teams", references=["teams"], assured="ok"),
 )
 NOTHING = Transaction(statements=("SELECT 1",))
 

@@ -99,7 +99,7 @@ def _downgrade(pattern: Pattern) -> None:
             )
         runner.rollback(change.id, to=State.PLANNED)
         if alone:
-            runner.drop_parked(change.id)
+            runner.drop_parked(change.id, at_once=True)
 
 
 def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
@@ -167,13 +167,13 @@ def _nobody_uses(
     ctx: MigrationContext, pattern: Pattern, known: ChangeRow | None = None
 ) -> bool:
     """Tell whether the change's table has no rows: so nobody uses it yet."""
-    if pattern.kind is not Kind.TABLE:
-        return True
+    # One that the change makes is not there yet.
+    absent = pattern.kind is not Kind.TABLE
     if known is None:
-        return _is_empty(ctx, pattern.table, pattern.schema) or False
+        return absent or bool(_is_empty(ctx, pattern.table, pattern.schema))
     places = pattern.places(known.table, known.tag)
     found = (_is_empty(ctx, place.name, place.schema) for place in places)
-    return next((empty for empty in found if empty is not None), False)
+    return next((empty for empty in found if empty is not None), absent)
 
 
 def _is_empty(ctx: MigrationContext, table: str, schema: str | None) -> bool | None:
