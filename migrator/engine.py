@@ -145,20 +145,25 @@ class Engine:
                 )
 
         found = self._patiently(conn, table, facts)
+        lock_ms = self.settings.lock_timeout_ms
         answers = {
             name: self._patiently(
                 conn,
                 table,
-                partial(
-                    catalog.holds,
-                    conn,
-                    question,
-                    lock_timeout_ms=self.settings.lock_timeout_ms,
-                ),
+                partial(catalog.holds, conn, question, lock_timeout_ms=lock_ms),
             )
             for name, question in pattern.questions(found).items()
         }
-        return replace(found, answers=answers)
+        texts = {
+            name: self._patiently(
+                conn,
+                table,
+                partial(catalog.reads, conn, reading, lock_timeout_ms=lock_ms),
+            )
+            for name, reading in pattern.readings(found).items()
+        }
+        spelt = {name: text for name, text in texts.items() if text is not None}
+        return replace(found, answers=answers, texts=spelt)
 
     def _checked(
         self, conn: Connection, pattern: Pattern, facts: Facts

@@ -185,6 +185,12 @@ class Table:
     partitions: "tuple[Table, ...]" = ()
     #: The partitioned table at the top; None where it is no partition.
     root: TableName | None = None
+    #: The one that it is a partition of, on any level.
+    parent: TableName | None = None
+    #: How rows find their partition, as DDL spells it; "" where it has none.
+    partition_by: str = ""
+    #: Which rows it takes as a partition, as DDL spells it, e.g. DEFAULT.
+    bounds: str = ""
 
     @property
     def leaves(self) -> "tuple[Table, ...]":
@@ -264,6 +270,8 @@ class Facts:
     origin: TableName | None = None
     #: What the pattern asked, and the answers; an error is a no.
     answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    #: What the pattern had the server spell; nothing where that failed.
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
 

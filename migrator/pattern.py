@@ -84,6 +84,10 @@ class Pattern(ABC):
         """
         return {}
 
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return trials whose question is answered by a text; facts bear them."""
+        return {}
+
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the user's SQL, run before anything is changed."""
         return ()

@@ -119,8 +119,9 @@ class Autocommit:
     lock: Lock
     table: TableName | None = None
     done: str | None = None
-    #: Statement that removes what a failed earlier try left, and the query
-    #: (one boolean) that tells whether there is such a left-over.
+    #: Query (one boolean) that tells whether a failed earlier try left something, and
+    #: the statement that removes it, or finishes it. What has it may be tried for as
+    #: long as a build.
     leftover: str | None = None
     remove: str | None = None
     #: Whether it reads the whole table.

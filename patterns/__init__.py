@@ -7,10 +7,12 @@ from migrator.patterns.add_enum_value import AddEnumValue
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
+from migrator.patterns.attach_partition import AttachPartition
 from migrator.patterns.change_column_type import ChangeColumnType
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.create_table import CreateTable
 from migrator.patterns.custom import Custom, Sql
+from migrator.patterns.detach_partition import DetachPartition
 from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.drop_constraint import DropConstraint
 from migrator.patterns.drop_default import DropDefault
@@ -34,10 +36,12 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
+    AttachPartition,
     ChangeColumnType,
     CreateIndex,
     CreateTable,
     Custom,
+    DetachPartition,
     DropColumn,
     DropConstraint,
     DropDefault,
@@ -63,10 +67,12 @@ __all__ = [
     "AddForeignKey",
     "AddPrimaryKey",
     "AddUnique",
+    "AttachPartition",
     "ChangeColumnType",
     "CreateIndex",
     "CreateTable",
     "Custom",
+    "DetachPartition",
     "DropColumn",
     "DropConstraint",
     "DropDefault",

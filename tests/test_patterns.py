@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_plan import FACTS, PATTERNS
+from test_plan import PATTERNS, facts_for
 
 import migrator.patterns
 from migrator.cli.patterns import Entry
@@ -79,7 +79,7 @@ def test_the_table_of_a_file_says_what_its_steps_do(pattern: Pattern) -> None:
     for phase in Phase:
         locks = [line.strength for line in entry.lines if line.phase is phase]
         strongest = max(locks, key=lambda lock: lock.rank, default=Lock.NONE)
-        for step in pattern.steps(phase, FACTS):
+        for step in pattern.steps(phase, facts_for(pattern)):
             assert phase in entry.phases
             assert step.work.lock.rank <= strongest.rank
             assert not step.loses or entry.reversible != "always"

@@ -19,9 +19,11 @@ from migrator.patterns import (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
+    AttachPartition,
     ChangeColumnType,
     CreateIndex,
     CreateTable,
+    DetachPartition,
     DropColumn,
     DropConstraint,
     DropDefault,
@@ -366,6 +368,32 @@ SCENARIOS += [
             select="SELECT name FROM u WHERE id = %(id)s",
             insert="INSERT INTO u (name, t) VALUES (%(value)s, 1) RETURNING id",
         ),
+    ),
+]
+PARTED = (
+    "CREATE TABLE t (id bigserial PRIMARY KEY, name text) PARTITION BY RANGE (id);"
+    " CREATE INDEX ON t (name);"
+    " CREATE TABLE low PARTITION OF t FOR VALUES FROM (MINVALUE) TO (1000000);"
+    f" INSERT INTO t (name) SELECT 'n' || g FROM generate_series(1, {ROWS}) g;"
+    " CREATE TABLE high (LIKE t);"
+    f" INSERT INTO high SELECT 1000000 + g, 'h' FROM generate_series(1, {ROWS}) g;"
+    " GRANT USAGE ON SEQUENCE t_id_seq TO PUBLIC;"
+)
+SCENARIOS += [
+    Scenario(
+        name="attach_partition",
+        setup=PARTED,
+        pattern=AttachPartition("t", "high", "FROM (1000000) TO (MAXVALUE)"),
+        old=text("name"),
+        new=text("name"),
+    ),
+    Scenario(
+        name="detach_partition",
+        setup=f"{PARTED} ALTER TABLE t ATTACH PARTITION high"
+        " FOR VALUES FROM (1000000) TO (MAXVALUE)",
+        pattern=DetachPartition("t", "high"),
+        old=text("name"),
+        new=text("name"),
     ),
 ]
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]

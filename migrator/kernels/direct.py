@@ -72,6 +72,7 @@ def catalogue_step(
     lock: Lock = Lock.ACCESS_EXCLUSIVE,
     also: tuple[TableName, ...] = (),
     through: TableName | None = None,
+    beside: tuple[TableLock, ...] = (),
 ) -> Transaction:
     """
     Return a transaction that takes its lock first and changes catalogues only.
@@ -82,17 +83,27 @@ def catalogue_step(
         lock: the strongest that they take.
         also: further tables that they lock as strongly.
         through: a view over the table that they lock as strongly.
+        beside: weaker locks on further tables, without their partitions.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     others = tuple(sorted({*also} - {table}))
     first = locked(table, lock, *others, through=through)
     views = () if through is None else (through,)
+    weaker = (
+        sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
+            b.table.identifier, sql.SQL(b.lock.value)
+        )
+        for b in beside
+    )
     return Transaction(
-        statements=(first, *(render(s) for s in statements)),
+        statements=(first, *(render(s) for s in (*weaker, *statements))),
         lock=lock,
         table=table,
-        also=tuple(TableLock(table=t, lock=lock) for t in (*views, *others)),
+        also=(
+            *(TableLock(table=t, lock=lock) for t in (*views, *others)),
+            *beside,
+        ),
     )
 
 

@@ -114,17 +114,33 @@ def drop_index_step(table: Table, index: Index, *refusals: Refusal) -> Step:
         refusals: conditions read before the drop.
     """
     drop = drop_index(table.name.schema, index.name, table.name)
-    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}").format(
-        unique=sql.SQL("UNIQUE " if index.unique else ""),
-        name=sql.Identifier(index.name),
-        table=table.name.identifier,
-        rest=type_name(index.definition),
-    )
+    build = build_like("", table, index.name, index)
+    assert isinstance(build.work, Autocommit)
     return Step(
         name="drop_index",
         work=replace(drop, refusals=refusals),
-        reverse=(_build(table, index.name, text, drop),),
+        reverse=(build.work,),
     )
+
+
+def build_like(step: str, table: Table, name: str, index: Index) -> Step:
+    """
+    Return the concurrent build of an index by the catalogue's definition of another.
+
+    Args:
+        step: the step's name.
+        table: the table that gets it.
+        name: its name.
+        index: the other one, on whichever table.
+    """
+    drop = drop_index(table.name.schema, name, table.name)
+    text = sql.SQL("CREATE {unique}INDEX CONCURRENTLY {name} ON {table} {rest}").format(
+        unique=sql.SQL("UNIQUE " if index.unique else ""),
+        name=sql.Identifier(name),
+        table=table.name.identifier,
+        rest=type_name(index.definition),
+    )
+    return Step(name=step, work=_build(table, name, text, drop), reverse=(drop,))
 
 
 def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:

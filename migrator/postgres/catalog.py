@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 
@@ -146,7 +147,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     if row is None:
         return None
     by_oid = {"table": row["oid"]}
-    schema, name = row.pop("root_schema"), row.pop("root_name")
+    root, parent = _taken(row, "root"), _taken(row, "parent")
     return Table(
         name=table,
         columns=tuple(
@@ -196,9 +197,16 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             for t in conn.execute(_query("triggers"), by_oid)
         ),
         constraints=_constraints(conn, row["oid"]),
-        root=TableName(schema, name) if name is not None else None,
+        root=root,
+        parent=parent,
         **row,
     )
+
+
+def _taken(row: dict[str, Any], kind: str) -> TableName | None:
+    """Take a table's name out of a row, None where it has none."""
+    schema, name = row.pop(f"{kind}_schema"), row.pop(f"{kind}_name")
+    return TableName(schema, name) if name is not None else None
 
 
 def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
@@ -257,12 +265,18 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
     Raises:
         Refused: the server refuses the SQL, or the answer is no.
     """
+    if not _answer(conn, probe, lock_timeout_ms):
+        raise Refused(probe.otherwise, next=probe.next)
+
+
+def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
+    """Return what a trial answers; `Refused` where the server refuses the SQL."""
     conn.execute("BEGIN")
     configure(conn, {"lock_timeout": f"{lock_timeout_ms}ms"}, local=True)
     try:
         for statement in probe.statements:
             execute_stored(conn, statement)
-        fine = ask(conn, probe.question)
+        return ask(conn, probe.question)
     except RETRIED:
         raise
     except psycopg.Error as error:
@@ -276,8 +290,6 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         ) from error
     finally:
         conn.execute("ROLLBACK")
-    if not fine:
-        raise Refused(probe.otherwise, next=probe.next)
 
 
 def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
@@ -287,13 +299,22 @@ def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
     Raises:
         psycopg.OperationalError: it could not be tried, which is no answer.
     """
+    return bool(reads(conn, probe, lock_timeout_ms=lock_timeout_ms))
+
+
+def reads(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> Any:
+    """
+    Return what a trial answers, None where it does not succeed.
+
+    Raises:
+        psycopg.OperationalError: it could not be tried, which is no answer.
+    """
     try:
-        try_out(conn, probe, lock_timeout_ms=lock_timeout_ms)
+        return _answer(conn, probe, lock_timeout_ms)
     except Refused as error:
         if isinstance(error.__cause__, psycopg.OperationalError):
             raise error.__cause__ from None
-        return False
-    return True
+        return None
 
 
 def oldest_snapshot(conn: Connection) -> Snapshot | None:

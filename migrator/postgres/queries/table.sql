@@ -24,10 +24,17 @@ SELECT c.oid::bigint AS oid,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        rn.nspname AS root_schema,
-       r.relname AS root_name
+       r.relname AS root_name,
+       pn.nspname AS parent_schema,
+       p.relname AS parent_name,
+       COALESCE(pg_catalog.pg_get_partkeydef(c.oid), '') AS partition_by,
+       COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), '') AS bounds
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_class r
     ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
+  LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
