@@ -20,7 +20,6 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import partitions
 from migrator.pattern import Pattern
@@ -90,24 +89,7 @@ class AttachPartition(Pattern):
         partitions.require_partitioned(facts)
         partitions.require_not_referred(facts)
         part = _part(facts)
-        self._check_part(facts, part)
-        where = f"Table {part.name}"
-        for key in partitions.missing_foreign_keys(facts.table, part):
-            raise Refused(
-                f"{where} has not the foreign key of its parent"
-                f' "{key.name}" ({key.definition}): the server would look up all rows'
-                " under ACCESS EXCLUSIVE.",
-                next="add it to the table first, by AddForeignKey.",
-            )
-        for index in partitions.missing_indexes(facts.table, part):
-            found = partitions.key_of(facts.table, index)
-            if found is not None and found.kind == "x":
-                raise Refused(
-                    f"{where} has not the exclusion constraint of its parent"
-                    f' "{index.name}", which no index makes that is built'
-                    " concurrently.",
-                    next="make it on the table in a maintenance window.",
-                )
+        partitions.require_attachable(facts, part)
         notices = [
             Notice(
                 text=f"Both releases see the rows of {part.name} in"
@@ -126,39 +108,6 @@ class AttachPartition(Pattern):
                 )
             )
         return self.assure(tuple(notices))
-
-    def _check_part(self, facts: Facts, part: Table) -> None:
-        where = f"Table {part.name}"
-        if part.root is not None:
-            raise Refused(
-                f"{where} is a partition of {part.root} already.",
-                next="name another table, or detach it first.",
-            )
-        if part.kind != "r" or part.is_child or part.has_children or part.is_temporary:
-            raise Refused(
-                f"{where} is partitioned, foreign, temporary, a view, or takes part in"
-                " inheritance.",
-                next="attach it with plain SQL, in a maintenance window.",
-            )
-        if not part.owned:
-            raise Refused(
-                f"The role of this connection does not own table {part.name}.",
-                next="connect as the owner, or as a member of the owner's role.",
-            )
-        if facts.table.partition_by.startswith("HASH"):
-            raise Refused(
-                f"Table {facts.table.name} is partitioned by hash: a CHECK that"
-                " implies the bounds of one names the parent by its number.",
-                next="attach it with plain SQL, in a maintenance window.",
-            )
-        mine = {t.name for t in facts.table.triggers}
-        for trigger in part.triggers:
-            if trigger.name in mine:
-                raise Refused(
-                    f'{where} has a trigger "{trigger.name}" of its own; that of the'
-                    " parent would take its name.",
-                    next="drop it first: rows of a partition fire the parent's.",
-                )
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the condition that implies the bounds, as the server spells it."""
@@ -226,10 +175,6 @@ class AttachPartition(Pattern):
             reverse=(partitions.detach(facts.table, part.name),),
         )
         return (*steps, attach)
-
-    def rebuild(self, facts: Facts) -> Steps:
-        """Return nothing: it is rolled back."""
-        return ()
 
     @property
     def _bounds(self) -> sql.Composable:

@@ -186,7 +186,7 @@ class CreateTable(Pattern):
         )
         made = (path, self._create(table), *self._granted(table))
         if parked.name in facts.relation_names:
-            work = _rename(parked, table)
+            work = direct.rename_table(parked, table)
         elif keys:
             lock = Lock.SHARE_ROW_EXCLUSIVE
             work = direct.catalogue_step(keys[0], *made, lock=lock, also=keys[1:])
@@ -197,7 +197,7 @@ class CreateTable(Pattern):
             Step(
                 name="create_table",
                 work=work,
-                reverse=(_rename(table, parked),),
+                reverse=(direct.rename_table(table, parked),),
                 parked=direct.catalogue_step(parked, gone, also=keys),
             ),
         )
@@ -224,12 +224,3 @@ class CreateTable(Pattern):
         made_by = names.tag(self.definition, self.options)
         name = names.owned("parked", f"{made_by}_{self.table}", facts.tag)
         return replace(facts.table.name, name=name)
-
-
-def _rename(given: TableName, wanted: TableName) -> Transaction:
-    return direct.catalogue_step(
-        given,
-        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-            given.identifier, sql.Identifier(wanted.name)
-        ),
-    )

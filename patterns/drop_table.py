@@ -106,9 +106,13 @@ class DropTable(Pattern):
         """Return the rename out of sight."""
         table, retired = self._names(facts)
         taken = direct.name_taken(table)
-        back = replace(_rename(retired, table), refusals=(taken,))
+        back = replace(direct.rename_table(retired, table), refusals=(taken,))
         return (
-            Step(name="retire_table", work=_rename(table, retired), reverse=(back,)),
+            Step(
+                name="retire_table",
+                work=direct.rename_table(table, retired),
+                reverse=(back,),
+            ),
         )
 
     def drop(self, facts: Facts) -> Steps:
@@ -166,12 +170,3 @@ class DropTable(Pattern):
             for k in facts.table.foreign_keys
             if k.table in members and k.to not in members
         )
-
-
-def _rename(given: TableName, wanted: TableName) -> Transaction:
-    return direct.catalogue_step(
-        given,
-        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-            given.identifier, sql.Identifier(wanted.name)
-        ),
-    )

@@ -173,6 +173,16 @@ def rename_column(table: TableName, given: str, wanted: str) -> Transaction:
     )
 
 
+def rename_table(given: TableName, wanted: TableName) -> Transaction:
+    """Return the rename of a table within its schema; what hangs on it goes along."""
+    return catalogue_step(
+        given,
+        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+            given.identifier, sql.Identifier(wanted.name)
+        ),
+    )
+
+
 def drop_foreign_key(key: ForeignKey, step: str) -> Step:
     """
     Return the drop of a foreign key in a transaction of its own.

@@ -70,6 +70,63 @@ def require_not_referred(facts: Facts) -> None:
             )
 
 
+def require_attachable(facts: Facts, part: Table) -> None:
+    """
+    Refuse a table that is none to attach, or not without a scan.
+
+    Args:
+        facts: of the parent.
+        part: the table.
+    """
+    where = f"Table {part.name}"
+    if part.root is not None:
+        raise Refused(
+            f"{where} is a partition of {part.root} already.",
+            next="name another table, or detach it first.",
+        )
+    if part.kind != "r" or part.is_child or part.has_children or part.is_temporary:
+        raise Refused(
+            f"{where} is partitioned, foreign, temporary, a view, or takes part in"
+            " inheritance.",
+            next="attach it with plain SQL, in a maintenance window.",
+        )
+    if not part.owned:
+        raise Refused(
+            f"The role of this connection does not own table {part.name}.",
+            next="connect as the owner, or as a member of the owner's role.",
+        )
+    if facts.table.partition_by.startswith("HASH"):
+        raise Refused(
+            f"Table {facts.table.name} is partitioned by hash: a CHECK that"
+            " implies the bounds of one names the parent by its number.",
+            next="attach it with plain SQL, in a maintenance window.",
+        )
+    mine = {t.name for t in facts.table.triggers}
+    for trigger in part.triggers:
+        if trigger.name in mine:
+            raise Refused(
+                f'{where} has a trigger "{trigger.name}" of its own; that of the'
+                " parent would take its name.",
+                next="drop it first: rows of a partition fire the parent's.",
+            )
+    for key in missing_foreign_keys(facts.table, part):
+        raise Refused(
+            f"{where} has not the foreign key of its parent"
+            f' "{key.name}" ({key.definition}): the server would look up all rows'
+            " under ACCESS EXCLUSIVE.",
+            next="add it to the table first, by AddForeignKey.",
+        )
+    for index in missing_indexes(facts.table, part):
+        found = key_of(facts.table, index)
+        if found is not None and found.kind == "x":
+            raise Refused(
+                f"{where} has not the exclusion constraint of its parent"
+                f' "{index.name}", which no index makes that is built'
+                " concurrently.",
+                next="make it on the table in a maintenance window.",
+            )
+
+
 def default_of(table: Table) -> Table | None:
     """Return the partition that takes all other rows, None where there is none."""
     return next((p for p in _own(table) if p.bounds == "DEFAULT"), None)
