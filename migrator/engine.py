@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from migrator import names
 from migrator.change import Change
 from migrator.errors import (
     LockBudgetError,
@@ -100,11 +99,14 @@ class Engine:
         self, conn: Connection, row: ChangeRow, *, missing: bool = False
     ) -> Facts:
         """Return today's facts of a change; `missing` lets the table be gone."""
-        # A change that retires its table keeps it under another name.
-        retired = names.retired(row.table, row.tag)
-        there = catalog.exists(conn, retired)
-        table = retired if there else row.table
-        return self._read(conn, table, row.tag, self.pattern(row), missing=missing)
+        pattern = self.pattern(row)
+        # A change may give its table another name.
+        places = pattern.places(row.table, row.tag)
+        there = (place for place in places if catalog.stands(conn, pattern.kind, place))
+        table = next(there, row.table)
+        return self._read(
+            conn, table, row.tag, pattern, origin=row.table, missing=missing
+        )
 
     def _read(
         self,
@@ -113,6 +115,7 @@ class Engine:
         tag: str,
         pattern: Pattern,
         *,
+        origin: TableName | None = None,
         missing: bool = False,
     ) -> Facts:
         missing = missing or pattern.kind is not Kind.TABLE
@@ -147,6 +150,7 @@ class Engine:
                     },
                     superuser=catalog.is_superuser(conn),
                     tag=tag,
+                    origin=origin,
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),
@@ -156,20 +160,25 @@ class Engine:
                 )
 
         found = self._patiently(conn, table, facts)
+        lock_ms = self.settings.lock_timeout_ms
         answers = {
             name: self._patiently(
                 conn,
                 table,
-                partial(
-                    catalog.holds,
-                    conn,
-                    question,
-                    lock_timeout_ms=self.settings.lock_timeout_ms,
-                ),
+                partial(catalog.holds, conn, question, lock_timeout_ms=lock_ms),
             )
             for name, question in pattern.questions(found).items()
         }
-        return replace(found, answers=answers)
+        texts = {
+            name: self._patiently(
+                conn,
+                table,
+                partial(catalog.reads, conn, reading, lock_timeout_ms=lock_ms),
+            )
+            for name, reading in pattern.readings(found).items()
+        }
+        spelt = {name: text for name, text in texts.items() if text is not None}
+        return replace(found, answers=answers, texts=spelt)
 
     def _checked(
         self, conn: Connection, pattern: Pattern, facts: Facts

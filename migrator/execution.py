@@ -235,8 +235,10 @@ class Execution:
         """Run one statement outside a transaction; look before and after."""
         what = self._named(row, action)
         require_session(run.conn, what)
-        builds = action.leftover is not None
         budget_ms = int(self.settings.build_budget_s * 1000)
+        # Who waits for a stronger lock keeps others waiting behind it.
+        weak = action.lock.rank <= Lock.SHARE_UPDATE_EXCLUSIVE.rank
+        builds = action.leftover is not None and weak
         lock_ms = budget_ms if builds else self.settings.lock_timeout_ms
         if row.status == "pending":
             with self.short(run, what):
@@ -248,8 +250,10 @@ class Execution:
                     if action.leftover is not None and ask(run.conn, action.leftover):
                         assert action.remove is not None
                         execute_stored(run.conn, action.remove)
-                    self._conditions(run.conn, action, what)
-                    self._checked_statement(run, action)
+                    # To finish what was left may have been all that was to do.
+                    if action.done is None or not ask(run.conn, action.done):
+                        self._conditions(run.conn, action, what)
+                        self._checked_statement(run, action)
             if not attempt.failed:
                 break
         if status is not None:

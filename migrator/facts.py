@@ -237,8 +237,12 @@ class Table:
     partitions: "tuple[Table, ...]" = ()
     #: The partitioned table at the top; None where it is no partition.
     root: TableName | None = None
-    #: The partitioned table just above it.
+    #: The one that it is a partition of, on any level.
     parent: TableName | None = None
+    #: How rows find their partition, as DDL spells it; "" where it has none.
+    partition_by: str = ""
+    #: Which rows it takes as a partition, as DDL spells it, e.g. DEFAULT.
+    bounds: str = ""
 
     @property
     def leaves(self) -> "tuple[Table, ...]":
@@ -363,8 +367,12 @@ class Facts:
     oldest_snapshot: Snapshot | None = None
     #: Schemas in which expressions are looked up, as the connection has it.
     path: tuple[str, ...] = ()
+    #: The name under which the change was planned, where it stands under another.
+    origin: TableName | None = None
     #: What the pattern asked, and the answers; an error is a no.
     answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    #: What the pattern had the server spell; nothing where that failed.
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
     #: Names of relations (tables, indexes …) of the table's schema.
     relation_names: frozenset[str] = frozenset()
     #: What is there of a view, function or setting now: the text that makes it, its
@@ -376,6 +384,11 @@ class Facts:
     def of(self, table: Table) -> "Facts":
         """Return the same with another table."""
         return replace(self, table=table)
+
+    @property
+    def known_as(self) -> TableName:
+        """The name under which the change was planned."""
+        return self.origin or self.table.name
 
     @property
     def leaves(self) -> "tuple[Facts, ...]":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Kind
 from migrator.names import TableName
@@ -82,12 +83,26 @@ class Pattern(ABC):
         """
         return ()
 
+    def places(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """
+        Return the names under which its table may stand, the likeliest first.
+
+        Args:
+            table: the name that it had when the change was planned.
+            tag: the change's.
+        """
+        return (names.retired(table, tag), table)
+
     def questions(self, facts: Facts) -> Mapping[str, Probe]:
         """
         Return trials whose outcome decides between ways; facts bear the answers.
 
         They are asked each time that facts are read.
         """
+        return {}
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return trials whose question is answered by a text; facts bear them."""
         return {}
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:

@@ -120,8 +120,9 @@ class Autocommit:
     lock: Lock
     table: TableName | None = None
     done: str | None = None
-    #: Statement that removes what a failed earlier try left, and the query
-    #: (one boolean) that tells whether there is such a left-over.
+    #: Query (one boolean) that tells whether a failed earlier try left something, and
+    #: the statement that removes it, or finishes it. What has it may be tried for as
+    #: long as a build.
     leftover: str | None = None
     remove: str | None = None
     #: Whether it reads the whole table.
@@ -299,7 +300,8 @@ class Footprint:
     """
     Columns of a table that a change touches; None stands for all.
 
-    `made` tells that the change makes the table.
+    `made` tells that the change brings a table under that name: a model has it before
+    the database does.
     """
 
     table: TableName
@@ -426,15 +428,22 @@ def _chunking(data: Mapping[str, Any]) -> Chunking:
 def footprint_to_dict(footprint: Footprint) -> dict[str, Any]:
     """Return a footprint as plain data."""
     columns = None if footprint.columns is None else sorted(footprint.columns)
-    table = asdict(footprint.table)
-    return {"table": table, "columns": columns, "made": footprint.made}
+    return {
+        "table": asdict(footprint.table),
+        "columns": columns,
+        "made": footprint.made,
+    }
 
 
 def footprint_from_dict(data: Mapping[str, Any]) -> Footprint:
     """Return the footprint that `footprint_to_dict` wrote."""
     columns = None if data["columns"] is None else frozenset(data["columns"])
-    made = data.get("made", False)
-    return Footprint(table=TableName(**data["table"]), columns=columns, made=made)
+    return Footprint(
+        table=TableName(**data["table"]),
+        columns=columns,
+        # Ledgers of earlier releases do not have it.
+        made=data.get("made", False),
+    )
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

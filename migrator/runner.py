@@ -299,16 +299,20 @@ class Runner(Phases):
         steps = (s for s in self.steps(row.id) if s.phase is Phase.DROP)
         return row.state is State.DROPPED and any(s.step.loses for s in steps)
 
-    def drop_parked(self, change: str) -> int:
+    def drop_parked(self, change: str, *, at_once: bool = False) -> int:
         """
         Drop for good what a rollback parked, after the hold.
+
+        Args:
+            change: its id.
+            at_once: without the hold, where nobody uses what was parked.
 
         Returns:
             How many steps had parked something.
         """
         with self._held(change) as run:
             rows = store.steps(run.conn, run.change.id, ("parked",))
-            for row in rows:
+            for row in () if at_once else rows:
                 self._require_hold(run.conn, row.status_at, "parked")
             for row in rows:
                 self._execution.clear_parked(run, row)

@@ -9,10 +9,13 @@ from migrator.patterns.add_exclusion import AddExclusion
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
+from migrator.patterns.attach_partition import AttachPartition
 from migrator.patterns.change_column_type import ChangeColumnType
 from migrator.patterns.change_domain import ChangeDomain
 from migrator.patterns.create_index import CreateIndex
+from migrator.patterns.create_table import CreateTable
 from migrator.patterns.custom import Custom, Sql
+from migrator.patterns.detach_partition import DetachPartition
 from migrator.patterns.drop_column import DropColumn
 from migrator.patterns.drop_constraint import DropConstraint
 from migrator.patterns.drop_default import DropDefault
@@ -21,6 +24,7 @@ from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
 from migrator.patterns.refresh_materialized_view import RefreshMaterializedView
@@ -29,6 +33,7 @@ from migrator.patterns.remove_enum_value import RemoveEnumValue
 from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
+from migrator.patterns.rename_table import RenameTable
 from migrator.patterns.replace_function import ReplaceFunction
 from migrator.patterns.replace_index import ReplaceIndex
 from migrator.patterns.replace_view import ReplaceView
@@ -47,10 +52,13 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
+    AttachPartition,
     ChangeColumnType,
     ChangeDomain,
     CreateIndex,
+    CreateTable,
     Custom,
+    DetachPartition,
     DropColumn,
     DropConstraint,
     DropDefault,
@@ -59,6 +67,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropTable,
     EvolveJson,
     MergeColumns,
+    MoveToSchema,
     PartitionTable,
     RebuildTable,
     RefreshMaterializedView,
@@ -67,6 +76,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     RenameColumn,
     RenameConstraint,
     RenameEnumValue,
+    RenameTable,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -87,10 +97,13 @@ __all__ = [
     "AddForeignKey",
     "AddPrimaryKey",
     "AddUnique",
+    "AttachPartition",
     "ChangeColumnType",
     "ChangeDomain",
     "CreateIndex",
+    "CreateTable",
     "Custom",
+    "DetachPartition",
     "DropColumn",
     "DropConstraint",
     "DropDefault",
@@ -100,6 +113,7 @@ __all__ = [
     "EvolveJson",
     "Key",
     "MergeColumns",
+    "MoveToSchema",
     "PartitionTable",
     "RebuildTable",
     "RefreshMaterializedView",
@@ -108,6 +122,7 @@ __all__ = [
     "RenameColumn",
     "RenameConstraint",
     "RenameEnumValue",
+    "RenameTable",
     "ReplaceFunction",
     "ReplaceIndex",
     "ReplaceView",

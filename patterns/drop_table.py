@@ -23,7 +23,6 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
-    Refusal,
     State,
     Step,
     Steps,
@@ -106,20 +105,14 @@ class DropTable(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the rename out of sight."""
         table, retired = self._names(facts)
-        taken = Refusal(
-            count=render(
-                sql.SQL(
-                    "SELECT count(*) FROM pg_catalog.pg_class c"
-                    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                    " WHERE n.nspname = {} AND c.relname = {}"
-                ).format(sql.Literal(table.schema), sql.Literal(table.name))
-            ),
-            why=f"the name {table} was given to another relation since retire",
-            next="rename that one, then run the same command again.",
-        )
-        back = replace(_rename(retired, table), refusals=(taken,))
+        taken = direct.name_taken(table)
+        back = replace(direct.rename_table(retired, table), refusals=(taken,))
         return (
-            Step(name="retire_table", work=_rename(table, retired), reverse=(back,)),
+            Step(
+                name="retire_table",
+                work=direct.rename_table(table, retired),
+                reverse=(back,),
+            ),
         )
 
     def drop(self, facts: Facts) -> Steps:
@@ -177,12 +170,3 @@ class DropTable(Pattern):
             for k in facts.table.foreign_keys
             if k.table in members and k.to not in members
         )
-
-
-def _rename(given: TableName, wanted: TableName) -> Transaction:
-    return direct.catalogue_step(
-        given,
-        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-            given.identifier, sql.Identifier(wanted.name)
-        ),
-    )

@@ -480,6 +480,95 @@ def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
     assert project.columns() == ["id"]
 
 
+RENAMED = """
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Account(Base):
+    __tablename__ = "accounts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+
+
+class Item(Base):
+    __tablename__ = "items"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+"""
+
+
+@pytest.mark.parametrize("mode", ["live", "fresh", "complete"])
+def test_a_renamed_table(mode: str, project: Project) -> None:
+    """`check` is clean under the new name in every state; `downgrade` goes back."""
+    (project.folder / "models.py").write_text(RENAMED)
+    made = """op.create_index("ix_accounts_name", "users", ["name"])
+    op.create_table("items", sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("owner", sa.Integer, sa.ForeignKey("users.id"), nullable=False))
+"""
+    project.write(
+        "r1", FIRST.replace("\n\ndef downgrade", f"    {made}\n\ndef downgrade")
+    )
+    project.write(
+        "r2",
+        SECOND.replace("RenameColumn", "RenameTable").replace(
+            '"name", "full_name"', '"accounts"'
+        ),
+    )
+    if mode == "fresh":
+        project.run("upgrade", "head")
+    else:
+        project.run("upgrade", "r1")
+        project.fill()
+    if mode == "complete":
+        project.run("-x", "migrator_mode=complete", "upgrade", "head")
+    if mode == "live":
+        project.run("upgrade", "head")
+        project.run("check")
+        project.migrator("contract", "r2", "--old-release-gone", "test")
+        project.run("check")
+        project.migrator("plan")
+        project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert "Nothing to plan" in project.migrator("plan").stdout
+    project.run("downgrade", "r1")
+    assert project.columns() == ["id", "name"]
+    assert project.run("check", code=None).returncode != 0
+    project.run("upgrade", "head")
+    project.run("check")
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_new_table(rows: int, project: Project) -> None:
+    """`check` is clean; `downgrade` drops an empty one, and keeps one with rows."""
+    (project.folder / "models.py").write_text(
+        MODELS.format(name="name") + "\n\nclass Audit(Base):\n"
+        '    __tablename__ = "audit"\n'
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    project.run("upgrade", "r1")
+    project.fill()
+    call = 'CreateTable("audit", "id serial PRIMARY KEY")'
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    project.write("r2", text.replace("RenameColumn", "CreateTable"))
+    project.run("upgrade", "head")
+    project.run("check")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        conn.execute(f"INSERT INTO audit SELECT {rows} WHERE {rows} > 0".encode())
+        project.run("downgrade", "-1")
+        assert "r1" in project.run("current").stdout
+        parked = "SELECT count(*) FROM pg_class WHERE relname ~ 'parked.*audit_[^_]*$'"
+        assert conn.execute(parked.encode()).fetchone() == (rows,)
+        project.run("upgrade", "head")
+        count = conn.execute("SELECT count(*) FROM audit").fetchone()
+        assert count == (rows,)
+    project.run("check")
+
+
 def test_an_unknown_setting_is_refused(project: Project) -> None:
     """A typo in a safety setting must not pass for the setting."""
     (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")

@@ -15,7 +15,7 @@ from migrator.engine import LEASE_WAIT_S
 from migrator.errors import UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
-from migrator.names import LEDGER_SCHEMA, TableName
+from migrator.names import LEDGER_SCHEMA
 from migrator.plan import Footprint
 from migrator.postgres.connection import Target, connect
 from migrator.settings import Settings
@@ -24,6 +24,9 @@ from migrator.settings import Settings
 Options = dict[str, Any]
 
 MODES = ("live", "complete")
+
+#: Kinds of objects that a change in flight may own or touch.
+_HIDDEN = ("table", "column", "index", "unique_constraint", "foreign_key_constraint")
 
 
 @dataclass(slots=True)
@@ -195,14 +198,29 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             return False
         if name is not None and name.startswith("_migrator_"):
             return False
-        if kind not in ("table", "column", "index", "unique_constraint"):
+        if kind not in _HIDDEN:
             return True
         if known is None:
             known = _in_flight()
-        # What the model has under that name is another table, once it is free.
         table: Any = item if kind == "table" else getattr(item, "table", None)
+        mine = [
+            f
+            for f in known
+            if f.table.name == table.name and table.schema in (None, f.table.schema)
+        ]
         if kind == "table" and not reflected:
-            return not any(f.made and _is(f.table, table) for f in known)
+            # One that a change makes is not there yet. What the model has under any
+            # other name is another table, once the name is free.
+            return other is not None or not any(f.made for f in mine)
+        if kind == "foreign_key_constraint":
+            # The database may refer to a table by its old name, the model by its new.
+            fk: Any = item
+            to = fk.elements[0].target_fullname.rpartition(".")[0]
+            return not any(
+                f.columns is None
+                and to in (f.table.name, f"{f.table.schema}.{f.table.name}")
+                for f in known
+            )
         columns = (
             {name}
             if kind == "column"
@@ -211,17 +229,10 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         if any(c is not None and c.startswith("_migrator_") for c in columns):
             return False
         return not any(
-            _is(f.table, table)
-            and (f.columns is None or not f.columns.isdisjoint(columns))
-            for f in known
+            f.columns is None or not f.columns.isdisjoint(columns) for f in mine
         )
 
     return include
-
-
-def _is(name: TableName, table: Any) -> bool:
-    """Tell whether a model's or the database's table has that name."""
-    return name.name == table.name and table.schema in (None, name.schema)
 
 
 def _in_flight() -> list[Footprint]:

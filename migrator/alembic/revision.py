@@ -14,6 +14,7 @@ from migrator.change import Change
 from migrator.errors import MigratorError, Refused
 from migrator.facts import Kind
 from migrator.guard import Policy
+from migrator.ledger.store import ChangeRow
 from migrator.pattern import Pattern
 from migrator.plan import State
 from migrator.progress import Progress, Silent
@@ -71,7 +72,7 @@ def _upgrade(pattern: Pattern) -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
-        if command.mode == "complete" or (command.fresh and _is_empty(ctx, change)):
+        if command.mode == "complete" or (command.fresh and _nobody_uses(ctx, change)):
             runner.complete(change)
         else:
             runner.expand(change)
@@ -81,8 +82,8 @@ def _downgrade(pattern: Pattern) -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
-        alone = command.mode == "complete" or _is_empty(ctx, change)
         known = runner.change(change.id)
+        alone = command.mode == "complete" or _nobody_uses(ctx, change, known)
         if known.state is State.PLANNED:
             return
         lost = runner.is_lost(change.id)
@@ -98,7 +99,7 @@ def _downgrade(pattern: Pattern) -> None:
             )
         runner.rollback(change.id, to=State.PLANNED)
         if alone:
-            runner.drop_parked(change.id)
+            runner.drop_parked(change.id, at_once=True)
 
 
 def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
@@ -162,23 +163,34 @@ def _runner(ctx: MigrationContext) -> Runner:
     )
 
 
-def _is_empty(ctx: MigrationContext, change: Change) -> bool:
+def _nobody_uses(
+    ctx: MigrationContext, change: Change, known: ChangeRow | None = None
+) -> bool:
     """Tell whether the change's table has no rows: so nobody uses it yet."""
-    if change.pattern.kind is Kind.DOMAIN:
-        return not _runner(ctx).is_filled(change)
     pattern = change.pattern
-    if pattern.kind is not Kind.TABLE:
-        return True
+    if pattern.kind is Kind.DOMAIN:
+        return not _runner(ctx).is_filled(change)
+    # One that the change makes is not there yet.
+    absent = pattern.kind is not Kind.TABLE
+    if known is None:
+        return absent or bool(_is_empty(ctx, pattern.table, pattern.schema))
+    places = pattern.places(known.table, known.tag)
+    found = (_is_empty(ctx, place.name, place.schema) for place in places)
+    return next((empty for empty in found if empty is not None), absent)
+
+
+def _is_empty(ctx: MigrationContext, table: str, schema: str | None) -> bool | None:
+    """Tell whether a table has no rows, None where there is no table."""
     assert ctx.connection is not None
     preparer = ctx.dialect.identifier_preparer
-    name = preparer.quote(pattern.table)
-    if pattern.schema:
-        name = f"{preparer.quote_schema(pattern.schema)}.{name}"
+    name = preparer.quote(table)
+    if schema:
+        name = f"{preparer.quote_schema(schema)}.{name}"
     there = ctx.connection.execute(
         text("SELECT pg_catalog.to_regclass(:name) IS NOT NULL"), {"name": name}
     ).scalar()
     if not there:
-        return False
+        return None
     quoted = name.replace(":", "\\:")
     return not ctx.connection.execute(
         text(f"SELECT EXISTS (SELECT FROM {quoted})")

@@ -108,14 +108,17 @@ def needs(work: Transaction, question: str, why: str) -> Transaction:
     return replace(work, refusals=(off, *work.refusals))
 
 
-def locked(table: TableName, mode: Lock, *also: TableName) -> str:
+def locked(
+    table: TableName, mode: Lock, *also: TableName, through: TableName | None = None
+) -> str:
     """
     Return the statement that takes a step's strongest lock first.
 
     Several tables are locked in the order of their names, so that two changes that
-    share them cannot deadlock.
+    share them cannot deadlock; a view over one before it, as its users lock them.
     """
-    tables = (t.identifier for t in sorted({table, *also}))
+    first = () if through is None else (through,)
+    tables = (t.identifier for t in (*first, *sorted({table, *also})))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
             sql.SQL(", ").join(tables), sql.SQL(mode.value)
@@ -128,6 +131,8 @@ def catalogue_step(
     *statements: sql.Composable,
     lock: Lock = Lock.ACCESS_EXCLUSIVE,
     also: tuple[TableName, ...] = (),
+    through: TableName | None = None,
+    beside: tuple[TableLock, ...] = (),
 ) -> Transaction:
     """
     Return a transaction that takes its lock first and changes catalogues only.
@@ -137,15 +142,43 @@ def catalogue_step(
         statements: what is changed.
         lock: the strongest that they take.
         also: further tables that they lock as strongly.
+        through: a view over the table that they lock as strongly.
+        beside: weaker locks on further tables, without their partitions.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     others = tuple(sorted({*also} - {table}))
+    first = locked(table, lock, *others, through=through)
+    views = () if through is None else (through,)
+    weaker = (
+        sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
+            b.table.identifier, sql.SQL(b.lock.value)
+        )
+        for b in beside
+    )
     return Transaction(
-        statements=(locked(table, lock, *others), *(render(s) for s in statements)),
+        statements=(first, *(render(s) for s in (*weaker, *statements))),
         lock=lock,
         table=table,
-        also=tuple(TableLock(table=t, lock=lock) for t in others),
+        also=(
+            *(TableLock(table=t, lock=lock) for t in (*views, *others)),
+            *beside,
+        ),
+    )
+
+
+def name_taken(name: TableName) -> Refusal:
+    """Return the condition that a name was not given away after retire."""
+    return Refusal(
+        count=render(
+            sql.SQL(
+                "SELECT count(*) FROM pg_catalog.pg_class c"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE n.nspname = {} AND c.relname = {}"
+            ).format(sql.Literal(name.schema), sql.Literal(name.name))
+        ),
+        why=f"the name {name} was given to another relation since retire",
+        next="rename that one, then run the same command again.",
     )
 
 
@@ -196,6 +229,16 @@ def rename_column(table: TableName, given: str, wanted: str) -> Transaction:
         table,
         sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
             table.identifier, sql.Identifier(given), sql.Identifier(wanted)
+        ),
+    )
+
+
+def rename_table(given: TableName, wanted: TableName) -> Transaction:
+    """Return the rename of a table within its schema; what hangs on it goes along."""
+    return catalogue_step(
+        given,
+        sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+            given.identifier, sql.Identifier(wanted.name)
         ),
     )
 

@@ -245,6 +245,20 @@ def drop_index_step(
     )
 
 
+def build_like(step: str, table: Table, name: str, index: Index) -> Step:
+    """
+    Return the concurrent build of an index by the catalogue's definition of another.
+
+    Args:
+        step: the step's name.
+        table: the table that gets it.
+        name: its name.
+        index: the other one, on whichever table.
+    """
+    definition = type_name(index.definition)
+    return build(step, table, name, definition, unique=index.unique)
+
+
 def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
     """
     Return the builds of copies of all plain indexes, over another column.

@@ -236,6 +236,14 @@ def exists(conn: Connection, table: TableName) -> bool:
     return conn.execute(_query("table"), args).fetchone() is not None
 
 
+def stands(conn: Connection, kind: Kind, name: TableName) -> bool:
+    """Tell whether there is a view of that name, or a table that is none."""
+    args = {"schema": name.schema, "name": name.name}
+    row = conn.execute(_query("table"), args).fetchone()
+    wanted = ("v", "m") if kind is Kind.VIEW else ("r", "p", "f")
+    return row is not None and row["kind"] in wanted
+
+
 def table_facts(conn: Connection, table: TableName) -> Table:
     """
     Return what is known of a table, and of its partitions.
@@ -418,12 +426,21 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
     Raises:
         Refused: the server refuses the SQL, or the answer is no.
     """
+    found = _answer(conn, probe, lock_timeout_ms)
+    if isinstance(found, str) and found:
+        raise Refused(probe.otherwise.replace("{found}", found), next=probe.next)
+    if found is None or found is False:
+        raise Refused(probe.otherwise, next=probe.next)
+
+
+def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
+    """Return what a trial answers; `Refused` where the server refuses the SQL."""
     conn.execute("BEGIN")
     configure(conn, {"lock_timeout": f"{lock_timeout_ms}ms"}, local=True)
     try:
         for statement in probe.statements:
             execute_stored(conn, statement)
-        found = ask(conn, probe.question)
+        return ask(conn, probe.question)
     except RETRIED:
         raise
     except psycopg.Error as error:
@@ -437,10 +454,6 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         ) from error
     finally:
         conn.execute("ROLLBACK")
-    if isinstance(found, str) and found:
-        raise Refused(probe.otherwise.replace("{found}", found), next=probe.next)
-    if found is None or found is False:
-        raise Refused(probe.otherwise, next=probe.next)
 
 
 def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
@@ -450,13 +463,22 @@ def holds(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> bool:
     Raises:
         psycopg.OperationalError: it could not be tried, which is no answer.
     """
+    return bool(reads(conn, probe, lock_timeout_ms=lock_timeout_ms))
+
+
+def reads(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> Any:
+    """
+    Return what a trial answers, None where it does not succeed.
+
+    Raises:
+        psycopg.OperationalError: it could not be tried, which is no answer.
+    """
     try:
-        try_out(conn, probe, lock_timeout_ms=lock_timeout_ms)
+        return _answer(conn, probe, lock_timeout_ms)
     except Refused as error:
         if isinstance(error.__cause__, psycopg.OperationalError):
             raise error.__cause__ from None
-        return False
-    return True
+        return None
 
 
 def is_superuser(conn: Connection) -> bool:

@@ -178,7 +178,7 @@ class Swap:
         return (
             *steps,
             *(
-                _build(f"build_index_{number}", target, self._copy(i), i)
+                indexes.build_like(f"build_index_{number}", target, self._copy(i), i)
                 for number, i in enumerate(self._later(), 1)
             ),
             *(
@@ -240,6 +240,7 @@ class Swap:
             self, partition_by=None, primary=primary, made=(), facts=self.facts
         )
         shadow = self._shadow(self.shadow_name, primary, {})
+        bare = shadow.bare()
         move = direct.catalogue_step(
             self.name,
             sql.SQL("DROP TABLE {}").format(self.name.identifier),
@@ -276,7 +277,7 @@ class Swap:
             *(
                 replace(step, reverse=(), no_reverse="upgrade again")
                 for step in (
-                    _build(f"build_index_{n}", shadow.bare(), self._copy(i), i)
+                    indexes.build_like(f"build_index_{n}", bare, self._copy(i), i)
                     for n, i in enumerate(self._later(), 1)
                 )
             ),
@@ -596,12 +597,6 @@ def require_swappable(facts: Facts, title: str) -> None:
             " which a row could be found in the new table.",
             next="give it a primary key first.",
         )
-
-
-def _build(step: str, table: Table, name: str, index: Index) -> Step:
-    """Return the build of an index like one of a table with the same columns."""
-    definition = type_name(index.definition)
-    return indexes.build(step, table, name, definition, unique=index.unique)
 
 
 def _foreign_key(

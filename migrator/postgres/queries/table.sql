@@ -50,14 +50,16 @@ SELECT c.oid::bigint AS oid,
        ), '[]') AS grants,
        rn.nspname AS root_schema,
        r.relname AS root_name,
-       un.nspname AS parent_schema,
-       u.relname AS parent_name
+       pn.nspname AS parent_schema,
+       p.relname AS parent_name,
+       COALESCE(pg_catalog.pg_get_partkeydef(c.oid), '') AS partition_by,
+       COALESCE(pg_catalog.pg_get_expr(c.relpartbound, c.oid), '') AS bounds
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_class r
     ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-  LEFT JOIN pg_catalog.pg_inherits h ON c.relispartition AND h.inhrelid = c.oid
-  LEFT JOIN pg_catalog.pg_class u ON u.oid = h.inhparent
-  LEFT JOIN pg_catalog.pg_namespace un ON un.oid = u.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits i ON c.relispartition AND i.inhrelid = c.oid
+  LEFT JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+  LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
