@@ -124,15 +124,15 @@ class Engine:
                 statement_timeout_ms=int(self.settings.step_budget_s * 1000),
                 what=f"Facts of table {table}",
             ):
+                first = (
+                    Table(name=table, oid=0, columns=())
+                    if missing and not catalog.exists(conn, table)
+                    else catalog.table_facts(conn, table)
+                )
                 return Facts(
                     server_version=conn.info.server_version,
-                    table=Table(name=table, oid=0, columns=())
-                    if missing and not catalog.exists(conn, table)
-                    else catalog.table_facts(conn, table),
-                    others=tuple(
-                        catalog.table_facts(conn, catalog.resolve(conn, *other))
-                        for other in pattern.others()
-                    ),
+                    table=first,
+                    others=_others(conn, pattern, first),
                     tag=tag,
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,
@@ -249,6 +249,19 @@ class Engine:
             with suppress(psycopg.Error):
                 store.event(conn, change, "failed", error=error.what)
             raise
+
+
+def _others(conn: Connection, pattern: Pattern, first: Table) -> tuple[Table, ...]:
+    """Return the facts of the further tables, asked for until there are no more."""
+    read = {first.name: first}
+    others: tuple[Table, ...] = ()
+    while True:
+        wanted = [catalog.resolve(conn, *o) for o in pattern.others((first, *others))]
+        fresh = [name for name in wanted if name not in read]
+        read |= {name: catalog.table_facts(conn, name) for name in fresh}
+        others = tuple(read[name] for name in wanted)
+        if not fresh:
+            return others
 
 
 def _thawed(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,27 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """A sequence that goes with a column: a serial's, or an identity's."""
+
+    name: TableName
+    type: str
+    start: int
+    increment: int
+    min: int
+    max: int
+    cache: int
+    cycle: bool
+    #: Of an identity: whether it is GENERATED ALWAYS; None for a serial.
+    always: bool | None = None
+    #: Privileges of others than the owner: the word, the role as SQL, and whether
+    #: it may pass them on.
+    grants: tuple[tuple[str, str, bool], ...] = ()
+    #: What else depends on it: defaults of other columns, functions.
+    dependents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column; `type` is spelt with its modifiers, as in DDL."""
 
@@ -57,6 +78,8 @@ class Column:
     storage: str | None = None
     #: Sequences that go with the column, as SQL.
     sequences: tuple[str, ...] = ()
+    #: What these are like, and that of an identity.
+    counters: tuple[Sequence, ...] = ()
     #: The values of an enum, in their order; of a domain over one, none.
     values: tuple[str, ...] = ()
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 
@@ -14,6 +15,7 @@ from migrator.facts import (
     Index,
     IndexColumn,
     Kind,
+    Sequence,
     Snapshot,
     Table,
     Trigger,
@@ -153,6 +155,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
                     "sequences": tuple(c["sequences"]),
+                    "counters": tuple(map(_sequence, c["counters"])),
                 }
             )
             for c in conn.execute(_query("columns"), by_oid)
@@ -192,6 +195,13 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         root=TableName(schema, name) if name is not None else None,
         **row,
     )
+
+
+def _sequence(row: dict[str, Any]) -> Sequence:
+    schema, name = row.pop("schema"), row.pop("name")
+    row["grants"] = tuple(tuple(g) for g in row["grants"])
+    row["dependents"] = tuple(row["dependents"])
+    return Sequence(**row, name=TableName(schema, name))
 
 
 def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
