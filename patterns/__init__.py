@@ -8,6 +8,7 @@ from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.add_primary_key import AddPrimaryKey
 from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.change_column_type import ChangeColumnType
+from migrator.patterns.change_primary_key import ChangePrimaryKey
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.custom import Custom, Sql
 from migrator.patterns.drop_column import DropColumn
@@ -32,6 +33,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangePrimaryKey,
     CreateIndex,
     Custom,
     DropColumn,
@@ -58,6 +60,7 @@ __all__ = [
     "AddPrimaryKey",
     "AddUnique",
     "ChangeColumnType",
+    "ChangePrimaryKey",
     "CreateIndex",
     "Custom",
     "DropColumn",

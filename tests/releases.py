@@ -153,7 +153,10 @@ class Harness:
                 f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN"
                 f" CREATE ROLE {APP}; END IF; END $$".encode()
             )
-            conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON t TO {APP}".encode())
+            conn.execute(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+                f" TO {APP}".encode()
+            )
         made = cls(
             scenario,
             url,

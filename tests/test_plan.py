@@ -16,6 +16,7 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangePrimaryKey,
     CreateIndex,
     Custom,
     DropColumn,
@@ -75,11 +76,20 @@ FACTS = Facts(
             Column(name="price", type="numeric", image_equal=False),
             Column(name="mood", type="mood", values=("low", "high")),
             Column(name="state", type="text", not_null=True, default="'new'::text"),
+            Column(name="code", type="integer", not_null=True, identity=True),
         ),
         indexes=(
             Index(name="by_name", method="btree", keys=(IndexColumn(name="name"),)),
+            Index(
+                name="codes",
+                method="btree",
+                keys=(IndexColumn(name="code"),),
+                unique=True,
+                columns=("code",),
+            ),
         ),
         constraints=(
+            Constraint(name="codes", kind="u", columns=("code",), index="codes"),
             Constraint(name="priced", kind="c", definition="CHECK ((price > 0))"),
             Constraint(name="one", kind="u", index="by_name", deferrable=True),
             Constraint(name="owned", kind="f", definition="", references=TEAMS),
@@ -108,6 +118,7 @@ PATTERNS: tuple[Pattern, ...] = (
     DropNotNull("users", "state", early=True, assured="copes"),
     ChangeColumnType("users", "name", "int", old_type="text", assured="tried"),
     ChangeColumnType("users", "name", "int", "number", old_type="text"),
+    ChangePrimaryKey("users", "code", old_type="int", assured="tried"),
     TransformColumn("users", "name", "n", "text", "name", "n", old_type="text"),
     MergeColumns(
         "users",

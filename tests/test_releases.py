@@ -8,11 +8,13 @@ import pytest
 from psycopg import sql
 from releases import ROWS, Harness, Release, Scenario, live
 
+from migrator import names
 from migrator.change import Change
 from migrator.errors import Failed, MigratorError
 from migrator.kernels import not_null
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import windows
+from migrator.names import TableName
 from migrator.patterns import (
     AddCheck,
     AddColumn,
@@ -20,6 +22,7 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
     ChangeColumnType,
+    ChangePrimaryKey,
     CreateIndex,
     DropColumn,
     DropConstraint,
@@ -332,6 +335,37 @@ SCENARIOS += [
         " WHERE whole IS DISTINCT FROM name || coalesce('/' || rest, '')",
     ),
 ]
+# Rows of both tables in one statement, whose results are bigint all along.
+KEYED = Release(
+    update="WITH w AS (UPDATE t SET amount = %(value)s::bigint WHERE id = %(id)s"
+    " RETURNING id) INSERT INTO c (t_id) SELECT id FROM w",
+    select="SELECT amount FROM t WHERE id = %(id)s"
+    " AND EXISTS (SELECT FROM c WHERE t_id = t.id)",
+    insert="WITH w AS (INSERT INTO t (amount) VALUES (%(value)s::bigint) RETURNING id)"
+    " INSERT INTO c (t_id) SELECT id FROM w RETURNING t_id::bigint",
+    reads=int,
+)
+WIDER = ChangePrimaryKey("t", "id", assured="reads bigint, names its columns")
+SHADOW = names.owned(
+    "shadow",
+    "{}",
+    Change(revision="two", pattern=WIDER).tag(TableName("public", "t")),
+)
+SCENARIOS.append(
+    Scenario(
+        name="wider_key",
+        setup=SETUP.replace("id bigint", "id int")
+        + "; CREATE TABLE c (id int GENERATED ALWAYS AS IDENTITY, t_id int NOT NULL"
+        " REFERENCES t ON DELETE CASCADE); CREATE INDEX c_t ON c (t_id);"
+        f" INSERT INTO c (t_id) SELECT generate_series(1, {ROWS})",
+        pattern=WIDER,
+        old=KEYED,
+        new=KEYED,
+        apart="SELECT (SELECT count(*) FROM t WHERE id IS DISTINCT FROM"
+        f' "{SHADOW.format("id")}") + (SELECT count(*) FROM c'
+        f' WHERE t_id IS DISTINCT FROM "{SHADOW.format("t_id")}")',
+    )
+)
 STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]
 
 

@@ -60,6 +60,12 @@ def deferrable(title: str, given: str | None) -> sql.Composable:
     return _DEFERRABLE[given]
 
 
+def checked_when(found: Constraint) -> sql.Composable:
+    """Return the clause that says when a constraint of the catalogue is checked."""
+    when = "deferred" if found.deferred else "immediate"
+    return _DEFERRABLE[when if found.deferrable else None]
+
+
 def require_lists(title: str, given: Mapping[str, object]) -> None:
     """
     Refuse parameters that are not lists of columns.
@@ -311,7 +317,6 @@ def key_again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     """
     index = facts.table.index(found.index or "")
     assert index is not None
-    when = "deferred" if found.deferred else "immediate"
     build, attach = key(
         facts,
         found.kind,
@@ -320,7 +325,7 @@ def key_again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
             sql.Identifier(k.name) + indexes.index_options(k.options)
             for k in index.keys
         ),
-        _DEFERRABLE[when if found.deferrable else None],
+        checked_when(found),
         include=index.include,
         nulls_not_distinct=index.nulls_not_distinct,
     )

@@ -1,5 +1,6 @@
 """Indexes built, copied and dropped without blocking reads or writes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from psycopg import sql
@@ -169,6 +170,33 @@ def index_keys(index: Index, old: str, new: str) -> sql.Composable:
         sql.Identifier(new if key.name == old else key.name)
         + index_options(key.options)
         for key in index.keys
+    )
+
+
+def build_like(
+    step: str, table: Table, index: Index, name: str, columns: Mapping[str, str]
+) -> Step:
+    """
+    Return the build of an index like another one, over other columns.
+
+    Args:
+        step: the step's name.
+        table: the table.
+        index: a plain one.
+        name: the new index's.
+        columns: for each column that is replaced, the one in its place.
+    """
+    return build_index(
+        step,
+        table,
+        name,
+        method=index.method,
+        keys=sql.SQL(", ").join(
+            sql.Identifier(columns.get(key.name, key.name)) + index_options(key.options)
+            for key in index.keys
+        ),
+        unique=index.unique,
+        include=tuple(columns.get(c, c) for c in index.include),
     )
 
 
