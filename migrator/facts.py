@@ -106,6 +106,10 @@ class Index:
     valid: bool = True
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
+    #: Which rows it holds, as SQL; None where it holds all of them.
+    predicate: str | None = None
+    #: Columns whose name is a word of the predicate.
+    mentions: tuple[str, ...] = ()
     primary: bool = False
     #: Constraints that rest on it, also foreign keys of other tables.
     constraints: tuple[str, ...] = ()

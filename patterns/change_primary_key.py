@@ -8,7 +8,7 @@ retire    CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE, two scans
           ADD CHECK NOT VALID (if NOT NULL)    ACCESS EXCLUSIVE, no scan
           VALIDATE CONSTRAINT                  SHARE UPDATE EXCLUSIVE, full scan
           names, keys, sequences exchanged     ACCESS EXCLUSIVE on all, no scan
-          VALIDATE CONSTRAINT (foreign keys)   SHARE UPDATE EXCLUSIVE, full scan
+          VALIDATE CONSTRAINT (keys, checks)   SHARE UPDATE EXCLUSIVE, full scan
 drop      DROP COLUMN of the former columns    ACCESS EXCLUSIVE, no scan
 
 The columns are exchanged in one transaction over all tables: a key and a foreign key

@@ -182,7 +182,7 @@ def build_like(
     Args:
         step: the step's name.
         table: the table.
-        index: a plain one.
+        index: one without expressions, whose predicate reads none of these columns.
         name: the new index's.
         columns: for each column that is replaced, the one in its place.
     """
@@ -197,6 +197,7 @@ def build_like(
         ),
         unique=index.unique,
         include=tuple(columns.get(c, c) for c in index.include),
+        where=index.predicate,
     )
 
 

@@ -267,12 +267,17 @@ class WiderKey:
             )
         require_mirrorable(part.facts, column, is_key=True)
         require_unread(part.facts, column)
-        if column.checks:
+        excluding = [
+            k.name
+            for k in part.table.constraints
+            if k.kind == "x" and k.name in column.checks
+        ]
+        if excluding:
             raise Refused(
-                f'{where} is under constraint "{column.checks[0]}", which is not'
-                " carried over.",
-                next="drop it first, and add it again afterwards (DropConstraint,"
-                " AddCheck).",
+                f'{where} is under exclusion constraint "{excluding[0]}", whose index'
+                " cannot be built while others write.",
+                next="drop it first (DropConstraint), and add it again in a"
+                " maintenance window.",
             )
         for one in column.counters:
             if one.always is not None and one.dependents:
@@ -284,10 +289,12 @@ class WiderKey:
 
     def _require_index(self, part: Part, index: Index) -> None:
         where = f'Index "{index.name}" of table {part.table.name}'
-        if not index.plain:
+        has_expression = not all(k.name for k in index.keys)
+        read = {c.name for c in part.columns}.intersection(index.mentions)
+        if has_expression or read:
             raise Refused(
                 f"{where} holds a column that becomes wider, and has an expression or"
-                " a predicate, which cannot be carried over.",
+                " a predicate that reads it, which cannot be carried over.",
                 next="drop it first (DropIndex), and build it again afterwards.",
             )
         if index.nulls_not_distinct:
@@ -311,7 +318,7 @@ class WiderKey:
             )
 
     def trials(self) -> tuple[Probe, ...]:
-        """Return trials of the indexes over the wider type."""
+        """Return trials of the indexes and checks over the wider type."""
         return tuple(self._trial(p) for p in self.parts() if p.mirror)
 
     def _trial(self, part: Part) -> Probe:
@@ -327,21 +334,27 @@ class WiderKey:
                 for c in part.columns
             ),
             *(
-                sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
+                sql.SQL("CREATE INDEX ON {} USING {} ({}) WHERE {}").format(
                     trial,
                     sql.Identifier(index.method),
                     indexes.index_keys(index, "", ""),
+                    expression(index.predicate or "true"),
                 )
                 for index, _ in part.indexes()
+            ),
+            *(
+                _again(trial, found)
+                for table, found in self._by_text()
+                if found.kind == "c" and table == part.table.name
             ),
         ]
         return Probe(
             statements=tuple(render(s) for s in statements),
             question="SELECT true",
             otherwise="",
-            failed=f"{self.title}: an index of table {part.table.name} cannot be built"
-            f" over {self.type}",
-            next="drop it first (DropIndex), and build its like afterwards.",
+            failed=f"{self.title}: an index or a check of table {part.table.name}"
+            f" cannot be made over {self.type}",
+            next="drop it first, and make its like afterwards.",
         )
 
     # -- the steps -------------------------------------------------------
@@ -392,9 +405,9 @@ class WiderKey:
             ),
             *(
                 Step(
-                    name=f"validate_foreign_key_{number}",
+                    name=f"validate_constraint_{number}",
                     work=work,
-                    no_reverse="the proof goes with the foreign key",
+                    no_reverse="the proof goes with the constraint",
                 )
                 for number, work in enumerate(self._proofs(), 1)
             ),
@@ -558,17 +571,32 @@ class WiderKey:
         )
 
     def _proofs(self) -> tuple[Autocommit, ...]:
-        """Return the proofs of the foreign keys that were proved before."""
+        """Return the proofs of the constraints that were proved before."""
         return tuple(
-            constraints.validated(key.table, key.name, also=key.to)
-            for key in self.keys()
-            if self._constraint(key).validated
+            constraints.validated(table, found.name, also=found.references)
+            for table, found in self._by_text()
+            if found.validated
         )
 
-    def _constraint(self, key: ForeignKey) -> Constraint:
-        found = self._tables[key.table].constraint(key.name)
-        assert found is not None
-        return found
+    def _by_text(self) -> tuple[tuple[TableName, Constraint], ...]:
+        """
+        Return the constraints that are made again from their text.
+
+        The columns bear the same names before and after. Foreign keys come last, as
+        what they refer to has to be a key by then.
+        """
+        checks = [
+            (part.table.name, found)
+            for part in self.parts()
+            for found in part.table.constraints
+            if found.kind == "c"
+            and not {c.name for c in part.columns}.isdisjoint(found.columns)
+        ]
+        for key in self.keys():
+            found = self._tables[key.table].constraint(key.name)
+            assert found is not None
+            checks.append((key.table, found))
+        return tuple(checks)
 
     # -- the exchange ----------------------------------------------------
 
@@ -590,12 +618,20 @@ class WiderKey:
             # Sessions that draw numbers lock a sequence until their end: it comes
             # next, before anything is changed.
             *(s for p in parts for s in self._counters_locked(p, back=back)),
-            *(self._foreign_key(k, added=False) for k in self.keys()),
+            *(
+                sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+                    table.identifier, sql.Identifier(found.name)
+                )
+                for table, found in self._by_text()
+            ),
             *(s for p, m in self._mirrors() for s in _freed(p, m)),
             *(s for p, m in self._mirrors() for s in self._renamed(p, m, back=back)),
             *(s for p, m in self._mirrors() for s in self._indexed(p, m)),
             *(s for _, m in self._mirrors() for s in m.on(retired=not back)),
-            *(self._foreign_key(k, added=True) for k in self.keys()),
+            *(
+                _again(table.identifier, found, " NOT VALID")
+                for table, found in self._by_text()
+            ),
             also=tuple(others),
         )
         work = replace(work, refusals=(self._later_keys(),))
@@ -635,15 +671,6 @@ class WiderKey:
                     " pg_catalog.set_config({}, is_called::text, true) FROM {}"
                 ).format(*_kept(part), counter.name.identifier)
 
-    def _foreign_key(self, key: ForeignKey, *, added: bool) -> sql.Composable:
-        alter = sql.SQL("ALTER TABLE {} ").format(key.table.identifier)
-        name, found = sql.Identifier(key.name), self._constraint(key)
-        if not added:
-            return alter + sql.SQL("DROP CONSTRAINT {}").format(name)
-        # Its columns bear the same names before and after.
-        text = f"{found.definition}{' NOT VALID' if found.validated else ''}"
-        return alter + sql.SQL("ADD CONSTRAINT {} ").format(name) + type_name(text)
-
     def _renamed(
         self, part: Part, mirror: Widened, *, back: bool
     ) -> Iterator[sql.Composable]:
@@ -678,6 +705,18 @@ class WiderKey:
             yield mirror.alter("ADD CONSTRAINT {} ", key.name) + constraints.over_index(
                 key.kind, copy, constraints.checked_when(key)
             )
+
+
+def _again(
+    table: sql.Composable, found: Constraint, unproved: str = ""
+) -> sql.Composable:
+    """Return the addition of a constraint like one that was there."""
+    return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+        table,
+        sql.Identifier(found.name),
+        # The text of one that was not proved says so itself.
+        type_name(found.definition + (unproved if found.validated else "")),
+    )
 
 
 def _either(one: str, other: str) -> str:

@@ -175,6 +175,8 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 definition=i["definition"],
                 scans=i["scans"],
                 plain=i["plain"],
+                predicate=i["predicate"],
+                mentions=tuple(i["mentions"]),
                 columns=tuple(i["columns"]),
                 greater=i["greater"],
                 not_greater=i["not_greater"],

@@ -19,6 +19,16 @@ SELECT x.relname::text AS name,
        ) + 2) AS definition,
        COALESCE(pg_catalog.pg_stat_get_numscans(x.oid), 0) AS scans,
        i.indexprs IS NULL AND i.indpred IS NULL AS plain,
+       pg_catalog.pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       -- Its text alone tells a predicate's columns from the keys'.
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND NOT a.attisdropped
+            AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) ~ ('(^|[^[:alnum:]_])'
+                || pg_catalog.regexp_replace(pg_catalog.quote_ident(a.attname), '([^[:alnum:]_])', '\\\1', 'g')
+                || '([^[:alnum:]_]|$)')
+          ORDER BY a.attname
+       ) AS mentions,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = i.indrelid AND a.attnum > 0
