@@ -122,6 +122,8 @@ class ChangePrimaryKey(Pattern):
             f"Wider become with it: {', '.join(along)}."
             if along
             else "No column of another table refers to it.",
+            "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see"
+            " more columns until the drop.",
             "Going back from retired builds the indexes of the former columns first,"
             " and from then on refuses values that they cannot hold.",
             "An identity gets a new sequence of the same name, which goes on where the"

@@ -550,6 +550,28 @@ def test_crashes_at_every_action(
     assert shape(sql) == before
 
 
+@pytest.mark.parametrize("after", [2, 5, 6, 7])
+def test_going_back_from_half_a_retire(
+    after: int,
+    runner: Runner,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before, in and behind the exchange; the way back may be cut off as well."""
+    sql.execute(SERIAL.format(serial="serial", int="int").encode())
+    sql.execute("INSERT INTO users (org) SELECT generate_series(1, 100)")
+    sql.execute("INSERT INTO orders SELECT id FROM users")
+    before = shape(sql)
+    to(runner, State.VERIFIED)
+    with cut_off(monkeypatch, after), pytest.raises(Failed, match="crashed"):
+        runner.retire("a1", old_release_gone="test")
+    with cut_off(monkeypatch, 3), pytest.raises(Failed, match="crashed"):
+        runner.rollback("a1", to=State.PLANNED)
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
+    assert shape(sql) == before
+    assert to(runner, State.DROPPED) is State.DROPPED
+
+
 # -- locks -------------------------------------------------------------------
 
 
@@ -616,6 +638,25 @@ def test_a_session_that_drew_a_number(
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
     sql.execute("INSERT INTO users (name) VALUES ('y')")
     assert sql.execute("SELECT count(DISTINCT id) FROM users").fetchone() == (2,)
+
+
+def test_no_number_is_drawn_while_an_identity_is_made(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """From where the sequence is read until the new one is there, it is locked."""
+    sql.execute(INT.encode())
+    to(runner, State.VERIFIED)
+    exchange = next(
+        s for s in runner.plan(CHANGE).steps(Phase.RETIRE) if "exchange" in s.name
+    )
+    assert isinstance(exchange.work, Transaction)
+    read = next(n for n, s in enumerate(exchange.work.statements) if "last_value" in s)
+    with psycopg.connect(database) as other, sql.transaction(force_rollback=True):
+        for statement in exchange.work.statements[: read + 1]:
+            sql.execute(statement.encode())
+        other.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("SELECT nextval('users_id_seq')")
 
 
 # -- what comes or goes meanwhile --------------------------------------------
