@@ -122,8 +122,11 @@ class ChangePrimaryKey(Pattern):
             f"Wider become with it: {', '.join(along)}."
             if along
             else "No column of another table refers to it.",
+            "Columns that hold such values without a foreign key stay as they are.",
             "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see"
             " more columns until the drop.",
+            f"Until retire a value that {column.type} cannot hold is refused, whichever"
+            " release writes it.",
             "Going back from retired builds the indexes of the former columns first,"
             " and from then on refuses values that they cannot hold.",
             "An identity gets a new sequence of the same name, which goes on where the"
@@ -133,13 +136,22 @@ class ChangePrimaryKey(Pattern):
             f"The name {name} stays: both releases read {column.type} until retire"
             f" and {key.type} afterwards, and a prepared statement that returns such a"
             ' column fails once in each session ("cached plan must not change result'
-            ' type").',
+            f' type"). A function that returns it as {column.type} fails until it is'
+            " made anew.",
             "From retire on these columns are the last of their tables: SELECT * and"
             " COPY without a column list see another order, and an INSERT without one"
             " puts values elsewhere.",
             "While retire builds and exchanges, each key has two unique indexes: of two"
             " sessions that INSERT … ON CONFLICT the same new key at once, one may"
             " fail with a unique violation.",
+        ]
+        hazards += [
+            f'Key "{found.name}" of table {p.table.name} is deferrable: while retire'
+            " builds and exchanges, its copy is checked at once, and an update that has"
+            " duplicates until its transaction's end fails."
+            for p in key.parts()
+            for _, found in p.indexes()
+            if found and found.deferrable
         ]
         return self.assure(
             (

@@ -692,6 +692,26 @@ def test_a_foreign_key_that_comes_after_expand(
     assert runner.drop("a1") is State.DROPPED
 
 
+def test_a_foreign_key_that_comes_in_retire(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange looks once more, under its lock."""
+    sql.execute(SERIAL.format(serial="serial", int="int").encode())
+    to(runner, State.VERIFIED)
+    with cut_off(monkeypatch, after=6), pytest.raises(Failed, match="crashed"):
+        runner.retire("a1", old_release_gone="test")
+    sql.execute("CREATE TABLE late (user_id int CONSTRAINT late REFERENCES users)")
+    with pytest.raises(Refused) as caught:
+        runner.retire("a1", old_release_gone="test")
+    assert str(caught.value) == (
+        'Step \'exchange_columns\' on table "public"."users" is refused: 1 foreign keys'
+        " came to refer to the key since.\nNothing was changed.\nNext: drop them, then"
+        " run the same command again; add them afterwards."
+    )
+    sql.execute("ALTER TABLE late DROP CONSTRAINT late")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+
+
 def test_a_foreign_key_that_goes_after_expand(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
@@ -918,6 +938,7 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             ' to it: The name "id" stays: both releases read integer until retire and'
             " bigint afterwards, and a prepared statement that returns such a column"
             ' fails once in each session ("cached plan must not change result type").'
+            " A function that returns it as integer fails until it is made anew."
             " From retire on these columns are the last of their tables: SELECT * and"
             " COPY without a column list see another order, and an INSERT without one"
             " puts values elsewhere. While retire builds and exchanges, each key has"
@@ -1001,3 +1022,4 @@ def test_the_plan_names_what_goes_along(
         ' "public"."pages", "user_id" of table "public"."profiles".'
     )
     assert any(n.startswith('Trigger "touch" fires for the rows') for n in notices)
+    assert any(n.startswith('Key "orders_user_id_no_key"') for n in notices)
