@@ -116,6 +116,10 @@ class Index:
     replica_identity: bool = False
     #: What DDL says behind the table's name: `USING …`.
     definition: str = ""
+    #: Storage parameters, each as name=value, and where it is if not by default.
+    storage: tuple[str, ...] = ()
+    tablespace: str | None = None
+    comment: str | None = None
     #: How often it was scanned on this server since statistics were reset.
     scans: int = 0
     #: All columns that it depends on, also in expressions and predicates.
@@ -156,6 +160,7 @@ class Constraint:
     index: str | None = None
     #: What would go with it: foreign keys to it, views that group by it.
     dependents: tuple[str, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ def build_index(
     include: tuple[str, ...] = (),
     nulls_not_distinct: bool = False,
     where: str | None = None,
+    storage: tuple[str, ...] = (),
+    tablespace: str | None = None,
 ) -> Step:
     """
     Return the concurrent build of an index, with its drop as the reverse.
@@ -78,6 +80,15 @@ def build_index(
         )
     if nulls_not_distinct:
         text += sql.SQL(" NULLS NOT DISTINCT")
+    if storage:
+        text += sql.SQL(" WITH ({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+                for name, _, value in (option.partition("=") for option in storage)
+            )
+        )
+    if tablespace is not None:
+        text += sql.SQL(" TABLESPACE {}").format(sql.Identifier(tablespace))
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
     drop = drop_index(table.name.schema, name, table.name)
@@ -198,6 +209,8 @@ def build_like(
         unique=index.unique,
         include=tuple(columns.get(c, c) for c in index.include),
         where=index.predicate,
+        storage=index.storage,
+        tablespace=index.tablespace,
     )
 
 

@@ -632,6 +632,7 @@ class WiderKey:
                 _again(table.identifier, found, " NOT VALID")
                 for table, found in self._by_text()
             ),
+            *(s for p in parts for s in self._remarks(p)),
             also=tuple(others),
         )
         work = replace(work, refusals=(self._later_keys(),))
@@ -692,6 +693,24 @@ class WiderKey:
             for counter in one.column.counters:
                 if counter.always is not None:
                     yield from _identity(part, mirror, one, counter, back=back)
+
+    def _remarks(self, part: Part) -> Iterator[sql.Composable]:
+        """Yield the comments on what was made again."""
+        own = part.table.name
+        made = [found for table, found in self._by_text() if table == own]
+        for index, key in part.indexes():
+            made += [key] if key else []
+            if index.comment is not None:
+                yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
+                    sql.Identifier(own.schema, index.name), sql.Literal(index.comment)
+                )
+        for found in made:
+            if found.comment is not None:
+                yield sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+                    sql.Identifier(found.name),
+                    own.identifier,
+                    sql.Literal(found.comment),
+                )
 
     def _indexed(self, part: Part, mirror: Widened) -> Iterator[sql.Composable]:
         for index, key in part.indexes():

@@ -1,5 +1,8 @@
 """ChangePrimaryKey: its text, its life, its locks and its messages."""
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from migrator import execution as module
 from migrator.change import Change
 from migrator.errors import (
     Failed,
+    Held,
     LockBudgetError,
     MigratorError,
     MismatchError,
@@ -54,12 +58,16 @@ CREATE TABLE orders (
 CREATE INDEX orders_even ON orders (user_id) WHERE no % 2 = 0;
 CREATE UNIQUE INDEX orders_one ON orders (user_id) WHERE no = 0;
 CREATE INDEX orders_hash ON orders USING hash (user_id);
-CREATE INDEX orders_no ON orders (no DESC, user_id DESC NULLS LAST) INCLUDE (id);
+CREATE INDEX orders_no ON orders (no DESC, user_id DESC NULLS LAST) INCLUDE (id)
+  WITH (fillfactor = 70, deduplicate_items = off);
 CREATE TABLE profiles (user_id {int} PRIMARY KEY REFERENCES users ON UPDATE CASCADE,
   at int DEFAULT 1);
 ALTER TABLE profiles ADD CONSTRAINT late CHECK (user_id < 3000000000) NOT VALID;
 CREATE TABLE pages (profile {int} REFERENCES profiles ON UPDATE CASCADE, n int,
   PRIMARY KEY (profile, n));
+COMMENT ON CONSTRAINT users_pkey ON users IS 'all that it takes';
+COMMENT ON CONSTRAINT ordered ON orders IS 'by whom';
+COMMENT ON INDEX orders_even IS 'what is even';
 CREATE SCHEMA other;
 CREATE TABLE other.orders (user_id {int}, name text,
   FOREIGN KEY (name, user_id) REFERENCES users (name, id) MATCH FULL NOT VALID);
@@ -100,11 +108,13 @@ def shape(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
             " (SELECT oid FROM made) AND attnum > 0 AND NOT attisdropped"
             " UNION ALL SELECT 'i', indexrelid::regclass::text,"
             " pg_get_indexdef(indexrelid), indisvalid::text, indisprimary::text,"
-            " indimmediate::text, NULL, NULL, NULL"
+            " indimmediate::text, obj_description(indexrelid, 'pg_class'), NULL,"
+            " NULL"
             " FROM pg_index WHERE indrelid IN (SELECT oid FROM made)"
             " UNION ALL SELECT 'k', conrelid::regclass::text, conname,"
             " pg_get_constraintdef(oid), convalidated::text,"
-            " conindid::regclass::text, NULL, NULL, NULL"
+            " conindid::regclass::text, obj_description(oid, 'pg_constraint'), NULL,"
+            " NULL"
             " FROM pg_constraint WHERE conrelid IN (SELECT oid FROM made)"
             " UNION ALL SELECT 't', tgrelid::regclass::text, tgname, NULL, NULL, NULL,"
             " NULL, NULL, NULL FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM made)"
@@ -538,7 +548,8 @@ def test_crashes_at_every_action(
                 try:
                     way()
                     break
-                except Failed:
+                except Failed as error:
+                    assert str(error).startswith("crashed")
                     crashes += 1
         assert crashes > 10
         assert apart(sql) == 0
@@ -547,6 +558,61 @@ def test_crashes_at_every_action(
             " AND conname NOT IN ('orders_name_user_id_fkey', 'late')"
         ).fetchall()
     runner.rollback("a1", to=State.PLANNED)
+    assert shape(sql) == before
+
+
+# A command whose process is killed where a step gets a status.
+KILLED = """
+import os, signal, sys
+from migrator.ledger import store
+from migrator.postgres.connection import Target
+from migrator.runner import Runner
+from migrator.settings import Settings
+
+url, command, name, wanted = sys.argv[1:]
+real = store.set_status
+
+
+def dying(conn, change, row, status):
+    if (row.step.name, status) == (name, wanted):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(conn, change, row, status)
+
+
+store.set_status = dying
+runner = Runner(Target.from_url(url), Settings(hold_s=0, lease_s=1))
+if command == "retire":
+    runner.retire("a1", old_release_gone="test")
+else:
+    runner.rollback("a1")
+"""
+
+
+def test_a_process_killed_about_the_exchange(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """In its transaction, right behind it, and when it was taken back."""
+    sql.execute(f"{INT};{ROWS}".encode())
+    before = shape(sql)
+    to(runner, State.VERIFIED)
+    for words in (
+        ("retire", "exchange_columns", "done"),
+        ("retire", "validate_constraint_1", "running"),
+        ("rollback", "exchange_columns", "reversed"),
+    ):
+        if words[0] == "rollback":
+            assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, database, *words],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    with pytest.raises(Held, match="cut off while it was retired or taken back"):
+        runner.drop("a1")
+    assert runner.rollback("a1") is State.VERIFIED
+    assert apart(sql) == 0
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
     assert shape(sql) == before
 
 
