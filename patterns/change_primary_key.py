@@ -24,9 +24,8 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
-from migrator.kernels import requirements
+from migrator.kernels import requirements, wider_key
 from migrator.kernels.mirror_columns.widened import BITS
-from migrator.kernels.wider_key import WiderKey, linked, referring
 from migrator.pattern import Pattern
 from migrator.plan import (
     Autocommit,
@@ -88,7 +87,9 @@ class ChangePrimaryKey(Pattern):
 
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the tables that refer to the column, and those that refer to them."""
-        return tuple((t.name, t.schema) for t in referring(known, self.column))
+        return tuple(
+            (t.name, t.schema) for t in wider_key.referring(known, self.column)
+        )
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns on either end of each foreign key."""
@@ -110,7 +111,7 @@ class ChangePrimaryKey(Pattern):
                 f"{where} is of type {column.type}, which {key.type} does not widen.",
                 next='write to="bigint", or leave the column as it is.',
             )
-        key.require()
+        wider_key.require(key)
         name = f'"{column.name}"'
         along = [
             f'"{c.name}" of table {p.table.name}'
@@ -170,27 +171,27 @@ class ChangePrimaryKey(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the indexes over the wider type."""
-        return self._key(facts).trials()
+        return wider_key.trials(self._key(facts))
 
     def expand(self, facts: Facts) -> Steps:
         """Return the wider columns with the dual write."""
-        return self._key(facts).expand()
+        return wider_key.expand(self._key(facts))
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the copies of existing rows."""
-        return self._key(facts).backfill()
+        return wider_key.backfill(self._key(facts))
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparisons."""
-        return self._key(facts).verify()
+        return wider_key.verify(self._key(facts))
 
     def retire(self, facts: Facts) -> Steps:
         """Return the indexes, the proofs and the exchange."""
-        return self._key(facts).retire()
+        return wider_key.retire(self._key(facts))
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the former columns."""
-        return self._key(facts).drop()
+        return wider_key.drop(self._key(facts))
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return plain changes of type, which rewrite the tables."""
@@ -199,7 +200,7 @@ class ChangePrimaryKey(Pattern):
                 f"{self.title}: the type before is not known.",
                 next="write old_type=… into the pattern.",
             )
-        wide = sorted(linked((facts.table, *facts.others), self.column))
+        wide = sorted(wider_key.linked((facts.table, *facts.others), self.column))
         return tuple(
             step
             for table in (facts.table, *facts.others)
@@ -208,14 +209,14 @@ class ChangePrimaryKey(Pattern):
             for step in _narrowed(table, column, self._spelt(self.old_type))
         )
 
-    def _key(self, facts: Facts) -> WiderKey:
+    def _key(self, facts: Facts) -> wider_key.WiderKey:
         wanted = self._spelt(self.to)
         if wanted not in BITS:
             raise Refused(
                 f"{self.title}: {self.to} is no wider integer type.",
                 next='write to="bigint".',
             )
-        return WiderKey(self.title, facts, self.column, wanted)
+        return wider_key.WiderKey(self.title, facts, self.column, wanted)
 
     @staticmethod
     def _spelt(kind: str) -> str:
