@@ -411,6 +411,22 @@ def test_values_that_do_not_fit_hold_the_way_back(
     assert to(runner, State.DROPPED) is State.DROPPED
 
 
+def test_a_value_that_comes_while_going_back(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes by the foreign key is seen under the exchange's lock, and kept."""
+    sql.execute(SERIAL.format(serial="serial", int="int").encode())
+    to(runner, State.RETIRED)
+    with cut_off(monkeypatch, after=3), pytest.raises(Failed, match="crashed"):
+        runner.rollback("a1")
+    sql.execute("SET session_replication_role = replica")
+    sql.execute("INSERT INTO orders (user_id) VALUES (3000000000)")
+    with pytest.raises(Refused, match=r'1 rows of table "public"."orders" hold'):
+        runner.rollback("a1")
+    sql.execute("DELETE FROM orders")
+    assert runner.rollback("a1") is State.VERIFIED
+
+
 # -- cascades ----------------------------------------------------------------
 
 CASCADES = """
