@@ -92,7 +92,7 @@ class ChangePrimaryKey(Pattern):
         )
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
-        """Return the columns on either end of each foreign key."""
+        """Return the columns on either end of a key, and what stands beside them."""
         return self._key(facts).footprints()
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:

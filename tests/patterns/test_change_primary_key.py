@@ -222,11 +222,11 @@ def test_text_with_hostile_names() -> None:
     pattern = ChangePrimaryKey("u s%s", "i %d", to="int8", assured="tried")
     steps = {s.name: s for s in pattern.retire(facts)}
     assert list(steps) == [
-        "build_index_1",
         "index_marks",
         "add_check_1",
         "validate_check_1",
         'index_marks "b"."or:x"',
+        "build_index_1",
         "exchange_columns",
         "validate_constraint_1",
     ]
@@ -843,6 +843,31 @@ def test_rows_that_stay_out_of_step(runner: Runner, sql: psycopg.Connection) -> 
     assert str(caught.value).startswith(
         'Verification of a1 found 1 rows of table "public"."orders" that are not in'
         " step"
+    )
+
+
+def test_changes_that_share_an_index_follow_one_another(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Each would make the index again without knowing of the other's column."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE goods (id int"
+        " PRIMARY KEY); CREATE TABLE items (user_id int REFERENCES users,"
+        " good_id int REFERENCES goods, UNIQUE (user_id, good_id))"
+    )
+    other = Change(revision="b1", pattern=replace(PLAIN, table="goods"))
+    runner.expand(CHANGE)
+    with pytest.raises(Held, match="b1 touches what a1"):
+        runner.expand(other)
+    assert to(runner, State.DROPPED) is State.DROPPED
+    assert to(runner, State.DROPPED, other) is State.DROPPED
+    assert (
+        sql.execute(
+            "SELECT pg_get_constraintdef(oid), format_type(atttypid, -1)"
+            " FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid"
+            " AND attnum = ANY (conkey) WHERE conname = 'items_user_id_good_id_key'"
+        ).fetchall()
+        == [("UNIQUE (user_id, good_id)", "bigint")] * 2
     )
 
 

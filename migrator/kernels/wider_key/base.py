@@ -204,8 +204,13 @@ class WiderKey:
         return tuple(checks)
 
     def footprints(self) -> tuple[Footprint, ...]:
-        """Return the columns on either end of each key."""
+        """Return the columns, and those beside them in what is made again."""
         found = {(p.table.name, c.name) for p in self.parts() for c in p.columns}
+        for part in self.parts():
+            beside = (c for index, _ in part.indexes() for c in index.columns)
+            found |= {(part.table.name, c) for c in beside}
+        for table, made in self.by_text():
+            found |= {(table, c) for c in made.columns}
         for key in self.foreign_keys():
             found |= {(key.table, c) for c in key.columns}
             found |= {(key.to, c) for c in key.to_columns}

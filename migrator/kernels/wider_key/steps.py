@@ -56,10 +56,12 @@ def retire(whole: WiderKey) -> Steps:
     _require_shadows(whole)
     first, *prepared = (
         replace(step, name=f"{step.name}{part.suffix}")
+        # A second unique index is in the way of upserts: for as short as may be.
+        for made in (_prepared, _unique)
         for part, mirror in whole.mirrors()
-        for step in _prepared(part, mirror)
+        for step in made(part, mirror)
     )
-    # The key's index, before anything is locked.
+    # A build, before anything is locked.
     assert isinstance(first.work, Autocommit)
     return (
         replace(first, work=replace(first.work, refusals=(_left_behind(whole),))),
@@ -126,11 +128,7 @@ def _left_behind(whole: WiderKey) -> Refusal:
 
 def _prepared(part: Part, mirror: Widened) -> Iterator[Step]:
     """Yield what is built and proved on the wider columns of a table."""
-    shadows = {c.name: c.shadow for c in part.columns}
-    for number, (index, _) in enumerate(part.indexes(), 1):
-        copy = part.copy(index)
-        name = f"build_index_{number}"
-        yield indexes.build_like(name, part.table, index, copy, shadows)
+    yield from _builds(part, unique=False)
     yield mirror.index_marks(part.table, "index_marks")
     strict = (c for c in part.columns if c.column.not_null)
     for number, one in enumerate(strict, 1):
@@ -138,6 +136,19 @@ def _prepared(part: Part, mirror: Widened) -> Iterator[Step]:
         add, validate, _ = not_null_by_check(part.table.name, one.shadow, check)
         yield replace(add, name=f"add_check_{number}")
         yield replace(validate, name=f"validate_check_{number}")
+
+
+def _unique(part: Part, _: Widened) -> Iterator[Step]:
+    """Yield the builds of a table's unique indexes."""
+    yield from _builds(part, unique=True)
+
+
+def _builds(part: Part, *, unique: bool) -> Iterator[Step]:
+    shadows = {c.name: c.shadow for c in part.columns}
+    for number, (index, _) in enumerate(part.indexes(), 1):
+        if index.unique is unique:
+            name, copy = f"build_index_{number}", part.copy(index)
+            yield indexes.build_like(name, part.table, index, copy, shadows)
 
 
 def _way_back(whole: WiderKey) -> tuple[Action, ...]:
