@@ -16,7 +16,7 @@ from migrator.errors import (
     Refused,
 )
 from migrator.execution import AGAIN, Execution, Run
-from migrator.facts import Facts, Kind, Table
+from migrator.facts import Domain, Facts, Kind, Table
 from migrator.guard import Policy
 from migrator.ledger import lease, store
 from migrator.ledger.store import ChangeRow
@@ -131,17 +131,15 @@ class Engine:
                 domain = None
                 if pattern.kind is Kind.DOMAIN:
                     domain = catalog.domain_facts(conn, table)
-                others = (
-                    [catalog.resolve(conn, *other) for other in pattern.others()]
-                    if domain is None
-                    else dict.fromkeys(used for used, _ in domain.columns)
+                first = (
+                    Table(name=table, oid=0, columns=())
+                    if bare or (missing and not catalog.exists(conn, table))
+                    else catalog.table_facts(conn, table)
                 )
                 return Facts(
                     server_version=conn.info.server_version,
-                    table=Table(name=table, oid=0, columns=())
-                    if bare or (missing and not catalog.exists(conn, table))
-                    else catalog.table_facts(conn, table),
-                    others=tuple(catalog.table_facts(conn, other) for other in others),
+                    table=first,
+                    others=_others(conn, pattern, first, domain),
                     domain=domain,
                     made={
                         made: catalog.table_facts(conn, made)
@@ -273,6 +271,24 @@ class Engine:
             with suppress(psycopg.Error):
                 store.event(conn, change, "failed", error=error.what)
             raise
+
+
+def _others(
+    conn: Connection, pattern: Pattern, first: Table, domain: Domain | None
+) -> tuple[Table, ...]:
+    """Return the facts of the further tables, asked for until there are no more."""
+    if domain is not None:
+        used = dict.fromkeys(table for table, _ in domain.columns)
+        return tuple(catalog.table_facts(conn, table) for table in used)
+    read = {first.name: first}
+    others: tuple[Table, ...] = ()
+    while True:
+        wanted = [catalog.resolve(conn, *o) for o in pattern.others((first, *others))]
+        fresh = [name for name in wanted if name not in read]
+        read |= {name: catalog.table_facts(conn, name) for name in fresh}
+        others = tuple(read[name] for name in wanted)
+        if not fresh:
+            return others
 
 
 def _thawed(parameters: Mapping[str, Any]) -> dict[str, Any]:

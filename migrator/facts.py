@@ -39,6 +39,27 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """A sequence that goes with a column: a serial's, or an identity's."""
+
+    name: TableName
+    type: str
+    start: int
+    increment: int
+    min: int
+    max: int
+    cache: int
+    cycle: bool
+    #: Of an identity: whether it is GENERATED ALWAYS; None for a serial.
+    always: bool | None = None
+    #: Privileges of others than the owner: the word, the role as SQL, and whether
+    #: it may pass them on.
+    grants: tuple[tuple[str, str, bool], ...] = ()
+    #: What else depends on it: defaults of other columns, functions.
+    dependents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column; `type` is spelt with its modifiers, as in DDL."""
 
@@ -72,12 +93,17 @@ class Column:
     statistics: int | None = None
     #: Storage in the words of DDL, None where it is the type's own.
     storage: str | None = None
-    #: The sequence behind an identity.
-    identity_sequence: TableName | None = None
     #: Sequences that go with the column, as SQL.
     sequences: tuple[str, ...] = ()
+    #: What these are like, and that of an identity.
+    counters: tuple[Sequence, ...] = ()
     #: The values of an enum, in their order; of a domain over one, none.
     values: tuple[str, ...] = ()
+
+    @property
+    def identity_sequence(self) -> TableName | None:
+        """The sequence behind an identity."""
+        return next((s.name for s in self.counters if s.always is not None), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +128,20 @@ class Index:
     valid: bool = True
     #: Whether an expression or a predicate takes part: not copied by kernels.
     plain: bool = True
+    #: Which rows it holds, as SQL; None where it holds all of them.
+    predicate: str | None = None
+    #: Columns whose name is a word of the predicate.
+    mentions: tuple[str, ...] = ()
     primary: bool = False
     #: Constraints that rest on it, also foreign keys of other tables.
     constraints: tuple[str, ...] = ()
     replica_identity: bool = False
     #: What DDL says behind the table's name: `USING …`.
     definition: str = ""
+    #: Storage parameters, each as name=value, and where it is if not by default.
+    storage: tuple[str, ...] = ()
+    tablespace: str | None = None
+    comment: str | None = None
     #: How often it was scanned on this server since statistics were reset.
     scans: int = 0
     #: All columns that it depends on, also in expressions and predicates.
@@ -155,6 +189,7 @@ class Constraint:
     index: str | None = None
     #: What would go with it: foreign keys to it, views that group by it.
     dependents: tuple[str, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from migrator import names
 from migrator.errors import Refused, UsageError
-from migrator.facts import Facts, Kind
+from migrator.facts import Facts, Kind, Table
 from migrator.names import TableName
 from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
 
@@ -69,8 +69,14 @@ class Pattern(ABC):
             Refused: the change cannot work on these facts.
         """
 
-    def others(self) -> tuple[tuple[str, str | None], ...]:
-        """Return further tables of which it needs facts: name and schema."""
+    def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
+        """
+        Return further tables of which it needs facts: name and schema.
+
+        Args:
+            known: the table's facts, then those of the tables that it named so far;
+                it is asked until it names no more.
+        """
         return ()
 
     def makes(self, table: TableName, tag: str) -> tuple[TableName, ...]:

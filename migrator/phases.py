@@ -154,14 +154,6 @@ class Phases(Inspection):
             isinstance(s.step.work, ChunkedCheck) and s.step.work.repair
             for s in compared
         )
-        # A change of a domain compares those of other tables.
-        tables = sorted(
-            {
-                s.step.work.root or s.step.work.table
-                for s in compared
-                if isinstance(s.step.work, ChunkedCheck) and s.mismatches
-            }
-        )
         resumed = f"`migrator resume {change}` and " if repairs else ""
         with self._execution.short(run, f"{change} back to backfilled"):
             for row in compared:
@@ -172,10 +164,15 @@ class Phases(Inspection):
             why = f"{left} rows stay out of step after their repair"
             control.say(run.conn, change, Mode.PAUSE, why)
         run.change = store.get(run.conn, change)
+        works = [s.step.work for s in compared if s.mismatches]
+        # Of a partition, the table that the change is made on is named.
+        found = dict.fromkeys(
+            str(w.root or w.table) for w in works if isinstance(w, ChunkedCheck)
+        )
+        tables = "table" if len(found) == 1 else "tables"
         return MismatchError(
-            f"Verification of {change} found {left} rows of table"
-            f" {', '.join(map(str, tables))} that are not in step and could not be"
-            " repaired.",
+            f"Verification of {change} found {left} rows of {tables}"
+            f" {', '.join(found)} that are not in step and could not be repaired.",
             state=f"The change is {run.change.state}; both releases go on.",
             next=f"look at these rows (`migrator status {change}` lists them), then"
             f" {resumed}`migrator verify {change}`.",

@@ -12,6 +12,7 @@ from migrator.patterns.add_unique import AddUnique
 from migrator.patterns.attach_partition import AttachPartition
 from migrator.patterns.change_column_type import ChangeColumnType
 from migrator.patterns.change_domain import ChangeDomain
+from migrator.patterns.change_primary_key import ChangePrimaryKey
 from migrator.patterns.create_index import CreateIndex
 from migrator.patterns.create_table import CreateTable
 from migrator.patterns.custom import Custom, Sql
@@ -55,6 +56,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     AttachPartition,
     ChangeColumnType,
     ChangeDomain,
+    ChangePrimaryKey,
     CreateIndex,
     CreateTable,
     Custom,
@@ -100,6 +102,7 @@ __all__ = [
     "AttachPartition",
     "ChangeColumnType",
     "ChangeDomain",
+    "ChangePrimaryKey",
     "CreateIndex",
     "CreateTable",
     "Custom",

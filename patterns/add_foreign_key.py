@@ -20,7 +20,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts
+from migrator.facts import Facts, Table
 from migrator.kernels import constraints, indexes, requirements
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, ForeignKey
 from migrator.kernels.rows import comparisons
@@ -89,7 +89,7 @@ class AddForeignKey(Pattern):
         )
         return (*Pattern.footprints(self, facts), key)
 
-    def others(self) -> tuple[tuple[str, str | None], ...]:
+    def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the referenced table."""
         return ((self.references, self.referenced_schema),)
 

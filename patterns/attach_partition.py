@@ -73,7 +73,7 @@ class AttachPartition(Pattern):
         """Return None: all of both tables."""
         return
 
-    def others(self) -> tuple[tuple[str, str | None], ...]:
+    def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the partition."""
         return ((self.partition, self.schema),)
 

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts, Kind
+from migrator.facts import Facts, Kind, Table
 from migrator.kernels import direct
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -93,7 +93,7 @@ class CreateTable(Pattern):
         """Return None: all of it."""
         return
 
-    def others(self) -> tuple[tuple[str, str | None], ...]:
+    def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the tables that it refers to."""
         return tuple((name, None) for name in self.references)
 

@@ -55,7 +55,7 @@ class DetachPartition(Pattern):
         """Return None: all of both tables."""
         return
 
-    def others(self) -> tuple[tuple[str, str | None], ...]:
+    def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the partition."""
         return ((self.partition, self.schema),)
 

@@ -58,8 +58,15 @@ class Scenario:
     new: Release
     #: Counts rows that are out of step while both sides are there.
     apart: str | None = None
-    #: Whether rows keep their data after a rollback to planned.
-    restores_rows: bool = True
+    #: The state that expand reaches: those before it have no steps of their own, so
+    #: that going back from them is going back from it.
+    expands_to: State = State.EXPANDED
+
+    @property
+    def stops(self) -> "tuple[State | None, ...]":
+        """The states to go back from; None goes through to the drop."""
+        known = (State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED)
+        return (*(s for s in known if s.rank >= self.expands_to.rank), None)
 
 
 @dataclass
@@ -153,7 +160,10 @@ class Harness:
                 f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN"
                 f" CREATE ROLE {APP}; END IF; END $$".encode()
             )
-            conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON t TO {APP}".encode())
+            conn.execute(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+                f" TO {APP}".encode()
+            )
         made = cls(
             scenario,
             url,
@@ -248,6 +258,8 @@ def live(harness: Harness, back_from: State | None) -> None:
         ):
             if state.rank < wanted.rank:
                 state = go()
+            if wanted is State.EXPANDED:
+                assert state is harness.scenario.expands_to
             if back_from is wanted:
                 break
     harness.check(old)

@@ -29,6 +29,7 @@ from migrator.patterns import (
     AttachPartition,
     ChangeColumnType,
     ChangeDomain,
+    ChangePrimaryKey,
     CreateIndex,
     CreateTable,
     Custom,
@@ -124,6 +125,7 @@ FACTS = Facts(
             Column(name="mood", type="mood", values=("low", "high")),
             Column(name="notes", type="jsonb", image_equal=False),
             Column(name="state", type="text", not_null=True, default="'new'::text"),
+            Column(name="code", type="integer", not_null=True, identity=True),
         ),
         indexes=(
             Index(name="by_name", method="btree", keys=(IndexColumn(name="name"),)),
@@ -134,8 +136,16 @@ FACTS = Facts(
                 unique=True,
                 columns=("id",),
             ),
+            Index(
+                name="codes",
+                method="btree",
+                keys=(IndexColumn(name="code"),),
+                unique=True,
+                columns=("code",),
+            ),
         ),
         constraints=(
+            Constraint(name="codes", kind="u", columns=("code",), index="codes"),
             Constraint(name="priced", kind="c", definition="CHECK ((price > 0))"),
             Constraint(name="one", kind="u", index="by_name", deferrable=True),
             Constraint(name="owned", kind="f", definition="", references=TEAMS),
@@ -180,6 +190,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ChangeDomain("users", default="'y'"),
     ChangeDomain("users", drop_default=True),
     ChangeDomain("users", drop_not_null=True),
+    ChangePrimaryKey("users", "code", old_type="int", assured="tried"),
     TransformColumn("users", "name", "n", "text", "name", "n", old_type="text"),
     EvolveJson("users", "notes", "notes_2", add={"v": "2"}, old_type="jsonb"),
     MergeColumns(
@@ -249,6 +260,9 @@ def facts_of(pattern: Pattern) -> Facts:
         kind = "m" if isinstance(pattern, RefreshMaterializedView) else "v"
         view = Table(name=USERS, oid=1, columns=(), kind=kind, owner="me")
         return replace(FACTS, table=view, definition="SELECT 0 AS name")
+    if isinstance(pattern, PartitionTable):
+        one = tuple(i for i in FACTS.table.indexes if i.name == "by_id")
+        return replace(FACTS, table=replace(FACTS.table, indexes=one))
     if isinstance(pattern, AttachPartition):
         return replace(PARTED, others=(PART,))
     if isinstance(pattern, DetachPartition):

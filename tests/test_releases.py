@@ -8,11 +8,13 @@ import pytest
 from psycopg import sql
 from releases import APP, ROWS, Harness, Release, Scenario, live
 
+from migrator import names
 from migrator.change import Change
 from migrator.errors import Failed, MigratorError
 from migrator.kernels import not_null
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import windows
+from migrator.names import TableName
 from migrator.patterns import (
     AddCheck,
     AddColumn,
@@ -23,6 +25,7 @@ from migrator.patterns import (
     AttachPartition,
     ChangeColumnType,
     ChangeDomain,
+    ChangePrimaryKey,
     CreateIndex,
     CreateTable,
     DetachPartition,
@@ -116,6 +119,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="constant",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=AddColumn("t", "kind", "text", default="'plain'"),
         old=text("name"),
@@ -140,6 +144,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="index",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=CreateIndex("t", ["amount"], "t_amount"),
         old=text("name"),
@@ -147,6 +152,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="unique_index",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=CreateIndex("t", ["id", "amount"], "t_both", unique=True),
         old=text("name"),
@@ -154,6 +160,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="replace_index",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=ReplaceIndex("t", "t_name", ["name", "amount"]),
         old=text("name"),
@@ -161,6 +168,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="reindex",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=Reindex("t"),
         old=text("name"),
@@ -168,6 +176,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="partitioned_index",
+        expands_to=State.VERIFIED,
         setup="CREATE SEQUENCE ids; CREATE TABLE t (id bigint DEFAULT nextval('ids'),"
         " name text, amount bigint) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION"
         f" OF t FOR VALUES FROM (0) TO ({ROWS // 2}); CREATE TABLE t2 PARTITION OF t"
@@ -181,6 +190,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_column",
+        expands_to=State.VERIFIED,
         setup=f"{SETUP}; UPDATE t SET name = 'none' WHERE name IS NULL;"
         " ALTER TABLE t ALTER name SET NOT NULL, ALTER name DROP DEFAULT",
         pattern=DropColumn(
@@ -192,6 +202,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="set_default",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=SetDefault("t", "name", "'new'"),
         old=number("amount"),
@@ -199,6 +210,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_default",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=DropDefault("t", "name"),
         old=number("amount"),
@@ -206,6 +218,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_not_null",
+        expands_to=State.VERIFIED,
         setup=f"{SETUP}; ALTER TABLE t ALTER amount SET DEFAULT 0,"
         " ALTER amount SET NOT NULL",
         pattern=DropNotNull("t", "amount"),
@@ -214,6 +227,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_index",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=DropIndex("t", "t_name"),
         old=text("name"),
@@ -221,6 +235,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="foreign_key",
+        expands_to=State.BACKFILLED,
         setup=OWNED,
         pattern=AddForeignKey("t", ["owner"], "p", ["id"], "t_owner"),
         old=OWNER,
@@ -229,6 +244,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="check",
+        expands_to=State.BACKFILLED,
         setup=OWNED,
         pattern=AddCheck("t", "owned", "owner < 100"),
         old=OWNER,
@@ -237,6 +253,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="unique",
+        expands_to=State.BACKFILLED,
         setup=SETUP,
         pattern=AddUnique("t", ["id", "amount"], "t_both", nulls_not_distinct=True),
         old=text("name"),
@@ -244,6 +261,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="exclusion",
+        expands_to=State.BACKFILLED,
         setup=SETUP.replace(f"(1, {ROWS})", "(1, 2000)"),
         pattern=AddExclusion(
             "t",
@@ -256,6 +274,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="primary_key",
+        expands_to=State.BACKFILLED,
         setup=SETUP + "; ALTER TABLE t DROP CONSTRAINT t_pkey,"
         " ADD COLUMN part int DEFAULT 1; CREATE INDEX t_id ON t (id)",
         pattern=AddPrimaryKey("t", ["id", "part"], "t_pkey"),
@@ -264,6 +283,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_foreign_key",
+        expands_to=State.VERIFIED,
         setup=OWNED + "; ALTER TABLE t ADD CONSTRAINT t_owner FOREIGN KEY (owner)"
         " REFERENCES p",
         pattern=DropConstraint("t", "t_owner"),
@@ -272,6 +292,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="drop_unique",
+        expands_to=State.VERIFIED,
         setup=SETUP + "; ALTER TABLE t ADD CONSTRAINT t_both UNIQUE (id, amount)",
         pattern=DropConstraint("t", "t_both", assured="no ON CONFLICT"),
         old=text("name"),
@@ -279,6 +300,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="rename_constraint",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=RenameConstraint("t", "t_pkey", "t_key", assured="no ON CONFLICT"),
         old=text("name"),
@@ -308,6 +330,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="replace_function",
+        expands_to=State.VERIFIED,
         setup=SETUP + "; CREATE FUNCTION told(text) RETURNS text LANGUAGE plpgsql AS"
         " 'BEGIN RETURN $1; END'",
         pattern=ReplaceFunction(
@@ -324,6 +347,7 @@ SCENARIOS = [
     ),
     Scenario(
         name="replace_view",
+        expands_to=State.VERIFIED,
         setup=SETUP + "; CREATE VIEW v AS SELECT id, name FROM t;"
         " GRANT SELECT, INSERT, UPDATE ON v TO PUBLIC",
         pattern=ReplaceView("v", "SELECT id, name, amount FROM t"),
@@ -366,6 +390,7 @@ SCENARIOS += [
     ),
     Scenario(
         name="type_in_place",
+        expands_to=State.VERIFIED,
         setup=TYPED,
         pattern=ChangeColumnType("t", "name", "varchar", assured="reads text"),
         old=replace(text("name"), select="SELECT name || '' FROM t WHERE id = %(id)s"),
@@ -487,6 +512,7 @@ SCENARIOS += [
 SCENARIOS += [
     Scenario(
         name="domain",
+        expands_to=State.BACKFILLED,
         setup="CREATE DOMAIN total AS bigint; "
         + SETUP.replace("amount bigint", "amount total"),
         pattern=ChangeDomain("total", add_check="VALUE >= 0", name="whole"),
@@ -517,6 +543,7 @@ def stated(word: str, *words: str) -> Release:
 SCENARIOS += [
     Scenario(
         name="rename_enum_value",
+        expands_to=State.BACKFILLED,
         setup=STATED,
         pattern=RenameEnumValue("t", "state", "payed", "paid"),
         old=stated("payed"),
@@ -525,6 +552,7 @@ SCENARIOS += [
     ),
     Scenario(
         name="remove_enum_value",
+        expands_to=State.VERIFIED,
         setup=STATED,
         pattern=RemoveEnumValue("t", "state", "lost", instead="payed"),
         # Its rows are moved at retire, and stay so on the way back.
@@ -535,6 +563,7 @@ SCENARIOS += [
 SCENARIOS += [
     Scenario(
         name="rename_table",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=RenameTable("t", "people", assured="no function is meant"),
         old=text("name"),
@@ -548,6 +577,7 @@ SCENARIOS += [
 SCENARIOS += [
     Scenario(
         name="create_table",
+        expands_to=State.VERIFIED,
         setup=SETUP,
         pattern=CreateTable(
             "u",
@@ -578,6 +608,7 @@ PARTED = (
 SCENARIOS += [
     Scenario(
         name="attach_partition",
+        expands_to=State.VERIFIED,
         setup=PARTED,
         pattern=AttachPartition("t", "high", "FROM (1000000) TO (MAXVALUE)"),
         old=text("name"),
@@ -585,6 +616,7 @@ SCENARIOS += [
     ),
     Scenario(
         name="detach_partition",
+        expands_to=State.VERIFIED,
         setup=f"{PARTED} ALTER TABLE t ATTACH PARTITION high"
         " FOR VALUES FROM (1000000) TO (MAXVALUE)",
         pattern=DetachPartition("t", "high"),
@@ -592,11 +624,47 @@ SCENARIOS += [
         new=text("name"),
     ),
 ]
-STOPS = [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED, None]
+# Rows of both tables in one statement, whose results are bigint all along.
+KEYED = Release(
+    update="WITH w AS (UPDATE t SET amount = %(value)s::bigint WHERE id = %(id)s"
+    " RETURNING id) INSERT INTO c (t_id) SELECT id FROM w",
+    select="SELECT amount FROM t WHERE id = %(id)s"
+    " AND EXISTS (SELECT FROM c WHERE t_id = t.id)",
+    insert="WITH w AS (INSERT INTO t (amount) VALUES (%(value)s::bigint) RETURNING id)"
+    " INSERT INTO c (t_id) SELECT id FROM w RETURNING t_id::bigint",
+    reads=int,
+)
+WIDER = ChangePrimaryKey("t", "id", assured="reads bigint, names its columns")
+SHADOW = names.owned(
+    "shadow",
+    "{}",
+    Change(revision="two", pattern=WIDER).tag(TableName("public", "t")),
+)
+SCENARIOS.append(
+    Scenario(
+        name="wider_key",
+        setup=SETUP.replace("id bigint", "id int")
+        + "; CREATE TABLE c (id int GENERATED ALWAYS AS IDENTITY, t_id int NOT NULL"
+        " REFERENCES t ON DELETE CASCADE); CREATE INDEX c_t ON c (t_id);"
+        f" INSERT INTO c (t_id) SELECT generate_series(1, {ROWS})",
+        pattern=WIDER,
+        old=KEYED,
+        new=KEYED,
+        apart="SELECT (SELECT count(*) FROM t WHERE id IS DISTINCT FROM"
+        f' "{SHADOW.format("id")}") + (SELECT count(*) FROM c'
+        f' WHERE t_id IS DISTINCT FROM "{SHADOW.format("t_id")}")',
+    )
+)
 
 
-@pytest.mark.parametrize("back_from", STOPS, ids=str)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    ("scenario", "back_from"),
+    [
+        pytest.param(scenario, stop, id=f"{scenario.name}-{stop}")
+        for scenario in SCENARIOS
+        for stop in scenario.stops
+    ],
+)
 def test_both_releases_work(
     scenario: Scenario, back_from: State | None, database: str
 ) -> None:

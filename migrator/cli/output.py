@@ -90,10 +90,15 @@ def _upkeep(upkeep: Upkeep) -> list[str]:
 
 
 def _estimate(plan: Plan, work: Work) -> str:
+    rows = f"about {plan.rows:,} rows"
+    whole = f" ({size(plan.size_bytes)})"
+    if work.table != plan.table and getattr(work, "root", None) is None:
+        # A further table, of whose size the plan says nothing.
+        rows, whole = "all its rows", ""
     if isinstance(work, ChunkedUpdate | ChunkedCheck):
-        return f"about {plan.rows:,} rows in chunks ({size(plan.size_bytes)})"
+        return f"{rows} in chunks{whole}"
     if isinstance(work, Autocommit) and work.scans:
-        return f"reads about {plan.rows:,} rows ({size(plan.size_bytes)})"
+        return f"reads {rows}{whole}"
     return "catalogue only, no scan"
 
 

@@ -134,6 +134,8 @@ def build_index(
     include: tuple[str, ...] = (),
     nulls_not_distinct: bool = False,
     where: str | None = None,
+    storage: tuple[str, ...] = (),
+    tablespace: str | None = None,
 ) -> Step:
     """Return the concurrent build of an index, told by its parts; see `build`."""
     text = definition(
@@ -141,6 +143,8 @@ def build_index(
         keys=keys,
         include=include,
         nulls_not_distinct=nulls_not_distinct,
+        storage=dict(option.split("=", 1) for option in storage),
+        tablespace=tablespace,
         where=where,
     )
     return build(step, table, name, text, unique=unique)
@@ -153,6 +157,7 @@ def definition(
     include: Sequence[str] = (),
     nulls_not_distinct: bool = False,
     storage: Mapping[str, Any] = NO_STORAGE,
+    tablespace: str | None = None,
     where: str | None = None,
 ) -> sql.Composable:
     """Return what DDL says of an index behind the table's name."""
@@ -172,6 +177,8 @@ def definition(
                 for name, value in storage.items()
             )
         )
+    if tablespace is not None:
+        text += sql.SQL(" TABLESPACE {}").format(sql.Identifier(tablespace))
     if where is not None:
         text += sql.SQL(" WHERE ") + expression(where)
     return text
@@ -245,7 +252,7 @@ def drop_index_step(
     )
 
 
-def build_like(step: str, table: Table, name: str, index: Index) -> Step:
+def build_as(step: str, table: Table, name: str, index: Index) -> Step:
     """
     Return the concurrent build of an index by the catalogue's definition of another.
 
@@ -301,6 +308,36 @@ def index_keys(index: Index, old: str, new: str) -> sql.Composable:
         sql.Identifier(new if key.name == old else key.name)
         + index_options(key.options)
         for key in index.keys
+    )
+
+
+def build_like(
+    step: str, table: Table, index: Index, name: str, columns: Mapping[str, str]
+) -> Step:
+    """
+    Return the build of an index like another one, over other columns.
+
+    Args:
+        step: the step's name.
+        table: the table.
+        index: one without expressions, whose predicate reads none of these columns.
+        name: the new index's.
+        columns: for each column that is replaced, the one in its place.
+    """
+    return build_index(
+        step,
+        table,
+        name,
+        method=index.method,
+        keys=sql.SQL(", ").join(
+            sql.Identifier(columns.get(key.name, key.name)) + index_options(key.options)
+            for key in index.keys
+        ),
+        unique=index.unique,
+        include=tuple(columns.get(c, c) for c in index.include),
+        where=index.predicate,
+        storage=index.storage,
+        tablespace=index.tablespace,
     )
 
 

@@ -248,7 +248,7 @@ def like(facts: Facts, part: Table, index: Index, number: int) -> tuple[Step, ..
     """
     stem = f"{part.name.name}_{'_'.join(index.columns)}"
     name = names.fitted(stem, f"_{number}_{facts.tag}")
-    build = indexes.build_like(f"build_index_{number}", part, name, index)
+    build = indexes.build_as(f"build_index_{number}", part, name, index)
     key = key_of(facts.table, index)
     if key is None:
         return (build,)

@@ -21,6 +21,7 @@ from migrator.facts import (
     Index,
     IndexColumn,
     Kind,
+    Sequence,
     Snapshot,
     Table,
     Trigger,
@@ -309,9 +310,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "unique_indexes": tuple(c["unique_indexes"]),
                     "foreign_keys": tuple(c["foreign_keys"]),
                     "sequences": tuple(c["sequences"]),
-                    "identity_sequence": TableName(*c["identity_sequence"])
-                    if c["identity_sequence"]
-                    else None,
+                    "counters": tuple(map(_sequence, c["counters"])),
                 }
             )
             for c in conn.execute(_query("columns"), by_oid)
@@ -329,8 +328,13 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 constraints=tuple(i["constraints"]),
                 replica_identity=i["replica_identity"],
                 definition=i["definition"],
+                storage=tuple(i["storage"]),
+                tablespace=i["tablespace"],
+                comment=i["comment"],
                 scans=i["scans"],
                 plain=i["plain"],
+                predicate=i["predicate"],
+                mentions=tuple(i["mentions"]),
                 columns=tuple(i["columns"]),
                 oid=i["oid"],
                 exclusion=i["exclusion"],
@@ -371,6 +375,13 @@ def _definitions(conn: Connection, query: str, table: int) -> list[dict[str, Any
 def _above(row: dict[str, Any], which: str) -> TableName | None:
     schema, name = row.pop(f"{which}_schema"), row.pop(f"{which}_name")
     return TableName(schema, name) if name is not None else None
+
+
+def _sequence(row: dict[str, Any]) -> Sequence:
+    schema, name = row.pop("schema"), row.pop("name")
+    row["grants"] = tuple(tuple(g) for g in row["grants"])
+    row["dependents"] = tuple(row["dependents"])
+    return Sequence(**row, name=TableName(schema, name))
 
 
 def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:

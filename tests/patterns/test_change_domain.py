@@ -95,7 +95,7 @@ def test_life_of_an_added_check(runner: Runner, sql: psycopg.Connection) -> None
     with pytest.raises(MismatchError) as caught:
         runner.verify("d1")
     assert str(caught.value).startswith(
-        'Verification of d1 found 2 rows of table "public"."bills", "public"."parts"'
+        'Verification of d1 found 2 rows of tables "public"."bills", "public"."parts"'
         " that are not in step and could not be repaired."
     )
     sql.execute("DELETE FROM bills WHERE id = 3; UPDATE parts SET fee = 1")

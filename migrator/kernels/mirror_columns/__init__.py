@@ -10,6 +10,8 @@ Four kinds of mirror:
 - `Twin`: two columns with the same values, written by either release (rename).
 - `Pair`: two shapes of the same data, one made from the other by an expression
   each way (split, change of type).
+- `Widened`: columns of a wider integer type behind others, which no release sees (a
+  key's change of type under the same name).
 - `Fill`: one column filled from an expression where it is NULL, written by the
   new release only (a computed column, a fill before NOT NULL).
 - `Word`: one column in which a value is stored as another one (a renamed value).
@@ -24,6 +26,7 @@ from migrator.kernels.mirror_columns.base import (
 from migrator.kernels.mirror_columns.fill import Fill
 from migrator.kernels.mirror_columns.pair import Pair, Side, read_as
 from migrator.kernels.mirror_columns.twin import Twin
+from migrator.kernels.mirror_columns.widened import Widened, Widening
 from migrator.kernels.mirror_columns.word import Word
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "Pair",
     "Side",
     "Twin",
+    "Widened",
+    "Widening",
     "Word",
     "read_as",
     "require_last_trigger",

@@ -191,9 +191,14 @@ class Mirror(ABC):
         )
 
 
-def require_mirrorable(facts: Facts, column: Column) -> None:
+def require_mirrorable(facts: Facts, column: Column, *, is_key: bool = False) -> None:
     """
     Refuse a column of the old release that no second column could follow.
+
+    Args:
+        facts: of the table.
+        column: the column.
+        is_key: whether the second column gets its identity and its foreign keys.
 
     Raises:
         Refused: it is generated, an identity, part of a foreign key or of a
@@ -208,12 +213,12 @@ def require_mirrorable(facts: Facts, column: Column) -> None:
             " a second column.",
             next="add a second generated column, then drop the first.",
         )
-    if column.identity:
+    if column.identity and not is_key:
         raise Refused(
             f"{where} is an identity column: its values cannot be mirrored.",
             next="keep it, or change it in a maintenance window.",
         )
-    if column.foreign_keys:
+    if column.foreign_keys and not is_key:
         keys = ", ".join(f'"{k}"' for k in column.foreign_keys)
         raise Refused(
             f"{where} takes part in foreign key {keys}; its actions would not"

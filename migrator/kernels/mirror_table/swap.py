@@ -178,7 +178,7 @@ class Swap:
         return (
             *steps,
             *(
-                indexes.build_like(f"build_index_{number}", target, self._copy(i), i)
+                indexes.build_as(f"build_index_{number}", target, self._copy(i), i)
                 for number, i in enumerate(self._later(), 1)
             ),
             *(
@@ -277,7 +277,7 @@ class Swap:
             *(
                 replace(step, reverse=(), no_reverse="upgrade again")
                 for step in (
-                    indexes.build_like(f"build_index_{n}", bare, self._copy(i), i)
+                    indexes.build_as(f"build_index_{n}", bare, self._copy(i), i)
                     for n, i in enumerate(self._later(), 1)
                 )
             ),

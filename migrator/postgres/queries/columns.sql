@@ -125,14 +125,6 @@ SELECT a.attname::text AS name,
        CASE WHEN a.attstorage <> t.typstorage
             THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
                                    WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
-       (SELECT pg_catalog.json_build_array(n.nspname, x.relname)
-          FROM pg_catalog.pg_depend dep
-          JOIN pg_catalog.pg_class x ON x.oid = dep.objid AND x.relkind = 'S'
-          JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-         WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-           AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-           AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum AND dep.deptype = 'i'
-       ) AS identity_sequence,
        ARRAY(
          SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.relname)
            FROM pg_catalog.pg_depend dep
@@ -141,7 +133,38 @@ SELECT a.attname::text AS name,
           WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum AND dep.deptype = 'a'
-       ) AS sequences
+       ) AS sequences,
+       COALESCE((
+         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                  'schema', n.nspname, 'name', x.relname,
+                  'type', pg_catalog.format_type(q.seqtypid, NULL),
+                  'start', q.seqstart, 'increment', q.seqincrement,
+                  'min', q.seqmin, 'max', q.seqmax, 'cache', q.seqcache, 'cycle', q.seqcycle,
+                  'always', CASE dep.deptype WHEN 'i' THEN a.attidentity = 'a' END,
+                  'grants', (
+                    SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                             g.privilege_type,
+                             CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                               ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,
+                             g.is_grantable) ORDER BY g.grantee, g.privilege_type), '[]')
+                      FROM pg_catalog.aclexplode(x.relacl) AS g WHERE g.grantee <> x.relowner),
+                  'dependents', ARRAY(
+                    SELECT DISTINCT pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid)
+                      FROM pg_catalog.pg_depend u
+                     WHERE u.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                       AND u.refobjid = x.oid AND u.deptype = 'n'
+                       AND NOT (u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+                                AND u.objid IS NOT DISTINCT FROM d.oid)))
+                ORDER BY x.relname)
+           FROM pg_catalog.pg_depend dep
+           JOIN pg_catalog.pg_class x ON x.oid = dep.objid AND x.relkind = 'S'
+           JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+           JOIN pg_catalog.pg_sequence q ON q.seqrelid = x.oid
+          WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum
+            AND dep.deptype IN ('a', 'i')
+       ), '[]') AS counters
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
   -- The type itself, or what a domain is made of in the end.

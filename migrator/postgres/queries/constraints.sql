@@ -23,7 +23,8 @@ SELECT k.conname::text AS name,
                  AND d.refobjid = k.oid
                  OR d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
                  AND d.refobjid = k.conindid)
-       ) AS dependents
+       ) AS dependents,
+       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment
   FROM pg_catalog.pg_constraint k
   LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace

@@ -23,8 +23,21 @@ SELECT x.relname::text AS name,
          || CASE WHEN x.relkind = 'I' THEN 'ONLY ' ELSE '' END
          || pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname)
        ) + 2) AS definition,
+       COALESCE(x.reloptions, '{}') AS storage,
+       (SELECT s.spcname::text FROM pg_catalog.pg_tablespace s WHERE s.oid = x.reltablespace) AS tablespace,
+       pg_catalog.obj_description(x.oid, 'pg_class') AS comment,
        COALESCE(pg_catalog.pg_stat_get_numscans(x.oid), 0) AS scans,
        i.indexprs IS NULL AND i.indpred IS NULL AS plain,
+       pg_catalog.pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       -- Its text alone tells a predicate's columns from the keys'.
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND NOT a.attisdropped
+            AND pg_catalog.pg_get_expr(i.indpred, i.indrelid) ~ ('(^|[^[:alnum:]_])'
+                || pg_catalog.regexp_replace(pg_catalog.quote_ident(a.attname), '([^[:alnum:]_])', '\\\1', 'g')
+                || '([^[:alnum:]_]|$)')
+          ORDER BY a.attname
+       ) AS mentions,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = i.indrelid AND a.attnum > 0

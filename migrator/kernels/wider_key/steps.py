@@ -1,0 +1,220 @@
+"""The steps that make a key wider, phase by phase."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from psycopg import sql
+
+from migrator.errors import Refused
+from migrator.kernels import constraints, indexes
+from migrator.kernels.mirror_columns import Widened
+from migrator.kernels.not_null import not_null_by_check
+from migrator.kernels.wider_key.base import Part, WiderKey
+from migrator.kernels.wider_key.exchange import exchange, later_keys
+from migrator.plan import (
+    Action,
+    Autocommit,
+    Refusal,
+    Step,
+    Steps,
+    Transaction,
+    render,
+)
+
+
+def expand(whole: WiderKey) -> Steps:
+    """Return the wider columns with their dual write, table by table."""
+    return tuple(m.expand(f"add_columns{p.suffix}") for p, m in whole.mirrors())
+
+
+def backfill(whole: WiderKey) -> Steps:
+    """Return the copies of existing rows."""
+    _require_shadows(whole)
+    return tuple(
+        step
+        for p, m in whole.mirrors()
+        for step in m.backfill(
+            p.facts,
+            name=f"copy_rows{p.suffix}",
+            no_reverse="the values go with the wider columns",
+        )
+    )
+
+
+def verify(whole: WiderKey) -> Steps:
+    """Return the comparisons."""
+    _require_shadows(whole)
+    return tuple(
+        replace(step, name=f"{step.name}{p.suffix}")
+        for p, m in whole.mirrors()
+        for step in m.verify(p.facts)
+    )
+
+
+def retire(whole: WiderKey) -> Steps:
+    """Return what is proved and built, the exchange, and the keys' proofs."""
+    _require_shadows(whole)
+    first, *prepared = (
+        replace(step, name=f"{step.name}{part.suffix}")
+        # A second unique index is in the way of upserts: for as short as may be.
+        for made in (_prepared, _unique)
+        for part, mirror in whole.mirrors()
+        for step in made(part, mirror)
+    )
+    # A build, before anything is locked.
+    assert isinstance(first.work, Autocommit)
+    return (
+        replace(first, work=replace(first.work, refusals=(_left_behind(whole),))),
+        *prepared,
+        Step(
+            name="exchange_columns",
+            work=exchange(whole, back=False),
+            reverse=_way_back(whole),
+        ),
+        *(
+            Step(
+                name=f"validate_constraint_{number}",
+                work=work,
+                no_reverse="the proof goes with the constraint",
+            )
+            for number, work in enumerate(_proofs(whole), 1)
+        ),
+    )
+
+
+def drop(whole: WiderKey) -> Steps:
+    """Return the drop of the former columns, table by table."""
+    return tuple(m.drop(f"drop_columns{p.suffix}") for p, m in whole.mirrors())
+
+
+def _require_shadows(whole: WiderKey) -> None:
+    """Refuse a table that came to refer to the key after expand."""
+    ready = {
+        part.table.name: all(part.table.column(c.shadow) for c in part.columns)
+        for part, _ in whole.mirrors()
+    }
+    late = [str(name) for name, there in ready.items() if not there]
+    if ready[whole.facts.table.name] and late:
+        raise Refused(
+            f"{whole.title}: table {late[0]} refers to the key since the change was"
+            " expanded, and has no wider column.",
+            next="drop that foreign key until the change is through, or roll the"
+            " change back and expand it again.",
+        )
+
+
+def _left_behind(whole: WiderKey) -> Refusal:
+    """Refuse to go on where a table has ceased to refer to the key."""
+    tables = (sql.Literal(str(p.table.name)) for p, _ in whole.mirrors())
+    end = f"_{whole.facts.tag}"
+    count = sql.SQL(
+        "SELECT count(DISTINCT attrelid) FROM pg_catalog.pg_attribute"
+        " WHERE pg_catalog.starts_with(attname, {}) AND NOT attisdropped"
+        " AND pg_catalog.right(attname, {}) = {}"
+        " AND attrelid <> ALL (ARRAY[{}]::pg_catalog.regclass[])"
+    ).format(
+        sql.Literal("_migrator_shadow_"),
+        sql.Literal(len(end)),
+        sql.Literal(end),
+        sql.SQL(", ").join(tables),
+    )
+    return Refusal(
+        count=render(count),
+        why="{count} tables have a wider column from the expand, and refer to the"
+        " key no longer",
+        next="roll the change back and expand it again.",
+    )
+
+
+def _prepared(part: Part, mirror: Widened) -> Iterator[Step]:
+    """Yield what is built and proved on the wider columns of a table."""
+    yield from _builds(part, unique=False)
+    yield mirror.index_marks(part.table, "index_marks")
+    strict = (c for c in part.columns if c.column.not_null)
+    for number, one in enumerate(strict, 1):
+        check = part.check(one)
+        add, validate, _ = not_null_by_check(part.table.name, one.shadow, check)
+        yield replace(add, name=f"add_check_{number}")
+        yield replace(validate, name=f"validate_check_{number}")
+
+
+def _unique(part: Part, _: Widened) -> Iterator[Step]:
+    """Yield the builds of a table's unique indexes."""
+    yield from _builds(part, unique=True)
+
+
+def _builds(part: Part, *, unique: bool) -> Iterator[Step]:
+    shadows = {c.name: c.shadow for c in part.columns}
+    for number, (index, _) in enumerate(part.indexes(), 1):
+        if index.unique is unique:
+            name, copy = f"build_index_{number}", part.copy(index)
+            yield indexes.build_like(name, part.table, index, copy, shadows)
+
+
+def _way_back(whole: WiderKey) -> tuple[Action, ...]:
+    """Return the same on the former columns; each action knows whether it ran."""
+    over, later = _is_back(whole), later_keys(whole)
+    actions: list[Action] = []
+    for part, mirror in whole.mirrors():
+        retired = {c.name: c.retired for c in part.columns}
+        for index, _ in part.indexes():
+            copy = part.copy(index)
+            build = indexes.build_like("", part.table, index, copy, retired).work
+            assert isinstance(build, Autocommit)
+            actions.append(
+                replace(
+                    build,
+                    done=_either(over, build.done or ""),
+                    refusals=(later, mirror.fits()),
+                )
+            )
+    for part, mirror in whole.mirrors():
+        for one in part.columns:
+            if not one.column.not_null:
+                continue
+            # From here on a value that does not fit is refused, as before.
+            check = part.check(one)
+            add, validate, _ = not_null_by_check(part.table.name, one.retired, check)
+            assert isinstance(add.work, Transaction)
+            assert isinstance(validate.work, Autocommit)
+            there = constraints.is_there(part.table.name, check)
+            proved = constraints.is_there(part.table.name, check, validated=True)
+            actions += [
+                replace(
+                    add.work,
+                    done=_either(over, there),
+                    refusals=(mirror.fits(),),
+                ),
+                replace(validate.work, done=_either(over, proved)),
+            ]
+    back = exchange(whole, back=True)
+    return (*actions, replace(back, done=over), *_proofs(whole))
+
+
+def _is_back(whole: WiderKey) -> str:
+    """Return the question whether the former columns have their names."""
+    first = whole.parts()[0]
+    return render(
+        sql.SQL(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = {}::pg_catalog.regclass AND attname = {}"
+            " AND NOT attisdropped)"
+        ).format(
+            sql.Literal(str(first.table.name)),
+            sql.Literal(first.columns[0].shadow),
+        )
+    )
+
+
+def _proofs(whole: WiderKey) -> tuple[Autocommit, ...]:
+    """Return the proofs of the constraints that were proved before."""
+    return tuple(
+        constraints.validated(table, found.name, also=found.references)
+        for table, found in whole.by_text()
+        if found.validated
+    )
+
+
+def _either(one: str, other: str) -> str:
+    """Return the question whether one of two questions is answered by yes."""
+    return f"SELECT ({one}) OR ({other})"
