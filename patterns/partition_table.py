@@ -271,5 +271,4 @@ class PartitionTable(Pattern):
             primary=self.key,
             partition_by=self._by(),
             made=self._partitions(shadow_of(facts.table.name, facts.tag)),
-            values={},
         )

@@ -143,5 +143,4 @@ class RebuildTable(Pattern):
                 sql.SQL("ALTER TABLE {} {}").format(shadow, type_name(clause))
                 for clause in self.alter
             ),
-            values={},
         )

@@ -272,6 +272,44 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
     )
 
 
+def foreign_key(
+    suffix: str,
+    table: TableName,
+    name: str,
+    definition: sql.Composable,
+    parent: TableName,
+) -> tuple[Step, Step]:
+    """
+    Return the steps that add a foreign key and prove it, both tables in use.
+
+    Args:
+        suffix: of the steps' names.
+        table: the table that refers.
+        name: the constraint's.
+        definition: what follows the name, without NOT VALID.
+        parent: the table that is referred to, or `table` itself.
+    """
+    also = None if parent == table else parent
+    return (
+        Step(
+            name=f"add_foreign_key{suffix}",
+            work=add(
+                table,
+                name,
+                definition + sql.SQL(" NOT VALID"),
+                lock=Lock.SHARE_ROW_EXCLUSIVE,
+                also=also,
+            ),
+            reverse=(drop(table, name, also),),
+        ),
+        Step(
+            name=f"validate_foreign_key{suffix}",
+            work=validated(table, name, also),
+            no_reverse="the proof goes with the foreign key",
+        ),
+    )
+
+
 def over_index(kind: str, index: str, when: sql.Composable) -> sql.Composable:
     """
     Return the definition of a key over an index that is there.

@@ -16,6 +16,7 @@ statement's final state) and 41.10.
 
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.mirror_table.split import Split
-from migrator.kernels.mirror_table.swap import Swap, former, require_swappable
+from migrator.kernels.mirror_table.successor import former, require_swappable
+from migrator.kernels.mirror_table.swap import Swap
 
 __all__ = ["Shadow", "Split", "Swap", "former", "require_swappable", "shadow_of"]

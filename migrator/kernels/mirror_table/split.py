@@ -14,13 +14,12 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Constraint, Facts, Grant, Index, Table
-from migrator.kernels import direct, indexes, not_null, requirements
+from migrator.kernels import constraints, direct, indexes, not_null, requirements
 from migrator.kernels.mirror_table.facade import Facade, Shown, granted
 from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
-    Autocommit,
     Lock,
     Refusal,
     Step,
@@ -432,18 +431,8 @@ class Split:
         named = {c.name: name for name, c in self._columns().items()} | dict(self.key)
         target = self.shadow().bare()
         return tuple(
-            indexes.build_index(
-                f"copy_index_{number}",
-                target,
-                self._copy(index),
-                method=index.method,
-                keys=sql.SQL(", ").join(
-                    sql.Identifier(named[k.name]) + indexes.index_options(k.options)
-                    for k in index.keys
-                ),
-                unique=index.unique,
-                include=tuple(named[c] for c in index.include),
-                nulls_not_distinct=index.nulls_not_distinct,
+            indexes.build_like(
+                f"copy_index_{number}", target, index, self._copy(index), named
             )
             for number, index in enumerate(self.carried(), 1)
         )
@@ -455,57 +444,22 @@ class Split:
         ).format(_list(self.key.values()), self.table.name.identifier, _list(self.key))
         first = next(iter(self.key.values()))
         name = names.fitted(f"{self.into.name}_{first}", "_fkey")
-        return self._foreign_key("", name, text, self.table.name)
+        return constraints.foreign_key(
+            "", self.shadow_name, name, text, self.table.name
+        )
 
     def _foreign_keys(self) -> Steps:
         """Return the foreign keys of columns that go."""
         return tuple(
             step
             for number, key in enumerate(self._constraints("f"), 1)
-            for step in self._foreign_key(
+            for step in constraints.foreign_key(
                 f"_{number}",
+                self.shadow_name,
                 key.name,
                 type_name(key.definition),
                 key.references or self.table.name,
             )
-        )
-
-    def _foreign_key(
-        self, number: str, name: str, text: sql.Composable, parent: TableName
-    ) -> Steps:
-        table, ident = self.shadow_name, sql.Identifier(name)
-        alter = sql.SQL("ALTER TABLE {} ").format(table.identifier)
-        return (
-            Step(
-                name=f"add_foreign_key{number}",
-                work=direct.catalogue_step(
-                    table,
-                    alter
-                    + sql.SQL("ADD CONSTRAINT {} {} NOT VALID").format(ident, text),
-                    lock=Lock.SHARE_ROW_EXCLUSIVE,
-                    also=(parent,),
-                ),
-                reverse=(
-                    direct.catalogue_step(
-                        table,
-                        alter + sql.SQL("DROP CONSTRAINT IF EXISTS {}").format(ident),
-                        also=(parent,),
-                    ),
-                ),
-            ),
-            Step(
-                name=f"validate_foreign_key{number}",
-                work=Autocommit(
-                    statement=render(
-                        alter, sql.SQL("VALIDATE CONSTRAINT {}").format(ident)
-                    ),
-                    lock=Lock.SHARE_UPDATE_EXCLUSIVE,
-                    table=table,
-                    scans=True,
-                    also=(TableLock(table=parent, lock=Lock.ROW_SHARE),),
-                ),
-                no_reverse="the proof goes with the foreign key",
-            ),
         )
 
     def _nothing_depends(self) -> Refusal:

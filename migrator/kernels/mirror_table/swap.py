@@ -10,86 +10,32 @@ Until the drop foreign keys of other tables refer to both: the former one, which
 step, holds them to what it always did while the new one's is proved.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
-from migrator.facts import Constraint, Facts, ForeignKey, Index, Table, Trigger
-from migrator.kernels import direct, indexes, requirements
+from migrator.facts import ForeignKey, Trigger
+from migrator.kernels import constraints, direct, indexes
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.mirror_table.facade import granted
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
+from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
+from migrator.kernels.mirror_table.successor import Successor
 from migrator.names import TableName
 from migrator.plan import (
-    Action,
-    Autocommit,
     Lock,
     Step,
     Steps,
-    TableLock,
     Transaction,
-    render,
     type_name,
 )
 
-_LIKE = (
-    "LIKE {} INCLUDING COMMENTS INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING"
-    " DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STATISTICS INCLUDING"
-    " STORAGE"
-)
-
-
-def former(table: TableName, tag: str) -> TableName:
-    """Return the name that a table has once another one took its place."""
-    return TableName(table.schema, names.owned("former", table.name, tag))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
-    """
-    A table and its successor.
-
-    Args:
-        facts: of the table, or of its successor once it has the name.
-        key: columns of a unique key that both have.
-        primary: the columns of the successor's primary key; None leaves it as it is.
-        partition_by: what `PARTITION BY` says; None for none.
-        made: further statements that give the successor its shape, each about the
-            table that it is given the name of.
-        values: SQL expressions over the row for columns that are not taken over as they
-            are, and their types.
-    """
-
-    facts: Facts
-    key: Sequence[str]
-    primary: Sequence[str] | None = None
-    partition_by: str | None = None
-    made: tuple[sql.Composable, ...] = ()
-    values: Mapping[str, Value]
-
-    @property
-    def name(self) -> TableName:
-        """The name that both have, one after the other."""
-        return self.facts.table.name
-
-    @property
-    def shadow_name(self) -> TableName:
-        """The successor's name before."""
-        return shadow_of(self.name, self.facts.tag)
-
-    @property
-    def former_name(self) -> TableName:
-        """The former table's name afterwards."""
-        return former(self.name, self.facts.tag)
-
-    @property
-    def _old(self) -> Table:
-        """The former table, whichever name it has."""
-        return self.facts.made.get(self.former_name, self.facts.table)
+class Swap(Successor):
+    """A table and its successor, in each phase."""
 
     # -- mirrors ---------------------------------------------------------
 
@@ -97,10 +43,9 @@ class Swap:
         self,
         target: TableName,
         key: Sequence[str],
-        values: Mapping[str, Value],
         found_by: Sequence[str] = (),
     ) -> Shadow:
-        table, source = self._old, self.name
+        table, source = self.old, self.name
         keys = (table.require(c) for c in key)
         return Shadow(
             source=source,
@@ -109,16 +54,15 @@ class Swap:
             key={
                 c.name: KeyColumn(
                     column=c.name,
-                    type=values[c.name].type if c.name in values else c.type,
+                    type=c.type,
                     equal=c.equal,
                     image_equal=c.image_equal,
                 )
                 for c in keys
             },
             values={
-                c.name: values.get(
-                    c.name,
-                    Value(expression=sql.Identifier(source.name, c.name), type=c.type),
+                c.name: Value(
+                    expression=sql.Identifier(source.name, c.name), type=c.type
                 )
                 for c in table.columns
                 if c.name not in key and not c.generated
@@ -131,13 +75,13 @@ class Swap:
 
     def shadow(self) -> Shadow:
         """Return the mirror of the table in its successor."""
-        return self._shadow(self.shadow_name, self.key, self.values)
+        return self._shadow(self.shadow_name, self.key)
 
     def back(self) -> Shadow:
         """Return the mirror of the successor in the former table."""
-        index = unique_index(self.facts.of(self._old))
+        index = unique_index(self.facts.of(self.old))
         key = [k.name for k in index.keys] if index else []
-        return self._shadow(self.former_name, key, {}, found_by=self.key)
+        return self._shadow(self.former_name, key, found_by=self.key)
 
     # -- phases ----------------------------------------------------------
 
@@ -147,7 +91,7 @@ class Swap:
         shadow = self.shadow()
         also = tuple(
             c.references
-            for c in self._foreign_keys()
+            for c in self.foreign_keys()
             if self.partition_by and c.references
         )
         return (
@@ -158,7 +102,7 @@ class Swap:
                     sql.SQL("SET LOCAL search_path = {}").format(
                         direct.pinned_path(self.facts.path, self.name.schema)
                     ),
-                    *self._create(),
+                    *self.create(),
                     *shadow.on(),
                     lock=Lock.SHARE_ROW_EXCLUSIVE,
                     also=also,
@@ -178,14 +122,18 @@ class Swap:
         return (
             *steps,
             *(
-                indexes.build_as(f"build_index_{number}", target, self._copy(i), i)
-                for number, i in enumerate(self._later(), 1)
+                indexes.build_as(f"build_index_{number}", target, self.copy_of(i), i)
+                for number, i in enumerate(self.later(), 1)
             ),
             *(
                 step
-                for number, c in enumerate(self._foreign_keys(), 1)
-                for step in _foreign_key(
-                    f"{number}", self.shadow_name, c.name, c.definition, c.references
+                for number, c in enumerate(self.foreign_keys(), 1)
+                for step in constraints.foreign_key(
+                    f"_{number}",
+                    self.shadow_name,
+                    c.name,
+                    type_name(c.definition),
+                    c.references or self.name,
                 )
             ),
         )
@@ -198,24 +146,28 @@ class Swap:
 
     def retire(self) -> Steps:
         """Return the exchange of names, and foreign keys to the new table."""
-        own = (c for c in self._old.constraints if self._refers_to_itself(c))
-        others = (k for k in self._old.foreign_keys if k.table != self.name)
+        own = (c for c in self.old.constraints if self.refers_to_itself(c))
+        others = (k for k in self.old.foreign_keys if k.table != self.name)
         steps = [
             *(
                 step
                 for number, c in enumerate(own, 1)
-                for step in _foreign_key(
-                    f"own_{number}", self.name, c.name, c.definition, None
+                for step in constraints.foreign_key(
+                    f"_own_{number}",
+                    self.name,
+                    c.name,
+                    type_name(c.definition),
+                    self.name,
                 )
             ),
             *(
                 step
                 for number, k in enumerate(others, 1)
-                for step in _foreign_key(
-                    f"to_{number}",
+                for step in constraints.foreign_key(
+                    f"_to_{number}",
                     k.table,
                     self._second(k),
-                    k.definition,
+                    type_name(k.definition),
                     self.name,
                 )
             ),
@@ -239,7 +191,7 @@ class Swap:
         plain = replace(
             self, partition_by=None, primary=primary, made=(), facts=self.facts
         )
-        shadow = self._shadow(self.shadow_name, primary, {})
+        shadow = self._shadow(self.shadow_name, primary)
         bare = shadow.bare()
         move = direct.catalogue_step(
             self.name,
@@ -249,12 +201,12 @@ class Swap:
             ),
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                    sql.Identifier(self.name.schema, self._copy(i)),
+                    sql.Identifier(self.name.schema, self.copy_of(i)),
                     sql.Identifier(i.name),
                 )
                 for i in self.facts.table.indexes
             ),
-            *granted(self.name, self._old.owner, self._old.grants),
+            *granted(self.name, self.old.owner, self.old.grants),
             also=(self.shadow_name,),
         )
         table = self.facts.table
@@ -269,7 +221,7 @@ class Swap:
             Step(
                 name="create_table",
                 work=direct.catalogue_step(
-                    self.name, *plain._create(), *sequences, lock=Lock.ACCESS_EXCLUSIVE
+                    self.name, *plain.create(), *sequences, lock=Lock.ACCESS_EXCLUSIVE
                 ),
                 no_reverse="upgrade again",
             ),
@@ -277,8 +229,8 @@ class Swap:
             *(
                 replace(step, reverse=(), no_reverse="upgrade again")
                 for step in (
-                    indexes.build_as(f"build_index_{n}", bare, self._copy(i), i)
-                    for n, i in enumerate(self._later(), 1)
+                    indexes.build_as(f"build_index_{n}", bare, self.copy_of(i), i)
+                    for n, i in enumerate(self.later(), 1)
                 )
             ),
             Step(name="drop_partitions", work=move, no_reverse="upgrade again"),
@@ -371,7 +323,7 @@ class Swap:
         return tuple(
             statement
             for i in self.facts.table.indexes
-            for statement in self._names("INDEX", i.name, self._copy(i), forward)
+            for statement in self._names("INDEX", i.name, self.copy_of(i), forward)
         )
 
     def _identities(self, *, forward: bool) -> tuple[sql.Composable, ...]:
@@ -430,110 +382,6 @@ class Swap:
             if not t.name.startswith(names.TRIGGER_PREFIX)
         )
 
-    # -- parts -----------------------------------------------------------
-
-    def _create(self) -> tuple[sql.Composable, ...]:
-        table, old = self.shadow_name.identifier, self.facts.table
-        by = f" PARTITION BY {self.partition_by}" if self.partition_by else ""
-        space = f" TABLESPACE {old.tablespace}" if old.tablespace else ""
-        alter = sql.SQL("ALTER TABLE {} ").format(table)
-        found: list[sql.Composable] = [
-            sql.SQL("CREATE TABLE {} (").format(table)
-            + sql.SQL(_LIKE).format(old.name.identifier)
-            + sql.SQL("){}{}").format(type_name(by), type_name(space)),
-            alter + sql.SQL("OWNER TO {}").format(sql.Identifier(old.owner)),
-        ]
-        if old.options and not self.partition_by:
-            found.append(
-                alter + sql.SQL("SET ({})").format(type_name(", ".join(old.options)))
-            )
-        if old.comment is not None:
-            found.append(
-                sql.SQL("COMMENT ON TABLE {} IS {}").format(
-                    table, sql.Literal(old.comment)
-                )
-            )
-        found += [
-            alter
-            + sql.SQL("ALTER COLUMN {} SET STATISTICS {}").format(
-                sql.Identifier(c.name), sql.Literal(c.statistics)
-            )
-            for c in old.columns
-            if c.statistics is not None
-        ]
-        found += self.made
-        found += [
-            alter
-            + sql.SQL("ADD CONSTRAINT {} {}").format(
-                sql.Identifier(self._copy(index)), self._constraint(constraint)
-            )
-            for index, constraint in self._keyed()
-        ]
-        if self.partition_by:
-            found += [
-                indexes.created_as(self.shadow_name, self._copy(i), i)
-                for i in self._later()
-            ]
-            found += [
-                alter
-                + sql.SQL("ADD CONSTRAINT {} {}").format(
-                    sql.Identifier(c.name), type_name(c.definition)
-                )
-                for c in self._foreign_keys()
-            ]
-        found += self._replica_identity()
-        return tuple(found)
-
-    def _replica_identity(self) -> list[sql.Composable]:
-        old = self.facts.table
-        alter = sql.SQL("ALTER TABLE {} REPLICA IDENTITY ").format(
-            self.shadow_name.identifier
-        )
-        if old.replica_identity in ("FULL", "NOTHING"):
-            return [alter + type_name(old.replica_identity)]
-        return [
-            alter + sql.SQL("USING INDEX {}").format(sql.Identifier(self._copy(i)))
-            for i, _ in self._keyed()
-            if i.replica_identity
-        ]
-
-    def _keyed(self) -> list[tuple[Index, Constraint]]:
-        """Return indexes that constraints rest on, with these."""
-        table = self.facts.table
-        return [
-            (index, c)
-            for c in table.constraints
-            if c.kind in ("p", "u") and (index := table.index(c.index or c.name))
-        ]
-
-    def _constraint(self, constraint: Constraint) -> sql.Composable:
-        if constraint.kind == "p" and self.primary is not None:
-            columns = sql.SQL(", ").join(map(sql.Identifier, self.primary))
-            return sql.SQL("PRIMARY KEY ({})").format(columns)
-        return type_name(constraint.definition)
-
-    def _later(self) -> list[Index]:
-        """Return indexes that no constraint rests on."""
-        keyed = {i.name for i, _ in self._keyed()}
-        return [i for i in self.facts.table.indexes if i.name not in keyed]
-
-    def _copy(self, index: Index) -> str:
-        return names.owned("index", index.name, self.facts.tag)
-
-    def _refers_to_itself(self, constraint: Constraint) -> bool:
-        return constraint.kind == "f" and constraint.references in (
-            self.name,
-            self.former_name,
-        )
-
-    def _foreign_keys(self) -> list[Constraint]:
-        """Return foreign keys to other tables."""
-        return [
-            c
-            for c in self.facts.table.constraints
-            if c.kind == "f" and not self._refers_to_itself(c)
-        ]
-
     def _second(self, key: ForeignKey) -> str:
         """Return the name of another table's foreign key to the new table."""
         return names.owned("key", key.name, self.facts.tag)
@@ -552,90 +400,6 @@ class Swap:
             no_reverse="the foreign key that had the name is gone",
             loses=True,
         )
-
-
-def require_swappable(facts: Facts, title: str) -> None:
-    """
-    Refuse a table that no other one could take the place of.
-
-    Raises:
-        Refused: something hangs on it that stays with the former table.
-    """
-    requirements.require_table(facts)
-    requirements.require_mirrored(facts)
-    requirements.require_all_rows_visible(facts)
-    table = facts.table
-    used = [
-        *table.dependents,
-        *(
-            d
-            for c in table.columns
-            for d in c.dependents
-            # Triggers go over.
-            if not any(d.startswith(f"trigger {t.name} on ") for t in table.triggers)
-        ),
-        *(f"publication {p}" for p in table.publications),
-    ]
-    if used:
-        raise Refused(
-            f"{title}: table {table.name} is used by {'; '.join(dict.fromkeys(used))},"
-            " which would stay with the former table.",
-            next="drop what depends on it first, and make it again afterwards.",
-        )
-    for c in table.constraints:
-        if c.kind not in ("p", "u", "f", "c", "n") or not c.validated:
-            raise Refused(
-                f'{title}: constraint "{c.name}" of table {table.name}'
-                + (" cannot go over." if c.validated else " is not valid."),
-                next="drop it by a change of its own first."
-                if c.validated
-                else "validate it first.",
-            )
-    if unique_index(facts) is None:
-        raise Refused(
-            f"{title}: table {table.name} has no unique index over NOT NULL columns, by"
-            " which a row could be found in the new table.",
-            next="give it a primary key first.",
-        )
-
-
-def _foreign_key(
-    name: str,
-    table: TableName,
-    constraint: str,
-    definition: str,
-    parent: TableName | None,
-) -> Steps:
-    """Return the steps that add a foreign key and prove it."""
-    ident, also = sql.Identifier(constraint), (parent,) if parent else ()
-    alter = sql.SQL("ALTER TABLE {} ").format(table.identifier)
-    add = alter + sql.SQL("ADD CONSTRAINT {} {} NOT VALID").format(
-        ident, type_name(definition)
-    )
-    drop = alter + sql.SQL("DROP CONSTRAINT IF EXISTS {}").format(ident)
-    reverse: tuple[Action, ...] = (direct.catalogue_step(table, drop, also=also),)
-    return (
-        Step(
-            name=f"add_foreign_key_{name}",
-            work=direct.catalogue_step(
-                table, add, lock=Lock.SHARE_ROW_EXCLUSIVE, also=also
-            ),
-            reverse=reverse,
-        ),
-        Step(
-            name=f"validate_foreign_key_{name}",
-            work=Autocommit(
-                statement=render(
-                    alter, sql.SQL("VALIDATE CONSTRAINT {}").format(ident)
-                ),
-                lock=Lock.SHARE_UPDATE_EXCLUSIVE,
-                table=table,
-                scans=True,
-                also=tuple(TableLock(table=t, lock=Lock.ROW_SHARE) for t in also),
-            ),
-            no_reverse="the proof goes with the foreign key",
-        ),
-    )
 
 
 def _carried_on(leaves: TableName, comes: TableName, column: str) -> sql.Composable:
