@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/installed
 ARGS ?=
+# Tests side by side, each on a server of its own: they wait more than they compute.
+JOBS ?= 4
 
 .PHONY: help demo test test-versions bench lint clean
 
@@ -13,7 +15,7 @@ demo: $(STAMP)  ## Rename a column of a live table, there and back, on a server 
 	@$(VENV)/bin/migrator demo $(ARGS)
 
 test: $(STAMP)  ## Run the tests on PostgreSQL 18.
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-versions: $(STAMP)  ## Run the tests on every PostgreSQL found or to be had.
 	$(VENV)/bin/python tests/servers.py $(ARGS)
