@@ -181,14 +181,13 @@ class Shadow:
         def gone(row: str) -> sql.Composable:
             return sql.SQL(
                 "DELETE FROM {target} AS {shadow} WHERE {theirs} AND NOT EXISTS"
-                " (SELECT FROM {source} WHERE {ours} AND {rows});"
+                " (SELECT FROM {source} WHERE {ours});"
             ).format(
                 target=self.target.identifier,
                 shadow=_SHADOW,
                 theirs=self._shadow_of(sql.Identifier(row)),
                 source=self._source,
-                ours=self._row_of(sql.Identifier(row)),
-                rows=self._rows,
+                ours=self._shown(self._row_of(sql.Identifier(row))),
             )
 
         moved = sql.SQL(" OR ").join(
@@ -313,11 +312,13 @@ END
 
         Shadows of rows that have none any more are found from their side.
         """
-        return sql.SQL("{} AND {}").format(self._rows, self._differs())
+        return self._shown(self._differs())
 
-    @property
-    def _rows(self) -> sql.Composable:
-        return self.rows or sql.SQL("true")
+    def _shown(self, condition: sql.Composable) -> sql.Composable:
+        """Return a condition of rows, of those that have a shadow."""
+        if self.rows is None:
+            return condition
+        return sql.SQL("{} AND {}").format(condition, self.rows)
 
     def _differs(self) -> sql.Composable:
         # The expressions stand outside of the sub-select: in it, a bare column would be
@@ -341,18 +342,19 @@ END
 
     def _extra(self) -> sql.Composable:
         """Return the condition of a row of the shadow that has no source."""
-        return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {} AND {})").format(
+        return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {})").format(
             self._source,
-            self._rows,
-            sql.SQL(" AND ").join(
-                sql.SQL("{}.{} {} {}.{}").format(
-                    self._alias,
-                    sql.Identifier(k.column),
-                    type_name(k.equal),
-                    sql.Identifier(self.target.name),
-                    sql.Identifier(c),
+            self._shown(
+                sql.SQL(" AND ").join(
+                    sql.SQL("{}.{} {} {}.{}").format(
+                        self._alias,
+                        sql.Identifier(k.column),
+                        type_name(k.equal),
+                        sql.Identifier(self.target.name),
+                        sql.Identifier(c),
+                    )
+                    for c, k in self.key.items()
                 )
-                for c, k in self.key.items()
             ),
         )
 
@@ -432,16 +434,14 @@ END
     ) -> sql.Composable:
         """Return the statement that writes the shadows of rows of the source."""
         return sql.SQL(
-            "INSERT INTO {} ({}) {}SELECT {} FROM {} WHERE {} AND {}{}"
-            " ON CONFLICT ({}) DO {}"
+            "INSERT INTO {} ({}) {}SELECT {} FROM {} WHERE {}{} ON CONFLICT ({}) DO {}"
         ).format(
             self.target.identifier,
             sql.SQL(", ").join(map(sql.Identifier, (*self.key, *self.values))),
             sql.SQL("OVERRIDING SYSTEM VALUE " if self.overriding else ""),
             self._values(),
             source,
-            rows,
-            self._rows,
+            self._shown(rows),
             lock,
             sql.SQL(", ").join(map(sql.Identifier, self.key)),
             otherwise,
