@@ -22,7 +22,15 @@ from migrator.cli.app import (
     pyproject,
 )
 from migrator.cli.bars import Bars
-from migrator.cli.report import JSON_SCHEMA, detail, event, failed, said, status_of
+from migrator.cli.report import (
+    JSON_SCHEMA,
+    detail,
+    event,
+    failed,
+    not_compared,
+    said,
+    status_of,
+)
 from migrator.errors import (
     Held,
     LockBudgetError,
@@ -249,10 +257,14 @@ def verify(
     wanted = app.only(change)
     runner = app.runner()
     runner.settings = replace(runner.settings, show_values=values)
+    row = runner.change(wanted)
+    passed = row.finished or row.state.rank > State.VERIFIED.rank
     if watch:
         runner.watch(wanted, every_s=every)
     else:
         runner.verify(wanted)
+    if not json and (passed or runner.is_compared(wanted) is None):
+        click.echo(not_compared(row))
     said(app, wanted, json)
 
 

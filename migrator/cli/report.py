@@ -58,19 +58,38 @@ def said(app: App, change: str, json: bool) -> None:
         output.as_json({"schema": JSON_SCHEMA, **status_of(app, row)})
     else:
         said_to = app.runner().said(row.id)
+        state = f"{row.id} is {row.state}"
+        if not _in_step(app, row):
+            state += ", but not compared since it was retired"
         if said_to.mode is Mode.RUN:
-            click.echo(f"{row.id} is {row.state}. Next: {next_step(row)}")
+            click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
-            click.echo(
-                f"{row.id} is {row.state}, {said_to.said}. Next: migrator resume"
-                f" {row.id}"
-            )
+            click.echo(f"{state}, {said_to.said}. Next: migrator resume {row.id}")
 
 
-def next_step(row: ChangeRow) -> str:
+def _in_step(app: App, row: ChangeRow) -> bool:
+    """Tell whether nothing speaks against what a change's state says."""
+    return (
+        row.state is not State.VERIFIED or app.runner().is_compared(row.id) is not False
+    )
+
+
+def not_compared(row: ChangeRow) -> str:
+    """Return what to say of a verification that had nothing to do."""
+    if row.finished or row.state.rank > State.VERIFIED.rank:
+        state = "finished" if row.finished else row.state.value
+        why = f"{row.id} is {state}; both sides are compared until contract"
+    else:
+        why = f"{row.id} ({row.title}) has no two sides"
+    return f"Nothing was compared: {why}."
+
+
+def next_step(app: App, row: ChangeRow) -> str:
     """Return the command that carries a change on."""
     if row.finished:
         return "nothing, it is finished."
+    if not _in_step(app, row):
+        return f"migrator verify {row.id}"
     return {
         State.PLANNED: f"migrator expand {row.id}",
         State.EXPANDED: f"migrator backfill {row.id}",
@@ -90,7 +109,8 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     said_to = app.runner().said(row.id)
     data["control"] = {**asdict(said_to.limits), "mode": said_to.mode}
     data["control"]["reason"] = said_to.reason
-    data["next"] = next_step(row)
+    data["compared"] = app.runner().is_compared(row.id)
+    data["next"] = next_step(app, row)
     data["steps"] = [
         {
             "phase": s.phase,
@@ -180,4 +200,4 @@ def detail(app: App, row: ChangeRow) -> None:
         return
     if (limits := limited(said_to.limits)) and not row.finished:
         click.echo(f"  Limits: {limits}")
-    click.echo(f"  Next: {next_step(row)}")
+    click.echo(f"  Next: {next_step(app, row)}")
