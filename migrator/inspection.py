@@ -10,7 +10,7 @@ from migrator.engine import Engine
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
-from migrator.ledger import control, mismatches, samples, store
+from migrator.ledger import control, lease, mismatches, samples, store
 from migrator.ledger.control import Control, Limits, Mode
 from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.samples import Speed
@@ -129,6 +129,11 @@ class Inspection(Engine):
             s.status_at for s in rows if s.status != "done" and s.phase is Phase.RETIRE
         ]
         return all(max(checks) > at for at in back) if checks else None
+
+    def is_at_work(self, change: str) -> bool:
+        """Tell whether a process, on any machine, works on a change just now."""
+        with self._connected("migrator:status") as conn:
+            return lease.is_at_work(conn, store.get(conn, change).id)
 
     def speed(self, step: StepRow) -> Speed | None:
         """Return how fast a chunked step goes, None where that is not known yet."""

@@ -129,7 +129,7 @@ class Runner(Phases):
             step = self._shared(conn, row)
             if step is None:
                 return False
-            scope = f"{row.id} helper {uuid.uuid4().hex}"
+            scope = lease.helper(row.id, uuid.uuid4().hex)
             seconds = self.settings.lease_s
             with lease.held(
                 self.target, conn, scope, seconds=seconds, wait_s=0

@@ -21,6 +21,7 @@ from migrator.errors import (
     Refused,
     UsageError,
 )
+from migrator.ledger.control import Limits
 from migrator.patterns import DropDefault, RenameColumn
 from migrator.runner import Runner
 
@@ -136,6 +137,30 @@ def test_verify_and_rollback_say_what_was_compared(
     assert status["changes"][0]["compared"] is False
     done = run("verify", cwd=tmp_path, env=env)
     assert done.stdout.startswith("abc123 is verified. Next: deploy the new release")
+
+
+def test_status_of_a_backfill_that_died(
+    change: Change, runner: Runner, database: str, tmp_path: Path
+) -> None:
+    """A step that nobody works on is stopped, whatever the ledger has of it."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    runner.limit(change.id, Limits(max_rows_per_s=1))
+    with subprocess.Popen(
+        [MIGRATOR, "backfill"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", **env},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not any(s.rows for s in runner.steps(change.id)):
+            time.sleep(0.1)
+        working = run("status", cwd=tmp_path, env=env).stdout
+        process.kill()
+    assert ": running, 12%, 6 rows" in working
+    stopped = run("status", cwd=tmp_path, env=env).stdout
+    assert ": stopped, 12%, 6 rows" in stopped
+    assert "`migrator backfill abc123` goes on from here\n" in stopped
+    status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["at_work"] is False
 
 
 def test_verify_of_what_has_no_two_sides(

@@ -20,6 +20,14 @@ JSON_SCHEMA = 1
 LISTED = 10
 
 
+# Commands that run a phase, or what is left of it.
+_COMMANDS = {
+    Phase.EXPAND: "expand",
+    Phase.BACKFILL: "backfill",
+    Phase.VERIFY: "verify",
+    Phase.RETIRE: "contract",
+    Phase.DROP: "contract --drop",
+}
 # Events whose figures say nothing without their names.
 _NAMED = ("throttle", "vacuum")
 
@@ -109,6 +117,7 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     said_to = app.runner().said(row.id)
     data["control"] = {**asdict(said_to.limits), "mode": said_to.mode}
     data["control"]["reason"] = said_to.reason
+    data["at_work"] = app.runner().is_at_work(row.id)
     data["compared"] = app.runner().is_compared(row.id)
     data["next"] = next_step(app, row)
     data["steps"] = [
@@ -153,12 +162,13 @@ def _speed(app: App, step: StepRow) -> dict[str, Any]:
     }
 
 
-def _told(app: App, step: StepRow) -> list[str]:
+def _told(app: App, change: str, step: StepRow) -> list[str]:
     """Return what is to be told of a step, the figures of its progress behind it."""
-    parts = [f"{step.step.name}: {step.status}"]
+    at_work = step.status != "running" or app.runner().is_at_work(change)
+    parts = [f"{step.step.name}: {step.status if at_work else 'stopped'}"]
     if step.done_share is not None:
         parts += [f"{step.done_share:.0%}", f"{step.rows:,} rows"]
-    if step.status == "running":
+    if step.status == "running" and at_work:
         speed = _speed(app, step)
         if speed["rows_per_s"] is not None:
             parts.append(f"{speed['rows_per_s']:,} rows/s")
@@ -166,7 +176,9 @@ def _told(app: App, step: StepRow) -> list[str]:
             parts.append(f"{output.duration(speed['left_s'])} left")
     if step.waited_share >= 0.01:
         parts.append(f"waited {step.waited_share:.0%} of the time")
-    if step.waiting:
+    if not at_work:
+        parts.append(f"`migrator {_COMMANDS[step.phase]} {change}` goes on from here")
+    elif step.waiting:
         parts.append(f"waits now: {step.waiting}")
     return parts
 
@@ -182,7 +194,7 @@ def detail(app: App, row: ChangeRow) -> None:
         if s.phase is phase
     ]
     for phase, step in shown:
-        click.echo(f"  {phase:<9} {', '.join(_told(app, step))}")
+        click.echo(f"  {phase:<9} {', '.join(_told(app, row.id, step))}")
     if any(s.status == "running" for _, s in shown):
         verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
         if verdicts and verdicts[-1]["detail"]["action"] != "go":
