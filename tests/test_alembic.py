@@ -330,6 +330,35 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) ->
     assert "mirror_column: one transaction" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            'RenameColumn("users")',
+            "line 6: RenameColumn() missing 2 required positional arguments:"
+            " 'column' and 'to'.",
+        ),
+        (
+            'RenameColumn("users", "name", "n", index={})',
+            "line 6: RenameColumn() got an unexpected keyword argument 'index'.",
+        ),
+        ("RenameColum()", "line 6: NameError: name 'RenameColum' is not defined."),
+        ("RenameColumn(", "line 6: '(' was never closed."),
+    ],
+)
+def test_a_wrong_call_in_a_revision(call: str, said: str, project: Project) -> None:
+    """It is told with file and line, not by a traceback."""
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    project.write("r2", text)
+    done = project.migrator("plan", code=2)
+    assert done.stderr == (
+        f"Error: {project.folder}/migrations/versions/r2.py, {said}\n"
+        "Nothing was changed.\n"
+        "Next: correct the revision; `migrator patterns NAME` shows what a pattern"
+        " takes.\n"
+    )
+
+
 def test_what_earlier_revisions_did_is_told(project: Project) -> None:
     """That nothing was changed is said of one revision only."""
     project.run("upgrade", "r1")
