@@ -330,6 +330,24 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) ->
     assert "mirror_column: one transaction" in done.stdout
 
 
+def test_a_change_rolled_back_does_not_stop_the_others(project: Project) -> None:
+    """What it touched is gone by hand: the next revision is expanded all the same."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.migrator("expand")
+    project.migrator("rollback", "r2", "--to", "planned")
+    with psycopg.connect(project.url) as conn:
+        conn.execute("ALTER TABLE users RENAME name TO other")
+    third = SECOND.replace('"r2", "r1"', '"r3", "r2"')
+    project.write("r3", third.replace('"name", "full_name"', '"other", "label"'))
+    done = project.migrator("expand", code=1)
+    assert "r3 is expanded" in done.stdout
+    assert 'r2 cannot be expanded: Table "public"."users" has no column "name"' in (
+        done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

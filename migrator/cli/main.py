@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -184,17 +185,40 @@ def expand(app: App, change: str | None, json: bool) -> None:
     if not wanted:
         _nothing("expand", json)
     known = {c.id: c for c in app.runner().changes()}
+    refused: list[Refused] = []
     for one in wanted:
         if one.id in known:
             # Its revision may be applied already: rolled back, or cut off.
-            app.runner().expand(one)
+            try:
+                app.runner().expand(one)
+            except Refused as error:
+                # The others do not wait for what this one needs.
+                refused.append(
+                    type(error)(
+                        f"{one.id} cannot be expanded: {error.what}",
+                        state=error.state,
+                        next=error.next,
+                    )
+                )
+                continue
         try:
             alembic_command.upgrade(app.project().config, one.revision)
         except CommandError as error:
+            _all_but_last([*refused, error])
             if isinstance(error.__cause__, MigratorError):
                 raise error.__cause__ from None
             raise UsageError(f"Alembic: {error}") from error
         said(app, one.id, json)
+    if refused:
+        _all_but_last(refused)
+        raise refused[-1]
+
+
+def _all_but_last(errors: Sequence[Exception]) -> None:
+    """Tell errors of changes that did not keep others from being tried."""
+    for error in errors[:-1]:
+        if isinstance(error, MigratorError):
+            failed(error, 1, json=False)
 
 
 def _nothing(what: str, json: bool) -> None:
