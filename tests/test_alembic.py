@@ -330,6 +330,23 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) ->
     assert "mirror_column: one transaction" in done.stdout
 
 
+def test_check_after_a_rollback(project: Project) -> None:
+    """It fails while the model needs what was taken back, and no longer."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.migrator("expand")
+    project.run("check")
+    project.migrator("rollback", "r2", "--to", "planned")
+    assert "'add_column'" in project.run("check", code=None).stdout
+    models = project.folder / "models.py"
+    models.write_text(MODELS.format(name="name"))
+    project.run("check")
+    models.write_text(MODELS.format(name="full_name"))
+    project.migrator("expand")
+    project.run("check")
+
+
 def test_a_change_rolled_back_does_not_stop_the_others(project: Project) -> None:
     """What it touched is gone by hand: the next revision is expanded all the same."""
     project.run("upgrade", "r1")
