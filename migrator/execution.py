@@ -17,7 +17,7 @@ import psycopg
 from psycopg.sql import SQL
 
 from migrator.backfill.walk import Walk
-from migrator.errors import LockBudgetError, Refused
+from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Blocker
 from migrator.guard import Policy
 from migrator.ledger import store
@@ -253,14 +253,14 @@ class Execution:
                         assert action.remove is not None
                         execute_stored(run.conn, action.remove)
                     self._conditions(run.conn, action, what)
-                    self._checked_statement(run, action)
+                    self._checked_statement(run, action, what)
             if not attempt.failed:
                 break
         if status is not None:
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, status)
 
-    def _checked_statement(self, run: Run, action: Autocommit) -> None:
+    def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, "lease"):
             pass
@@ -269,6 +269,17 @@ class Execution:
         except RETRIED:
             self._remove_leftover(run, action)
             raise
+        except psycopg.errors.UniqueViolation as error:
+            # The server's DETAIL has a key's values, which are nobody's business here.
+            at = error.diag.schema_name, error.diag.constraint_name
+            query = catalog.duplicates(run.conn, *map(str, at))
+            self._remove_leftover(run, action)
+            listed = f" (`{query}` lists them)" if query else ""
+            raise Failed(
+                f"{what}: {said(error)}: rows have the same key.",
+                state="What ran before stays.",
+                next=f"correct these rows{listed}, then run the same command again.",
+            ) from error
         except Exception:
             if not (run.conn.closed or run.conn.broken):
                 self._remove_leftover(run, action)

@@ -466,6 +466,22 @@ def is_superuser(conn: Connection) -> bool:
     return bool(ask(conn, "SELECT pg_catalog.current_setting('is_superuser')::bool"))
 
 
+def duplicates(conn: Connection, schema: str, index: str) -> str | None:
+    """
+    Return a query for the keys that a unique index found twice, None if it is gone.
+
+    Args:
+        conn: outside a transaction.
+        schema: the index's.
+        index: its name; an invalid one that a build left will do.
+    """
+    with _full_names(conn):
+        row = conn.execute(
+            _query("duplicates"), {"schema": schema, "name": index}
+        ).fetchone()
+    return row["query"] if row else None
+
+
 def deadlock_timeout_ms(conn: Connection) -> int:
     """Return after how long a lock looks what is in its way."""
     return int(
