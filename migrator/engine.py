@@ -204,7 +204,8 @@ class Engine:
             try:
                 return read()
             except RETRIED as error:
-                names = catalog.blockers(conn, table, Lock.ACCESS_SHARE)
+                found = catalog.blockers(conn, table, Lock.ACCESS_SHARE)
+                names = dict.fromkeys(map(str, found))
                 held = f"held by {'; '.join(names)}" if names else "locked"
                 if time.monotonic() > deadline:
                     raise LockBudgetError(

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.sql import SQL
 
 from migrator.backfill.walk import Walk
-from migrator.errors import LockBudgetError, Refused
+from migrator.errors import Failed, LockBudgetError, Refused
+from migrator.facts import Blocker
 from migrator.guard import Policy
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
@@ -28,6 +30,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Lock,
     Transaction,
+    render,
 )
 from migrator.postgres import catalog
 from migrator.postgres.connection import (
@@ -105,6 +108,7 @@ class Execution:
                 statement_timeout_ms=self.settings.lock_timeout_ms
                 + CATALOGUE_STATEMENT_MS,
                 what=what,
+                eager=True,
             ),
         ):
             run.lease.check(run.conn)
@@ -253,14 +257,14 @@ class Execution:
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
                         self._conditions(run.conn, action, what)
-                        self._checked_statement(run, action)
+                        self._checked_statement(run, action, what)
             if not attempt.failed:
                 break
         if status is not None:
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, status)
 
-    def _checked_statement(self, run: Run, action: Autocommit) -> None:
+    def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, "lease"):
             pass
@@ -269,6 +273,17 @@ class Execution:
         except RETRIED:
             self._remove_leftover(run, action)
             raise
+        except psycopg.errors.UniqueViolation as error:
+            # The server's DETAIL has a key's values, which are nobody's business here.
+            at = error.diag.schema_name, error.diag.constraint_name
+            query = catalog.duplicates(run.conn, *map(str, at))
+            self._remove_leftover(run, action)
+            listed = f" (`{query}` lists them)" if query else ""
+            raise Failed(
+                f"{what}: {said(error)}: rows have the same key.",
+                state="What ran before stays.",
+                next=f"correct these rows{listed}, then run the same command again.",
+            ) from error
         except Exception:
             if not (run.conn.closed or run.conn.broken):
                 self._remove_leftover(run, action)
@@ -307,33 +322,77 @@ class Execution:
             yield attempt
             if not attempt.failed:
                 return
-            names = self._blockers(run.conn, action)
+            blockers = self._blockers(run.conn, action)
             if time.monotonic() + pause > deadline:
-                raise self._no_lock(row, action, number, names)
-            self.progress.waiting(
-                f"for {action.lock} on {action.table}"
-                + (f", held by {names[0]}" if names else "")
-            )
+                raise self._no_lock(row, action, number, blockers)
+            held = f", held by {blockers[0]}" if blockers else ""
+            self.progress.waiting(f"for {action.lock} on {action.table}{held}")
+            if self._move_aside(run.conn, blockers):
+                continue
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LAST_PAUSE_S)
 
-    def _blockers(self, conn: Connection, action: Action) -> list[str]:
+    def _blockers(self, conn: Connection, action: Action) -> list[Blocker]:
         if action.table is None or action.lock is Lock.NONE:
             return []
         found = catalog.blockers(conn, action.table, action.lock)
         for other in action.also:
             found += catalog.blockers(conn, other.table, other.lock)
-        return list(dict.fromkeys(found))
+        return list({blocker.pid: blocker for blocker in found}.values())
+
+    def _move_aside(self, conn: Connection, blockers: list[Blocker]) -> bool:
+        """
+        Have the server end autovacuums, and tell whether one was.
+
+        It ends one that a lock waits for, once that lock has waited for
+        `deadlock_timeout`: longer than ours may. This one waits so long, and stops
+        neither readers nor writers meanwhile.
+        """
+        moved = False
+        for table in {b.table for b in blockers if b.autovacuum and not b.forced}:
+            assert table is not None
+            what = f"Autovacuum of table {table}"
+            look_ms = catalog.deadlock_timeout_ms(conn)
+            lock = SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE")
+            try:
+                with transaction(
+                    conn,
+                    lock_timeout_ms=look_ms + CATALOGUE_STATEMENT_MS,
+                    statement_timeout_ms=look_ms + 2 * CATALOGUE_STATEMENT_MS,
+                    what=what,
+                ):
+                    execute_stored(conn, render(lock.format(table.identifier)))
+                moved = True
+            except psycopg.Error as error:
+                # Of a materialized view, or for want of rights, it goes on.
+                if conn.closed or conn.broken:
+                    raise
+                log.info("%s goes on: %s", what, said(error))
+        return moved
 
     def _no_lock(
-        self, row: StepRow, action: Action, attempts: int, names: list[str]
+        self, row: StepRow, action: Action, attempts: int, blockers: list[Blocker]
     ) -> LockBudgetError:
-        held = f"Held by {'; '.join(names)}." if names else "Nobody holds it just now."
+        names = "; ".join(map(str, blockers))
+        held = f"Held by {names}." if names else "Nobody holds it just now."
+        advice = "end that session, then run the same command again."
+        if any(b.forced for b in blockers):
+            advice = (
+                "wait until that autovacuum is through, then run the same command"
+                " again: the server ends it for no lock, and begins it again when a"
+                " person does."
+            )
+        elif any(b.autovacuum for b in blockers):
+            advice = (
+                "as a superuser, or from 18 on with pg_signal_autovacuum_worker, end"
+                " it by pg_cancel_backend and run the same command again. GRANT SET ON"
+                " PARAMETER deadlock_timeout lets this role move it aside."
+            )
         return LockBudgetError(
             f"{self._named(row, action)} got no lock within"
             f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
             state=f"This step changed nothing; steps before it stay.\n{held}",
-            next="end that session, then run the same command again.",
+            next=advice,
         )
 
 

@@ -10,16 +10,18 @@ from migrator.engine import Engine
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
-from migrator.ledger import control, mismatches, samples, store
+from migrator.ledger import control, lease, mismatches, samples, store
 from migrator.ledger.control import Control, Limits, Mode
 from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.samples import Speed
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import (
+    ChunkedCheck,
     ChunkedUpdate,
     Notice,
     Phase,
     Plan,
+    State,
     render,
 )
 from migrator.postgres.connection import Connection, ask
@@ -104,6 +106,34 @@ class Inspection(Engine):
         """Return a change's steps that count."""
         with self._connected("migrator:status") as conn:
             return store.steps(conn, change, (*store.ACTIVE, "parked"))
+
+    def is_compared(self, change: str) -> bool | None:
+        """
+        Tell whether a verified change was compared since it last became so.
+
+        Returns:
+            False where it was taken back from retired since, or is not verified;
+            None where it has nothing to compare.
+        """
+        with self._connected("migrator:status") as conn:
+            row = store.get(conn, change)
+            rows = store.steps(conn, row.id, ("done", "reversed", "parked"))
+        if row.state is not State.VERIFIED:
+            return False
+        checks = [
+            s.status_at
+            for s in rows
+            if s.status == "done" and isinstance(s.step.work, ChunkedCheck)
+        ]
+        back = [
+            s.status_at for s in rows if s.status != "done" and s.phase is Phase.RETIRE
+        ]
+        return all(max(checks) > at for at in back) if checks else None
+
+    def is_at_work(self, change: str) -> bool:
+        """Tell whether a process, on any machine, works on a change just now."""
+        with self._connected("migrator:status") as conn:
+            return lease.is_at_work(conn, store.get(conn, change).id)
 
     def speed(self, step: StepRow) -> Speed | None:
         """Return how fast a chunked step goes, None where that is not known yet."""

@@ -16,6 +16,7 @@ from migrator.errors import (
 )
 from migrator.execution import Run
 from migrator.ledger import control, lease, store
+from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.phases import Phases
 from migrator.plan import (
@@ -129,7 +130,7 @@ class Runner(Phases):
             step = self._shared(conn, row)
             if step is None:
                 return False
-            scope = f"{row.id} helper {uuid.uuid4().hex}"
+            scope = lease.helper(row.id, uuid.uuid4().hex)
             seconds = self.settings.lease_s
             with lease.held(
                 self.target, conn, scope, seconds=seconds, wait_s=0
@@ -259,7 +260,8 @@ class Runner(Phases):
         Args:
             change: its id.
             to: planned or verified; None means verified from retired, and
-                planned from anywhere before.
+                planned from anywhere before. A pause or an abort ends with planned;
+                limits stay.
 
         Raises:
             Refused: it is dropped.
@@ -290,6 +292,10 @@ class Runner(Phases):
                 self.progress.step(row.step.name, None)
                 self._execution.reverse(run, row)
                 self.progress.done(row.step.name)
+            # What was said to the run that is taken back does not hold the next one.
+            held = control.read(run.conn, run.change.id).mode is not Mode.RUN
+            if goal is State.PLANNED and held:
+                control.say(run.conn, run.change.id, Mode.RUN, "rolled back")
             self._set_state(run, goal, finished=False)
             return goal
 

@@ -1,7 +1,7 @@
 """Servers and databases of the tests."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,11 +19,13 @@ QUICK = {"fsync": "off", "synchronous_commit": "off", "max_connections": "200"}
 pytest_plugins = ["pytester"]
 
 
-def start() -> Server:
+def start(**settings: str) -> Server:
     """Start a server from the wheel, or from MIGRATOR_TEST_BINDIR."""
     given = os.environ.get("MIGRATOR_TEST_BINDIR")
     try:
-        return Server.start(bindir=Path(given) if given else None, settings=QUICK)
+        return Server.start(
+            bindir=Path(given) if given else None, settings={**QUICK, **settings}
+        )
     except Refused as error:
         if os.environ.get("CI"):
             raise
@@ -42,6 +44,12 @@ def private_server() -> Iterator[Server]:
     """Give a server that the test may kill and restart."""
     with start() as made:
         yield made
+
+
+@pytest.fixture
+def start_server() -> Callable[..., Server]:
+    """Give what starts a server with settings of its own."""
+    return start
 
 
 @pytest.fixture

@@ -330,6 +330,70 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) ->
     assert "mirror_column: one transaction" in done.stdout
 
 
+def test_check_after_a_rollback(project: Project) -> None:
+    """It fails while the model needs what was taken back, and no longer."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.migrator("expand")
+    project.run("check")
+    project.migrator("rollback", "r2", "--to", "planned")
+    assert "'add_column'" in project.run("check", code=None).stdout
+    models = project.folder / "models.py"
+    models.write_text(MODELS.format(name="name"))
+    project.run("check")
+    models.write_text(MODELS.format(name="full_name"))
+    project.migrator("expand")
+    project.run("check")
+
+
+def test_a_change_rolled_back_does_not_stop_the_others(project: Project) -> None:
+    """What it touched is gone by hand: the next revision is expanded all the same."""
+    project.run("upgrade", "r1")
+    project.fill()
+    project.write("r2", SECOND)
+    project.migrator("expand")
+    project.migrator("rollback", "r2", "--to", "planned")
+    with psycopg.connect(project.url) as conn:
+        conn.execute("ALTER TABLE users RENAME name TO other")
+    third = SECOND.replace('"r2", "r1"', '"r3", "r2"')
+    project.write("r3", third.replace('"name", "full_name"', '"other", "label"'))
+    done = project.migrator("expand", code=1)
+    assert "r3 is expanded" in done.stdout
+    assert 'r2 cannot be expanded: Table "public"."users" has no column "name"' in (
+        done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            'RenameColumn("users")',
+            "line 6: RenameColumn() missing 2 required positional arguments:"
+            " 'column' and 'to'.",
+        ),
+        (
+            'RenameColumn("users", "name", "n", index={})',
+            "line 6: RenameColumn() got an unexpected keyword argument 'index'.",
+        ),
+        ("RenameColum()", "line 6: NameError: name 'RenameColum' is not defined."),
+        ("RenameColumn(", "line 6: '(' was never closed."),
+    ],
+)
+def test_a_wrong_call_in_a_revision(call: str, said: str, project: Project) -> None:
+    """It is told with file and line, not by a traceback."""
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    project.write("r2", text)
+    done = project.migrator("plan", code=2)
+    assert done.stderr == (
+        f"Error: {project.folder}/migrations/versions/r2.py, {said}\n"
+        "Nothing was changed.\n"
+        "Next: correct the revision; `migrator patterns NAME` shows what a pattern"
+        " takes.\n"
+    )
+
+
 def test_what_earlier_revisions_did_is_told(project: Project) -> None:
     """That nothing was changed is said of one revision only."""
     project.run("upgrade", "r1")

@@ -21,7 +21,8 @@ from migrator.errors import (
     Refused,
     UsageError,
 )
-from migrator.patterns import RenameColumn
+from migrator.ledger.control import Limits
+from migrator.patterns import DropDefault, RenameColumn
 from migrator.runner import Runner
 
 MIGRATOR = Path(sys.executable).parent / "migrator"
@@ -111,6 +112,66 @@ def test_phases_by_command_and_json(
     told = run("log", cwd=tmp_path, env=env).stdout
     assert "phase: expand, mirror_column\n" in told
     assert "gate: scaled to 0\n" in told
+
+
+def test_verify_and_rollback_say_what_was_compared(
+    change: Change, database: str, tmp_path: Path
+) -> None:
+    """A change that is retired is not compared, nor is it by being taken back."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    run("backfill", cwd=tmp_path, env=env)
+    assert "Nothing" not in run("verify", cwd=tmp_path, env=env).stdout
+    run("contract", "--old-release-gone", "x", cwd=tmp_path, env=env)
+    done = run("verify", cwd=tmp_path, env=env)
+    assert (done.returncode, done.stdout.split("\n")[0]) == (
+        0,
+        "Nothing was compared: abc123 is retired; both sides are compared until"
+        " contract.",
+    )
+    back = run("rollback", cwd=tmp_path, env=env)
+    assert back.stdout == (
+        "abc123 is verified, but not compared since it was retired."
+        " Next: migrator verify abc123\n"
+    )
+    status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["compared"] is False
+    done = run("verify", cwd=tmp_path, env=env)
+    assert done.stdout.startswith("abc123 is verified. Next: deploy the new release")
+
+
+def test_status_of_a_backfill_that_died(
+    change: Change, runner: Runner, database: str, tmp_path: Path
+) -> None:
+    """A step that nobody works on is stopped, whatever the ledger has of it."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    runner.limit(change.id, Limits(max_rows_per_s=1))
+    with subprocess.Popen(
+        [MIGRATOR, "backfill"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", **env},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not any(s.rows for s in runner.steps(change.id)):
+            time.sleep(0.1)
+        working = run("status", cwd=tmp_path, env=env).stdout
+        process.kill()
+    assert ": running, 12%, 6 rows" in working
+    stopped = run("status", cwd=tmp_path, env=env).stdout
+    assert ": stopped, 12%, 6 rows" in stopped
+    assert "`migrator backfill abc123` goes on from here\n" in stopped
+    status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["at_work"] is False
+
+
+def test_verify_of_what_has_no_two_sides(
+    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    """It says that there was nothing to compare."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, name text DEFAULT 'x')")
+    runner.expand(Change(revision="d1", pattern=DropDefault("t", "name")))
+    done = run("verify", cwd=tmp_path, env={"MIGRATOR_DATABASE_URL": database})
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing was compared: d1 (drop the default")
 
 
 def test_drop_asks_first(change: Change, database: str, tmp_path: Path) -> None:

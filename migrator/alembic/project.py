@@ -1,6 +1,7 @@
 """A project's Alembic environment: its database, and the changes it holds."""
 
 import logging
+import traceback
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from migrator.alembic.environment import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.errors import Refused, UsageError
+from migrator.errors import MigratorError, Refused, UsageError
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
 
@@ -123,6 +124,9 @@ class Project:
                 f"Alembic cannot read its revisions: {error}",
                 next="`alembic history` says more.",
             ) from error
+        except Exception as error:
+            # Whatever the code of a revision raises when it is loaded.
+            raise _wrong_in_file(error) from error
         for revision in reversed(revisions):
             for number, pattern in enumerate(patterns_of(revision.module), 1):
                 yield Change(
@@ -131,3 +135,24 @@ class Project:
                     ordinal=number,
                     version_table=version_table,
                 )
+
+
+def _wrong_in_file(error: Exception) -> MigratorError:
+    """Return an error that says in which revision's file another one was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = next((f for f in frames if f.name == "<module>"), None)
+    file, line = (mine.filename, mine.lineno) if mine else ("a revision", None)
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        file, line, text = error.filename or file, error.lineno, error.msg
+    where = f"{file}, line {line}" if line else file
+    if isinstance(error, MigratorError):
+        return type(error)(f"{where}: {error.what}", state=error.state, next=error.next)
+    if isinstance(error, TypeError):
+        # Of a call of a pattern, whose method says nothing to who wrote it.
+        text = str(error).replace(".__init__()", "()")
+    return UsageError(
+        f"{where}: {text}.",
+        next="correct the revision; `migrator patterns NAME` shows what a pattern"
+        " takes.",
+    )

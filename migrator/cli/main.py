@@ -1,6 +1,7 @@
 """The commands."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -22,7 +23,15 @@ from migrator.cli.app import (
     pyproject,
 )
 from migrator.cli.bars import Bars
-from migrator.cli.report import JSON_SCHEMA, detail, event, failed, said, status_of
+from migrator.cli.report import (
+    JSON_SCHEMA,
+    detail,
+    event,
+    failed,
+    not_compared,
+    said,
+    status_of,
+)
 from migrator.errors import (
     Held,
     LockBudgetError,
@@ -176,17 +185,40 @@ def expand(app: App, change: str | None, json: bool) -> None:
     if not wanted:
         _nothing("expand", json)
     known = {c.id: c for c in app.runner().changes()}
+    refused: list[Refused] = []
     for one in wanted:
         if one.id in known:
             # Its revision may be applied already: rolled back, or cut off.
-            app.runner().expand(one)
+            try:
+                app.runner().expand(one)
+            except Refused as error:
+                # The others do not wait for what this one needs.
+                refused.append(
+                    type(error)(
+                        f"{one.id} cannot be expanded: {error.what}",
+                        state=error.state,
+                        next=error.next,
+                    )
+                )
+                continue
         try:
             alembic_command.upgrade(app.project().config, one.revision)
         except CommandError as error:
+            _all_but_last([*refused, error])
             if isinstance(error.__cause__, MigratorError):
                 raise error.__cause__ from None
             raise UsageError(f"Alembic: {error}") from error
         said(app, one.id, json)
+    if refused:
+        _all_but_last(refused)
+        raise refused[-1]
+
+
+def _all_but_last(errors: Sequence[Exception]) -> None:
+    """Tell errors of changes that did not keep others from being tried."""
+    for error in errors[:-1]:
+        if isinstance(error, MigratorError):
+            failed(error, 1, json=False)
 
 
 def _nothing(what: str, json: bool) -> None:
@@ -249,10 +281,14 @@ def verify(
     wanted = app.only(change)
     runner = app.runner()
     runner.settings = replace(runner.settings, show_values=values)
+    row = runner.change(wanted)
+    passed = row.finished or row.state.rank > State.VERIFIED.rank
     if watch:
         runner.watch(wanted, every_s=every)
     else:
         runner.verify(wanted)
+    if not json and (passed or runner.is_compared(wanted) is None):
+        click.echo(not_compared(row))
     said(app, wanted, json)
 
 

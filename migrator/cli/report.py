@@ -20,6 +20,14 @@ JSON_SCHEMA = 1
 LISTED = 10
 
 
+# Commands that run a phase, or what is left of it.
+_COMMANDS = {
+    Phase.EXPAND: "expand",
+    Phase.BACKFILL: "backfill",
+    Phase.VERIFY: "verify",
+    Phase.RETIRE: "contract",
+    Phase.DROP: "contract --drop",
+}
 # Events whose figures say nothing without their names.
 _NAMED = ("throttle", "vacuum")
 
@@ -58,19 +66,38 @@ def said(app: App, change: str, json: bool) -> None:
         output.as_json({"schema": JSON_SCHEMA, **status_of(app, row)})
     else:
         said_to = app.runner().said(row.id)
+        state = f"{row.id} is {row.state}"
+        if not _in_step(app, row):
+            state += ", but not compared since it was retired"
         if said_to.mode is Mode.RUN:
-            click.echo(f"{row.id} is {row.state}. Next: {next_step(row)}")
+            click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
-            click.echo(
-                f"{row.id} is {row.state}, {said_to.said}. Next: migrator resume"
-                f" {row.id}"
-            )
+            click.echo(f"{state}, {said_to.said}. Next: migrator resume {row.id}")
 
 
-def next_step(row: ChangeRow) -> str:
+def _in_step(app: App, row: ChangeRow) -> bool:
+    """Tell whether nothing speaks against what a change's state says."""
+    return (
+        row.state is not State.VERIFIED or app.runner().is_compared(row.id) is not False
+    )
+
+
+def not_compared(row: ChangeRow) -> str:
+    """Return what to say of a verification that had nothing to do."""
+    if row.finished or row.state.rank > State.VERIFIED.rank:
+        state = "finished" if row.finished else row.state.value
+        why = f"{row.id} is {state}; both sides are compared until contract"
+    else:
+        why = f"{row.id} ({row.title}) has no two sides"
+    return f"Nothing was compared: {why}."
+
+
+def next_step(app: App, row: ChangeRow) -> str:
     """Return the command that carries a change on."""
     if row.finished:
         return "nothing, it is finished."
+    if not _in_step(app, row):
+        return f"migrator verify {row.id}"
     return {
         State.PLANNED: f"migrator expand {row.id}",
         State.EXPANDED: f"migrator backfill {row.id}",
@@ -90,7 +117,9 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     said_to = app.runner().said(row.id)
     data["control"] = {**asdict(said_to.limits), "mode": said_to.mode}
     data["control"]["reason"] = said_to.reason
-    data["next"] = next_step(row)
+    data["at_work"] = app.runner().is_at_work(row.id)
+    data["compared"] = app.runner().is_compared(row.id)
+    data["next"] = next_step(app, row)
     data["steps"] = [
         {
             "phase": s.phase,
@@ -133,12 +162,13 @@ def _speed(app: App, step: StepRow) -> dict[str, Any]:
     }
 
 
-def _told(app: App, step: StepRow) -> list[str]:
+def _told(app: App, change: str, step: StepRow) -> list[str]:
     """Return what is to be told of a step, the figures of its progress behind it."""
-    parts = [f"{step.step.name}: {step.status}"]
+    at_work = step.status != "running" or app.runner().is_at_work(change)
+    parts = [f"{step.step.name}: {step.status if at_work else 'stopped'}"]
     if step.done_share is not None:
         parts += [f"{step.done_share:.0%}", f"{step.rows:,} rows"]
-    if step.status == "running":
+    if step.status == "running" and at_work:
         speed = _speed(app, step)
         if speed["rows_per_s"] is not None:
             parts.append(f"{speed['rows_per_s']:,} rows/s")
@@ -146,7 +176,9 @@ def _told(app: App, step: StepRow) -> list[str]:
             parts.append(f"{output.duration(speed['left_s'])} left")
     if step.waited_share >= 0.01:
         parts.append(f"waited {step.waited_share:.0%} of the time")
-    if step.waiting:
+    if not at_work:
+        parts.append(f"`migrator {_COMMANDS[step.phase]} {change}` goes on from here")
+    elif step.waiting:
         parts.append(f"waits now: {step.waiting}")
     return parts
 
@@ -162,7 +194,7 @@ def detail(app: App, row: ChangeRow) -> None:
         if s.phase is phase
     ]
     for phase, step in shown:
-        click.echo(f"  {phase:<9} {', '.join(_told(app, step))}")
+        click.echo(f"  {phase:<9} {', '.join(_told(app, row.id, step))}")
     if any(s.status == "running" for _, s in shown):
         verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
         if verdicts and verdicts[-1]["detail"]["action"] != "go":
@@ -180,4 +212,4 @@ def detail(app: App, row: ChangeRow) -> None:
         return
     if (limits := limited(said_to.limits)) and not row.finished:
         click.echo(f"  Limits: {limits}")
-    click.echo(f"  Next: {next_step(row)}")
+    click.echo(f"  Next: {next_step(app, row)}")

@@ -10,7 +10,7 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,12 +149,30 @@ def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
 
 def is_held(conn: Connection, scope: str) -> bool:
     """Tell whether a process that is alive, as far as one can see, holds a lease."""
-    row = conn.execute(
+    return _alive(conn, (scope,))
+
+
+def is_at_work(conn: Connection, change: str) -> bool:
+    """Tell whether a process carries a change on, or helps with its backfill."""
+    held = conn.execute(
+        "SELECT scope FROM migrator.leases WHERE pg_catalog.starts_with(scope, %s)",
+        (helper(change),),
+    )
+    return _alive(conn, (change, *(row["scope"] for row in held)))
+
+
+def helper(change: str, name: str = "") -> str:
+    """Return the scope of a process that helps, or what all of them begin with."""
+    return f"{change} helper {name}"
+
+
+def _alive(conn: Connection, scopes: Sequence[str]) -> bool:
+    rows = conn.execute(
         "SELECT host, pid FROM migrator.leases"
-        " WHERE scope = %s AND expires_at > clock_timestamp()",
-        (scope,),
-    ).fetchone()
-    return row is not None and not _is_gone(row["host"], row["pid"])
+        " WHERE scope = ANY (%s) AND expires_at > clock_timestamp()",
+        (list(scopes),),
+    )
+    return any(not _is_gone(row["host"], row["pid"]) for row in rows)
 
 
 def forget(conn: Connection, scope: str) -> None:

@@ -13,6 +13,7 @@ from psycopg.sql import Identifier
 from migrator.errors import Refused
 from migrator.facts import (
     Attached,
+    Blocker,
     Column,
     Constraint,
     Domain,
@@ -413,21 +414,22 @@ def search_path(conn: Connection) -> tuple[str, ...]:
     return tuple(n for n in names if not n.startswith("pg_temp"))
 
 
-def blockers(conn: Connection, table: TableName, lock: Lock) -> list[str]:
+def blockers(conn: Connection, table: TableName, lock: Lock) -> list[Blocker]:
     """
-    Return who holds what conflicts with a lock on a table, one line each.
+    Return who holds what conflicts with a lock on a table.
 
     Source: PostgreSQL manual, section 13.3.1 (conflicts), 54.12 (pg_locks).
     """
     rows = conn.execute(
         _query("blockers"),
         {"schema": table.schema, "name": table.name, "mode": lock.value},
-    )
-    return [
-        f'pid {r["pid"]} (application "{r["application"]}", {r["activity"]}'
-        f" for {r['seconds']:.0f} s)"
-        for r in rows
-    ]
+    ).fetchall()
+    return [Blocker(table=_relation(row), **row) for row in rows]
+
+
+def _relation(row: dict[str, Any]) -> TableName | None:
+    schema, name = row.pop("schema"), row.pop("name")
+    return TableName(schema, name) if name is not None else None
 
 
 def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
@@ -495,6 +497,33 @@ def reads(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> Any:
 def is_superuser(conn: Connection) -> bool:
     """Tell whether the role of the connection is a superuser."""
     return bool(ask(conn, "SELECT pg_catalog.current_setting('is_superuser')::bool"))
+
+
+def duplicates(conn: Connection, schema: str, index: str) -> str | None:
+    """
+    Return a query for the keys that a unique index found twice, None if it is gone.
+
+    Args:
+        conn: outside a transaction.
+        schema: the index's.
+        index: its name; an invalid one that a build left will do.
+    """
+    with _full_names(conn):
+        row = conn.execute(
+            _query("duplicates"), {"schema": schema, "name": index}
+        ).fetchone()
+    return row["query"] if row else None
+
+
+def deadlock_timeout_ms(conn: Connection) -> int:
+    """Return after how long a lock looks what is in its way."""
+    return int(
+        ask(
+            conn,
+            "SELECT setting FROM pg_catalog.pg_settings"
+            " WHERE name = 'deadlock_timeout'",
+        )
+    )
 
 
 def oldest_snapshot(conn: Connection) -> Snapshot | None:

@@ -275,6 +275,16 @@ _DURABLE = (
     " SELECT pg_catalog.set_config('synchronous_commit', 'local', true)"
     " WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
 )
+# A lock that waited for so many ms looks what is in its way: an autovacuum is ended
+# then, and of a deadlock whoever looked first (manual, 24.1.6 and 19.12). The server
+# itself looks after 1 s, when a step has long given up.
+LOOK_MS = 50
+_EAGER = (
+    "; SELECT pg_catalog.set_config('deadlock_timeout', '{ms}ms', true)"
+    " WHERE pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET')"
+    " AND pg_catalog.current_setting('deadlock_timeout')::interval"
+    " > interval '{ms} ms'"
+)
 # Between two statements of a transaction the engine computes for milliseconds.
 IDLE_MS = 10_000
 
@@ -287,6 +297,7 @@ def transaction(
     statement_timeout_ms: int,
     what: str,
     durable: bool = True,
+    eager: bool = False,
 ) -> Iterator[None]:
     """
     Run one transaction with its own timeouts.
@@ -302,6 +313,8 @@ def transaction(
         durable: whether COMMIT waits for the disk. Where it does not, a crash of
             the server may take the last ones back, whole and in order (manual,
             section 28.4); a later commit that waits makes them durable too.
+        eager: whether its locks soon move an autovacuum aside, where the role may
+            set that.
 
     Raises:
         OutcomeUnknown: the connection was lost while the commit was under way.
@@ -316,7 +329,8 @@ def transaction(
         f" SET LOCAL idle_in_transaction_session_timeout = {IDLE_MS};"
         " SET LOCAL row_security = off;"
         + "".join(f" SET LOCAL {name} = {value};" for name, value in FORM.items())
-        + (_DURABLE if durable else " SET LOCAL synchronous_commit = off"),
+        + (_DURABLE if durable else " SET LOCAL synchronous_commit = off")
+        + (_EAGER.format(ms=min(LOOK_MS, lock_timeout_ms // 2 or 1)) if eager else ""),
     )
     try:
         yield

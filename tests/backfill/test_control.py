@@ -96,9 +96,13 @@ def test_abort_ends_it_and_holds_it(
 def test_abort_then_rollback(
     runner: Runner, other: Runner, sql: psycopg.Connection
 ) -> None:
-    """An aborted change can be taken back."""
+    """An aborted change can be taken back, and begins anew unheld."""
     other.say("c", Mode.ABORT, "wrong")
     assert runner.rollback("c") is State.PLANNED
+    (resumed,) = [e for e in runner.events("c") if e["kind"] == "run"]
+    assert resumed["detail"] == {"reason": "rolled back"}
+    runner.expand(CHANGE)
+    assert runner.settle("c") is State.VERIFIED
 
 
 @pytest.mark.parametrize("workers", [1, 3])

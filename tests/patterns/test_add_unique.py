@@ -181,8 +181,10 @@ def test_a_duplicate_after_the_last_look(
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
         'Step \'build_index\' on table "public"."users": could not create unique'
-        ' index "users_mail"\nWhat ran before stays.\n'
-        "Next: run the same command again; it goes on from there."
+        ' index "users_mail": rows have the same key.\nWhat ran before stays.\n'
+        "Next: correct these rows (`SELECT mail, count(*) FROM public.users WHERE"
+        " mail IS NOT NULL GROUP BY mail HAVING count(*) > 1` lists them), then run"
+        " the same command again."
     )
     assert ("users_mail",) not in sql.execute(INDEXES).fetchall()
     sql.execute("DELETE FROM users WHERE id = 2")

@@ -226,8 +226,10 @@ def test_life_cycle_of_a_unique_index(runner: Runner, sql: psycopg.Connection) -
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
         'Step \'create_index\' on table "public"."users": could not create unique'
-        ' index "by_name"\nWhat ran before stays.\n'
-        "Next: run the same command again; it goes on from there."
+        ' index "by_name": rows have the same key.\nWhat ran before stays.\n'
+        "Next: correct these rows (`SELECT name, count(*) FROM public.users WHERE"
+        " name IS NOT NULL GROUP BY name HAVING count(*) > 1` lists them), then run"
+        " the same command again."
     )
     assert sql.execute(VALID).fetchall() == []
     old()
@@ -243,6 +245,40 @@ def test_life_cycle_of_a_unique_index(runner: Runner, sql: psycopg.Connection) -
     assert sql.execute(VALID).fetchall() == [(True,)]
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
     assert sql.execute(VALID).fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "listed"),
+    [
+        (
+            CreateIndex("a b", [Key(expression="lower(name)"), "n%"], "two"),
+            [("secret", 1, 2)],
+        ),
+        (
+            CreateIndex("a b", ["n%"], "two", where="name ~ '^s'", include=["name"]),
+            [(1, 2)],
+        ),
+        (CreateIndex("a b", ["z"], "two", nulls_not_distinct=True), [(None, 3)]),
+    ],
+)
+def test_duplicates_are_not_told_but_can_be_listed(
+    pattern: CreateIndex,
+    listed: list[tuple[object, ...]],
+    runner: Runner,
+    sql: psycopg.Connection,
+) -> None:
+    """No value of a key reaches the error or the ledger; a query finds them."""
+    sql.execute('CREATE TABLE "a b" (name text, "n%%" int, z int)', ())
+    sql.execute("INSERT INTO \"a b\" VALUES ('secret', 1), ('Secret', 1), ('x', NULL)")
+    sql.execute('UPDATE "a b" SET name = lower(name)')
+    runner.expand(Change(revision="a1", pattern=replace(pattern, unique=True)))
+    with pytest.raises(Failed) as caught:
+        runner.retire("a1", old_release_gone="test")
+    assert "secret" not in str(caught.value)
+    log = sql.execute("SELECT string_agg(e::text, '') FROM migrator.events e")
+    assert "secret" not in str(log.fetchone())
+    query = caught.value.next.split("`")[1]
+    assert sql.execute(query.encode()).fetchall() == listed
 
 
 def test_what_a_failed_build_left_is_replaced(

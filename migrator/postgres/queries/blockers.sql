@@ -1,5 +1,7 @@
 -- Sessions that hold a lock on the table, or on a partition of it, which conflicts
 -- with the wanted mode, and transactions whose snapshot a concurrent build waits for.
+-- Of a worker of autovacuum a role without rights sees no more than that it is nobody's;
+-- then the table's age tells whether it prevents wraparound.
 WITH RECURSIVE part (oid) AS (
   SELECT c.oid FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -21,19 +23,29 @@ WITH RECURSIVE part (oid) AS (
   ('ROW SHARE', ARRAY['ExclusiveLock', 'AccessExclusiveLock']),
   ('ACCESS SHARE', ARRAY['AccessExclusiveLock'])
 ), holders AS (
-  SELECT l.pid FROM pg_catalog.pg_locks l
+  SELECT l.pid, l.relation FROM pg_catalog.pg_locks l
     JOIN conflicts k ON k.wanted = %(mode)s AND l.mode = ANY (k.held)
    WHERE l.granted AND l.locktype = 'relation'
      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
      AND l.relation IN (SELECT oid FROM part)
   UNION
-  SELECT a.pid FROM pg_catalog.pg_stat_activity a
+  SELECT a.pid, NULL FROM pg_catalog.pg_stat_activity a
    WHERE %(mode)s = 'SHARE UPDATE EXCLUSIVE' AND a.datname = current_database()
      AND a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
 )
-SELECT a.pid, COALESCE(a.application_name, '') AS application,
+SELECT a.pid, n.nspname AS schema, c.relname AS name,
+       COALESCE(a.backend_type = 'autovacuum worker', a.usesysid IS NULL) AS autovacuum,
+       CASE WHEN a.backend_type IS NULL
+         THEN COALESCE(pg_catalog.age(c.relfrozenxid) >
+             pg_catalog.current_setting('autovacuum_freeze_max_age')::int
+           OR pg_catalog.mxid_age(c.relminmxid) >
+             pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::int, false)
+         ELSE a.query LIKE '%%(to prevent wraparound)' END AS forced,
+       COALESCE(a.application_name, '') AS application,
        COALESCE(a.state, 'state not visible to this role') AS activity,
        COALESCE(EXTRACT(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS seconds
   FROM holders h JOIN pg_catalog.pg_stat_activity a USING (pid)
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = h.relation
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE a.pid <> pg_catalog.pg_backend_pid()
  ORDER BY a.xact_start NULLS LAST
