@@ -1,7 +1,6 @@
 """AddExclusion: its text, its life, what it counts, its locks and its messages."""
 
 import json
-import time
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,7 +10,6 @@ from locks import taken
 
 from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
-from migrator.execution import CATALOGUE_STATEMENT_MS
 from migrator.facts import Column, Facts, Table
 from migrator.names import TableName
 from migrator.patterns import AddExclusion, Key, add_exclusion
@@ -272,10 +270,9 @@ def test_a_build_that_takes_long_is_ended_once(
     )
     runner.expand(Change(revision="a1", pattern=pattern))
     runner.verify("a1")
-    began = time.monotonic()
+    # Tried until the budget is used up it would end as a lock that is not to be had.
     with pytest.raises(Failed, match="statement timeout"):
         runner.retire("a1", old_release_gone="test")
-    assert time.monotonic() - began < 2 * CATALOGUE_STATEMENT_MS / 1000
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
 
 
