@@ -251,7 +251,7 @@ def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None
     with pytest.raises(Refused) as caught:
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
-        'Step \'retire_view\' on table "public"."sales" is refused: 1 other objects'
+        'Step \'retire_view\' on view "public"."sales" is refused: 1 other objects'
         ' depend on view "public"."sales".\nNothing was changed.\nNext: let what'
         " depends on it read the new view, then run the same command again."
     )
