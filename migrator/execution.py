@@ -47,6 +47,7 @@ from migrator.postgres.connection import (
 )
 from migrator.progress import Progress
 from migrator.settings import Settings
+from migrator.words import counted, filled
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +231,7 @@ class Execution:
         for refusal in action.refusals:
             found = ask(conn, refusal.count)
             if found:
-                why = refusal.why.replace("{count}", str(found))
+                why = filled(refusal.why, found)
                 raise Refused(f"{what} is refused: {why}.", next=refusal.next)
 
     def _autocommit(
@@ -390,7 +391,7 @@ class Execution:
             )
         return LockBudgetError(
             f"{what} got no lock within"
-            f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
+            f" {self.settings.lock_timeout_ms} ms ({counted(attempts, 'attempt')}).",
             state=f"This step changed nothing; steps before it stay.\n{held}",
             next=advice,
         )

@@ -19,6 +19,7 @@ from migrator.plan import (
     Phase,
     State,
 )
+from migrator.words import counted
 
 NEXT = {
     Phase.BACKFILL: ("backfill", State.EXPANDED),
@@ -169,12 +170,13 @@ class Phases(Inspection):
             if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
         if repairs:
-            why = f"{left} rows stay out of step after their repair"
+            why = f"{counted(left, 'row stays', 'rows stay')} out of step after repair"
             control.say(run.conn, change, Mode.PAUSE, why)
         run.change = store.get(run.conn, change)
         return MismatchError(
-            f"Verification of {change} found {left} rows of table"
-            f" {', '.join(map(str, tables))} that are not in step and could not be"
+            f"Verification of {change} found {counted(left)} of table"
+            f" {', '.join(map(str, tables))} that {'is' if left == 1 else 'are'} not in"
+            " step and could not be"
             " repaired.",
             state=f"The change is {run.change.state}; both releases go on.",
             next=f"look at these rows (`migrator status {change}` lists them), then"

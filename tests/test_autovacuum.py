@@ -102,7 +102,7 @@ def test_it_is_named(owner: Runner, sql: psycopg.Connection) -> None:
         owner.expand(CHANGE)
     assert str(caught.value) == (
         'Step \'add_column\' on table "public"."t" got no lock within 200 ms'
-        " (1 attempts).\n"
+        " (1 attempt).\n"
         "This step changed nothing; steps before it stay.\n"
         f"Held by pid {pid} (autovacuum).\n"
         "Next: as a superuser, or from 18 on with pg_signal_autovacuum_worker, end it"

@@ -20,6 +20,7 @@ from migrator.plan import (
     Upkeep,
     Work,
 )
+from migrator.words import counted
 
 
 def as_json(data: Any) -> None:
@@ -91,9 +92,9 @@ def _upkeep(upkeep: Upkeep) -> list[str]:
 
 def _estimate(plan: Plan, work: Work) -> str:
     if isinstance(work, ChunkedUpdate | ChunkedCheck):
-        return f"about {plan.rows:,} rows in chunks ({size(plan.size_bytes)})"
+        return f"about {counted(plan.rows)} in chunks ({size(plan.size_bytes)})"
     if isinstance(work, Autocommit) and work.scans:
-        return f"reads about {plan.rows:,} rows ({size(plan.size_bytes)})"
+        return f"reads about {counted(plan.rows)} ({size(plan.size_bytes)})"
     return "catalogue only, no scan"
 
 
@@ -118,7 +119,7 @@ def _subject(plan: Plan) -> str:
     text = shown[0].upper() + shown[1:]
     # Of what has no file there are no rows.
     if kind in (Kind.TABLE, Kind.NEW_TABLE) or plan.size_bytes:
-        text += f", about {plan.rows:,} rows, {size(plan.size_bytes)}"
+        text += f", about {counted(plan.rows)}, {size(plan.size_bytes)}"
     return f"{text}."
 
 
