@@ -47,6 +47,7 @@ from migrator.postgres.connection import (
 )
 from migrator.progress import Progress
 from migrator.settings import Settings
+from migrator.words import counted, filled
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +186,8 @@ class Execution:
         `status` is the step's afterwards; None where more of the step follows,
         so that `done` has to tell whether it ran before.
         """
-        what = self._named(row, action)
-        for attempt in self._attempts(run, row, action):
+        what = self._named(run.conn, row, action)
+        for attempt in self._attempts(run, action, what):
             with attempt, self.short(run, what):
                 if store.status_of(run.conn, row.id) == status:
                     return
@@ -230,14 +231,14 @@ class Execution:
         for refusal in action.refusals:
             found = ask(conn, refusal.count)
             if found:
-                why = refusal.why.replace("{count}", str(found))
+                why = filled(refusal.why, found)
                 raise Refused(f"{what} is refused: {why}.", next=refusal.next)
 
     def _autocommit(
         self, run: Run, row: StepRow, action: Autocommit, status: str | None
     ) -> None:
         """Run one statement outside a transaction; look before and after."""
-        what = self._named(row, action)
+        what = self._named(run.conn, row, action)
         require_session(run.conn, what)
         budget_ms = int(self.settings.build_budget_s * 1000)
         # Who waits for a stronger lock keeps others waiting behind it.
@@ -247,7 +248,7 @@ class Execution:
         if row.status == "pending":
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, "running")
-        for attempt in self._attempts(run, row, action):
+        for attempt in self._attempts(run, action, what):
             with attempt, translated(what, "What ran before stays.", AGAIN):
                 configure(run.conn, {"lock_timeout": f"{lock_ms}ms"}, local=False)
                 if action.done is None or not ask(run.conn, action.done):
@@ -299,11 +300,13 @@ class Execution:
         with suppress(*RETRIED):
             execute_stored(run.conn, action.remove)
 
-    def _named(self, row: StepRow, action: Action) -> str:
-        where = "" if action.table is None else f" on table {action.table}"
-        return f"Step '{row.step.name}'{where}"
+    def _named(self, conn: Connection, row: StepRow, action: Action) -> str:
+        step, table = f"Step '{row.step.name}'", action.table
+        if table is None:
+            return step
+        return f"{step} on {catalog.kind_of(conn, table)} {table}"
 
-    def _attempts(self, run: Run, row: StepRow, action: Action) -> Iterator["_Attempt"]:
+    def _attempts(self, run: Run, action: Action, what: str) -> Iterator["_Attempt"]:
         """
         Yield attempts until one succeeds or the budget is used up.
 
@@ -324,9 +327,11 @@ class Execution:
                 return
             blockers = self._blockers(run.conn, action)
             if time.monotonic() + pause > deadline:
-                raise self._no_lock(row, action, number, blockers)
+                raise self._no_lock(what, number, blockers)
             held = f", held by {blockers[0]}" if blockers else ""
-            self.progress.waiting(f"for {action.lock} on {action.table}{held}")
+            named = action.table is not None and action.lock is not Lock.NONE
+            wanted = f"{action.lock} on {action.table}" if named else "a lock"
+            self.progress.waiting(f"for {wanted}{held}")
             if self._move_aside(run.conn, blockers):
                 continue
             time.sleep(random.uniform(pause / 2, pause))
@@ -371,7 +376,7 @@ class Execution:
         return moved
 
     def _no_lock(
-        self, row: StepRow, action: Action, attempts: int, blockers: list[Blocker]
+        self, what: str, attempts: int, blockers: list[Blocker]
     ) -> LockBudgetError:
         names = "; ".join(map(str, blockers))
         held = f"Held by {names}." if names else "Nobody holds it just now."
@@ -389,8 +394,8 @@ class Execution:
                 " PARAMETER deadlock_timeout lets this role move it aside."
             )
         return LockBudgetError(
-            f"{self._named(row, action)} got no lock within"
-            f" {self.settings.lock_timeout_ms} ms ({attempts} attempts).",
+            f"{what} got no lock within"
+            f" {self.settings.lock_timeout_ms} ms ({counted(attempts, 'attempt')}).",
             state=f"This step changed nothing; steps before it stay.\n{held}",
             next=advice,
         )

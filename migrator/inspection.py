@@ -141,10 +141,16 @@ class Inspection(Engine):
             store.install(conn)
             return samples.speed(conn, step.id)
 
-    def mismatches(self, change: str) -> list[Mismatch]:
-        """Return the rows that verifications found out of step, the latest first."""
+    def mismatches(self, change: str, *, last: bool = False) -> list[Mismatch]:
+        """
+        Return the rows that verifications found out of step, the latest first.
+
+        Args:
+            change: its id, or the beginning of it.
+            last: whether to leave out what an earlier comparison found.
+        """
         with self._connected("migrator:status") as conn:
-            return mismatches.of(conn, self._current(conn, change).id)
+            return mismatches.of(conn, self._current(conn, change).id, last=last)
 
     def events(self, change: str | None) -> list[dict[str, Any]]:
         """Return the event log."""

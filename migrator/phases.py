@@ -19,6 +19,7 @@ from migrator.plan import (
     Phase,
     State,
 )
+from migrator.words import counted
 
 NEXT = {
     Phase.BACKFILL: ("backfill", State.EXPANDED),
@@ -161,7 +162,7 @@ class Phases(Inspection):
             if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
         if repairs:
-            why = f"{left} rows stay out of step after their repair"
+            why = f"{counted(left, 'row stays', 'rows stay')} out of step after repair"
             control.say(run.conn, change, Mode.PAUSE, why)
         run.change = store.get(run.conn, change)
         works = [s.step.work for s in compared if s.mismatches]
@@ -171,8 +172,9 @@ class Phases(Inspection):
         )
         tables = "table" if len(found) == 1 else "tables"
         return MismatchError(
-            f"Verification of {change} found {left} rows of {tables}"
-            f" {', '.join(found)} that are not in step and could not be repaired.",
+            f"Verification of {change} found {counted(left)} of {tables}"
+            f" {', '.join(found)} that {'is' if left == 1 else 'are'} not in step and"
+            " could not be repaired.",
             state=f"The change is {run.change.state}; both releases go on.",
             next=f"look at these rows (`migrator status {change}` lists them), then"
             f" {resumed}`migrator verify {change}`.",

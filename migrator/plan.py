@@ -82,7 +82,8 @@ class Refusal:
     A condition under which a transaction is not run.
 
     `count` is a query with one integer that must be 0, in a transaction answered
-    from catalogues or an index; `why` tells it as "{count}".
+    from catalogues or an index; `why` tells it as "{count}" or
+    as "{count:row is|rows are}".
     """
 
     count: str

@@ -26,6 +26,7 @@ from migrator.kernels import direct, indexes, partitioned_index, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Refusal, State, Step, Steps, Transaction, render
+from migrator.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ class DropIndex(Pattern):
         indexes.require_unused(facts, index)
         notices = [
             Notice(
-                text=f"It was scanned {_scans(facts, index):,} times on this server"
-                " since statistics were reset; scans of standbys are not known here."
+                text=f"It was scanned {counted(_scans(facts, index), 'time')} on this"
+                " server since statistics were reset; scans of standbys are not known"
+                " here."
                 " Once it was scanned between retire and drop, the drop is refused"
                 ' without assured="reason".'
             )
@@ -128,7 +130,7 @@ class DropIndex(Pattern):
                     tag=sql.Literal(facts.tag),
                 )
             ),
-            why=f'index "{self.name}" was scanned {{count}} times since retire',
+            why=f'index "{self.name}" was scanned {{count:time|times}} since retire',
             next="keep it (`migrator rollback`); or roll back to planned and write"
             ' assured="why it may go" into the pattern.',
         )

@@ -81,6 +81,11 @@ class RenameColumn(Pattern):
             *requirements.partition_notices(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
+        notices += requirements.mention_notices(
+            facts,
+            self.column,
+            help=f'Let it read "{self.to}" between verified and retire.',
+        )
         notices += [
             Notice(
                 text=f'Index "{i.name}" has an expression or a predicate; it is not'

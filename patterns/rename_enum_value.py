@@ -213,7 +213,7 @@ class RenameEnumValue(Pattern):
         uses = enums.further_uses(facts.table.name, self.column)
         return Refusal(
             count=render(sql.SQL("SELECT count(*) FROM ({}) AS u").format(uses)),
-            why="{count} further columns or types came to use the enum, whose words"
-            " would change without a translation",
+            why="{count:further column or type|further columns or types} came to use"
+            " the enum, whose words would change without a translation",
             next="give them a type of their own, then run the same command again.",
         )

@@ -10,8 +10,9 @@ import pytest
 
 from migrator.change import Change
 from migrator.errors import LockBudgetError
-from migrator.patterns import CreateIndex, RenameColumn
+from migrator.patterns import AddEnumValue, CreateIndex, RenameColumn
 from migrator.plan import State
+from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -102,6 +103,31 @@ def test_row_lock_delays_a_chunk_and_names_the_rows(
         with pytest.raises(LockBudgetError, match=r"rows locked for .* s: blocks"):
             runner.backfill(CHANGE.id)
     assert runner.backfill(CHANGE.id) is State.BACKFILLED
+
+
+class Heard(Silent):
+    """A progress that keeps why it waits."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Keep it."""
+        self.reasons.append(reason)
+
+
+def test_a_step_without_a_lock_on_a_table_waits_for_a_lock(
+    database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What it waits for is no table's: the words name none."""
+    sql.execute("CREATE TYPE mood AS ENUM ('a'); ALTER TABLE t ADD COLUMN m mood")
+    runner.progress = heard = Heard()
+    change = Change(revision="b3", pattern=AddEnumValue("t", "m", "b"))
+    with psycopg.connect(database) as other:
+        other.execute("ALTER TYPE mood ADD VALUE 'c'")
+        with pytest.raises(LockBudgetError):
+            runner.expand(change)
+    assert set(heard.reasons) == {"for a lock"}
 
 
 def test_two_processes_make_one_change(database: str, runner: Runner) -> None:

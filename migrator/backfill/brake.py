@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from migrator.errors import Held
 from migrator.guard import Action, Verdict
 from migrator.ledger.control import Control, Limits, Mode
+from migrator.words import counted
 
 # Seconds between looks at a change that is paused, or that waits for its limit.
 LOOK_S = 0.5
@@ -109,7 +110,7 @@ class Brake:
             share = limits.max_rows_per_s / max(reading.workers, 1)
             left = began + rows / share - time.monotonic()
             if left > 0:
-                return f"limit of {limits.max_rows_per_s:,.0f} rows/s", left
+                return f"limit of {counted(limits.max_rows_per_s)}/s", left
         return self._wal_wanted(limits, reading)
 
     def _wal_wanted(self, limits: Limits, reading: Reading) -> tuple[str, float]:

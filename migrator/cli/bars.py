@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from migrator.cli.output import duration
+from migrator.words import counted
 
 # Seconds after which a wait is told again, and progress where there is no bar.
 AGAIN_S = 30.0
@@ -75,7 +76,7 @@ class Bars:
         rate, speed = (last[1] - first[1]) / took, (last[2] - first[2]) / took
         parts = [self._counted]
         if not self._compares:
-            parts.append(f"{rate:,.0f} rows/s")
+            parts.append(f"{counted(rate)}/s")
         if speed > 0 and self._total:
             left = max(self._total - self._done, 0) / speed
             parts.append(f"{duration(left)} left")
@@ -83,7 +84,7 @@ class Bars:
 
     @property
     def _counted(self) -> str:
-        return f"{self._rows:,} rows" + (" out of step" if self._compares else "")
+        return counted(self._rows) + (" out of step" if self._compares else "")
 
     def _throttled(self) -> list[str]:
         share = self._waited / max(self._busy + self._waited, 1e-3)
@@ -120,7 +121,7 @@ class Bars:
         if chunked:
             took = time.monotonic() - self._began
             moved = self._rows > 0 and not self._compares
-            rate = f" ({self._rows / took:,.0f} rows/s)" if moved else ""
+            rate = f" ({counted(self._rows / took)}/s)" if moved else ""
             figures = ", ".join(
                 [f", {self._counted} in {took:.1f} s{rate}", *self._throttled()]
             )

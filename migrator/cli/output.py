@@ -20,6 +20,7 @@ from migrator.plan import (
     Upkeep,
     Work,
 )
+from migrator.words import counted
 
 
 def as_json(data: Any) -> None:
@@ -90,7 +91,7 @@ def _upkeep(upkeep: Upkeep) -> list[str]:
 
 
 def _estimate(plan: Plan, work: Work) -> str:
-    rows = f"about {plan.rows:,} rows"
+    rows = f"about {counted(plan.rows)}"
     whole = f" ({size(plan.size_bytes)})"
     if work.table != plan.table and getattr(work, "root", None) is None:
         # A further table, of whose size the plan says nothing.
@@ -123,7 +124,7 @@ def _subject(plan: Plan) -> str:
     text = shown[0].upper() + shown[1:]
     # Of what has no file there are no rows.
     if kind in (Kind.TABLE, Kind.NEW_TABLE) or plan.size_bytes:
-        text += f", about {plan.rows:,} rows, {size(plan.size_bytes)}"
+        text += f", about {counted(plan.rows)}, {size(plan.size_bytes)}"
     return f"{text}."
 
 

@@ -13,6 +13,7 @@ from migrator.errors import MigratorError
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
+from migrator.words import counted
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
@@ -136,7 +137,7 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     ]
     data["out_of_step"] = [
         {"key": loads(m.key), "repaired": m.repaired, "at": m.at}
-        for m in app.runner().mismatches(row.id)
+        for m in app.runner().mismatches(row.id, last=True)
     ]
     return data
 
@@ -167,11 +168,11 @@ def _told(app: App, change: str, step: StepRow) -> list[str]:
     at_work = step.status != "running" or app.runner().is_at_work(change)
     parts = [f"{step.step.name}: {step.status if at_work else 'stopped'}"]
     if step.done_share is not None:
-        parts += [f"{step.done_share:.0%}", f"{step.rows:,} rows"]
+        parts += [f"{step.done_share:.0%}", counted(step.rows)]
     if step.status == "running" and at_work:
         speed = _speed(app, step)
         if speed["rows_per_s"] is not None:
-            parts.append(f"{speed['rows_per_s']:,} rows/s")
+            parts.append(f"{counted(speed['rows_per_s'])}/s")
         if speed["left_s"] is not None:
             parts.append(f"{output.duration(speed['left_s'])} left")
     if step.waited_share >= 0.01:
@@ -199,7 +200,7 @@ def detail(app: App, row: ChangeRow) -> None:
         verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
         if verdicts and verdicts[-1]["detail"]["action"] != "go":
             click.secho(f"  Signals: {verdicts[-1]['detail']['reason']}", fg="yellow")
-    found = app.runner().mismatches(row.id)
+    found = app.runner().mismatches(row.id, last=True)
     for one in found[:LISTED]:
         what = "repaired" if one.repaired else "stays out of step"
         click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")

@@ -128,7 +128,7 @@ def check_again(facts: Facts, name: str, condition: str) -> Autocommit:
                         table.table.name.identifier, violates
                     )
                 ),
-                why=f"{{count}} rows of table {table.table.name} hold values in"
+                why=f"{{count:row|rows}} of table {table.table.name} with values in"
                 f' "{column.name}" that the check "{name}" would not allow',
                 next="give them another value, then run the same command again; or"
                 " keep the new release.",

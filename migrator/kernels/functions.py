@@ -65,7 +65,8 @@ def drop(facts: Facts, function: TableName, next: str) -> Transaction:
         refusals=(
             Refusal(
                 count=render(used),
-                why=f"{{count}} other objects depend on function {function.name}",
+                why=f"{{count:other object depends|other objects depend}}"
+                f" on function {function.name}",
                 next=next,
             ),
         ),

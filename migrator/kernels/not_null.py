@@ -146,7 +146,7 @@ def nullable(table: TableName, column: str, check: str, why: str) -> Step:
                 table.identifier, missing(ident)
             )
         ),
-        why=f'{{count}} rows hold NULL in "{column}", {why}',
+        why=f'{{count:row holds|rows hold}} NULL in "{column}", {why}',
         next=f'give them a value (UPDATE … WHERE "{column}" IS NULL), then run the'
         " same command again; or keep the new release.",
     )

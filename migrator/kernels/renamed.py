@@ -276,7 +276,7 @@ def _used(view: TableName) -> Refusal:
                 " AND w.ev_class IS DISTINCT FROM c.oid"
             ).format(sql.Literal(str(view)))
         ),
-        why="{count} objects were made over view " + f"{view}, which goes",
+        why="{count:object was|objects were} made over view " + f"{view}, which goes",
         next="drop them, run the same command again, and make them again over the"
         " table.",
     )

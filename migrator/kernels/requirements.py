@@ -105,13 +105,15 @@ def require_mirrored(facts: Facts) -> None:
         )
 
 
-def mention_notices(facts: Facts, *columns: str) -> tuple[Notice, ...]:
+def mention_notices(
+    facts: Facts, *columns: str, help: str = "Change the function first."
+) -> tuple[Notice, ...]:
     """Return a note on each trigger whose function may read columns that go."""
     return tuple(
         Notice(
             text=f'The function of trigger "{t.name}" has the word "{column}" in it:'
-            " where that is this column, every write fails from retire on. Change the"
-            " function first.",
+            " where that is this column, every write fails from retire on."
+            f" {help}",
             needs_assurance=True,
         )
         for t in triggers(facts.table)

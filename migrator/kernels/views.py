@@ -283,7 +283,7 @@ def unused(view: TableName, next: str) -> Refusal:
                 " AND w.oid = d.objid AND w.ev_class = c.oid)) AS used"
             ).format(sql.Literal(str(view)))
         ),
-        why=f"{{count}} other objects depend on view {view}",
+        why=f"{{count:other object depends|other objects depend}} on view {view}",
         next=next,
     )
 

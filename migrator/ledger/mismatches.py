@@ -39,12 +39,22 @@ def add(conn: Connection, step: int, found: Sequence[Mismatch]) -> None:
         )
 
 
-def of(conn: Connection, change: str) -> list[Mismatch]:
-    """Return the rows that a change's verifications found, the latest first."""
+def of(conn: Connection, change: str, *, last: bool = False) -> list[Mismatch]:
+    """
+    Return the rows that a change's verifications found, the latest first.
+
+    Args:
+        conn: any.
+        change: its id.
+        last: whether to leave out what an earlier comparison found.
+    """
     rows = conn.execute(
         "SELECT m.key::text AS key, m.repaired, m.at FROM migrator.mismatches m"
-        " JOIN migrator.steps s ON s.id = m.step WHERE s.change = %s"
-        " ORDER BY m.at DESC",
-        (change,),
+        " JOIN migrator.steps s ON s.id = m.step WHERE s.change = %(change)s"
+        # Each comparison enters its steps anew, under the same names.
+        " AND (NOT %(last)s OR NOT EXISTS (SELECT FROM migrator.steps later"
+        " WHERE later.change = s.change AND later.phase = s.phase"
+        " AND later.name = s.name AND later.id > s.id)) ORDER BY m.at DESC",
+        {"change": change, "last": last},
     )
     return [Mismatch(**row) for row in rows]

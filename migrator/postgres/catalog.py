@@ -246,6 +246,18 @@ def stands(conn: Connection, kind: Kind, name: TableName) -> bool:
     return row is not None and row["kind"] in wanted
 
 
+def kind_of(conn: Connection, table: TableName) -> str:
+    """Return the word for what has a table's name: a view has one as well."""
+    kind = ask(
+        conn,
+        "SELECT c.relkind::text FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = $1 AND c.relname = $2",
+        [table.schema, table.name],
+    )
+    return {"v": "view", "m": "materialized view"}.get(kind, "table")
+
+
 def table_facts(conn: Connection, table: TableName) -> Table:
     """
     Return what is known of a table, and of its partitions.

@@ -89,6 +89,16 @@ def test_rows_are_named_by_key_and_repaired(
     assert sql.execute("SELECT count(*) FROM t WHERE name <> label").fetchone() == (0,)
 
 
+def test_the_last_comparison_alone(verified: Runner, sql: psycopg.Connection) -> None:
+    """What an earlier one repaired is in the record, and no longer in the way."""
+    apart(sql, "UPDATE t SET name = 'x' WHERE \"a b\" = 7")
+    verified.verify("c")
+    assert len(verified.mismatches("c", last=True)) == 1
+    verified.verify("c")
+    assert verified.mismatches("c", last=True) == []
+    assert len(verified.mismatches("c")) == 1
+
+
 def test_without_a_key_rows_are_named_by_their_place(
     verified: Runner, sql: psycopg.Connection
 ) -> None:
@@ -116,7 +126,7 @@ def test_what_repair_cannot_explain_pauses_the_change(
     with pytest.raises(MismatchError) as caught:
         verified.verify("c")
     assert str(caught.value) == (
-        'Verification of c found 1 rows of table "public"."t" that are not in step'
+        'Verification of c found 1 row of table "public"."t" that is not in step'
         " and could not be repaired.\nThe change is backfilled; both releases go on.\n"
         "Next: look at these rows (`migrator status c` lists them), then"
         " `migrator resume c` and `migrator verify c`."

@@ -174,7 +174,7 @@ def test_under_another_name(runner: Runner, sql: psycopg.Connection) -> None:
     sql.execute("INSERT INTO items (id) VALUES (6)")
     with pytest.raises(psycopg.errors.NotNullViolation):
         sql.execute("UPDATE items SET big = NULL WHERE id = 2")
-    with pytest.raises(Refused, match=f'1 rows hold .*(?s:.)*"{MARK}" set'):
+    with pytest.raises(Refused, match=f'1 row holds .*(?s:.)*"{MARK}" set'):
         runner.rollback("c1")
     assert rows(sql, f'id, "{RETIRED}", "{MARK}"')[0] == (1, None, True)
     sql.execute("UPDATE items SET big = 12 WHERE id = 1")
@@ -206,7 +206,7 @@ def test_under_the_same_name(runner: Runner, sql: psycopg.Connection) -> None:
         (30, 30),
         (4, 4),
     ]
-    with pytest.raises(Refused, match="1 rows hold"):
+    with pytest.raises(Refused, match="1 row holds"):
         runner.rollback("c1")
     sql.execute("UPDATE items SET n = 5 WHERE id = 1")
     runner.rollback("c1")
@@ -428,7 +428,7 @@ def test_a_null_where_none_may_be_holds_the_change(
     runner.expand(change(pattern))
     sql.execute("INSERT INTO items (id, n) VALUES (3, 30)")
     runner.backfill("c1")
-    with pytest.raises(MismatchError, match="found 1 rows"):
+    with pytest.raises(MismatchError, match="found 1 row"):
         runner.verify("c1")
 
 
@@ -479,7 +479,7 @@ def test_on_a_partitioned_table(
     sql.execute(f"UPDATE items SET {new} = 5000000000 WHERE id = 2".encode())
     sql.execute("UPDATE items SET k = 3 - k")
     assert rows(sql, f'k, {new}, "{RETIRED}"') == [(2, 10, 10), (1, 5000000000, None)]
-    with pytest.raises(Refused, match="1 rows hold"):
+    with pytest.raises(Refused, match="1 row holds"):
         runner.rollback("c1")
     runner.drop("c1")
     index = sql.execute("SELECT pg_get_indexdef('one_n'::regclass)").fetchone()

@@ -330,7 +330,7 @@ def test_a_key_without_a_default(runner: Runner, sql: psycopg.Connection) -> Non
     change = replace(CHANGE, pattern=replace(PLAIN, to="integer"))
     assert to(runner, State.RETIRED, change) is State.RETIRED
     sql.execute("INSERT INTO users (id) VALUES (40000)")
-    with pytest.raises(Refused, match=r"1 rows of table .* smallint cannot hold"):
+    with pytest.raises(Refused, match=r"1 row of table .* smallint cannot hold"):
         runner.rollback("a1")
 
 
@@ -379,7 +379,7 @@ def test_values_that_do_not_fit_hold_the_way_back(
         runner.rollback("a1")
     assert str(caught.value) == (
         'Step \'exchange_columns\' on table "public"."users" is refused: 5 rows of'
-        ' table "public"."users" hold values that integer cannot hold.\n'
+        ' table "public"."users" with values that integer cannot hold.\n'
         "Nothing was changed.\n"
         f"Next: give these rows values that fit ({known} IS NULL finds them), then"
         " run it again; or keep the new type."
@@ -394,7 +394,7 @@ def test_values_that_do_not_fit_hold_the_way_back(
     assert "_migrator_marks_users" in str(plan)
     sql.execute("UPDATE users SET boss = NULL WHERE id < 10")
     sql.execute("DELETE FROM users WHERE name = 'bigger'")
-    with pytest.raises(Refused, match=r'1 rows of table "public"."users"'):
+    with pytest.raises(Refused, match=r'1 row of table "public"."users"'):
         runner.rollback("a1")
     sql.execute("DELETE FROM users WHERE name = 'big'")
     sql.execute("SELECT setval('users_id_seq', %s)", [big])
@@ -421,7 +421,7 @@ def test_a_value_that_comes_while_going_back(
         runner.rollback("a1")
     sql.execute("SET session_replication_role = replica")
     sql.execute("INSERT INTO orders (user_id) VALUES (3000000000)")
-    with pytest.raises(Refused, match=r'1 rows of table "public"."orders" hold'):
+    with pytest.raises(Refused, match=r'1 row of table "public"."orders" with'):
         runner.rollback("a1")
     sql.execute("DELETE FROM orders")
     assert runner.rollback("a1") is State.VERIFIED
@@ -764,7 +764,7 @@ def test_a_foreign_key_that_comes_after_expand(
     sql.execute("ALTER TABLE late DROP CONSTRAINT late")
     to(runner, State.RETIRED)
     sql.execute("CREATE TABLE later (user_id int CONSTRAINT later REFERENCES users)")
-    with pytest.raises(Refused, match="1 foreign keys came to refer to the key since"):
+    with pytest.raises(Refused, match="1 foreign key came to refer to the key since"):
         runner.rollback("a1")
     sql.execute("ALTER TABLE later DROP CONSTRAINT later")
     assert runner.rollback("a1") is State.VERIFIED
@@ -787,7 +787,7 @@ def test_a_foreign_key_that_comes_in_retire(
     with pytest.raises(Refused) as caught:
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
-        'Step \'exchange_columns\' on table "public"."users" is refused: 1 foreign keys'
+        'Step \'exchange_columns\' on table "public"."users" is refused: 1 foreign key'
         " came to refer to the key since.\nNothing was changed.\nNext: drop them, then"
         " run the same command again; add them afterwards."
     )
@@ -802,7 +802,7 @@ def test_a_foreign_key_that_goes_after_expand(
     sql.execute(SERIAL.format(serial="serial", int="int").encode())
     to(runner, State.VERIFIED)
     sql.execute("ALTER TABLE orders DROP CONSTRAINT orders_user_id_fkey")
-    with pytest.raises(Refused, match="1 tables have a wider column from the expand"):
+    with pytest.raises(Refused, match="1 table has a wider column from the expand"):
         runner.retire("a1", old_release_gone="test")
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
     assert to(runner, State.DROPPED) is State.DROPPED
@@ -841,8 +841,7 @@ def test_rows_that_stay_out_of_step(runner: Runner, sql: psycopg.Connection) -> 
     with pytest.raises(MismatchError) as caught:
         to(runner, State.VERIFIED)
     assert str(caught.value).startswith(
-        'Verification of a1 found 1 rows of table "public"."orders" that are not in'
-        " step"
+        'Verification of a1 found 1 row of table "public"."orders" that are not in step'
     )
 
 

@@ -255,7 +255,7 @@ def test_a_null_that_comes_behind_the_count(
     add = step.step.reverse[0]
     assert isinstance(add, Autocommit)
     sql.execute(add.statement.encode())
-    with pytest.raises(Refused, match='1 rows hold NULL in "name"'):
+    with pytest.raises(Refused, match='1 row holds NULL in "name"'):
         runner.rollback("a1")
     sql.execute("UPDATE users SET name = 'x' WHERE name IS NULL")
     assert runner.rollback("a1") is State.PLANNED

@@ -388,11 +388,11 @@ def test_scans_of_all_parts_count(runner: Runner, table: psycopg.Connection) -> 
     )
     table.execute(scan.encode())
     change = Change(revision="a1", pattern=DROP)
-    assert "It was scanned 1 times" in runner.plan(change).notices[0].text
+    assert "It was scanned 1 time" in runner.plan(change).notices[0].text
     runner.expand(change)
     runner.retire("a1", old_release_gone="test")
     table.execute(scan.encode())
-    with pytest.raises(Refused, match="was scanned 1 times since retire"):
+    with pytest.raises(Refused, match="was scanned 1 time since retire"):
         runner.drop("a1")
     assert len(found(table)) == 5
 

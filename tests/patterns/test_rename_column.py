@@ -418,3 +418,33 @@ def test_notices() -> None:
         'Column "name" has a default: an explicit NULL inserted by the new release'
         " becomes that default until retire.",
     ]
+
+
+def test_a_trigger_that_names_the_column(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It needs a word, and reads the new name before the old one is gone."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, name text, audit text);"
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.audit := NEW.name; RETURN NEW; END $$;"
+        "CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+    with pytest.raises(Refused) as caught:
+        runner.expand(CHANGE)
+    assert (
+        'The function of trigger "t" has the word "name" in it: where that is this'
+        " column, every write fails from retire on. Let it read"
+        ' "full_name" between verified and retire.' in str(caught.value)
+    )
+    runner.expand(replace(CHANGE, pattern=replace(RENAME, assured="known")))
+    assert runner.settle("a1") is State.VERIFIED
+    sql.execute(
+        "CREATE OR REPLACE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.audit := NEW.full_name; RETURN NEW; END $$"
+    )
+    sql.execute("INSERT INTO users (id, full_name) VALUES (1, 'a')")
+    runner.retire("a1", old_release_gone="test")
+    sql.execute("INSERT INTO users (id, full_name) VALUES (2, 'b')")
+    rows = sql.execute("SELECT full_name, audit FROM users ORDER BY id")
+    assert rows.fetchall() == [("a", "a"), ("b", "b")]

@@ -170,7 +170,7 @@ def test_retire_refuses_what_came_meanwhile(
     with pytest.raises(Refused) as caught:
         runner.retire("e1", old_release_gone="test")
     assert (
-        "is refused: 1 further columns or types came to use the enum, whose words would"
+        "is refused: 1 further column or type came to use the enum, whose words would"
         " change without a translation." in str(caught.value)
     )
     assert states(sql) == ["new", "payed", None]

@@ -173,7 +173,7 @@ def test_life_of_another_one(runner: Runner, function: psycopg.Connection) -> No
     with pytest.raises(Refused) as caught:
         runner.drop("a1")
     assert str(caught.value) == (
-        "Step 'drop_function' is refused: 1 other objects depend on function"
+        "Step 'drop_function' is refused: 1 other object depends on function"
         " f(integer).\nNothing was changed.\nNext: let them use the other one, then run"
         " the same command again."
     )

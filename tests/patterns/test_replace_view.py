@@ -251,8 +251,8 @@ def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None
     with pytest.raises(Refused) as caught:
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
-        'Step \'retire_view\' on table "public"."sales" is refused: 1 other objects'
-        ' depend on view "public"."sales".\nNothing was changed.\nNext: let what'
+        'Step \'retire_view\' on view "public"."sales" is refused: 1 other object'
+        ' depends on view "public"."sales".\nNothing was changed.\nNext: let what'
         " depends on it read the new view, then run the same command again."
     )
     view.execute("CREATE OR REPLACE VIEW top AS SELECT 1 AS most")
@@ -322,7 +322,7 @@ def test_what_reads_the_view_with_further_columns_holds_the_way_back(
     """A view that came since would have to go: that is told, and nothing happens."""
     runner.expand(change("SELECT id, total, paid FROM orders"))
     view.execute("CREATE VIEW late AS SELECT paid FROM sales")
-    with pytest.raises(Refused, match=r'1 other objects depend on view "public"\.'):
+    with pytest.raises(Refused, match=r'1 other object depends on view "public"\.'):
         runner.rollback("a1")
     view.execute("SELECT paid FROM late")
     view.execute("DROP VIEW late")

@@ -165,7 +165,7 @@ def test_life_without_a_fill(runner: Runner, sql: psycopg.Connection) -> None:
     with pytest.raises(MismatchError) as caught:
         runner.verify("a1")
     assert str(caught.value) == (
-        'Verification of a1 found 1 rows of table "public"."users" that are not in'
+        'Verification of a1 found 1 row of table "public"."users" that is not in'
         " step and could not be repaired.\n"
         "The change is backfilled; both releases go on.\n"
         "Next: look at these rows (`migrator status a1` lists them), then"

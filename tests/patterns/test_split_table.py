@@ -205,7 +205,7 @@ def test_what_is_built_on_the_view_holds_the_drop(
     runner.settle("s")
     runner.retire("s", old_release_gone="test")
     sql.execute("CREATE VIEW report AS SELECT bio FROM profiles")
-    with pytest.raises(Refused, match="1 views depend on the view"):
+    with pytest.raises(Refused, match="1 view depends on the view"):
         runner.drop("s")
     assert runner.change("s").state is State.RETIRED
     sql.execute("DROP VIEW report")

@@ -81,7 +81,7 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.NotNullViolation):
         sql.execute("UPDATE bills SET cents = NULL WHERE id = 1")
     assert rows(sql, f'cents, "{MARK}"')[1] == (900000000000, True)
-    with pytest.raises(Refused, match="1 rows hold values of the new release"):
+    with pytest.raises(Refused, match="1 row holds values of the new release"):
         runner.rollback("t1")
     sql.execute("UPDATE bills SET cents = 900 WHERE id = 2")
     assert runner.rollback("t1") is State.VERIFIED

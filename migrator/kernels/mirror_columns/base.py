@@ -150,7 +150,8 @@ class Mirror(ABC):
         )
         late = Refusal(
             count=render(count),
-            why="{count} partitions were attached since the rows were compared",
+            why="{count:partition was|partitions were} attached since the"
+            " rows were compared",
             next="run `migrator rollback --to verified`, then the same command again.",
         )
         return replace(work, refusals=(*work.refusals, late))

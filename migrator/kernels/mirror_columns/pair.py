@@ -506,8 +506,8 @@ END
                     self.table.identifier, sql.Identifier(mark)
                 )
             ),
-            why="{count} rows hold values of the new release that do not fit the"
-            " old side",
+            why="{count:row holds|rows hold} values of the new release that do"
+            " not fit the old side",
             next=f'correct these rows (they have "{mark}" set), then run it again;'
             " or keep the new release.",
         )

@@ -192,7 +192,7 @@ class Widened(Mirror):
                     self.table.identifier, self._unfit(retired=True)
                 )
             ),
-            why=f"{{count}} rows of table {self.table} hold values that"
+            why=f"{{count:row|rows}} of table {self.table} with values that"
             f" {', '.join(dict.fromkeys(c.column.type for c in self.columns))} cannot"
             " hold",
             next=f"give these rows values that fit ({known} IS NULL finds them), then"

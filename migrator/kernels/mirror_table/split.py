@@ -474,8 +474,8 @@ class Split:
                     " AND r.ev_class <> d.refobjid"
                 ).format(view=sql.Literal(str(self.into)))
             ),
-            why=f"{{count}} views depend on the view {self.into}, which makes way for"
-            " the table",
+            why=f"{{count:view depends|views depend}} on the view"
+            f" {self.into}, which makes way for the table",
             next="drop them, and make them again after it.",
         )
 

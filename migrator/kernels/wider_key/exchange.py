@@ -104,7 +104,7 @@ def later_keys(whole: WiderKey) -> Refusal:
     )
     return Refusal(
         count=render(count),
-        why="{count} foreign keys came to refer to the key since",
+        why="{count:foreign key|foreign keys} came to refer to the key since",
         next="drop them, then run the same command again; add them afterwards.",
     )
 

@@ -120,8 +120,8 @@ def _left_behind(whole: WiderKey) -> Refusal:
     )
     return Refusal(
         count=render(count),
-        why="{count} tables have a wider column from the expand, and refer to the"
-        " key no longer",
+        why="{count:table has|tables have} a wider column from the expand, and no"
+        " reference to the key",
         next="roll the change back and expand it again.",
     )
 
