@@ -135,6 +135,13 @@ class ExtractTable(Pattern):
         requirements.require_free_column(facts, self.reference)
         constraints.require_free_name(facts, extract.foreign_key)
         constraints.require_free_index(facts, extract.index)
+        for other in sorted(facts.relation_names - {extract.parked.name}):
+            if other.startswith("_migrator_parked_") and other.endswith(facts.tag):
+                raise Refused(
+                    f'{self.title}: a rollback parked the table as "{other}", made of'
+                    " other columns.",
+                    next="drop that one, or put `move` and `key` back as they were.",
+                )
         back = extract.parked.name in facts.relation_names
         for name in (self.into, *(() if back else extract.keys)):
             names.checked(name, "table")
@@ -143,13 +150,6 @@ class ExtractTable(Pattern):
                     f'Schema "{facts.table.name.schema}" has a relation "{name}"'
                     " already.",
                     next="choose another name, or drop it first.",
-                )
-        for other in sorted(facts.relation_names - {extract.parked.name}):
-            if other.startswith("_migrator_parked_") and other.endswith(facts.tag):
-                raise Refused(
-                    f'{self.title}: a rollback parked the table as "{other}", made of'
-                    " other columns.",
-                    next="drop that one, or put `move` and `key` back as they were.",
                 )
 
     def _check_column(self, facts: Facts, column: Column) -> None:

@@ -15,7 +15,8 @@ from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table,
 from migrator.ledger import store
 from migrator.names import TableName
 from migrator.patterns import ExtractTable
-from migrator.plan import Phase, State, Transaction, Work
+from migrator.plan import Lock, Phase, State, Transaction, Work
+from migrator.postgres import catalog
 from migrator.postgres.connection import connect
 from migrator.runner import Runner
 
@@ -83,8 +84,7 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     assert value(sql, COUNT) == value(
         sql,
         "SELECT count(*) FROM (SELECT DISTINCT customer_name, customer_email"
-        " FROM orders) d WHERE NOT d IS NULL OR customer_name IS NOT NULL"
-        " OR customer_email IS NOT NULL",
+        " FROM orders WHERE num_nonnulls(customer_name, customer_email) > 0) d",
     )
     assert runner.verify("x") is State.VERIFIED
     # The new release: another customer, none, and another name of one.
@@ -164,3 +164,606 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
         " SELECT proname FROM pg_proc WHERE pronamespace = 'migrator'::regnamespace"
         " AND proname LIKE 'mirror%'",
     )
+
+
+@pytest.mark.parametrize(
+    "state", [State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED]
+)
+def test_going_back_parks_the_table_and_comes_again(
+    runner: Runner, sql: psycopg.Connection, state: State
+) -> None:
+    """What only the new release wrote comes back with the same change."""
+    sql.execute(SETUP.encode())
+    shape = (
+        "SELECT attname::text, attnotnull, attnum FROM pg_attribute"
+        " WHERE attrelid = 'orders'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    before = rows(sql, shape), rows(sql, OLD)
+    runner.expand(CHANGE)
+    if state.rank >= State.BACKFILLED.rank:
+        runner.backfill("x")
+    if state.rank >= State.VERIFIED.rank:
+        runner.verify("x")
+    if state is State.RETIRED:
+        runner.retire("x", old_release_gone="test")
+    sql.execute("INSERT INTO customers (name) VALUES ('nobody''s')")
+    runner.rollback("x", to=State.PLANNED)
+    assert (rows(sql, shape), rows(sql, OLD)) == before
+    assert rows(sql, "SELECT to_regclass('customers') IS NULL") == [(True,)]
+    with pytest.raises(Refused, match=r"parked the table as .* of other columns"):
+        runner.plan(replace(CHANGE, pattern=replace(PATTERN, key="number")))
+    runner.expand(CHANGE)
+    runner.settle("x")
+    assert value(sql, f"{COUNT} WHERE name = 'nobody''s'") == 1
+    assert rows(sql, OLD) == rows(sql, NEW)
+    runner.rollback("x", to=State.PLANNED)
+    assert runner.drop_parked("x") == 1
+    assert not rows(sql, "SELECT FROM pg_class WHERE relname LIKE '%customers%'")
+    assert not rows(sql, "SELECT FROM pg_trigger WHERE tgname LIKE 'zzz%'")
+
+
+def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
+    """Where no other release runs it goes through at once, and back."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        b"UPDATE orders SET customer_email = 'e' WHERE customer_email IS NULL;"
+        b"ALTER TABLE orders ALTER customer_email SET NOT NULL,"
+        b" ALTER customer_name SET DEFAULT 'guest'"
+    )
+    before = rows(sql, OLD)
+    assert runner.complete(CHANGE) is State.DROPPED
+    assert rows(sql, NEW) == before
+    runner.rebuild(CHANGE)
+    assert rows(sql, OLD) == before
+    assert rows(
+        sql,
+        "SELECT attname::text, attnotnull, pg_get_expr(adbin, adrelid)"
+        " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid"
+        " AND adnum = attnum WHERE attrelid = 'orders'::regclass"
+        " AND attname LIKE 'customer%' ORDER BY attname",
+    ) == [
+        ("customer_email", True, None),
+        ("customer_name", False, "'guest'::text"),
+    ]
+    assert rows(sql, "SELECT to_regclass('customers') IS NULL") == [(True,)]
+
+
+def test_columns_that_must_be_given(runner: Runner, sql: psycopg.Connection) -> None:
+    """The new release gives them by its reference, which is NOT NULL in the end."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        b"DELETE FROM orders WHERE customer_name IS NULL;"
+        b"ALTER TABLE orders ALTER customer_name SET NOT NULL,"
+        b" ALTER customer_email SET DEFAULT 'none'"
+    )
+    runner.expand(CHANGE)
+    runner.settle("x")
+    texts = [n.text for n in PATTERN.check(facts(runner))]
+    assert any('column "customer_name" is NOT NULL' in text for text in texts)
+    assert any('Column "customer_email" has a default' in text for text in texts)
+    insert = "INSERT INTO orders (customer_id) VALUES ({}) RETURNING customer_email"
+    number = value(
+        sql, "INSERT INTO customers (name, email) VALUES ('a', NULL) RETURNING id"
+    )
+    assert rows(sql, insert.format(number)) == [(None,)]
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            sql.execute(insert.format("NULL").encode())
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            sql.execute(b"INSERT INTO customers DEFAULT VALUES")
+        assert rows(sql, OLD) == rows(sql, NEW)
+        runner.retire("x", old_release_gone="test")
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            sql.execute(insert.format("NULL").split(" RET")[0].encode())
+        runner.rollback("x")
+    sql.execute("INSERT INTO orders (customer_name) VALUES ('old')")
+    assert rows(sql, OLD) == rows(sql, NEW)
+    runner.verify("x")
+    runner.retire("x", old_release_gone="test")
+    runner.drop("x")
+    with pytest.raises(psycopg.errors.NotNullViolation, match="customer_id"):
+        sql.execute(b"INSERT INTO orders DEFAULT VALUES")
+
+
+def facts(runner: Runner) -> Facts:
+    """Return what is known of the table as it was before the change."""
+    with connect(runner.target, "migrator:test") as conn:
+        table = catalog.table_facts(conn, ORDERS)
+    columns = tuple(c for c in table.columns if c.name != "customer_id")
+    bare = replace(table, columns=columns, constraints=(), indexes=(), triggers=())
+    return replace(FACTS, table=bare)
+
+
+def test_names_that_need_quotes(runner: Runner, sql: psycopg.Connection) -> None:
+    """From schema to key, in each state."""
+    sql.execute(
+        b'CREATE SCHEMA "s ""1"; CREATE TABLE "s ""1"."t%s"'
+        b' (":k" int PRIMARY KEY, "c ""x" text DEFAULT \'a\'\'b\', new text);'
+        b'INSERT INTO "s ""1"."t%s" SELECT g, g, g FROM generate_series(1, 9) g'
+    )
+    pattern = ExtractTable(
+        "t%s",
+        "n'",
+        ['c "x', "new"],
+        reference="r :x",
+        key="k'%s",
+        schema='s "1',
+        assured="hostile",
+    )
+    change = Change(revision="x", pattern=pattern)
+    runner.expand(change)
+    runner.settle("x")
+    runner.retire("x", old_release_gone="test")
+    runner.rollback("x", to=State.PLANNED)
+    runner.expand(change)
+    runner.settle("x")
+    table, into = '"s ""1"."t%s"', '"s ""1"."n\'"'
+    sql.execute(f"UPDATE {into} SET new = 'y' WHERE \"c \"\"x\" = '5'".encode())
+    assert rows(sql, f'SELECT new FROM {table} WHERE ":k" = 5') == [("y",)]
+    runner.verify("x")
+    runner.retire("x", old_release_gone="test")
+    runner.drop("x")
+    assert rows(sql, f'SELECT count("r :x") FROM {table}') == [(9,)]
+
+
+# -- the dual write --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE orders SET customer_name = upper(customer_name)",
+        "UPDATE orders SET customer_name = NULL, customer_email = NULL WHERE id < 9",
+        "UPDATE orders SET id = -id",
+        "INSERT INTO orders (id, customer_name) VALUES (1, 'x'), (7001, 'y')"
+        " ON CONFLICT (id) DO UPDATE SET customer_name = EXCLUDED.customer_name",
+        "INSERT INTO orders (id, customer_id) SELECT o, 1 FROM (VALUES (1), (7001))"
+        " v (o) ON CONFLICT (id) DO UPDATE SET customer_id = EXCLUDED.customer_id",
+        "INSERT INTO orders (id, customer_name) VALUES (1, 'x') ON CONFLICT DO NOTHING",
+        "MERGE INTO orders t USING (VALUES (1), (7001)) v (id) ON t.id = v.id"
+        " WHEN MATCHED THEN UPDATE SET customer_email = 'm'"
+        " WHEN NOT MATCHED THEN INSERT (id, customer_name) VALUES (v.id, 'm')",
+        "UPDATE orders SET customer_id = (SELECT max(id) FROM customers)",
+        "UPDATE orders SET customer_id = NULL WHERE id % 2 = 0",
+        "UPDATE customers SET email = NULL WHERE name IS NOT NULL AND id % 2 = 0"
+        " AND NOT EXISTS (SELECT FROM customers c WHERE c.name = customers.name"
+        " AND c.id <> customers.id)",
+        "UPDATE customers SET name = name || '!', email = 'z' || id",
+        "UPDATE customers SET name = NULL, email = NULL WHERE id = 1",
+        "WITH got AS (INSERT INTO customers (name) VALUES ('cte') RETURNING id)"
+        " UPDATE orders SET customer_id = got.id FROM got WHERE orders.id < 9",
+        "WITH given AS (UPDATE orders SET customer_id = 2 WHERE customer_id = 1)"
+        " UPDATE customers SET name = 'both' WHERE id = 2",
+        "SET session_replication_role = replica; UPDATE orders SET customer_name = 'r'"
+        " WHERE id < 9; UPDATE customers SET name = 'q' WHERE name = 'n3'",
+    ],
+)
+def test_whatever_statement_writes_both_sides_are_in_step(
+    runner: Runner, sql: psycopg.Connection, statement: str
+) -> None:
+    """In the window and after retire, of either side."""
+    verified(runner, sql)
+    sql.execute(statement.encode())
+    assert rows(sql, OLD) == rows(sql, NEW)
+    runner.retire("x", old_release_gone="test")
+    if "customer_name" not in statement and "customer_email" not in statement:
+        with sql.transaction():
+            sql.execute("UPDATE customers SET name = name || id")
+            sql.execute(statement.replace("7001", "7002").encode())
+    runner.rollback("x")
+    assert rows(sql, OLD) == rows(sql, NEW)
+
+
+def test_an_unrelated_update_leaves_the_reference(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """One to a row of NULLs too, which columns alone would not tell."""
+    verified(runner, sql)
+    number = value(sql, "INSERT INTO customers (name) VALUES (NULL) RETURNING id")
+    sql.execute(f"UPDATE orders SET customer_id = {number} WHERE id = 1")
+    sql.execute("UPDATE orders SET amount = 5 WHERE id = 1")
+    assert value(sql, "SELECT customer_id FROM orders WHERE id = 1") == number
+    sql.execute("UPDATE orders SET customer_name = 'x' WHERE id = 1")
+    assert value(sql, "SELECT customer_id FROM orders WHERE id = 1") != number
+
+
+def test_a_combination_that_no_index_takes(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The old release stores it; the change is held until it is gone."""
+    sql.execute(SETUP.encode())
+    sql.execute("DROP INDEX orders_name")
+    runner.expand(CHANGE)
+    long = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 900) g)"
+    sql.execute(f"UPDATE orders SET customer_name = {long} WHERE id = 1".encode())
+    runner.backfill("x")
+    with pytest.raises(MismatchError):
+        runner.verify("x")
+    sql.execute("UPDATE orders SET customer_name = 'short' WHERE id = 1")
+    assert runner.verify("x") is State.VERIFIED
+
+
+def test_rows_out_of_step_are_listed_and_repaired(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """By what the columns say; a reference to nothing of theirs is no exception."""
+    verified(runner, sql)
+    before = rows(sql, OLD)
+    sql.execute(
+        b"ALTER TABLE orders DISABLE TRIGGER USER;"
+        b"UPDATE orders SET customer_id = 1 WHERE id = 40;"
+        b"UPDATE orders SET customer_id = NULL WHERE id = 41"
+    )
+    enable(sql, "orders")
+    assert runner.verify("x") is State.VERIFIED
+    assert rows(sql, OLD) == rows(sql, NEW) == before
+    found = {m.key: m.repaired for m in runner.mismatches("x")}
+    assert found == {'{"id" : "40"}': True, '{"id" : "41"}': True}
+
+
+@pytest.mark.parametrize("table", ["orders", "customers"])
+def test_nothing_goes_on_while_the_dual_write_is_off(
+    runner: Runner, sql: psycopg.Connection, table: str
+) -> None:
+    """Retire, its way back and the drop ask for both triggers."""
+    verified(runner, sql)
+    runner.retire("x", old_release_gone="test")
+    sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+    with pytest.raises(Refused, match="one side may have missed writes"):
+        runner.rollback("x")
+    assert runner.change("x").state is State.RETIRED
+    enable(sql, table)
+    assert runner.rollback("x") is State.VERIFIED
+    sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+    with pytest.raises(Failed, match="is missing or not"):
+        runner.retire("x", old_release_gone="test")
+    enable(sql, table)
+    runner.retire("x", old_release_gone="test")
+    sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
+    with pytest.raises(Refused, match="one side may have missed writes"):
+        runner.drop("x")
+    enable(sql, table)
+    assert runner.drop("x") is State.DROPPED
+
+
+def enable(sql: psycopg.Connection, table: str) -> None:
+    """Put the dual write's trigger of a table on again."""
+    name = value(
+        sql,
+        f"SELECT tgname FROM pg_trigger WHERE tgrelid = '{table}'::regclass"
+        " AND tgname LIKE 'zzz%'",
+    )
+    sql.execute(f'ALTER TABLE {table} ENABLE ALWAYS TRIGGER "{name}"'.encode())
+
+
+# -- two sessions ----------------------------------------------------------------
+
+
+class Sessions:
+    """Two sessions: the first holds its transaction, the second waits for it."""
+
+    def __init__(self, database: str, sql: psycopg.Connection) -> None:
+        self.database, self.sql = database, sql
+        self.failed: list[BaseException] = []
+
+    def run(self, first: str, second: str, *then: str) -> None:
+        """Run both; `then` is what the first does while the second waits."""
+        with (
+            psycopg.connect(self.database) as one,
+            psycopg.connect(self.database, autocommit=True) as two,
+        ):
+            one.execute(first.encode())
+
+            def send() -> None:
+                try:
+                    two.execute(second.encode())
+                except BaseException as error:
+                    self.failed.append(error)
+
+            waiting = threading.Thread(target=send)
+            waiting.start()
+            waits = (
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted"
+                f" AND pid = {two.info.backend_pid})"
+            )
+            wait_for("a request that waits", lambda: value(self.sql, waits))
+            for statement in then:
+                one.execute(statement.encode())
+            one.commit()
+            waiting.join()
+        assert not self.failed
+        assert rows(self.sql, OLD) == rows(self.sql, NEW)
+
+
+BOB = "INSERT INTO orders (customer_name) VALUES ('bob')"
+
+
+@pytest.fixture
+def sessions(runner: Runner, sql: psycopg.Connection, database: str) -> Sessions:
+    """Give two sessions on a database where both releases run."""
+    verified(runner, sql)
+    return Sessions(database, sql)
+
+
+def test_two_sessions_create_the_same_row(sessions: Sessions) -> None:
+    """The second one waits, and finds that of the first."""
+    sessions.run(BOB, BOB)
+    assert value(sessions.sql, f"{COUNT} WHERE name = 'bob'") == 1
+    assert (
+        value(
+            sessions.sql,
+            "SELECT count(DISTINCT customer_id) FROM orders"
+            " WHERE customer_name = 'bob'",
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE customers SET name = 'rob' WHERE name = 'bob'",
+        "DELETE FROM customers WHERE name = 'bob'",
+    ],
+)
+@pytest.mark.parametrize(
+    "order",
+    [
+        BOB,
+        "INSERT INTO orders (customer_id) SELECT id FROM customers WHERE name = 'bob'",
+    ],
+)
+def test_an_order_comes_while_its_customer_changes(
+    sessions: Sessions, change: str, order: str
+) -> None:
+    """Each waits for the other, and neither misses what the other one wrote."""
+    sessions.sql.execute("INSERT INTO customers (name) VALUES ('bob')")
+    if change.startswith("DELETE") and order is not BOB:
+        with pytest.raises(AssertionError):
+            sessions.run(change, order)
+        (failed,) = sessions.failed
+        assert isinstance(failed, psycopg.errors.ForeignKeyViolation)
+        return
+    sessions.run(change, order)
+    assert value(sessions.sql, f"{COUNT} WHERE name IN ('bob', 'rob')") == (
+        2 if order is BOB and change.startswith("UPDATE") else 1
+    )
+
+
+def test_a_customer_changes_while_an_order_comes(sessions: Sessions) -> None:
+    """The order is carried along."""
+    sessions.run(
+        "INSERT INTO customers (name) VALUES ('bob'); COMMIT; BEGIN; " + BOB,
+        "UPDATE customers SET name = 'rob' WHERE name = 'bob'",
+    )
+    assert (
+        value(sessions.sql, "SELECT count(*) FROM orders WHERE customer_name = 'rob'")
+        == 1
+    )
+
+
+def test_old_and_new_write_one_row(sessions: Sessions) -> None:
+    """The one that came later counts."""
+    old = "UPDATE orders SET customer_name = 'old' WHERE id = 1"
+    new = "UPDATE orders SET customer_id = 2 WHERE id = 1"
+    row = "SELECT customer_name = 'old', customer_id = 2 FROM orders WHERE id = 1"
+    sessions.run(old, new)
+    assert rows(sessions.sql, row) == [(False, True)]
+    sessions.run(new, old)
+    assert rows(sessions.sql, row) == [(True, False)]
+
+
+def test_rows_are_locked_in_the_order_of_their_key(sessions: Sessions) -> None:
+    """Whatever their order in the table: who does so too never deadlocks."""
+    sessions.sql.execute(
+        b"INSERT INTO orders (id, customer_name) VALUES (9002, 'bob');"
+        b"INSERT INTO orders (id, customer_name) VALUES (9001, 'bob')"
+    )
+    sessions.run(
+        "UPDATE orders SET amount = 1 WHERE id = 9001",
+        "UPDATE customers SET name = 'rob' WHERE name = 'bob'",
+        "UPDATE orders SET amount = 1 WHERE id = 9002",
+    )
+    assert (
+        value(
+            sessions.sql, "SELECT sum(amount) FROM orders WHERE customer_name = 'rob'"
+        )
+        == 2
+    )
+
+
+# -- text, locks, messages -------------------------------------------------------
+
+ORDERS = TableName("public", "orders")
+TABLE = Table(
+    name=ORDERS,
+    oid=1,
+    owner="boss",
+    columns=(
+        Column(name="id", type="bigint", not_null=True),
+        Column(name="customer_name", type="text"),
+        Column(name="customer_email", type="text"),
+    ),
+    indexes=(
+        Index(
+            name="by_name",
+            method="btree",
+            keys=(IndexColumn(name="customer_name"),),
+            columns=("customer_name",),
+        ),
+    ),
+)
+FACTS = Facts(
+    server_version=180000,
+    table=TABLE,
+    tag="0123456789",
+    relation_names=frozenset({"orders", "taken", "taken_pkey", "old_key"}),
+)
+
+
+def with_column(**given: Any) -> Table:
+    """Return the table with another `customer_name`."""
+    name = replace(TABLE.require("customer_name"), **given)
+    return replace(
+        TABLE,
+        columns=tuple(name if c.name == name.name else c for c in TABLE.columns),
+    )
+
+
+def test_text() -> None:
+    """The statements of expand, in their order."""
+    (step,) = PATTERN.expand(FACTS)
+    work = step.work
+    assert isinstance(work, Transaction)
+    assert [s.split(" AS ")[0] for s in work.statements] == [
+        'LOCK TABLE "public"."orders" IN ACCESS EXCLUSIVE MODE',
+        'SET LOCAL search_path = "pg_catalog", "public"',
+        'CREATE TABLE "public"."customers" ("id" bigint GENERATED BY DEFAULT',
+        'ALTER TABLE "public"."customers" OWNER TO "boss"',
+        'ALTER TABLE "public"."orders" ADD COLUMN "customer_id" bigint',
+        'ALTER TABLE "public"."orders" ADD CONSTRAINT "orders_customer_id_fkey"'
+        ' FOREIGN KEY ("customer_id") REFERENCES "public"."customers" ("id")'
+        " NOT VALID",
+        'CREATE OR REPLACE FUNCTION "migrator"."mirror_0123456789"() RETURNS trigger'
+        " LANGUAGE plpgsql SECURITY DEFINER SET search_path ="
+        ' "pg_catalog", "public", pg_temp',
+        'CREATE OR REPLACE FUNCTION "migrator"."mirror_0123456789_down"() RETURNS'
+        " trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path ="
+        ' "pg_catalog", "public", pg_temp',
+        'CREATE TRIGGER "zzz_migrator_0123456789" BEFORE INSERT OR UPDATE ON'
+        ' "public"."orders" FOR EACH ROW EXECUTE FUNCTION'
+        ' "migrator"."mirror_0123456789"()',
+        'CREATE TRIGGER "zzz_migrator_0123456789_down" AFTER UPDATE ON'
+        ' "public"."customers" FOR EACH ROW WHEN'
+        ' (OLD."name" IS DISTINCT FROM NEW."name" OR OLD."email" IS DISTINCT FROM'
+        ' NEW."email") EXECUTE FUNCTION "migrator"."mirror_0123456789_down"()',
+        'ALTER TABLE "public"."orders" ENABLE ALWAYS TRIGGER "zzz_migrator_0123456789"',
+        'ALTER TABLE "public"."customers" ENABLE ALWAYS TRIGGER'
+        ' "zzz_migrator_0123456789_down"',
+    ]
+
+
+def test_locks_are_those_that_are_claimed(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Each step, and each way back, locks both tables as its plan says, or less."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        "UPDATE orders SET customer_name = 'x' WHERE customer_name IS NULL;"
+        "ALTER TABLE orders ALTER customer_name SET NOT NULL"
+    )
+    with connect(runner.target, "migrator:test") as conn:
+        store.install(conn)
+    for phase, go in (
+        (Phase.EXPAND, lambda: runner.expand(CHANGE)),
+        (Phase.BACKFILL, lambda: runner.settle("x")),
+        (Phase.RETIRE, lambda: runner.retire("x", old_release_gone="test")),
+        (Phase.DROP, lambda: runner.drop("x")),
+    ):
+        steps = runner.plan(CHANGE).steps(phase)
+        # Each step of a phase is run on what those before it left.
+        for step in steps if phase is not Phase.RETIRE else steps[:1]:
+            assert_claimed(sql, step.work)
+        go()
+        for step in reversed(steps):
+            for action in step.reverse:
+                assert_claimed(sql, action)
+
+
+def assert_claimed(sql: psycopg.Connection, work: Work) -> None:
+    """Assert that a transaction locks both tables no more than it says."""
+    if not isinstance(work, Transaction) or work.table is None:
+        return
+    there = ["orders"]
+    gone = any("customers" in s and "RENAME TO" in s for s in work.statements)
+    if not gone and value(sql, "SELECT to_regclass('customers')"):
+        there.append("customers")
+    claimed = {a.table.name: a.lock for a in work.also}
+    claimed[work.table.name] = work.lock
+    for table, lock in taken(sql, work, *there).items():
+        assert lock.rank <= claimed.get(table, Lock.ACCESS_SHARE).rank, (table, work)
+
+
+def constrained(kind: str) -> Facts:
+    """Return facts where a column that goes is in a constraint."""
+    mine = Constraint(name="mine", kind=kind, columns=("customer_name",))
+    return replace(FACTS, table=replace(TABLE, constraints=(mine,)))
+
+
+MESSAGES = [
+    (FACTS, {"move": []}, "`move` must be a list of one column or more"),
+    (FACTS, {"move": ["nope"]}, 'has no column "nope"'),
+    (FACTS, {"into": "taken"}, 'has a relation "taken" already'),
+    (FACTS, {"into": "old"}, 'has a relation "old_key" already'),
+    (FACTS, {"into": "x" * 64}, "PostgreSQL would cut it"),
+    (FACTS, {"reference": "id"}, 'has a column "id" already'),
+    (FACTS, {"key": "name"}, '"name" is the name of two of its columns'),
+    (
+        FACTS,
+        {"move": {"customer_name": "a", "customer_email": "a"}},
+        '"a" is the name of two of its columns',
+    ),
+    (replace(FACTS, table=replace(TABLE, kind="p")), {}, "is partitioned: its foreign"),
+    (replace(FACTS, table=replace(TABLE, policies=True)), {}, "row-level security"),
+    (replace(FACTS, table=with_column(generated=True)), {}, "is generated"),
+    (replace(FACTS, table=with_column(identity=True)), {}, "an identity column"),
+    (replace(FACTS, table=with_column(dependents=("view v",))), {}, "used by view v"),
+    (replace(FACTS, table=with_column(image_equal=False)), {}, "and look different"),
+    (
+        replace(FACTS, table=with_column(dependents=("grants on the column",))),
+        {},
+        "has grants of its own",
+    ),
+    (
+        replace(FACTS, table=with_column(unique_indexes=("u1",))),
+        {},
+        'is in unique index "u1"',
+    ),
+    (constrained("u"), {}, 'is in constraint "mine", which cannot go along'),
+    (constrained("c"), {}, 'is in constraint "mine", which cannot go along'),
+    (constrained("f"), {}, 'is in constraint "mine", which cannot go along'),
+    (FACTS, {"assured": ""}, "is one row of table customers, kept so"),
+    (
+        replace(
+            FACTS,
+            table=replace(
+                TABLE, triggers=(Trigger(name="zzzz", before_row=True, enabled="O"),)
+            ),
+        ),
+        {},
+        'Trigger "zzzz" on table "public"."orders" would fire after',
+    ),
+    (
+        replace(
+            FACTS,
+            table=replace(
+                TABLE,
+                triggers=(
+                    Trigger(
+                        name="audit", before_row=False, mentions=("customer_name",)
+                    ),
+                ),
+            ),
+        ),
+        {"assured": ""},
+        'trigger "audit" has the word "customer_name"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "given", "message"), MESSAGES)
+def test_message(facts: Facts, given: dict[str, Any], message: str) -> None:
+    """What cannot work is refused before anything is changed."""
+    with pytest.raises(Refused) as caught:
+        replace(PATTERN, **given).check(facts)
+    assert message in str(caught.value)
+
+
+def test_notices() -> None:
+    """What may deadlock is told, and needs a word; what goes at the drop is named."""
+    found = PATTERN.check(FACTS)
+    asked = " ".join(n.text for n in found if n.needs_assurance)
+    for words in ("ON CONFLICT", "updates and locks all rows", "40P01", "may deadlock"):
+        assert words in asked
+    texts = [n.text for n in found]
+    assert 'With the column go, at the drop: index "by_name".' in texts

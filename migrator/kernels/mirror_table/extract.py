@@ -155,9 +155,7 @@ class Extract:
         made = (
             sql.SQL(
                 "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                " SECURITY DEFINER SET search_path = {}, pg_temp"
-                # So that `a = $1 OR (a IS NULL AND $1 IS NULL)` is looked up.
-                " SET plan_cache_mode = force_custom_plan AS {}"
+                " SECURITY DEFINER SET search_path = {}, pg_temp AS {}"
             ).format(function, path, sql.Literal(render(body)))
             for function, body in zip(self._functions, bodies, strict=True)
         )
@@ -232,12 +230,12 @@ BEGIN
   IF {some} THEN
     FOR _ IN 1..{tries} LOOP
       -- What is renamed or removed just now is waited for.
-      SELECT {row}.{key} INTO {id} FROM {into} AS {row} WHERE {same} FOR KEY SHARE;
-      EXIT WHEN FOUND;
+      EXECUTE {find} INTO {id} USING {values};
+      EXIT WHEN {id} IS NOT NULL;
       BEGIN
         INSERT INTO {into} ({names}) VALUES ({values})
           ON CONFLICT ({names}) DO NOTHING RETURNING {key} INTO {id};
-        EXIT WHEN FOUND;
+        EXIT WHEN {id} IS NOT NULL;
       EXCEPTION WHEN program_limit_exceeded THEN
         -- Longer than an index takes: kept here, and out of step.
         EXIT;
@@ -251,7 +249,6 @@ END
         ).format(
             id=_ID,
             r=reference,
-            row=_ROW,
             key=sql.Identifier(self.key),
             into=into,
             names=listed,
@@ -262,15 +259,31 @@ END
             some=sql.SQL(" OR ").join(
                 sql.SQL("{} IS NOT NULL").format(new_value(c)) for c in at.values()
             ),
+            find=sql.Literal(render(self._find())),
+            values=sql.SQL(", ").join(new_value(c) for c in at.values()),
+        )
+
+    def _find(self) -> sql.Composable:
+        """
+        Return the query of the row of a combination, `$1` and so on.
+
+        It is planned for the values: only then is `a IS NULL AND $1 IS NULL` nothing
+        or all, and the rest looked up in the index.
+        """
+        return sql.SQL(
+            "SELECT {row}.{key} FROM {into} AS {row} WHERE {same} FOR KEY SHARE"
+        ).format(
+            row=_ROW,
+            key=sql.Identifier(self.key),
+            into=self.into.identifier,
             same=sql.SQL(" AND ").join(
                 sql.SQL("({n} {equal} {v} OR ({n} IS NULL AND {v} IS NULL))").format(
                     n=sql.SQL("{}.{}").format(_ROW, sql.Identifier(name)),
-                    v=new_value(at[c]),
+                    v=type_name(f"${number}"),
                     equal=type_name(self.moved()[c].equal),
                 )
-                for c, name in self.columns.items()
+                for number, (c, name) in enumerate(self.columns.items(), 1)
             ),
-            values=sql.SQL(", ").join(new_value(c) for c in at.values()),
         )
 
     def _follow(self, at: Mapping[str, str]) -> sql.Composable:
