@@ -7,12 +7,13 @@ from typing import Any
 import psycopg
 import pytest
 from backfill.live import wait_for
-from locks import taken
+from locks import holding, taken
 
 from migrator.change import Change
-from migrator.errors import Failed, MismatchError, Refused
+from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table, Trigger
 from migrator.ledger import store
+from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import ExtractTable
 from migrator.plan import Lock, Phase, State, Transaction, Work
@@ -380,6 +381,7 @@ def test_a_combination_that_no_index_takes(
     with pytest.raises(MismatchError):
         runner.verify("x")
     sql.execute("UPDATE orders SET customer_name = 'short' WHERE id = 1")
+    runner.say("x", Mode.RUN, "corrected")
     assert runner.verify("x") is State.VERIFIED
 
 
@@ -668,6 +670,22 @@ def test_locks_are_those_that_are_claimed(
         for step in reversed(steps):
             for action in step.reverse:
                 assert_claimed(sql, action)
+
+
+@pytest.mark.parametrize("table", ["orders", "customers"])
+def test_retire_waits_for_who_writes_either_table(
+    runner: Runner, sql: psycopg.Connection, database: str, table: str
+) -> None:
+    """One that is at work in the new one would carry to columns that are renamed."""
+    verified(runner, sql)
+    with (
+        holding(database, table, "ROW EXCLUSIVE"),
+        pytest.raises(LockBudgetError, match='application "billing"'),
+    ):
+        runner.retire("x", old_release_gone="test")
+    sql.execute("UPDATE customers SET name = name || 'x'")
+    assert rows(sql, OLD) == rows(sql, NEW)
+    assert runner.retire("x", old_release_gone="test") is State.RETIRED
 
 
 def assert_claimed(sql: psycopg.Connection, work: Work) -> None:
