@@ -1,6 +1,10 @@
 """ExtractTable: its text, its life, what it keeps, and its messages."""
 
+import random
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -264,6 +268,23 @@ def test_columns_that_must_be_given(runner: Runner, sql: psycopg.Connection) -> 
     runner.drop("x")
     with pytest.raises(psycopg.errors.NotNullViolation, match="customer_id"):
         sql.execute(b"INSERT INTO orders DEFAULT VALUES")
+
+
+def test_a_default_goes_with_the_old_release(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Before retire it makes a row of the new table; after it, nothing."""
+    sql.execute(SETUP.encode())
+    sql.execute("ALTER TABLE orders ALTER customer_name SET DEFAULT 'guest'")
+    runner.expand(CHANGE)
+    runner.settle("x")
+    insert = "INSERT INTO orders (amount) VALUES (1) RETURNING customer_id IS NULL"
+    assert rows(sql, insert) == [(False,)]
+    runner.retire("x", old_release_gone="test")
+    assert rows(sql, insert) == [(True,)]
+    runner.rollback("x")
+    assert rows(sql, insert) == [(False,)]
+    assert rows(sql, OLD) == rows(sql, NEW)
 
 
 def facts(runner: Runner) -> Facts:
@@ -572,6 +593,74 @@ def test_rows_are_locked_in_the_order_of_their_key(sessions: Sessions) -> None:
         )
         == 2
     )
+
+
+def test_all_at_once(runner: Runner, sql: psycopg.Connection, database: str) -> None:
+    """Both releases, on few values, while references are filled, and after retire."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+    old = (
+        "INSERT INTO orders (customer_name) VALUES ('n{0}')",
+        "UPDATE orders SET customer_name = 'n{0}' WHERE id % 500 = {1}",
+        "UPDATE orders SET customer_name = NULL, customer_email = NULL WHERE id = {1}",
+        "UPDATE orders SET customer_email = 'e{0}' WHERE id = {1}",
+        "DELETE FROM orders WHERE id = {1}",
+    )
+    new = (
+        "UPDATE customers SET name = 'n{0}' WHERE id = {1}",
+        "UPDATE customers SET name = 'n{1}', email = 'e{0}' WHERE id % 50 = {0}",
+        "UPDATE orders SET customer_id = (SELECT max(id) FROM customers"
+        " WHERE id <= {1}) WHERE id % 400 = {0}",
+        "INSERT INTO orders (customer_id) SELECT min(id) FROM customers"
+        " WHERE name = 'n{0}'",
+        "DELETE FROM customers WHERE id = {1}",
+    )
+    stop = threading.Event()
+    known = (
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.UniqueViolation,
+        psycopg.errors.ForeignKeyViolation,
+    )
+    done: list[int] = []
+
+    def work(statements: tuple[str, ...], seed: int) -> None:
+        chosen = random.Random(seed)
+        number = 0
+        with psycopg.connect(database, autocommit=True) as conn:
+            while not stop.is_set():
+                statement = chosen.choice(statements)
+                args = chosen.randrange(20), chosen.randrange(100)
+                with suppress(*known):
+                    conn.execute(statement.format(*args).encode())
+                    number += 1
+        done.append(number)
+
+    def during(*sides: tuple[str, ...], go: Callable[[], object]) -> None:
+        stop.clear()
+        done.clear()
+        workers = [
+            threading.Thread(target=work, args=(side, seed))
+            for seed, side in enumerate(sides)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            go()
+            time.sleep(0.5)
+        finally:
+            stop.set()
+            for worker in workers:
+                worker.join()
+        assert len(done) == len(sides)
+        assert min(done) > 0
+
+    during(old, old, go=lambda: runner.settle("x"))
+    assert rows(sql, OLD) == rows(sql, NEW)
+    during(old, old, new, new, go=lambda: None)
+    assert rows(sql, OLD) == rows(sql, NEW)
+    during(new, new, go=lambda: runner.retire("x", old_release_gone="test"))
+    during(new, new, go=lambda: runner.rollback("x"))
+    assert rows(sql, OLD) == rows(sql, NEW)
 
 
 # -- text, locks, messages -------------------------------------------------------

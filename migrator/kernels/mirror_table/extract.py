@@ -536,27 +536,12 @@ END
         table = self.table.name
         check = names.owned("check", self.reference, self.facts.tag)
         required = self.required
-        moved = self.moved()
 
         def alter(text: sql.Composable) -> sql.Composable:
             return sql.SQL("ALTER TABLE {} {}").format(table.identifier, text)
 
         def renamed(*, retired: bool) -> Transaction:
             pairs = [(c, self.retired(c)) for c in self.columns]
-            default = [
-                alter(
-                    sql.SQL("ALTER COLUMN {} ").format(
-                        sql.Identifier(self.retired(c) if retired else c)
-                    )
-                    + (
-                        sql.SQL("DROP DEFAULT")
-                        if retired
-                        else sql.SQL("SET DEFAULT ") + expression(column.default)
-                    )
-                )
-                for c, column in moved.items()
-                if column.default is not None
-            ]
             optional = alter(
                 sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(
                     sql.Identifier(self.reference)
@@ -566,7 +551,6 @@ END
             return self._needs_on(
                 direct.catalogue_step(
                     table,
-                    self._path(),
                     *(
                         alter(
                             sql.SQL("RENAME COLUMN {} TO {}").format(
@@ -575,7 +559,6 @@ END
                         )
                         for pair in pairs
                     ),
-                    *default,
                     *((proven or (optional,)) if required else ()),
                     *self.define(retired=retired),
                     beside=(TableLock(table=self.into, lock=Lock.SHARE_ROW_EXCLUSIVE),),
