@@ -53,6 +53,8 @@ class ExtractTable(Pattern):
         move: the columns that go; a mapping gives them other names there.
         reference: the new column that refers to the new table.
         key: the new table's primary key, a bigint and an identity.
+        index: the name of the index on `reference`, where it is not to be the table's
+            and the column's with "_idx".
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -63,6 +65,7 @@ class ExtractTable(Pattern):
     _: KW_ONLY
     reference: str
     key: str = "id"
+    index: str | None = None
     schema: str | None = None
     assured: str = ""
 
@@ -264,4 +267,5 @@ class ExtractTable(Pattern):
             columns=self._mapping(),
             key=self.key,
             reference=self.reference,
+            given_index=self.index,
         )

@@ -56,6 +56,7 @@ class Extract:
         columns: columns that go, each with its name in the new table.
         key: the new table's key.
         reference: the table's new column.
+        given_index: the name of the index on it; None leaves it open.
     """
 
     facts: Facts
@@ -63,6 +64,7 @@ class Extract:
     columns: Mapping[str, str]
     key: str
     reference: str
+    given_index: str | None = None
 
     # -- names -----------------------------------------------------------
 
@@ -86,7 +88,8 @@ class Extract:
     @property
     def index(self) -> str:
         """The name of the index on the new column."""
-        return names.fitted(f"{self.table.name.name}_{self.reference}", "_idx")
+        stem = f"{self.table.name.name}_{self.reference}"
+        return self.given_index or names.fitted(stem, "_idx")
 
     @property
     def keys(self) -> tuple[str, str]:
