@@ -24,6 +24,7 @@ from migrator.patterns.drop_index import DropIndex
 from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
+from migrator.patterns.extract_table import ExtractTable
 from migrator.patterns.merge_columns import MergeColumns
 from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.partition_table import PartitionTable
@@ -68,6 +69,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropNotNull,
     DropTable,
     EvolveJson,
+    ExtractTable,
     MergeColumns,
     MoveToSchema,
     PartitionTable,
@@ -114,6 +116,7 @@ __all__ = [
     "DropNotNull",
     "DropTable",
     "EvolveJson",
+    "ExtractTable",
     "Key",
     "MergeColumns",
     "MoveToSchema",

@@ -98,11 +98,10 @@ class SplitTable(Pattern):
         )
         requirements.require_table(facts)
         requirements.require_mirrored(facts)
-        taken = facts.relation_names - {name.name for name in facts.made}
         primary = names.fitted(self.into, "_pkey")
         for name in (self.into, primary, *self.indexes.values()):
             names.checked(name, "table")
-            if name in taken:
+            if name in facts.relation_names:
                 raise Refused(
                     f'Schema "{facts.table.name.schema}" has a relation "{name}"'
                     " already.",

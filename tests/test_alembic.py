@@ -544,6 +544,48 @@ def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
     assert project.columns() == ["id"]
 
 
+def test_check_stays_clean_while_a_table_is_extracted(project: Project) -> None:
+    """The model has both tables from the start; the old column is no part of it."""
+    (project.folder / "models.py").write_text(
+        MODELS.replace(
+            "    {name}: Mapped[str]\n",
+            "    team_id: Mapped[int] ="
+            " mapped_column(ForeignKey('teams.id'), index=True)\n",
+        )
+        + textwrap.dedent(
+            """
+            class Team(Base):
+                __tablename__ = "teams"
+                id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+                name: Mapped[str] = mapped_column(unique=True)
+            """
+        )
+    )
+    models = project.folder / "models.py"
+    given = "from sqlalchemy import BigInteger, ForeignKey\n"
+    models.write_text(given + models.read_text())
+    project.write("r1", FIRST.replace("nullable=False", "nullable=False, index=True"))
+    project.run("upgrade", "r1")
+    project.fill()
+    pattern = (
+        'ExtractTable("users", "teams", ["name"], reference="team_id",'
+        ' index="ix_users_team_id", assured="tried")'
+    )
+    text = SECOND.replace("RenameColumn", "ExtractTable", 1)
+    project.write(
+        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
+    )
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id", "team_id"]
+
+
 RENAMED = """
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column

@@ -35,6 +35,7 @@ from migrator.patterns import (
     DropIndex,
     DropNotNull,
     EvolveJson,
+    ExtractTable,
     Key,
     MergeColumns,
     PartitionTable,
@@ -483,6 +484,27 @@ SCENARIOS += [
             insert="WITH made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
             " INSERT INTO n (id, name) SELECT id, %(value)s FROM made RETURNING id",
         ),
+    ),
+]
+# Finds the row that it needs, or makes it.
+GOT = (
+    "WITH got AS (INSERT INTO n (name) VALUES (%(value)s) ON CONFLICT (name) DO NOTHING"
+    " RETURNING id)"
+)
+FOUND = "COALESCE((SELECT id FROM got), (SELECT id FROM n WHERE name = %(value)s))"
+SCENARIOS += [
+    Scenario(
+        name="extract_table",
+        setup=SETUP,
+        pattern=ExtractTable("t", "n", ["name"], reference="n_id", assured="tried"),
+        old=text("name"),
+        new=Release(
+            update=f"{GOT} UPDATE t SET n_id = {FOUND} WHERE id = %(id)s",
+            select="SELECT n.name FROM t JOIN n ON n.id = t.n_id WHERE t.id = %(id)s",
+            insert=f"{GOT} INSERT INTO t (n_id) SELECT {FOUND} RETURNING id",
+        ),
+        apart="SELECT count(*) FROM t LEFT JOIN n ON n.id = t.n_id"
+        " WHERE t.name IS DISTINCT FROM n.name",
     ),
 ]
 SCENARIOS += [

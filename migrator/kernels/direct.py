@@ -115,7 +115,7 @@ def locked(
     Return the statement that takes a step's strongest lock first.
 
     Several tables are locked in the order of their names, so that two changes that
-    share them cannot deadlock; a view over one before it, as its users lock them.
+    share them cannot deadlock; `through` before them, as its users lock them.
     """
     first = () if through is None else (through,)
     tables = (t.identifier for t in (*first, *sorted({table, *also})))
@@ -142,14 +142,15 @@ def catalogue_step(
         statements: what is changed.
         lock: the strongest that they take.
         also: further tables that they lock as strongly.
-        through: a view over the table that they lock as strongly.
+        through: a view over the table, or a table whose trigger writes it, that they
+            lock as strongly.
         beside: weaker locks on further tables, without their partitions.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     others = tuple(sorted({*also} - {table}))
     first = locked(table, lock, *others, through=through)
-    views = () if through is None else (through,)
+    before = () if through is None else (through,)
     weaker = (
         sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
             b.table.identifier, sql.SQL(b.lock.value)
@@ -161,9 +162,24 @@ def catalogue_step(
         lock=lock,
         table=table,
         also=(
-            *(TableLock(table=t, lock=lock) for t in (*views, *others)),
+            *(TableLock(table=t, lock=lock) for t in (*before, *others)),
             *beside,
         ),
+    )
+
+
+def has_columns(table: TableName, *columns: str) -> str:
+    """Return the question whether a table has all these columns."""
+    return render(
+        sql.SQL(
+            "SELECT count(*) = {} FROM pg_catalog.pg_attribute"
+            " WHERE attrelid = {}::pg_catalog.regclass AND NOT attisdropped"
+            " AND attname IN ({})"
+        ).format(
+            sql.Literal(len(columns)),
+            sql.Literal(str(table)),
+            sql.SQL(", ").join(map(sql.Literal, columns)),
+        )
     )
 
 

@@ -841,7 +841,7 @@ def test_rows_that_stay_out_of_step(runner: Runner, sql: psycopg.Connection) -> 
     with pytest.raises(MismatchError) as caught:
         to(runner, State.VERIFIED)
     assert str(caught.value).startswith(
-        'Verification of a1 found 1 row of table "public"."orders" that are not in step'
+        'Verification of a1 found 1 row of table "public"."orders" that is not in step'
     )
 
 

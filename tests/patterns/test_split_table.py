@@ -622,6 +622,16 @@ def test_message(facts: Facts, given: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_message_about_a_table_that_is_there(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is not taken for one that the change made."""
+    sql.execute(SETUP.encode())
+    sql.execute("CREATE TABLE profiles (id int)")
+    with pytest.raises(Refused, match='has a relation "profiles" already'):
+        runner.expand(CHANGE)
+
+
 def test_message_about_a_default_that_differs_from_row_to_row(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

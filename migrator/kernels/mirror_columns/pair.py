@@ -15,7 +15,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Facts, Table
-from migrator.kernels.direct import catalogue_step
+from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.indexes import (
     build_index,
     copy_indexes,
@@ -514,7 +514,7 @@ END
         back = replace(
             back,
             refusals=(fits,),
-            done=self._has_columns(*(s.name for s in (*self.old, *self.new))),
+            done=has_columns(self.table, *(s.name for s in (*self.old, *self.new))),
         )
         proofs = tuple(
             action
@@ -584,20 +584,6 @@ END
             )
             for part in (table, *table.partitions)
             if part.kind == "p"
-        )
-
-    def _has_columns(self, *columns: str) -> str:
-        """Return the question whether the table has all these columns."""
-        return render(
-            sql.SQL(
-                "SELECT count(*) = {} FROM pg_catalog.pg_attribute"
-                " WHERE attrelid = {}::pg_catalog.regclass AND NOT attisdropped"
-                " AND attname IN ({})"
-            ).format(
-                sql.Literal(len(columns)),
-                sql.Literal(str(self.table)),
-                sql.SQL(", ").join(map(sql.Literal, columns)),
-            )
         )
 
     def drop(self, facts: Facts) -> Step:

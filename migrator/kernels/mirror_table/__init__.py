@@ -8,15 +8,25 @@ It runs one way only. Two tables that the application writes, each mirrored in t
 other, would deadlock two requests that touch the same row from either side: each
 holds its own row, before any trigger runs, and waits for the other's. So there is one
 table that requests write at any time, and what they see under another name is a view
-(`Facade`), or the other table once names are exchanged.
+(`Facade`), or the other table once names are exchanged. `Extract` alone has two that
+are written: there one side never changes a row of the other that is there.
 
 Source: PostgreSQL manual, sections 13.3.4 (deadlocks), 39.1 (AFTER triggers see the
 statement's final state) and 41.10.
 """
 
+from migrator.kernels.mirror_table.extract import Extract
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.mirror_table.split import Split
 from migrator.kernels.mirror_table.successor import former, require_swappable
 from migrator.kernels.mirror_table.swap import Swap
 
-__all__ = ["Shadow", "Split", "Swap", "former", "require_swappable", "shadow_of"]
+__all__ = [
+    "Extract",
+    "Shadow",
+    "Split",
+    "Swap",
+    "former",
+    "require_swappable",
+    "shadow_of",
+]

@@ -332,7 +332,7 @@ class Split:
                     *(
                         sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
                             table.identifier,
-                            _definition(made.require(name), column),
+                            column_definition(made.require(name), column),
                         )
                         for column, name in self.columns.items()
                     ),
@@ -373,10 +373,10 @@ class Split:
         """Return the new table, with what hangs on the columns."""
         table = self.shadow_name.identifier
         keys = [
-            _definition(replace(self.table.require(c), default=None), name)
+            column_definition(replace(self.table.require(c), default=None), name)
             for c, name in self.key.items()
         ]
-        columns = [_definition(c, name) for name, c in self._columns().items()]
+        columns = [column_definition(c, name) for name, c in self._columns().items()]
         primary = sql.SQL("CONSTRAINT {} PRIMARY KEY ({})").format(
             sql.Identifier(names.fitted(self.into.name, "_pkey")),
             _list(self.key.values()),
@@ -397,7 +397,7 @@ class Split:
             *(
                 statement
                 for name, c in self._columns().items()
-                for statement in _looks(table, name, c)
+                for statement in looks_of(table, name, c)
             ),
         )
 
@@ -488,7 +488,7 @@ def _list(columns: Iterable[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
-def _definition(column: Column, name: str) -> sql.Composable:
+def column_definition(column: Column, name: str) -> sql.Composable:
     """Return a column's DDL under another name."""
     collation = f" COLLATE {column.collation}" if column.collation else ""
     text = sql.SQL("{} {}").format(
@@ -499,7 +499,7 @@ def _definition(column: Column, name: str) -> sql.Composable:
     return text + sql.SQL(" NOT NULL" if column.not_null else "")
 
 
-def _looks(
+def looks_of(
     table: sql.Composable, name: str, column: Column
 ) -> tuple[sql.Composable, ...]:
     """Return what else hangs on a column: comment, storage, statistics target."""
