@@ -25,6 +25,7 @@ from migrator.patterns.drop_not_null import DropNotNull
 from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.move_column import MoveColumn
 from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
@@ -69,6 +70,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     DropTable,
     EvolveJson,
     MergeColumns,
+    MoveColumn,
     MoveToSchema,
     PartitionTable,
     RebuildTable,
@@ -116,6 +118,7 @@ __all__ = [
     "EvolveJson",
     "Key",
     "MergeColumns",
+    "MoveColumn",
     "MoveToSchema",
     "PartitionTable",
     "RebuildTable",
