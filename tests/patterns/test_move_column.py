@@ -22,9 +22,10 @@ from migrator.facts import (
     Trigger,
 )
 from migrator.ledger import store
+from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import MoveColumn
-from migrator.plan import Phase, State, Transaction, Work
+from migrator.plan import Lock, Phase, State, Transaction, Work
 from migrator.postgres.connection import connect
 from migrator.runner import Runner
 
@@ -172,19 +173,21 @@ def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
 
 def shape(sql: psycopg.Connection) -> list[tuple[object, ...]]:
     """Return columns, indexes, constraints, triggers and functions."""
+    both = "IN ('users'::regclass, 'profiles'::regclass)"
     return rows(
         sql,
         "SELECT attrelid::regclass::text, attname::text, attnotnull::text,"
         " pg_get_expr(adbin, adrelid) FROM pg_attribute LEFT JOIN pg_attrdef"
-        " ON adrelid = attrelid AND adnum = attnum WHERE attnum > 0 AND NOT attisdropped"
-        " AND attrelid IN ('users'::regclass, 'profiles'::regclass)"
-        " UNION ALL SELECT 'i', indexrelid::regclass::text, pg_get_indexdef(indexrelid),"
-        " indisvalid::text FROM pg_index"
-        " WHERE indrelid IN ('users'::regclass, 'profiles'::regclass)"
+        " ON adrelid = attrelid AND adnum = attnum WHERE attnum > 0"
+        f" AND NOT attisdropped AND attrelid {both}"
+        " UNION ALL SELECT 'i', indexrelid::regclass::text,"
+        " pg_get_indexdef(indexrelid), indisvalid::text FROM pg_index"
+        f" WHERE indrelid {both}"
         " UNION ALL SELECT 'c', conname, pg_get_constraintdef(oid), NULL"
-        " FROM pg_constraint WHERE conrelid IN ('users'::regclass, 'profiles'::regclass)"
+        f" FROM pg_constraint WHERE conrelid {both}"
         " UNION ALL SELECT 't', tgname, pg_get_triggerdef(oid), NULL FROM pg_trigger"
-        " WHERE NOT tgisinternal UNION ALL SELECT 'f', proname, NULL, NULL FROM pg_proc"
+        " WHERE NOT tgisinternal"
+        " UNION ALL SELECT 'f', proname, NULL, NULL FROM pg_proc"
         " WHERE pronamespace = 'migrator'::regnamespace AND proname LIKE 'mirror%'"
         " ORDER BY 1, 2",
     )
@@ -380,6 +383,36 @@ def test_after_retire_what_the_new_release_says_is_kept_for_the_old_one(
     assert runner.drop("m") is State.DROPPED
 
 
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        ("numeric", "1.0", "1.00"),
+        ("json", '{"a":1}', '{"a": 1}'),
+        ("interval", "1 mon", "30 days"),
+        ("point", "(0,0)", "(-0,0)"),
+    ],
+)
+def test_writes_of_another_image_arrive(
+    runner: Runner, sql: psycopg.Connection, kind: str, first: str, second: str
+) -> None:
+    """Values that are equal, or have no equality, are told apart by their image."""
+    sql.execute(
+        SETUP.replace("bio text", f"bio {kind}").partition("CREATE INDEX")[0].encode()
+    )
+    sql.execute(b"CREATE TABLE profiles (user_id bigint PRIMARY KEY REFERENCES users)")
+    sql.execute("INSERT INTO users (id, bio) VALUES (1, %s)", [first])
+    sql.execute("INSERT INTO profiles VALUES (1)")
+    runner.expand(CHANGE)
+    assert runner.settle("m") is State.VERIFIED
+    found = "SELECT u.bio::text, p.bio::text FROM users u, profiles p"
+    shown = rows(sql, f"SELECT '{second}'::{kind}::text")[0][0]
+    sql.execute("UPDATE users SET bio = %s", [second])
+    assert rows(sql, found) == [(shown, shown)]
+    shown = rows(sql, f"SELECT '{first}'::{kind}::text")[0][0]
+    sql.execute("UPDATE profiles SET bio = %s", [first])
+    assert rows(sql, found) == [(shown, shown)]
+
+
 def test_updates_of_other_columns_touch_nothing(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
@@ -395,7 +428,9 @@ def test_updates_of_other_columns_touch_nothing(
     with sql.transaction(force_rollback=True):
         sql.execute("SET LOCAL lock_timeout = '100ms'")
         sql.execute("UPDATE users SET name = 'z' WHERE id = 1")
-        assert not rows(sql, "SELECT FROM pg_locks WHERE relation = 'profiles'::regclass")
+        assert not rows(
+            sql, "SELECT FROM pg_locks WHERE relation = 'profiles'::regclass"
+        )
 
 
 def test_a_row_that_a_trigger_of_the_application_updates_again(
@@ -434,9 +469,9 @@ def test_the_application_needs_no_rights_on_the_other_table(
 # -- two requests at once ----------------------------------------------------------
 
 
-def background(conn: psycopg.Connection, statement: str) -> tuple[
-    threading.Thread, list[psycopg.Error]
-]:
+def background(
+    conn: psycopg.Connection, statement: str
+) -> tuple[threading.Thread, list[psycopg.Error]]:
     """Run a statement, and commit, in a thread; return it and its errors."""
     failed: list[psycopg.Error] = []
 
@@ -489,6 +524,24 @@ def test_two_requests_that_hold_the_same_row_from_either_side(
     stored = "of old" if of_old else "of new"
     assert of(sql, 1) == [(stored, stored)]
     assert runner.verify("m") is State.VERIFIED
+
+
+@pytest.mark.parametrize(("first", "second"), [(OF_OLD, OF_NEW), (OF_NEW, OF_OLD)])
+def test_transactions_that_stay_open_wait_for_each_other(
+    runner: Runner, sql: psycopg.Connection, database: str, first: str, second: str
+) -> None:
+    """Once its statement is done a request holds both rows: there is no cycle."""
+    ready(runner, sql)
+    with psycopg.connect(database) as one, psycopg.connect(database) as other:
+        one.execute(first.encode())
+        thread, failed = background(other, second)
+        wait_for("the other release", lambda: waits(sql))
+        one.execute(first.encode())
+        one.commit()
+        thread.join()
+        assert not failed
+    stored = "of new" if second == OF_NEW else "of old"
+    assert of(sql, 1) == [(stored, stored)]
 
 
 def test_requests_that_take_the_parent_first_never_deadlock(
@@ -571,9 +624,7 @@ def test_the_backfill_waits_for_who_writes_the_row(
 # -- verification ------------------------------------------------------------------
 
 
-def test_rows_out_of_step_are_repaired(
-    runner: Runner, sql: psycopg.Connection
-) -> None:
+def test_rows_out_of_step_are_repaired(runner: Runner, sql: psycopg.Connection) -> None:
     """Before retire the parent's values win, afterwards the child's."""
     ready(runner, sql)
 
@@ -612,11 +663,11 @@ def test_a_value_without_a_row_holds_the_change(
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
     sql.execute("UPDATE users SET bio = 'homeless' WHERE id = 10")
-    with pytest.raises(MismatchError, match='found 1 rows of table "public"."users"'):
+    with pytest.raises(MismatchError, match="found 1 rows of table"):
         runner.settle("m")
     assert runner.change("m").state is State.BACKFILLED
     sql.execute("INSERT INTO profiles VALUES (10, 'a')")
-    runner.resume("m")
+    runner.say("m", Mode.RUN, "the row is there")
     assert runner.settle("m") is State.VERIFIED
     assert of(sql, 10) == [("homeless", "homeless")]
 
@@ -642,3 +693,285 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
             runner.rollback("m")
         sql.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}".encode())
     assert runner.rollback("m") is State.VERIFIED
+
+
+# -- text, locks, messages ---------------------------------------------------------
+
+USERS, PROFILES = TableName("public", "users"), TableName("public", "profiles")
+
+
+def key(name: str, column: str) -> Index:
+    """Return a unique index on a column."""
+    return Index(
+        name=name,
+        method="btree",
+        keys=(IndexColumn(name=column),),
+        unique=True,
+        columns=(column,),
+    )
+
+
+PARENT = Table(
+    name=USERS,
+    oid=1,
+    owner="boss",
+    columns=(
+        Column(name="id", type="bigint", not_null=True),
+        Column(name="name", type="text"),
+        Column(name="bio", type="text"),
+    ),
+    indexes=(
+        key("users_pkey", "id"),
+        Index(
+            name="mixed",
+            method="btree",
+            keys=(IndexColumn(name="name"), IndexColumn(name="bio")),
+            columns=("name", "bio"),
+        ),
+        Index(
+            name="users_bio",
+            method="btree",
+            keys=(IndexColumn(name="bio"),),
+            columns=("bio",),
+        ),
+    ),
+)
+CHILD = Table(
+    name=PROFILES,
+    oid=2,
+    owner="boss",
+    columns=(
+        Column(name="user_id", type="bigint", not_null=True),
+        Column(name="avatar", type="text"),
+    ),
+    indexes=(key("profiles_pkey", "user_id"),),
+    constraints=(
+        Constraint(name="owned", kind="f", columns=("user_id",), references=USERS),
+    ),
+    foreign_keys=(
+        ForeignKey(
+            name="owned",
+            table=PROFILES,
+            columns=("user_id",),
+            to=USERS,
+            to_columns=("id",),
+        ),
+    ),
+)
+FACTS = Facts(
+    server_version=180000,
+    table=PARENT,
+    others=(CHILD,),
+    tag="0123456789",
+    relation_names=frozenset({"users", "profiles", "taken"}),
+)
+
+
+def with_column(**given: Any) -> Facts:
+    """Return the facts with another `bio`."""
+    bio = replace(PARENT.require("bio"), **given)
+    columns = tuple(bio if c.name == "bio" else c for c in PARENT.columns)
+    return replace(FACTS, table=replace(PARENT, columns=columns))
+
+
+def with_child(**given: Any) -> Facts:
+    """Return the facts with another child."""
+    return replace(FACTS, others=(replace(CHILD, **given),))
+
+
+def test_text_with_hostile_names() -> None:
+    """Every name is quoted."""
+    parent = TableName('s "1', "t%s")
+    child = TableName('s "1', "n'")
+    table = replace(
+        PARENT,
+        name=parent,
+        columns=(
+            Column(name=":k", type="bigint", not_null=True),
+            Column(name='c "x', type="text", default="'a''b'::text"),
+        ),
+        indexes=(key("p", ":k"),),
+    )
+    other = replace(
+        CHILD,
+        name=child,
+        columns=(Column(name="%k", type="bigint", not_null=True),),
+        indexes=(key("c", "%k"),),
+        foreign_keys=(
+            ForeignKey(
+                name="owned",
+                table=child,
+                columns=("%k",),
+                to=parent,
+                to_columns=(":k",),
+            ),
+        ),
+    )
+    facts = replace(FACTS, table=table, others=(other,))
+    pattern = MoveColumn(
+        "t%s", 'c "x', to="n'", key={":k": "%k"}, name='d "y', assured="hostile"
+    )
+    pattern.check(facts)
+    texts = [
+        statement
+        for phase in Phase
+        for step in pattern.steps(phase, facts)
+        for statement in getattr(step.work, "statements", ())
+    ]
+    assert (
+        'CREATE TRIGGER "zzz_migrator_0123456789_update" AFTER UPDATE ON'
+        ' "s ""1"."n\'" FOR EACH ROW WHEN'
+        ' (ROW("old"."%k", "old"."d ""y")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
+        ' ROW("new"."%k", "new"."d ""y")::pg_catalog.record)'
+        ' EXECUTE FUNCTION "migrator"."mirror_0123456789_child"()'
+    ) in texts
+    assert (
+        'ALTER TABLE "s ""1"."t%s" RENAME COLUMN "c ""x" TO'
+        ' "_migrator_retired_c ""x_0123456789"'
+    ) in texts
+    assert (
+        'ALTER TABLE "s ""1"."n\'" ALTER COLUMN "d ""y" SET DEFAULT (\'a\'\'b\'::text)'
+    ) in texts
+
+
+def test_life_with_names_that_meet(runner: Runner, sql: psycopg.Connection) -> None:
+    """Tables and columns of the same words: each statement reads the right one."""
+    sql.execute(
+        b'CREATE TABLE "bio" (id int PRIMARY KEY, "bio" text, "id:x" text);'
+        b'CREATE TABLE "id" (id int PRIMARY KEY REFERENCES "bio" ON DELETE CASCADE);'
+        b"INSERT INTO bio SELECT g, 'b' || g FROM generate_series(1, 9) g;"
+        b"INSERT INTO id SELECT generate_series(1, 9)"
+    )
+    pattern = MoveColumn("bio", "bio", to="id", key={"id": "id"}, assured="tried again")
+    runner.expand(Change(revision="m", pattern=pattern))
+    assert runner.settle("m") is State.VERIFIED
+    sql.execute("UPDATE bio SET bio = 'u' WHERE id = 1")
+    sql.execute("UPDATE id SET bio = 'p' WHERE id = 2")
+    runner.retire("m", old_release_gone="test")
+    sql.execute("UPDATE id SET bio = 'q' WHERE id = 3")
+    assert runner.drop("m") is State.DROPPED
+    assert rows(sql, "SELECT bio FROM id WHERE id < 5 ORDER BY id") == [
+        ("u",),
+        ("p",),
+        ("q",),
+        ("b4",),
+    ]
+
+
+def test_locks_are_those_that_are_claimed(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Each step, and each way back, locks either table as its plan says, or less."""
+    sql.execute(SETUP.encode())
+    sql.execute("UPDATE users SET bio = '' WHERE bio IS NULL")
+    sql.execute("ALTER TABLE users ALTER bio SET DEFAULT '', ALTER bio SET NOT NULL")
+    with connect(runner.target, "migrator:test") as conn:
+        store.install(conn)
+    for phase, go in (
+        (Phase.EXPAND, lambda: runner.expand(CHANGE)),
+        (Phase.BACKFILL, lambda: runner.settle("m")),
+        (Phase.RETIRE, lambda: runner.retire("m", old_release_gone="test")),
+        (Phase.DROP, lambda: runner.drop("m")),
+    ):
+        steps = runner.plan(CHANGE).steps(phase)
+        # What follows a phase's first step builds on it.
+        assert_claimed(sql, steps[0].work)
+        go()
+        for step in reversed(steps):
+            for action in step.reverse:
+                assert_claimed(sql, action)
+
+
+def assert_claimed(sql: psycopg.Connection, work: Work) -> None:
+    """Assert that a transaction locks tables no more than it says."""
+    if isinstance(work, Transaction):
+        assert work.table is not None
+        claimed = {work.table.name: work.lock}
+        claimed |= {a.table.name: a.lock for a in work.also}
+        found = taken(sql, work, "users", "profiles")
+        for table, lock in found.items():
+            # Names are looked up; rows are not.
+            allowed = claimed.get(table)
+            assert lock.rank <= (allowed.rank if allowed else Lock.ACCESS_SHARE.rank)
+
+
+MESSAGES = [
+    (FACTS, {"to": "profiles", "key": {"id": "avatar"}}, "are no unique key of NOT"),
+    (FACTS, {"key": {"name": "user_id"}}, '(name) of table "public"."users" are no'),
+    (FACTS, {"key": {}}, "are no unique key of NOT NULL columns"),
+    (FACTS, {"column": "nope"}, 'has no column "nope"'),
+    (FACTS, {"name": "avatar"}, 'has a column "avatar" already'),
+    (replace(FACTS, others=(PARENT,)), {"to": "users"}, "is named twice"),
+    (with_child(foreign_keys=()), {}, "has no foreign key of (user_id) to (id)"),
+    (
+        with_child(
+            constraints=(replace(CHILD.constraints[0], deferrable=True),),
+        ),
+        {},
+        "that is valid and not deferrable",
+    ),
+    (with_child(owner="other"), {}, "could not write the other"),
+    (with_child(kind="p"), {}, "is partitioned"),
+    (with_child(policies=True), {}, "row-level security"),
+    (replace(FACTS, table=replace(PARENT, kind="p")), {}, "is partitioned"),
+    (FACTS, {"column": "id"}, "is in the key"),
+    (with_column(generated=True), {}, "is generated"),
+    (with_column(dependents=("view v",)), {}, "used by view v"),
+    (with_column(dependents=("grants on the column",)), {}, "has grants of its own"),
+    (with_column(base="text", type="words"), {}, "is of domain words"),
+    (with_column(not_null=True), {}, "is NOT NULL and has no default"),
+    (
+        replace(
+            FACTS,
+            table=replace(
+                PARENT, constraints=(Constraint(name="c1", kind="c", columns=("bio",)),)
+            ),
+        ),
+        {},
+        'is in constraint "c1", which cannot go along',
+    ),
+    (FACTS, {"indexes": {"mixed": "x"}}, 'index "mixed" does not go along'),
+    (FACTS, {"indexes": {"users_bio": "taken"}}, 'The name "taken" is taken'),
+    (FACTS, {"assured": ""}, "the server ends one with an error (40P01)"),
+    (
+        with_child(triggers=(Trigger(name="t", before_row=True, on_update=True),)),
+        {"assured": ""},
+        'Trigger "t" fires for the rows that the backfill updates',
+    ),
+    (
+        replace(
+            FACTS,
+            table=replace(
+                PARENT,
+                triggers=(Trigger(name="audit", before_row=False, mentions=("bio",)),),
+            ),
+        ),
+        {"assured": ""},
+        'trigger "audit" has the word "bio"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "given", "message"), MESSAGES)
+def test_message(facts: Facts, given: dict[str, Any], message: str) -> None:
+    """What cannot work is refused before anything is changed."""
+    with pytest.raises(Refused) as caught:
+        replace(PATTERN, **given).check(facts)
+    assert message in str(caught.value)
+
+
+def test_message_about_a_default_that_differs_from_row_to_row(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The server is asked."""
+    sql.execute(SETUP.encode())
+    sql.execute("ALTER TABLE users ALTER bio SET DEFAULT clock_timestamp()::text")
+    with pytest.raises(Refused, match=r'default of column "bio".* differs from row'):
+        runner.expand(CHANGE)
+
+
+def test_notices() -> None:
+    """An index that cannot go along is named."""
+    texts = [n.text for n in PATTERN.check(FACTS)]
+    assert 'Index "mixed" goes with the column at the drop.' in texts
+    assert not any("users_bio" in text for text in texts)

@@ -60,7 +60,7 @@ class BothWays:
     def on_child(self) -> tuple[sql.Composable, ...]:
         """Return the statements that put the triggers on the child."""
         return (
-            *self.define(),
+            *self.define("child"),
             *self._trigger("child", "insert", "AFTER INSERT OR DELETE"),
             *self._trigger(
                 "child", "update", "AFTER UPDATE", (*self.key, *self.columns)
@@ -75,27 +75,25 @@ class BothWays:
             *(s.column for s in self.columns.values()),
         )
         return (
+            *self.define("parent"),
             *self._trigger("parent", "insert", "AFTER INSERT"),
             *self._trigger("parent", "update", "AFTER UPDATE", watched),
         )
 
     def off_child(self) -> tuple[sql.Composable, ...]:
-        """Return the statements that take all off, the parent's triggers excepted."""
-        return (
-            *self._no_triggers(self.child, "insert", "update", "truncate"),
-            *(
-                sql.SQL("DROP FUNCTION IF EXISTS {}()").format(self._function(side))
-                for side in ("child", "parent")
-            ),
-        )
+        """Return the statements that take the child's triggers off."""
+        return self._off("child", "insert", "update", "truncate")
 
     def off_parent(self) -> tuple[sql.Composable, ...]:
         """Return the statements that take the parent's triggers off."""
-        return self._no_triggers(self.parent, "insert", "update")
+        return self._off("parent", "insert", "update")
 
-    def define(self) -> tuple[sql.Composable, ...]:
+    def define(self, *sides: str) -> tuple[sql.Composable, ...]:
         """
-        Return the statements that make the functions, or make them anew.
+        Return the statements that make functions, or make them anew.
+
+        Args:
+            sides: of whose triggers, "child" or "parent".
 
         Source: PostgreSQL manual, CREATE FUNCTION, Writing SECURITY DEFINER Functions
         Safely.
@@ -108,7 +106,7 @@ class BothWays:
             "child": self._child_retired() if self.retired else self._child(),
             "parent": self._parent_retired() if self.retired else self._parent(),
         }
-        for side, body in bodies.items():
+        for side in sides:
             function = self._function(side)
             found.append(
                 sql.SQL(
@@ -118,7 +116,7 @@ class BothWays:
                     function,
                     direct.pinned_path(self.path, self.parent.schema),
                     pinned,
-                    sql.Literal(render(body)),
+                    sql.Literal(render(bodies[side])),
                 )
             )
             if self.owner is not None:
@@ -133,7 +131,9 @@ class BothWays:
         """Return the question whether the dual write is on, for every session."""
         on = (
             direct.triggers_are_on(
-                table, self._named(events[0]), on_top=tuple(map(self._named, events[1:]))
+                table,
+                self._named(events[0]),
+                on_top=tuple(map(self._named, events[1:])),
             ).removeprefix("SELECT ")
             for table, events in (
                 (self.parent, ("insert", "update")),
@@ -162,7 +162,7 @@ class BothWays:
         """Return a trigger, which an UPDATE fires where it changes an image."""
         table = (self.child if side == "child" else self.parent).identifier
         name = sql.Identifier(self._named(event))
-        changed = sql.SQL("")
+        changed: sql.Composable = sql.SQL("")
         if watched:
             changed = sql.SQL(" WHEN ({})").format(
                 _DIFFER.format(_of("old", watched), _of("new", watched))
@@ -181,14 +181,16 @@ class BothWays:
             sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER {}").format(table, name),
         )
 
-    def _no_triggers(
-        self, table: TableName, *events: str
-    ) -> tuple[sql.Composable, ...]:
-        return tuple(
-            sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                sql.Identifier(self._named(event)), table.identifier
-            )
-            for event in events
+    def _off(self, side: str, *events: str) -> tuple[sql.Composable, ...]:
+        table = self.child if side == "child" else self.parent
+        return (
+            *(
+                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
+                    sql.Identifier(self._named(event)), table.identifier
+                )
+                for event in events
+            ),
+            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(self._function(side)),
         )
 
     # -- what triggers do --------------------------------------------------
@@ -578,15 +580,11 @@ def _formed(form: str, columns: sql.Composable) -> sql.Composable:
     return type_name(before) + columns + type_name(after)
 
 
-def _of(row: str, columns: Iterable[str]) -> (
-    sql.Composable
-):
+def _of(row: str, columns: Iterable[str]) -> sql.Composable:
     return _image(sql.Identifier(row), columns)
 
 
-def _image(
-    row: sql.Composable, columns: Iterable[str]
-) -> sql.Composable:
+def _image(row: sql.Composable, columns: Iterable[str]) -> sql.Composable:
     return _IMAGE.format(
         sql.SQL(", ").join(
             sql.SQL("{}.{}").format(row, sql.Identifier(column)) for column in columns

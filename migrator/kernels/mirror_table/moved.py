@@ -67,7 +67,9 @@ class Moved:
             parent=self.table.name,
             child=self.child.name,
             tag=self.facts.tag,
-            key={name: self._key(self.table.require(c)) for c, name in self.key.items()},
+            key={
+                name: self._key(self.table.require(c)) for c, name in self.key.items()
+            },
             columns={
                 name: Shown(
                     column=self.hidden(c) if retired else c,
@@ -190,7 +192,9 @@ class Moved:
                         *(
                             sql.SQL("ALTER INDEX {} RENAME TO {}").format(
                                 sql.Identifier(table.schema, self._copy(index)),
-                                sql.Identifier(self.indexes.get(index.name, index.name)),
+                                sql.Identifier(
+                                    self.indexes.get(index.name, index.name)
+                                ),
                             )
                             for index in self.carried()
                         ),
@@ -210,7 +214,9 @@ class Moved:
             parent=table,
             child=child,
             tag=self.facts.tag,
-            key={name: self._key(self.table.require(c)) for c, name in self.key.items()},
+            key={
+                name: self._key(self.table.require(c)) for c, name in self.key.items()
+            },
             columns={},
         )
         return (
@@ -300,7 +306,7 @@ class Moved:
                 self._path(),
                 *renames,
                 *defaults,
-                *mirror.define(),
+                *mirror.define("child", "parent"),
                 also=(child,),
             )
         )
