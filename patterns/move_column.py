@@ -15,7 +15,8 @@ drop      DROP COLUMN, triggers of both           ACCESS EXCLUSIVE, no scan
 Both releases write both tables by their own names, so that no view can stand for one
 of them: each is mirrored in the other, row by row. A request takes the lock of its own
 row before any trigger runs, and waits for the other's there. Two that write the column
-of one row from either side in the same instant deadlock; the server ends one of them.
+of one row from either side in the same instant deadlock; the server ends one of them,
+or another that waits for the row.
 Triggers fire where the column's image changes, and write where the other side differs.
 
 Source: PostgreSQL manual, sections 13.3.4 (deadlocks) and 39.1.
@@ -122,8 +123,8 @@ class MoveColumn(Pattern):
                 Notice(
                     text=f"Two requests that write the column of one row, one in"
                     f' "{self.table}" and one in "{self.to}", in the same instant may'
-                    " deadlock: the server ends one with an error (40P01), which has"
-                    f' to be tried again. A transaction that writes "{self.to}" before'
+                    " deadlock: the server ends one, or another that waits for the row,"
+                    f' with an error (40P01); it has to be tried again. A transaction that writes "{self.to}" before'
                     f' "{self.table}" does so more often.',
                     needs_assurance=True,
                 ),

@@ -621,6 +621,46 @@ def test_the_backfill_waits_for_who_writes_the_row(
         assert of(sql, 1999) == [("newer", "newer")]
 
 
+def test_many_requests_on_a_few_rows_leave_both_sides_equal(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Whatever meets, each addition that was not refused counts once."""
+    ready(runner, sql, "ALTER TABLE users ALTER bio TYPE int USING NULL::int")
+    sql.execute("UPDATE users SET bio = 0 WHERE id < 4")
+    statements = (
+        "UPDATE users SET bio = bio + 1 WHERE id = {}",
+        "UPDATE profiles SET bio = bio + 1 WHERE user_id = {}",
+        "UPDATE users SET name = name || 'x' WHERE id = {}",
+        "UPDATE profiles SET avatar = avatar || 'x' WHERE user_id = {}",
+    )
+    stop = threading.Event()
+    counted, failed = [0] * 4, [list[str]() for _ in statements]
+
+    def work(mine: int) -> None:
+        with psycopg.connect(database, autocommit=True) as conn:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                try:
+                    conn.execute(statements[mine].format(number % 3 + 1).encode())
+                    counted[mine] += 1
+                except psycopg.Error as error:
+                    failed[mine].append(error.sqlstate or "")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    stop.wait(2.0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert min(counted) > 0
+    assert {state for states in failed for state in states} <= {"40P01"}
+    assert same(sql)
+    ((total,),) = rows(sql, "SELECT sum(bio)::int FROM users WHERE id < 4")
+    assert total == counted[0] + counted[1]
+
+
 # -- verification ------------------------------------------------------------------
 
 
@@ -858,6 +898,32 @@ def test_life_with_names_that_meet(runner: Runner, sql: psycopg.Connection) -> N
     ]
 
 
+def test_a_key_of_two_columns(runner: Runner, sql: psycopg.Connection) -> None:
+    """A row is found by both, whatever their order on either side."""
+    sql.execute(
+        b"CREATE TABLE users (a int, b text, bio text, PRIMARY KEY (a, b));"
+        b"CREATE TABLE profiles (y text, x bigint, PRIMARY KEY (y, x),"
+        b" FOREIGN KEY (x, y) REFERENCES users (a, b) ON UPDATE CASCADE);"
+        b"INSERT INTO users SELECT g % 3, g::text, 'b' || g"
+        b" FROM generate_series(1, 9) g;"
+        b"INSERT INTO profiles SELECT b, a FROM users"
+    )
+    pattern = replace(PATTERN, key={"a": "x", "b": "y"})
+    runner.expand(Change(revision="m", pattern=pattern))
+    assert runner.settle("m") is State.VERIFIED
+    sql.execute("UPDATE users SET bio = 'u' WHERE b = '4'")
+    sql.execute("UPDATE profiles SET bio = 'p' WHERE y = '5'")
+    sql.execute("UPDATE users SET a = 7, bio = 'moved' WHERE b = '6'")
+    runner.retire("m", old_release_gone="test")
+    assert runner.drop("m") is State.DROPPED
+    assert rows(sql, "SELECT x, bio FROM profiles WHERE y > '3' ORDER BY y")[:4] == [
+        (1, "u"),
+        (2, "p"),
+        (7, "moved"),
+        (1, "b7"),
+    ]
+
+
 def test_locks_are_those_that_are_claimed(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
@@ -880,6 +946,22 @@ def test_locks_are_those_that_are_claimed(
         for step in reversed(steps):
             for action in step.reverse:
                 assert_claimed(sql, action)
+
+
+def test_the_table_is_locked_at_expand_as_strongly_as_triggers_need(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The other one's ACCESS EXCLUSIVE is over by then."""
+    sql.execute(SETUP.encode())
+    with connect(runner.target, "migrator:test") as conn:
+        store.install(conn)
+    first, second = (s.work for s in runner.plan(CHANGE).steps(Phase.EXPAND))
+    assert isinstance(first, Transaction)
+    assert isinstance(second, Transaction)
+    assert not first.also
+    assert not second.also
+    both = replace(second, statements=(*first.statements, *second.statements))
+    assert taken(sql, both, "users") == {"users": Lock.SHARE_ROW_EXCLUSIVE}
 
 
 def assert_claimed(sql: psycopg.Connection, work: Work) -> None:
@@ -932,7 +1014,7 @@ MESSAGES = [
     ),
     (FACTS, {"indexes": {"mixed": "x"}}, 'index "mixed" does not go along'),
     (FACTS, {"indexes": {"users_bio": "taken"}}, 'The name "taken" is taken'),
-    (FACTS, {"assured": ""}, "the server ends one with an error (40P01)"),
+    (FACTS, {"assured": ""}, "with an error (40P01)"),
     (
         with_child(triggers=(Trigger(name="t", before_row=True, on_update=True),)),
         {"assured": ""},
