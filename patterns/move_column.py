@@ -124,8 +124,9 @@ class MoveColumn(Pattern):
                     text=f"Two requests that write the column of one row, one in"
                     f' "{self.table}" and one in "{self.to}", in the same instant may'
                     " deadlock: the server ends one, or another that waits for the row,"
-                    f' with an error (40P01); it has to be tried again. A transaction that writes "{self.to}" before'
-                    f' "{self.table}" does so more often.',
+                    " with an error (40P01); it has to be tried again. A transaction"
+                    f' that writes "{self.to}" before "{self.table}" does so more'
+                    " often.",
                     needs_assurance=True,
                 ),
                 Notice(
