@@ -26,6 +26,7 @@ from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.extract_table import ExtractTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.move_column import MoveColumn
 from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.partition_table import PartitionTable
 from migrator.patterns.rebuild_table import RebuildTable
@@ -71,6 +72,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     EvolveJson,
     ExtractTable,
     MergeColumns,
+    MoveColumn,
     MoveToSchema,
     PartitionTable,
     RebuildTable,
@@ -119,6 +121,7 @@ __all__ = [
     "ExtractTable",
     "Key",
     "MergeColumns",
+    "MoveColumn",
     "MoveToSchema",
     "PartitionTable",
     "RebuildTable",

@@ -24,16 +24,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
-from psycopg import sql
-
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import constraints, requirements
+from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, State, Steps, render, type_name
+from migrator.plan import Footprint, Notice, Probe, State, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,24 +182,7 @@ class SplitTable(Pattern):
         """Return the trials that defaults are the same in each row."""
         found = (facts.table.require(c) for c in self.move)
         return tuple(
-            Probe(
-                statements=(
-                    "CREATE TEMP TABLE migrator_trial (trial int)",
-                    render(
-                        sql.SQL("CREATE INDEX ON migrator_trial ((({})::{}))").format(
-                            type_name(c.default), type_name(c.type)
-                        )
-                    ),
-                ),
-                question="SELECT true",
-                otherwise="",
-                failed=f'The default of column "{c.name}" of table {facts.table.name}'
-                " differs from row to row, so that a row that nobody wrote cannot be"
-                " told",
-                next="drop the default by a change of its own first.",
-            )
-            for c in found
-            if c.default is not None
+            constant_default(facts.table, c) for c in found if c.default is not None
         )
 
     def expand(self, facts: Facts) -> Steps:

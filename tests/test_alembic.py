@@ -723,3 +723,55 @@ def test_a_domain(project: Project, *, filled: bool) -> None:
             assert conn.execute(there).fetchone() == (1,)
         project.run("downgrade", "r1")
         assert conn.execute(there).fetchone() == (0,)
+
+
+def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
+    """The model has it in the other table, NOT NULL and indexed, from the start."""
+    (project.folder / "models.py").write_text(
+        MODELS.replace("    {name}: Mapped[str]\n", "")
+        + textwrap.dedent(
+            """
+            from sqlalchemy import ForeignKey
+
+
+            class Profile(Base):
+                __tablename__ = "profiles"
+                user_id: Mapped[int] = mapped_column(
+                    ForeignKey("users.id"), primary_key=True
+                )
+                name: Mapped[str] = mapped_column(index=True, server_default="")
+            """
+        )
+    )
+    profiles = """
+    op.create_table(
+        "profiles",
+        sa.Column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
+    )
+"""
+    given = 'nullable=False, index=True, server_default=""'
+    first = FIRST.replace("nullable=False", given)
+    project.write(
+        "r1", first.replace("\n\ndef downgrade", f"{profiles}\n\ndef downgrade")
+    )
+    project.run("upgrade", "r1")
+    project.fill()
+    with psycopg.connect(project.url) as conn:
+        conn.execute("INSERT INTO profiles SELECT id FROM users")
+    pattern = (
+        'MoveColumn("users", "name", to="profiles", key={"id": "user_id"},'
+        ' indexes={"ix_users_name": "ix_profiles_name"}, assured="tried again")'
+    )
+    text = SECOND.replace("RenameColumn", "MoveColumn", 1)
+    project.write(
+        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
+    )
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id"]

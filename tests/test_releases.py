@@ -38,6 +38,7 @@ from migrator.patterns import (
     ExtractTable,
     Key,
     MergeColumns,
+    MoveColumn,
     PartitionTable,
     RebuildTable,
     Reindex,
@@ -504,6 +505,28 @@ SCENARIOS += [
             insert=f"{GOT} INSERT INTO t (n_id) SELECT {FOUND} RETURNING id",
         ),
         apart="SELECT count(*) FROM t LEFT JOIN n ON n.id = t.n_id"
+        " WHERE t.name IS DISTINCT FROM n.name",
+    ),
+]
+SCENARIOS += [
+    Scenario(
+        name="move_column",
+        setup=SETUP + "; CREATE TABLE n (id bigint PRIMARY KEY REFERENCES t, note text)"
+        "; INSERT INTO n SELECT id FROM t",
+        pattern=MoveColumn("t", "name", to="n", key={"id": "id"}, assured="own rows"),
+        old=Release(
+            update="UPDATE t SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM t WHERE id = %(id)s",
+            insert="WITH made AS (INSERT INTO t (name) VALUES (%(value)s) RETURNING id)"
+            " INSERT INTO n (id) SELECT id FROM made RETURNING id",
+        ),
+        new=Release(
+            update="UPDATE n SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM n WHERE id = %(id)s",
+            insert="WITH made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
+            " INSERT INTO n (id, name) SELECT id, %(value)s FROM made RETURNING id",
+        ),
+        apart="SELECT count(*) FROM t JOIN n USING (id)"
         " WHERE t.name IS DISTINCT FROM n.name",
     ),
 ]

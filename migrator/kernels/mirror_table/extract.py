@@ -20,9 +20,9 @@ from migrator import names
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import constraints, direct
 from migrator.kernels.chunking import unique_index
+from migrator.kernels.column_definition import definition, looks
 from migrator.kernels.mirror_columns.base import distinct, new_value, old_value
 from migrator.kernels.mirror_table.facade import granted
-from migrator.kernels.mirror_table.split import column_definition, looks_of
 from migrator.kernels.not_null import not_null_by_check, set_not_null
 from migrator.kernels.rows import Update, comparisons, updates, writes
 from migrator.names import TableName
@@ -465,9 +465,7 @@ END
             ).format(
                 table,
                 key,
-                sql.SQL(", ").join(
-                    column_definition(c, name) for name, c in columns.items()
-                ),
+                sql.SQL(", ").join(definition(c, name) for name, c in columns.items()),
                 primary,
                 key,
                 unique,
@@ -476,7 +474,7 @@ END
             *(
                 statement
                 for name, c in columns.items()
-                for statement in looks_of(table, name, c)
+                for statement in looks(table, name, c)
             ),
             *granted(self.into, self.table.owner, self.table.grants),
         )
@@ -632,7 +630,7 @@ END
                         alter(
                             sql.SQL("ADD COLUMN {}"),
                             # A default would stand where nothing is referred to.
-                            column_definition(
+                            definition(
                                 replace(column, not_null=False, default=None), c
                             ),
                         )

@@ -15,6 +15,7 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Column, Constraint, Facts, Grant, Index, Table
 from migrator.kernels import constraints, direct, indexes, not_null, requirements
+from migrator.kernels.column_definition import carried, definition, looks
 from migrator.kernels.mirror_table.facade import Facade, Shown, granted
 from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
 from migrator.kernels.rows import updates
@@ -26,7 +27,6 @@ from migrator.plan import (
     Steps,
     TableLock,
     Transaction,
-    expression,
     present,
     render,
     type_name,
@@ -332,7 +332,7 @@ class Split:
                     *(
                         sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
                             table.identifier,
-                            column_definition(made.require(name), column),
+                            definition(made.require(name), column),
                         )
                         for column, name in self.columns.items()
                     ),
@@ -373,10 +373,10 @@ class Split:
         """Return the new table, with what hangs on the columns."""
         table = self.shadow_name.identifier
         keys = [
-            column_definition(replace(self.table.require(c), default=None), name)
+            definition(replace(self.table.require(c), default=None), name)
             for c, name in self.key.items()
         ]
-        columns = [column_definition(c, name) for name, c in self._columns().items()]
+        columns = [definition(c, name) for name, c in self._columns().items()]
         primary = sql.SQL("CONSTRAINT {} PRIMARY KEY ({})").format(
             sql.Identifier(names.fitted(self.into.name, "_pkey")),
             _list(self.key.values()),
@@ -397,7 +397,7 @@ class Split:
             *(
                 statement
                 for name, c in self._columns().items()
-                for statement in looks_of(table, name, c)
+                for statement in looks(table, name, c)
             ),
         )
 
@@ -412,17 +412,8 @@ class Split:
 
     def carried(self) -> tuple[Index, ...]:
         """Return the indexes that go along: those that a column that goes is in."""
-        now = {c.name for c in self._columns().values()}
-        known = now | set(self.key)
-        return tuple(
-            i
-            for i in self.table.indexes
-            if i.plain
-            and i.valid
-            and not i.constraints
-            and known.issuperset(i.columns)
-            and not now.isdisjoint(i.columns)
-        )
+        now = (c.name for c in self._columns().values())
+        return carried(self.table, now, self.key)
 
     def _copy(self, index: Index) -> str:
         return names.owned("index", index.name, self.facts.tag)
@@ -486,41 +477,3 @@ def _path(table: TableName) -> tuple[str, str]:
 
 def _list(columns: Iterable[str]) -> sql.Composable:
     return sql.SQL(", ").join(map(sql.Identifier, columns))
-
-
-def column_definition(column: Column, name: str) -> sql.Composable:
-    """Return a column's DDL under another name."""
-    collation = f" COLLATE {column.collation}" if column.collation else ""
-    text = sql.SQL("{} {}").format(
-        sql.Identifier(name), type_name(column.type + collation)
-    )
-    if column.default is not None:
-        text += sql.SQL(" DEFAULT ") + expression(column.default)
-    return text + sql.SQL(" NOT NULL" if column.not_null else "")
-
-
-def looks_of(
-    table: sql.Composable, name: str, column: Column
-) -> tuple[sql.Composable, ...]:
-    """Return what else hangs on a column: comment, storage, statistics target."""
-    at = (table, sql.Identifier(name))
-    found: list[sql.Composable] = []
-    if column.comment is not None:
-        found.append(
-            sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
-                *at, sql.Literal(column.comment)
-            )
-        )
-    if column.storage is not None:
-        found.append(
-            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE {}").format(
-                *at, type_name(column.storage)
-            )
-        )
-    if column.statistics is not None:
-        found.append(
-            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(
-                *at, sql.Literal(column.statistics)
-            )
-        )
-    return tuple(found)

@@ -1,0 +1,90 @@
+"""A column as DDL makes it again elsewhere, with what hangs on it."""
+
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from migrator.facts import Column, Index, Table
+from migrator.plan import Probe, expression, render, type_name
+
+
+def definition(column: Column, name: str) -> sql.Composable:
+    """Return a column's DDL under another name."""
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    text = sql.SQL("{} {}").format(
+        sql.Identifier(name), type_name(column.type + collation)
+    )
+    if column.default is not None:
+        text += sql.SQL(" DEFAULT ") + expression(column.default)
+    return text + sql.SQL(" NOT NULL" if column.not_null else "")
+
+
+def looks(
+    table: sql.Composable, name: str, column: Column
+) -> tuple[sql.Composable, ...]:
+    """Return what else hangs on a column: comment, storage, statistics target."""
+    at = (table, sql.Identifier(name))
+    found: list[sql.Composable] = []
+    if column.comment is not None:
+        found.append(
+            sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
+                *at, sql.Literal(column.comment)
+            )
+        )
+    if column.storage is not None:
+        found.append(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE {}").format(
+                *at, type_name(column.storage)
+            )
+        )
+    if column.statistics is not None:
+        found.append(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STATISTICS {}").format(
+                *at, sql.Literal(column.statistics)
+            )
+        )
+    return tuple(found)
+
+
+def carried(
+    table: Table, columns: Iterable[str], key: Iterable[str]
+) -> tuple[Index, ...]:
+    """
+    Return the indexes that can go along with columns.
+
+    Args:
+        table: the table.
+        columns: the columns that go, by the names that they have now.
+        key: further columns that stand beside them in the other table.
+    """
+    gone = frozenset(columns)
+    known = gone.union(key)
+    return tuple(
+        i
+        for i in table.indexes
+        if i.plain
+        and i.valid
+        and not i.constraints
+        and known.issuperset(i.columns)
+        and not gone.isdisjoint(i.columns)
+    )
+
+
+def constant_default(table: Table, column: Column) -> Probe:
+    """Return the trial that a default is the same in each row."""
+    return Probe(
+        statements=(
+            "CREATE TEMP TABLE migrator_trial (trial int)",
+            render(
+                sql.SQL("CREATE INDEX ON migrator_trial ((({})::{}))").format(
+                    type_name(column.default or "NULL"), type_name(column.type)
+                )
+            ),
+        ),
+        question="SELECT true",
+        otherwise="",
+        failed=f'The default of column "{column.name}" of table {table.name}'
+        " differs from row to row, so that a row that nobody wrote cannot be"
+        " told",
+        next="drop the default by a change of its own first.",
+    )
