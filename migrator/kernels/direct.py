@@ -108,14 +108,14 @@ def needs(work: Transaction, question: str, why: str) -> Transaction:
     return replace(work, refusals=(off, *work.refusals))
 
 
-def locked(table: TableName, mode: Lock, *also: TableName) -> str:
+def locked(table: TableName, mode: Lock, *also: TableName, turned: bool = False) -> str:
     """
     Return the statement that takes a step's strongest lock first.
 
     Several tables are locked in the order of their names, so that two changes that
-    share them cannot deadlock.
+    share them do not meet; `turned` is the other order, for another try.
     """
-    tables = (t.identifier for t in sorted({table, *also}))
+    tables = (t.identifier for t in sorted({table, *also}, reverse=turned))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
             sql.SQL(", ").join(tables), sql.SQL(mode.value)
