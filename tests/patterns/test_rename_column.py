@@ -45,13 +45,7 @@ def test_text_of_expand() -> None:
         " LANGUAGE plpgsql AS '"
         """
 BEGIN
-  IF TG_OP OPERATOR(pg_catalog.=) ''INSERT'' THEN
-    IF NEW."full_name" IS NOT DISTINCT FROM NULL THEN
-      NEW."full_name" := NEW."name";
-    ELSE
-      NEW."name" := NEW."full_name";
-    END IF;
-  ELSIF """
+  IF """
         'ROW(NEW."full_name")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
         """ ROW(OLD."full_name")::pg_catalog.record THEN
     NEW."name" := NEW."full_name";

@@ -9,7 +9,7 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
-from migrator.plan import Step, missing, type_name
+from migrator.plan import Step, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,9 @@ class Twin(Mirror):
         """
         Return the statements for the window: either release may write.
 
+        Of an INSERT, OLD is null (manual, section 41.10.1), and so a value of the new
+        release is another one.
+
         The function finds nothing by the session's search path. IS DISTINCT FROM looks
         its operator up there and takes no other one, so images are compared of every
         type: where `=` of a type compares images, that is the same.
@@ -66,13 +69,7 @@ class Twin(Mirror):
         body = sql.SQL(
             """
 BEGIN
-  IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-    IF {no_new} THEN
-      {new} := {old};
-    ELSE
-      {old} := {new};
-    END IF;
-  ELSIF {new_was_written} THEN
+  IF {new_was_written} THEN
     {old} := {new};
   ELSE
     {new} := {old};
@@ -82,7 +79,6 @@ END
 """
         ).format(
             new=new_value(self.new),
-            no_new=missing(new_value(self.new)),
             old=new_value(self.old),
             new_was_written=distinct(
                 new_value(self.new), old_value(self.new), image_equal=False
