@@ -6,7 +6,7 @@ ARGS ?=
 # Tests side by side, each on a server of its own: they wait more than they compute.
 JOBS ?= 4
 
-.PHONY: help demo test test-versions bench lint clean
+.PHONY: help demo test test-versions bench million lint clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,9 +20,12 @@ test: $(STAMP)  ## Run the tests on PostgreSQL 18.
 test-versions: $(STAMP)  ## Run the tests on every PostgreSQL found or to be had.
 	$(VENV)/bin/python tests/servers.py $(ARGS)
 
-bench: $(STAMP)  ## Measure the backfill against its rivals; ARGS=--quick for less.
+bench: $(STAMP)  ## Measure against rivals; ARGS=--quick for less, --triggers for a part.
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+million: $(STAMP)  ## Move a million rows by each pattern, under both releases.
+	$(VENV)/bin/python tests/million.py $(ARGS)
 
 lint: $(STAMP)  ## Run ruff, mypy and basedpyright.
 	$(VENV)/bin/ruff check .

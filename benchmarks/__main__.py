@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import psycopg
 
-from benchmarks import report
+from benchmarks import report, triggers
 from benchmarks.foreground import p99_ms
 from benchmarks.measure import Runs, measured, median
 from benchmarks.methods import (
@@ -169,27 +169,48 @@ def scale(url: str, size: Size) -> Iterator[Row]:
 @click.command()
 @click.option("--quick", is_flag=True, help="Small tables, one repetition.")
 @click.option("--json", is_flag=True, help="Print JSON.")
-@click.option("--docs", type=Path, help="Write the table and the plot there.")
-def main(quick: bool, json: bool, docs: Path | None) -> None:
-    """Measure the backfill against its rivals, on a server of its own."""
+@click.option("--docs", type=Path, help="Write the tables and the plot there.")
+@click.option("--triggers", "only", is_flag=True, help="What a dual write costs alone.")
+def main(quick: bool, json: bool, docs: Path | None, only: bool) -> None:
+    """Measure the backfill and the dual write, on a server of its own."""
     size = QUICK if quick else FULL
+    felt = triggers.QUICK if quick else triggers.FULL
     rows: list[Row] = []
     with Server.start(settings=SERVER) as server:
         with psycopg.connect(server.url(), autocommit=True) as conn:
             conn.execute("CREATE DATABASE bench")
         url = server.url("bench")
-        rows += narrow(url, size)
-        rows += shapes(url, size)
-        rows += foreground(server, size)
-        rows += scale(url, size)
+        if not only:
+            rows += narrow(url, size)
+            rows += shapes(url, size)
+            rows += foreground(server, size)
+            rows += scale(url, size)
+        costs = list(triggers.triggers(server, felt))
         with psycopg.connect(url) as conn:
             version = conn.info.parameter_status("server_version") or ""
     if json:
-        click.echo(json_module.dumps([{**asdict(r), "met": r.met} for r in rows]))
+        found = [{**asdict(r), "met": r.met} for r in (*rows, *costs)]
+        click.echo(json_module.dumps(found))
     else:
-        click.echo(report.table(rows))
-    if docs is not None:
-        report.write(docs, rows, size.rows, size.repeat, version)
+        click.echo(report.table((*rows, *costs)))
+    if docs is None:
+        return
+    if rows:
+        report.write(
+            docs,
+            "results",
+            f"PostgreSQL {version}, {size.rows:,} rows, medians of {size.repeat}"
+            " interleaved repetitions.",
+            report.table(rows),
+        )
+        report.plot(docs / "performance.svg", rows)
+    report.write(
+        docs,
+        "triggers",
+        f"PostgreSQL {version}, {felt.rows:,} rows, medians of {felt.repeat}"
+        " interleaved repetitions.",
+        report.table(costs),
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -52,22 +50,25 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write(
-    folder: Path, rows: Sequence[Row], count: int, repeat: int, version: str
-) -> None:
-    """Put the results into performance.md, between its marks, and a plot beside."""
+def write(folder: Path, part: str, said: str, lines: str) -> None:
+    """
+    Put results into performance.md, between the marks of their part.
+
+    Args:
+        folder: where the page is.
+        part: "results", "triggers" or "million".
+        said: how they were measured.
+        lines: their table.
+    """
     page = folder / "performance.md"
-    head, _, rest = page.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    said = (
-        f"PostgreSQL {version}, {count:,} rows, medians of {repeat} interleaved"
-        " repetitions.\n\n"
-    )
-    page.write_text(f"{head}{BEGIN}\n{said}{table(rows)}\n{END}{tail}")
-    _plot(folder / "performance.svg", rows)
+    begin, end = f"<!-- {part} -->", f"<!-- end of {part} -->"
+    head, _, rest = page.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    page.write_text(f"{head}{begin}\n{said}\n\n{lines}\n{end}{tail}")
 
 
-def _plot(path: Path, rows: Sequence[Row]) -> None:
+def plot(path: Path, rows: Sequence[Row]) -> None:
+    """Draw the rates as times the rivals'."""
     import matplotlib as mpl
 
     mpl.use("svg")

@@ -20,6 +20,7 @@ from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Blocker
 from migrator.guard import Policy
+from migrator.kernels.direct import locked
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import ChangeRow, StepRow
@@ -192,20 +193,22 @@ class Execution:
                 if store.status_of(run.conn, row.id) == status:
                     return
                 if action.done is None or not ask(run.conn, action.done):
-                    self._statements(run.conn, action, what)
+                    self._statements(run.conn, action, what, attempt.number)
                 if status is not None:
                     store.set_status(run.conn, run.change.id, row, status)
             if not attempt.failed:
                 return
 
-    def _statements(self, conn: Connection, action: Transaction, what: str) -> None:
+    def _statements(
+        self, conn: Connection, action: Transaction, what: str, attempt: int
+    ) -> None:
         """Run a transaction's statements; the condition is read under its lock."""
         for number, statement in enumerate(action.statements):
             if number > 0:
                 execute_stored(conn, statement)
                 continue
             with self._lock_budget(conn):
-                execute_stored(conn, statement)
+                execute_stored(conn, _turned(action) if attempt % 2 == 0 else statement)
             # Under a strong lock nothing may scan a table: an index answers.
             configure(conn, {"enable_seqscan": "off"}, local=True)
             self._conditions(conn, action, what)
@@ -321,7 +324,7 @@ class Execution:
         pause, number = FIRST_PAUSE_S, 0
         while True:
             number += 1
-            attempt = _Attempt()
+            attempt = _Attempt(number)
             yield attempt
             if not attempt.failed:
                 return
@@ -401,12 +404,27 @@ class Execution:
         )
 
 
+def _turned(action: Transaction) -> str:
+    """
+    Return the statement that takes a transaction's locks, in the other order.
+
+    Where requests without a pause between them take two tables in one order, a lock
+    on the second is held against one of them at any time: it waits for us, we for it.
+    The other order lets those that have begun come to their end.
+    """
+    statement, others = action.statements[0], [t.table for t in action.also]
+    if action.table is None or statement != locked(action.table, action.lock, *others):
+        return statement
+    return locked(action.table, action.lock, *others, turned=True)
+
+
 class _Attempt:
     """One try; swallows the errors after which another one is made."""
 
-    __slots__ = ("failed",)
+    __slots__ = ("failed", "number")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.failed = False
 
     def __enter__(self) -> "_Attempt":

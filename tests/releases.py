@@ -79,6 +79,8 @@ class Client:
     written: dict[int, object] = field(default_factory=dict[int, object])
     failures: list[str] = field(default_factory=list[str])
     slowest_ms: float = 0.0
+    #: Of each request: when it began, by time.perf_counter, and how long it took.
+    took: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     requests: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -105,9 +107,9 @@ class Client:
                     self._request(conn)
                 except psycopg.Error as error:
                     self.failures.append(str(error).split("\n")[0])
-                self.slowest_ms = max(
-                    self.slowest_ms, (time.perf_counter() - began) * 1000
-                )
+                ms = (time.perf_counter() - began) * 1000
+                self.slowest_ms = max(self.slowest_ms, ms)
+                self.took.append((began, ms))
 
     def _request(self, conn: psycopg.Connection) -> None:
         self.requests += 1

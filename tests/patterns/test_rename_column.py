@@ -42,16 +42,12 @@ def test_text_of_expand() -> None:
         'LOCK TABLE "public"."users" IN ACCESS EXCLUSIVE MODE',
         'ALTER TABLE "public"."users" ADD COLUMN "full_name" text',
         'CREATE FUNCTION "migrator"."mirror_0123456789"() RETURNS trigger'
-        ' LANGUAGE plpgsql SET search_path = "pg_catalog", "public", pg_temp AS \''
+        " LANGUAGE plpgsql AS '"
         """
 BEGIN
-  IF TG_OP = ''INSERT'' THEN
-    IF NEW."full_name" IS NOT DISTINCT FROM NULL THEN
-      NEW."full_name" := NEW."name";
-    ELSE
-      NEW."name" := NEW."full_name";
-    END IF;
-  ELSIF NEW."full_name" IS DISTINCT FROM OLD."full_name" THEN
+  IF """
+        'ROW(NEW."full_name")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
+        """ ROW(OLD."full_name")::pg_catalog.record THEN
     NEW."name" := NEW."full_name";
   ELSE
     NEW."full_name" := NEW."name";
@@ -255,6 +251,26 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
         " (SELECT count(*) FROM pg_proc WHERE proname LIKE 'mirror%')"
     ).fetchone()
     assert left == (0, 1, 0)
+
+
+def test_operators_of_a_session_are_not_taken(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The dual write means the same under a search path that hides the server's."""
+    sql.execute(
+        "CREATE TABLE users (id int, name text); INSERT INTO users VALUES (1, 'a');"
+        "CREATE SCHEMA other; CREATE FUNCTION other.alike(text, text) RETURNS boolean"
+        " LANGUAGE sql AS 'SELECT true'; CREATE OPERATOR other.="
+        " (LEFTARG = text, RIGHTARG = text, FUNCTION = other.alike)"
+    )
+    runner.expand(CHANGE)
+    runner.backfill(CHANGE.id)
+    sql.execute("SET search_path = other, pg_catalog, public")
+    sql.execute("UPDATE users SET full_name = 'b'")
+    sql.execute("INSERT INTO users VALUES (2, 'c'), (3, 'd')")
+    sql.execute("UPDATE users SET name = 'e' WHERE id > 2")
+    both = sql.execute("SELECT name, full_name FROM users ORDER BY id").fetchall()
+    assert both == [("b", "b"), ("c", "c"), ("e", "e")]
 
 
 def test_life_where_no_other_release_runs(

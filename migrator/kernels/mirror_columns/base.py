@@ -84,21 +84,35 @@ class Mirror(ABC):
         return sql.Identifier(names.trigger(self.tag))
 
     def create(
-        self, body: sql.Composable, when: sql.Composable | None
+        self,
+        body: sql.Composable,
+        when: sql.Composable | None,
+        *,
+        pinned: bool = True,
     ) -> tuple[sql.Composable, ...]:
-        """Return the statements that put the dual write on."""
+        """
+        Return the statements that put the dual write on.
+
+        Args:
+            body: of the trigger's function.
+            when: the condition of rows that it is called for; None for all.
+            pinned: whether the body means what it does by settings, the search path
+                among them. Setting them takes longer than all else in a short body.
+        """
         function = names.function(self.tag)
-        # Pinned: the body means the same in every session, and in the backfill.
-        path = direct.pinned_path(self.path, self.table.schema)
-        pinned = sql.SQL("").join(
-            sql.SQL(f" SET {name} FROM CURRENT") for name in self.settings
-        )
+        settings: sql.Composable = sql.SQL("")
+        if pinned:
+            # The body means the same in every session, and in the backfill.
+            settings = sql.SQL(" SET search_path = {}, pg_temp").format(
+                direct.pinned_path(self.path, self.table.schema)
+            ) + sql.SQL("").join(
+                sql.SQL(f" SET {name} FROM CURRENT") for name in self.settings
+            )
         condition = sql.SQL(" WHEN ({})").format(when) if when else sql.SQL("")
         return (
             sql.SQL(
-                "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                " SET search_path = {}, pg_temp{} AS {}"
-            ).format(function, path, pinned, sql.Literal(render(body))),
+                "CREATE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql{} AS {}"
+            ).format(function, settings, sql.Literal(render(body))),
             sql.SQL(
                 "CREATE TRIGGER {} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW"
                 "{} EXECUTE FUNCTION {}()"

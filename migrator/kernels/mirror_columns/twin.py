@@ -9,7 +9,7 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
-from migrator.plan import Step, missing, type_name
+from migrator.plan import Step, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,20 @@ class Twin(Mirror):
         return names.owned("retired", self.old, self.tag)
 
     def _on_in_window(self) -> tuple[sql.Composable, ...]:
-        """Return the statements for the window: either release may write."""
+        """
+        Return the statements for the window: either release may write.
+
+        Of an INSERT, OLD is null (manual, section 41.10.1), and so a value of the new
+        release is another one.
+
+        The function finds nothing by the session's search path. IS DISTINCT FROM looks
+        its operator up there and takes no other one, so images are compared of every
+        type: where `=` of a type compares images, that is the same.
+        """
         body = sql.SQL(
             """
 BEGIN
-  IF TG_OP = 'INSERT' THEN
-    IF {no_new} THEN
-      {new} := {old};
-    ELSE
-      {old} := {new};
-    END IF;
-  ELSIF {new_was_written} THEN
+  IF {new_was_written} THEN
     {old} := {new};
   ELSE
     {new} := {old};
@@ -76,20 +79,21 @@ END
 """
         ).format(
             new=new_value(self.new),
-            no_new=missing(new_value(self.new)),
             old=new_value(self.old),
             new_was_written=distinct(
-                new_value(self.new), old_value(self.new), image_equal=self.image_equal
+                new_value(self.new), old_value(self.new), image_equal=False
             ),
         )
-        return self.create(body, self._out_of_step(self.old, self.new))
+        when = self._out_of_step(self.old, self.new)
+        return self.create(body, when, pinned=False)
 
     def _on_after_retire(self) -> tuple[sql.Composable, ...]:
         """Return the statements for after retire: new side to retired copy."""
         body = sql.SQL("\nBEGIN\n  {} := {};\n  RETURN NEW;\nEND\n").format(
             new_value(self.retired), new_value(self.new)
         )
-        return self.create(body, self._out_of_step(self.new, self.retired))
+        when = self._out_of_step(self.new, self.retired)
+        return self.create(body, when, pinned=False)
 
     def _out_of_step(self, left: str, right: str) -> sql.Composable:
         return self._distinct(new_value(left), new_value(right))
