@@ -268,7 +268,11 @@ class Runner(Phases):
         """
         with self._held(change) as run:
             active = store.steps(run.conn, run.change.id)
-            if any(s.phase is Phase.DROP and s.step.loses for s in active):
+            if any(
+                # One that is pending has not committed anything.
+                s.phase is Phase.DROP and s.step.loses and s.status != "pending"
+                for s in active
+            ):
                 raise Refused(
                     f"{run.change.id} is dropped, or its drop has begun: there is no"
                     " way back.",

@@ -199,7 +199,7 @@ def test_constraints_of_the_columns_go_along(
 def test_what_is_built_on_the_view_holds_the_drop(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
-    """The message counts it; the drop goes on once it is gone."""
+    """The message counts it; back it goes, and on once that is gone."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
     runner.settle("s")
@@ -208,6 +208,8 @@ def test_what_is_built_on_the_view_holds_the_drop(
     with pytest.raises(Refused, match="1 view depends on the view"):
         runner.drop("s")
     assert runner.change("s").state is State.RETIRED
+    assert runner.rollback("s") is State.VERIFIED
+    runner.retire("s", old_release_gone="test")
     sql.execute("DROP VIEW report")
     assert runner.drop("s") is State.DROPPED
 
