@@ -169,7 +169,7 @@ def test_life_cycle(name: str, runner: Runner, sql: psycopg.Connection) -> None:
         ),
         (
             "one",
-            'could not create unique index "one"',
+            'could not create unique index "one": rows have the same key.',
             "UPDATE orders SET code = id",
         ),
     ],
@@ -185,10 +185,17 @@ def test_going_back_over_violating_rows(
     sql.execute(VIOLATIONS[name].encode())
     with pytest.raises(Failed) as caught:
         runner.rollback("a1")
+    listed = (
+        "SELECT code, count(*) FROM public.orders GROUP BY code HAVING count(*) > 1"
+    )
+    then = (
+        f"correct these rows (`{listed}` lists them), then run the same command again."
+        if name == "one"
+        else "run the same command again; it goes on from there."
+    )
     assert str(caught.value) == (
         f'Step \'drop_constraint\' on table "public"."orders": {text}\n'
-        "What ran before stays.\n"
-        "Next: run the same command again; it goes on from there."
+        f"What ran before stays.\nNext: {then}"
     )
     sql.execute(again.encode())
     assert runner.rollback("a1") is State.VERIFIED

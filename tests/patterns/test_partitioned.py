@@ -544,7 +544,7 @@ def test_attached_between_comparison_and_retire(
         with pytest.raises(Refused) as caught:
             runner.retire("p1", old_release_gone="test")
     assert str(caught.value) == (
-        'Step \'exchange_names\' on table "public"."t" is refused: 1 partitions were'
+        'Step \'exchange_names\' on table "public"."t" is refused: 1 partition was'
         " attached since the rows were compared.\nNothing was changed.\n"
         "Next: run `migrator rollback --to verified`, then the same command again."
     )
