@@ -31,9 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": ENGINE | {"engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
-    "alembic": ENGINE | {"engine", "guard", "runner"},
+    "lint": DATA | {"patterns", "kernels", "postgres"},
+    "alembic": ENGINE | {"engine", "guard", "lint", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
-    "cli": ENGINE | {"runner", "alembic", "demo", "backfill", "guard", "patterns"},
+    "cli": ENGINE
+    | {"runner", "alembic", "demo", "backfill", "guard", "lint", "patterns"},
 }
 
 

@@ -4,6 +4,7 @@ import logging
 import traceback
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -111,23 +112,63 @@ class Project:
             )
         return seen[0]
 
+    def revisions(
+        self,
+        what: tuple[str, ...] = (),
+        *,
+        after: str | None = None,
+        applied: tuple[str, ...] = (),
+    ) -> list[Script]:
+        """
+        Return revisions, oldest first.
+
+        Args:
+            what: files, revisions (the beginning is enough) or ranges as Alembic has
+                them; all where there are none.
+            after: of all, leave out this one and those before it.
+            applied: of all, leave out these and those before them.
+
+        Raises:
+            UsageError: something names no revision, or one cannot be loaded.
+        """
+        script = ScriptDirectory.from_config(self.config)
+        with _readable():
+            every = list(reversed(list(script.walk_revisions())))
+            if not what:
+                known = {
+                    r.revision
+                    for head in (*applied, *([after] if after else []))
+                    for r in script.iterate_revisions(head, "base")
+                }
+                return [r for r in every if r.revision not in known]
+            found: set[str] = set()
+            for one in what:
+                if Path(one).suffix == ".py":
+                    path = Path(one).resolve()
+                    named = [r for r in every if Path(r.path).resolve() == path]
+                    if not named:
+                        raise UsageError(
+                            f"{one} is no revision of this project.",
+                            next="give a file of its versions folder.",
+                        )
+                elif ":" in one:
+                    base, _, head = one.partition(":")
+                    named = list(
+                        script.iterate_revisions(
+                            head or "heads", base or "base", inclusive=True
+                        )
+                    )
+                else:
+                    named = list(script.get_revisions(one))
+                found |= {r.revision for r in named if r is not None}
+            return [r for r in every if r.revision in found]
+
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""
         return list(self._changes(version_table))
 
     def _changes(self, version_table: str) -> Iterator[Change]:
-        try:
-            script = ScriptDirectory.from_config(self.config)
-            revisions = list(script.walk_revisions())
-        except CommandError as error:
-            raise UsageError(
-                f"Alembic cannot read its revisions: {error}",
-                next="`alembic history` says more.",
-            ) from error
-        except Exception as error:
-            # Whatever the code of a revision raises when it is loaded.
-            raise _wrong_in_file(error) from error
-        for revision in reversed(revisions):
+        for revision in self.revisions():
             for number, pattern in enumerate(patterns_of(revision.module), 1):
                 yield Change(
                     revision=revision.revision,
@@ -135,6 +176,23 @@ class Project:
                     ordinal=number,
                     version_table=version_table,
                 )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say which revision Alembic cannot read, and why."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except CommandError as error:
+        raise UsageError(
+            f"Alembic cannot read its revisions: {error}",
+            next="`alembic history` says more.",
+        ) from error
+    except Exception as error:
+        # Whatever the code of a revision raises when it is loaded.
+        raise _wrong_in_file(error) from error
 
 
 def _wrong_in_file(error: Exception) -> MigratorError:

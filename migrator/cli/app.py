@@ -47,8 +47,13 @@ class App:
             self._target = Target.from_url(self.url)
         self._known = True
 
-    def runner(self) -> Runner:
-        """Return an engine on the database."""
+    def target(self) -> Target:
+        """
+        Return the database.
+
+        Raises:
+            UsageError: none is given.
+        """
         self._look()
         if self._target is None:
             raise UsageError(
@@ -56,8 +61,12 @@ class App:
                 next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
                 " where alembic.ini is.",
             )
+        return self._target
+
+    def runner(self) -> Runner:
+        """Return an engine on the database."""
         return Runner(
-            self._target,
+            self.target(),
             settings=self.settings,
             progress=Bars(),
             guard=self.guard,

@@ -10,7 +10,7 @@ from alembic.util import CommandError
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.cli import control, output, patterns
+from migrator.cli import control, lint, output, patterns
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli.app import (
@@ -454,8 +454,9 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
-for command in (*control.group.commands.values(), *patterns.group.commands.values()):
-    cli.add_command(command)
+for group in (control.group, lint.group, patterns.group):
+    for command in group.commands.values():
+        cli.add_command(command)
 
 
 def main() -> None:

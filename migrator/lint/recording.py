@@ -1,0 +1,207 @@
+"""What a revision would do, without a server: its `upgrade()` run on paper.
+
+The revision's own code runs, so that loops, helpers and conditions count as they are;
+nothing reaches a database. A revision that reads one cannot be followed beyond that.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType, ModuleType
+from typing import Any
+
+from alembic.operations import Operations
+from alembic.operations.base import AbstractOperations
+from alembic.operations.batch import BatchOperationsImpl
+from alembic.operations.ops import MigrateOperation
+from alembic.runtime.migration import MigrationContext
+
+from migrator.lint.operations import spelt, statements
+from migrator.lint.statements import Carried, Other, Statement
+from migrator.pattern import Pattern
+
+Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    A statement, and where it is written.
+
+    Args:
+        statement: what the server is made to do.
+        line: of the revision's file, from 1; 0 where it is not known.
+        autocommit: whether it runs in an autocommit block.
+        operation: as Alembic has it; None for others.
+    """
+
+    statement: Statement
+    line: int = 0
+    autocommit: bool = False
+    operation: MigrateOperation | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """What a revision does, as far as it could be followed."""
+
+    done: list[Recorded] = field(default_factory=list[Recorded])
+    #: Why it could not be followed to its end; "" where it could.
+    unread: str = ""
+    unread_line: int = 0
+
+
+#: The record that is being written; what a revision calls looks here.
+_current: "Recorder | None" = None
+
+
+def note_change(pattern: Pattern) -> bool:
+    """
+    Note a change that a revision carries, where one is being followed.
+
+    Returns:
+        False where the revision runs on a server.
+    """
+    if _current is None:
+        return False
+    _current.note(Carried(title=pattern.title))
+    return True
+
+
+@contextmanager
+def intercepted(invoke: Callable[[Invoke], Invoke]) -> Iterator[None]:
+    """
+    Let a function stand before each operation that is carried out.
+
+    Also those of `batch_alter_table` come this way, and of other `Operations`.
+
+    Args:
+        invoke: is given Alembic's own, and returns what is called instead.
+    """
+    original: Invoke = AbstractOperations.invoke
+    with _replaced(AbstractOperations, "invoke", invoke(original)):
+        yield
+
+
+@contextmanager
+def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def record(module: ModuleType) -> Record:
+    """Run a revision's `upgrade()` on paper."""
+    recorder = Recorder(module)
+    recorder.run()
+    return recorder.record
+
+
+class Recorder:
+    """Runs one revision."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.record = Record()
+        self._module = module
+        self._file = getattr(module, "__file__", None)
+        self._autocommit = False
+        self._inside = False
+        self._context = MigrationContext.configure(
+            dialect_name="postgresql",
+            opts={"as_sql": True, "output_buffer": io.StringIO()},
+        )
+
+    def note(
+        self, statement: Statement, operation: MigrateOperation | None = None
+    ) -> None:
+        """Enter a statement, with the line of the revision that makes it."""
+        self.record.done.append(
+            Recorded(statement, self._line(), self._autocommit, operation)
+        )
+
+    def _line(self) -> int:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                return frame.f_lineno
+            frame = frame.f_back
+        return 0
+
+    def run(self) -> None:
+        """Run `upgrade()`, as far as it goes without a server."""
+        global _current
+        impl: Any = self._context.impl
+        execute = impl._exec
+
+        def noted(construct: Any, *args: Any, **kwargs: Any) -> Any:
+            # What goes past Alembic's operations: op.get_bind().execute(…).
+            if not self._inside:
+                self.note(Other(sql=spelt(construct)))
+            return execute(construct, *args, **kwargs)
+
+        impl._exec = noted
+        self._context.autocommit_block = self._block  # type: ignore[method-assign]
+        upgrade = getattr(self._module, "upgrade", None)
+        _current = self
+        try:
+            with (
+                intercepted(self._noting),
+                self._flushed(),
+                Operations.context(self._context),
+            ):
+                if upgrade is not None:
+                    upgrade()
+        # Whatever the revision's code raises without a database below it.
+        except Exception as error:
+            self.record.unread = f"{type(error).__name__}: {error}"
+            self.record.unread_line = self._line_of(error)
+        finally:
+            _current = None
+
+    def _line_of(self, error: Exception) -> int:
+        trace, line = error.__traceback__, 0
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._file:
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        return line
+
+    @contextmanager
+    def _block(self) -> Iterator[None]:
+        before, self._autocommit = self._autocommit, True
+        try:
+            yield
+        finally:
+            self._autocommit = before
+
+    @contextmanager
+    def _flushed(self) -> Iterator[None]:
+        """Note nothing of what a batch sends: its operations are noted already."""
+        original: Any = BatchOperationsImpl.flush
+
+        def flush(batch: BatchOperationsImpl) -> None:
+            before, self._inside = self._inside, True
+            try:
+                original(batch)
+            finally:
+                self._inside = before
+
+        with _replaced(BatchOperationsImpl, "flush", flush):
+            yield
+
+    def _noting(self, original: Invoke) -> Invoke:
+        def invoke(operations: AbstractOperations, operation: MigrateOperation) -> Any:
+            for statement in statements(operation):
+                self.note(statement, operation)
+            before, self._inside = self._inside, True
+            try:
+                return original(operations, operation)
+            finally:
+                self._inside = before
+
+        return invoke

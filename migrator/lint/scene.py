@@ -1,0 +1,174 @@
+"""What surrounds a statement: what was done before it, and the database."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from migrator.facts import Table
+from migrator.lint.statements import (
+    AddColumn,
+    AddConstraint,
+    CreateTable,
+    DropTable,
+    MoveTable,
+    NewConstraint,
+    Ref,
+    RenameTable,
+    SetParameter,
+    Statement,
+    Transaction,
+    ValidateConstraint,
+)
+
+# A condition that is no more than `column IS NOT NULL`, in any spelling of the server's
+# or a person's: with its keyword, parentheses and quotes.
+_NOT_NULL = re.compile(
+    r'\s*(?:CHECK)?[\s(]*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))\s+IS\s+NOT\s+NULL'
+    r"[\s)]*(?:NOT\s+VALID)?\s*",
+    re.IGNORECASE,
+)
+
+
+def _proves(condition: str, column: str) -> bool:
+    found = _NOT_NULL.fullmatch(condition)
+    if found is None:
+        return False
+    if found["quoted"] is not None:
+        return found["quoted"].replace('""', '"') == column
+    return found["plain"].lower() == column
+
+
+#: Returns facts of a table, None where there is none.
+Reader = Callable[[Ref], Table | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """
+    Where a statement stands.
+
+    Args:
+        server_version: `server_version_num`; None without a database.
+        read: reads facts of tables; None without a database.
+        sized: whether the tables of this database are as large as those in use:
+            False where it is a developer's own, for autogenerate.
+        short_s: seconds for which requests may wait: the lock budget.
+        autocommit: whether the statement is a transaction of its own.
+    """
+
+    server_version: int | None = None
+    read: Reader | None = None
+    sized: bool = True
+    short_s: float = 0.2
+    autocommit: bool = False
+    #: All statements of the revision before this one.
+    earlier: list[Statement] = field(default_factory=list[Statement])
+    #: Those of them that are in the same transaction.
+    same: list[Statement] = field(default_factory=list[Statement])
+    _made: set[Ref] = field(default_factory=set[Ref])
+    _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
+
+    def table(self, ref: Ref) -> Table | None:
+        """Return what the database knows of a table; None where it is not known."""
+        if self.read is None or ref in self._made:
+            return None
+        if ref not in self._read:
+            self._read[ref] = self.read(ref)
+        return self._read[ref]
+
+    def is_made(self, ref: Ref) -> bool:
+        """Tell whether the revision itself made a table."""
+        return ref in self._made
+
+    def is_unused(self, ref: Ref) -> bool:
+        """Tell whether no request can meet a table: made just now, or empty."""
+        if ref in self._made:
+            return True
+        if not self.sized:
+            return False
+        known = self.table(ref)
+        # An estimate of no rows is no proof: a table never analysed has none.
+        return known is not None and not known.size_bytes
+
+    def size_bytes(self, ref: Ref) -> int | None:
+        """Return how large a table is; None where that is not known."""
+        known = self.table(ref) if self.sized else None
+        return None if known is None else known.size_bytes
+
+    def rows(self, ref: Ref) -> int | None:
+        """Return how many rows a table has, about; None where that is not known."""
+        known = self.table(ref) if self.sized else None
+        return None if known is None else known.rows
+
+    def is_added(self, ref: Ref, column: str) -> bool:
+        """Tell whether the revision itself added a column."""
+        return any(
+            isinstance(s, AddColumn) and s.table == ref and s.column.name == column
+            for s in self.earlier
+        )
+
+    def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
+        """Return a constraint that the revision itself added, by its name."""
+        for s in reversed(self.earlier):
+            if isinstance(s, AddConstraint) and (s.table, s.constraint.name) == (
+                ref,
+                name,
+            ):
+                return s.constraint
+        return None
+
+    def is_proved(self, ref: Ref, column: str) -> bool:
+        """
+        Tell whether a valid CHECK proves a column NOT NULL, or it is that already.
+
+        Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+        """
+        known = self.table(ref)
+        if known is not None:
+            found = known.column(column)
+            if found is not None and found.not_null:
+                return True
+            if any(
+                c.kind == "c" and c.validated and _proves(c.definition, column)
+                for c in known.constraints
+            ):
+                return True
+        return any(
+            (new := self.constraint(ref, s.name)) is not None
+            and new.kind == "c"
+            and _proves(new.expression, column)
+            for s in self.earlier
+            if isinstance(s, ValidateConstraint) and s.table == ref
+        )
+
+    def parameter(self, name: str) -> str | None:
+        """Return what the revision has set a parameter to; None where it has not."""
+        found = [
+            s
+            for s in self.earlier
+            if isinstance(s, SetParameter)
+            and s.name.lower() == name
+            and (not s.local or s in self.same)
+        ]
+        return found[-1].value if found else None
+
+    def passed(self, statement: Statement) -> None:
+        """Note a statement, before the next one is looked at."""
+        self.earlier.append(statement)
+        match statement:
+            case CreateTable(table=table):
+                self._made.add(table)
+            case DropTable(table=table):
+                self._made.discard(table)
+            case RenameTable(table=table, to=to) if table in self._made:
+                self._made.add(Ref(to, table.schema))
+            case MoveTable(table=table, to=to) if table in self._made:
+                self._made.add(Ref(table.name, to))
+            case Transaction():
+                self.same = []
+            case _:
+                pass
+        if self.autocommit:
+            self.same = []
+        else:
+            self.same.append(statement)
