@@ -72,7 +72,10 @@ class Linter:
         done = record(module)
         found: list[Placed] = []
         scene = self.scene()
+        transaction = 0
         for one in done.done:
+            if one.transaction != transaction:
+                scene.same, transaction = [], one.transaction
             scene.autocommit = one.autocommit
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(
