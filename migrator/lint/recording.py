@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 
 from migrator.lint import sql
 from migrator.lint.operations import statements, text_of
-from migrator.lint.statements import Carried, Statement
+from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern
 
 Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
@@ -103,6 +103,34 @@ def record(module: ModuleType) -> Record:
     recorder = Recorder(module)
     recorder.run()
     return recorder.record
+
+
+def record_text(text: str) -> Record:
+    """
+    Return what a file of SQL does.
+
+    It is one transaction, but for statements that refuse one, as far as it does not
+    say BEGIN and COMMIT itself.
+
+    Args:
+        text: the file.
+    """
+    record = Record()
+    transaction, opened = 0, False
+    line, at = 1, 0
+    for one in sql.parse(text).read:
+        line, at = line + text.count("\n", at, one.start), one.start
+        alone = not opened and any(map(is_alone, one.statements))
+        transaction += alone
+        for statement in one.statements:
+            record.done.append(
+                Recorded(statement, line, alone, transaction=transaction)
+            )
+            if isinstance(statement, Transaction):
+                opened = statement.how == "BEGIN"
+                transaction += 1
+        transaction += alone
+    return record
 
 
 class Recorder:

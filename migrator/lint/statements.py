@@ -4,6 +4,7 @@ An Alembic operation (`operations.py`) and SQL text (`sql.py`) become the same
 statements, so that a rule looks at one form of each.
 """
 
+import re
 from dataclasses import dataclass
 
 from migrator.kernels.index_definition import Key
@@ -479,3 +480,28 @@ class Carried(Statement):
     """A change that the toolkit carries: `zd.upgrade(…)`; `title` names it."""
 
     title: str
+
+
+# Of what has no form here.
+_ALONE = re.compile(
+    r"\s*(VACUUM|(CREATE|DROP)\s+(DATABASE|TABLESPACE)|ALTER\s+SYSTEM)\b", re.IGNORECASE
+)
+
+
+def is_alone(statement: Statement) -> bool:
+    """
+    Tell whether a statement refuses to run inside a transaction.
+
+    Source: PostgreSQL manual, the pages of these commands.
+    """
+    match statement:
+        case CreateIndex() | DropIndex() | DetachPartition():
+            return statement.concurrently
+        case Reindex(of=of):
+            return statement.concurrently or of not in ("INDEX", "TABLE")
+        case Rewrite(how=how):
+            return how == "VACUUM FULL"
+        case Other():
+            return _ALONE.match(statement.sql) is not None
+        case _:
+            return False
