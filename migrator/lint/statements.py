@@ -370,11 +370,19 @@ class RenameEnumValue(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeDomain(Statement):
-    """A domain that changes: `how` is ADD CONSTRAINT, SET NOT NULL and so on."""
+    """
+    A domain that changes.
+
+    `how` is ADD CONSTRAINT, VALIDATE CONSTRAINT, DROP CONSTRAINT, SET NOT NULL,
+    DROP NOT NULL, SET DEFAULT or DROP DEFAULT; `name` is the constraint's, and
+    `expression` its condition or the default, as SQL.
+    """
 
     domain: Ref
     how: str
     not_valid: bool = False
+    name: str | None = None
+    expression: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
