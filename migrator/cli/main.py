@@ -483,7 +483,8 @@ def main() -> None:
         sys.exit(2)
     except MigratorError as error:
         code = next(code for kind, code in EXITS if isinstance(error, kind))
-        failed(error, code, json="--json" in sys.argv)
+        wanted = {"--json", "--format=json"} & set(sys.argv)
+        failed(error, code, json=bool(wanted))
         sys.exit(code)
     except KeyboardInterrupt:
         click.echo(

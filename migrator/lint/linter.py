@@ -12,11 +12,17 @@ from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
+from migrator.lint.squawk import Squawk
 from migrator.lint.statements import Statement
 
 #: A revision that cannot be followed, and a comment that gives no reason.
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
+#: What is found in a revision besides what rules look for.
+OWN = {
+    UNREAD: "the revision could not be followed to its end",
+    NO_REASON: "a hazard is allowed without a reason",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ class Linter:
         read_domain: reads facts of domains; None without a database.
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
+        squawk: looks at text as well; None where nobody asked for it.
     """
 
     rules: Sequence[Rule] = RULES
@@ -63,6 +70,7 @@ class Linter:
     read_domain: DomainReader | None = None
     short_s: float = 0.2
     guarded: bool = False
+    squawk: Squawk | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -104,6 +112,18 @@ class Linter:
                 )
                 found.append(self._weighed(place, said))
             scene.passed(one.statement)
+        if self.squawk is not None:
+            ours = {place.line for place in found}
+            for one, finding in self.squawk.look(done.done, self.server_version):
+                if one.line not in ours:
+                    place = Placed(
+                        finding=finding,
+                        revision=revision,
+                        file=file,
+                        line=one.line,
+                        recorded=one,
+                    )
+                    found.append(self._weighed(place, said))
         if done.unread:
             found.append(
                 Placed(

@@ -9,6 +9,7 @@ from types import ModuleType
 import psycopg
 import pytest
 
+from migrator.kernels.index_definition import Key
 from migrator.lint import Linter, Severity
 from migrator.lint.database import reader
 from migrator.lint.recording import record, record_text
@@ -236,6 +237,30 @@ def test_a_condition_keeps_its_percent_signs(tmp_path: Path) -> None:
     (one,) = done.done
     assert isinstance(one.statement, AddConstraint)
     assert one.statement.constraint.expression == "a LIKE '%'"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ('"a"', "a"),
+        ('sa.text("a")', "a"),
+        ('sa.text("a DESC NULLS LAST")', Key("a", order="desc", nulls="last")),
+        ('sa.text("lower(a) DESC")', Key(expression="lower(a)", order="desc")),
+        ('sa.text("a || b")', Key(expression="a || b")),
+        ('sa.func.lower(sa.column("a"))', Key(expression="lower(a)")),
+        ('sa.column("A b").desc()', Key("A b", order="desc")),
+        ('sa.text("c")', Key("c", operators="text_ops")),
+    ],
+)
+def test_a_key_of_an_index_is_read(
+    given: str, wanted: str | Key, tmp_path: Path
+) -> None:
+    """However a key is given, its parts are known."""
+    ops = 'postgresql_ops={"c": "text_ops"}'
+    done = record(revision(tmp_path, f'op.create_index("i", "t", [{given}], {ops})'))
+    (one,) = done.done
+    assert isinstance(one.statement, CreateIndex)
+    assert one.statement.keys == (wanted,)
 
 
 def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
