@@ -3,8 +3,11 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Rule
+from migrator.lint import RULES, Finding, Rule
 from migrator.lint.rule import Trial
+from migrator.lint.scene import Scene
+from migrator.lint.sql import statements
+from migrator.lint.statements import Transaction
 from tests.lint import trials
 
 TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
@@ -35,6 +38,25 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
     trials.prepare(sql, trial)
     for statement in trial.good:
         assert not trials.run(sql, statement, trial.table).stalls, statement
+
+
+def _found(rule: Rule, texts: tuple[str, ...]) -> list[Finding]:
+    """Return what a rule finds in SQL, without a database."""
+    found: list[Finding] = []
+    scene = Scene(autocommit=True)
+    for statement in (s for text in texts for s in statements(text)):
+        found += rule.look(statement, scene)
+        scene.passed(statement)
+        if isinstance(statement, Transaction):
+            scene.autocommit = statement.how != "BEGIN"
+    return found
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_a_rule_sees_its_hazard_in_text(rule: Rule, trial: Trial) -> None:
+    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
+    assert rule.code in {f.code for f in _found(rule, trial.bad)}
+    assert _found(rule, trial.good) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:
