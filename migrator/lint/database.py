@@ -5,8 +5,8 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.errors import Refused
-from migrator.facts import Table
-from migrator.lint.scene import Reader
+from migrator.facts import Domain, Kind, Table
+from migrator.lint.scene import DomainReader, Reader
 from migrator.lint.statements import Ref
 from migrator.names import checked
 from migrator.postgres import catalog
@@ -19,7 +19,7 @@ MAYBE_EMPTY_BYTES = 10_000_000
 
 def reader(conn: Connection) -> Reader:
     """
-    Return what reads facts of tables, each once.
+    Return what reads facts of tables; by an index's name, those of its table.
 
     Args:
         conn: in autocommit; its search path counts where no schema is given.
@@ -27,7 +27,9 @@ def reader(conn: Connection) -> Reader:
 
     def read(ref: Ref) -> Table | None:
         try:
-            name = catalog.resolve(conn, checked(ref.name, "table"), ref.schema)
+            checked(ref.name, "table")
+            name = catalog.table_of_index(conn, ref.name, ref.schema)
+            name = name or catalog.resolve(conn, ref.name, ref.schema)
             found = catalog.table_facts(conn, name)
         except Refused:
             # A revision before this one makes it, or a name that there cannot be.
@@ -41,5 +43,24 @@ def reader(conn: Connection) -> Reader:
             if filled is not None and not filled["filled"]:
                 return replace(found, rows=0, size_bytes=0)
         return found
+
+    return read
+
+
+def domain_reader(conn: Connection) -> DomainReader:
+    """
+    Return what reads facts of domains.
+
+    Args:
+        conn: in autocommit; its search path counts where no schema is given.
+    """
+
+    def read(ref: Ref) -> Domain | None:
+        try:
+            name = catalog.named(conn, Kind.DOMAIN, ref.name, ref.schema)
+        except Refused:
+            # A type of another kind, or one that an earlier revision makes.
+            return None
+        return catalog.domain_facts(conn, name)
 
     return read

@@ -10,7 +10,7 @@ from migrator.lint import sql
 from migrator.lint.recording import Record, Recorded, record, record_text
 from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
-from migrator.lint.scene import Reader, Scene
+from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.statements import Statement
 
@@ -51,14 +51,18 @@ class Linter:
         allow: codes that the project silences, with their reasons.
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
         short_s: seconds for which requests may wait.
+        guarded: whether `env.py` runs revisions with the toolkit's options.
     """
 
     rules: Sequence[Rule] = RULES
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
     server_version: int | None = None
     read: Reader | None = None
+    read_domain: DomainReader | None = None
     short_s: float = 0.2
+    guarded: bool = False
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -85,6 +89,7 @@ class Linter:
         found: list[Placed] = []
         scene = self.scene()
         transaction = 0
+        scene.whole = [one.statement for one in done.done]
         for one in done.done:
             if one.transaction != transaction:
                 scene.same, transaction = [], one.transaction
@@ -134,7 +139,11 @@ class Linter:
     def scene(self) -> Scene:
         """Return where a revision begins."""
         return Scene(
-            server_version=self.server_version, read=self.read, short_s=self.short_s
+            server_version=self.server_version,
+            read=self.read,
+            read_domain=self.read_domain,
+            short_s=self.short_s,
+            guarded=self.guarded,
         )
 
     def _weighed(self, place: Placed, said: "Said") -> Placed:

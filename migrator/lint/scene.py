@@ -1,10 +1,11 @@
 """What surrounds a statement: what was done before it, and the database."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from migrator.facts import Table
+from migrator.facts import Domain, Table
+from migrator.lint.locks import is_strong, lock_of
 from migrator.lint.statements import (
     AddColumn,
     AddConstraint,
@@ -19,6 +20,7 @@ from migrator.lint.statements import (
     Transaction,
     ValidateConstraint,
 )
+from migrator.plan import Lock
 
 # A condition that is no more than `column IS NOT NULL`, in any spelling of the server's
 # or a person's: with its keyword, parentheses and quotes.
@@ -40,6 +42,8 @@ def _proves(condition: str, column: str) -> bool:
 
 #: Returns facts of a table, None where there is none.
 Reader = Callable[[Ref], Table | None]
+#: The same of a domain.
+DomainReader = Callable[[Ref], Domain | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,17 +54,24 @@ class Scene:
     Args:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
         sized: whether the tables of this database are as large as those in use:
             False where it is a developer's own, for autogenerate.
         short_s: seconds for which requests may wait: the lock budget.
+        guarded: whether `env.py` runs revisions with the toolkit's options, which set
+            a `lock_timeout` and try again.
         autocommit: whether the statement is a transaction of its own.
     """
 
     server_version: int | None = None
     read: Reader | None = None
+    read_domain: DomainReader | None = None
     sized: bool = True
     short_s: float = 0.2
+    guarded: bool = False
     autocommit: bool = False
+    #: All statements of the revision, as far as they are known beforehand.
+    whole: Sequence[Statement] = ()
     #: All statements of the revision before this one.
     earlier: list[Statement] = field(default_factory=list[Statement])
     #: Those of them that are in the same transaction.
@@ -75,6 +86,10 @@ class Scene:
         if ref not in self._read:
             self._read[ref] = self.read(ref)
         return self._read[ref]
+
+    def domain(self, ref: Ref) -> Domain | None:
+        """Return what the database knows of a domain; None where there is none."""
+        return None if self.read_domain is None else self.read_domain(ref)
 
     def is_made(self, ref: Ref) -> bool:
         """Tell whether the revision itself made a table."""
@@ -140,6 +155,33 @@ class Scene:
             for s in self.earlier
             if isinstance(s, ValidateConstraint) and s.table == ref
         )
+
+    def is_same(self, one: Ref, other: Ref) -> bool:
+        """Tell whether two names are of one table, with a schema or without."""
+        if one == other:
+            return True
+        known = self.table(one), self.table(other)
+        return None not in known and known[0] == known[1]
+
+    def strong(self, statement: Statement) -> dict[Ref, Lock]:
+        """Return the locks of a statement for which requests wait, by table in use."""
+        found = lock_of(statement, self.table)
+        return {
+            ref: lock
+            for ref, lock in found.items()
+            if is_strong(lock) and not self.is_unused(ref)
+        }
+
+    def held(self) -> dict[Ref, Lock]:
+        """Return the strong locks that the transaction holds so far, as `strong`."""
+        found: dict[Ref, Lock] = {}
+        for statement in self.same:
+            for ref, lock in self.strong(statement).items():
+                known = next((r for r in found if self.is_same(r, ref)), ref)
+                found[known] = max(
+                    lock, found.get(known, Lock.NONE), key=lambda each: each.rank
+                )
+        return found
 
     def parameter(self, name: str) -> str | None:
         """Return what the revision has set a parameter to; None where it has not."""
