@@ -229,9 +229,8 @@ CHANGE = {
     " WHERE {t}.id = s.id",
     "delete that cascades": "DELETE FROM p WHERE id = 2",
 }
-#: What PostgreSQL itself refuses on a view; MERGE INTO one is for 17 and later, and
-#: not for one whose rows triggers write.
-NOT_ON_A_VIEW = {"copy", "merge", "on conflict update", "on conflict nothing"}
+#: What PostgreSQL refuses on a view, and up to which version.
+NOT_ON_A_VIEW = {"copy": 99, "merge": 16}
 #: The keys of a moved or split row belong to the other table.
 NOT_ON_OWNED = {"of an own key", "delete using"}
 
@@ -247,7 +246,8 @@ class Sender:
     def forms(self, side: Side) -> Iterator[tuple[str, str]]:
         """Return the forms that a release's side can take."""
         for name, form in {**({} if side.owned else COME), **CHANGE}.items():
-            if side.view and name in NOT_ON_A_VIEW:
+            version = self.sql.info.server_version // 10_000
+            if side.view and version <= NOT_ON_A_VIEW.get(name, 0):
                 continue
             if side.owned and name in NOT_ON_OWNED:
                 continue
