@@ -44,11 +44,12 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
         assert not trials.run(sql, statement, trial.table).stalls, statement
 
 
-def _found(rule: Rule, texts: tuple[str, ...]) -> list[Finding]:
+def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Finding]:
     """Return what a rule finds in SQL, without a database."""
     found: list[Finding] = []
-    scene = Scene(autocommit=True)
-    for statement in (s for text in texts for s in statements(text)):
+    given = [s for text in texts for s in statements(text)]
+    scene = Scene(autocommit=not together, whole=given)
+    for statement in given:
         found += rule.look(statement, scene)
         scene.passed(statement)
         if isinstance(statement, Transaction):
@@ -59,8 +60,9 @@ def _found(rule: Rule, texts: tuple[str, ...]) -> list[Finding]:
 @pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
 def test_a_rule_sees_its_hazard_in_text(rule: Rule, trial: Trial) -> None:
     """As SQL, the bad form is found by its rule, and nothing of the good form is."""
-    assert rule.code in {f.code for f in _found(rule, trial.bad)}
-    assert _found(rule, trial.good) == []
+    bad = _found(rule, trial.bad, together=trial.together)
+    assert rule.code in {f.code for f in bad}
+    assert _found(rule, trial.good, together=False) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:
