@@ -74,10 +74,15 @@ class Scene:
     whole: Sequence[Statement] = ()
     #: All statements of the revision before this one.
     earlier: list[Statement] = field(default_factory=list[Statement])
-    #: Those of them that are in the same transaction.
-    same: list[Statement] = field(default_factory=list[Statement])
+    _begun: list[Statement] = field(default_factory=list[Statement])
     _made: set[Ref] = field(default_factory=set[Ref])
     _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
+
+    @property
+    def same(self) -> list[Statement]:
+        """Those of them that are in the same transaction."""
+        # An autocommit block commits what came before it.
+        return [] if self.autocommit else self._begun
 
     def table(self, ref: Ref) -> Table | None:
         """Return what the database knows of a table; None where it is not known."""
@@ -207,10 +212,10 @@ class Scene:
             case MoveTable(table=table, to=to) if table in self._made:
                 self._made.add(Ref(table.name, to))
             case Transaction():
-                self.same = []
+                self._begun = []
             case _:
                 pass
         if self.autocommit:
-            self.same = []
+            self._begun = []
         else:
-            self.same.append(statement)
+            self._begun.append(statement)
