@@ -100,7 +100,8 @@ class Linter:
         scene.whole = [one.statement for one in done.done]
         for one in done.done:
             if one.transaction != transaction:
-                scene.same, transaction = [], one.transaction
+                transaction = one.transaction
+                scene.begin()
             scene.autocommit = one.autocommit
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(

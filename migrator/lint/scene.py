@@ -199,6 +199,10 @@ class Scene:
         ]
         return found[-1].value if found else None
 
+    def begin(self) -> None:
+        """Note that a transaction begins: what came before it is committed."""
+        self._begun = []
+
     def passed(self, statement: Statement) -> None:
         """Note a statement, before the next one is looked at."""
         self.earlier.append(statement)

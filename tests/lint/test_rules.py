@@ -3,11 +3,12 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Finding, Rule
+from migrator.lint import RULES, Finding, Linter, Rule
+from migrator.lint.database import domain_reader, reader
 from migrator.lint.rule import Trial
-from migrator.lint.scene import Scene
 from migrator.lint.sql import statements
 from migrator.lint.statements import Transaction
+from migrator.postgres.connection import Target, connect
 from tests.lint import trials
 
 TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
@@ -44,11 +45,14 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
         assert not trials.run(sql, statement, trial.table).stalls, statement
 
 
-def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Finding]:
-    """Return what a rule finds in SQL, without a database."""
+def _found(
+    rule: Rule, texts: tuple[str, ...], linter: Linter, *, together: bool = False
+) -> list[Finding]:
+    """Return what a rule finds in SQL."""
     found: list[Finding] = []
     given = [s for text in texts for s in statements(text)]
-    scene = Scene(autocommit=not together, whole=given)
+    scene = linter.scene()
+    scene.autocommit, scene.whole = not together, given
     for statement in given:
         found += rule.look(statement, scene)
         scene.passed(statement)
@@ -58,11 +62,28 @@ def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Findin
 
 
 @pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
-def test_a_rule_sees_its_hazard_in_text(rule: Rule, trial: Trial) -> None:
-    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
-    bad = _found(rule, trial.bad, together=trial.together)
-    assert rule.code in {f.code for f in bad}
-    assert _found(rule, trial.good, together=False) == []
+def test_a_rule_sees_its_hazard_in_text(
+    sql: psycopg.Connection, database: str, rule: Rule, trial: Trial
+) -> None:
+    """As SQL, the bad form is found by its rule, and nothing of the good form is.
+
+    What only facts tell is found with them.
+    """
+    _prepare(sql, trial)
+    with connect(Target.from_url(database), "lint") as conn:
+        known = Linter(
+            read=reader(conn),
+            read_domain=domain_reader(conn),
+            server_version=conn.info.server_version,
+        )
+        linters = [Linter(), known]
+        assert any(
+            f.code == rule.code
+            for linter in linters
+            for f in _found(rule, trial.bad, linter, together=trial.together)
+        )
+        for linter in linters:
+            assert _found(rule, trial.good, linter) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:
