@@ -319,6 +319,8 @@ class CreateIndex(OnTable):
     where: str | None = None
     include: tuple[str, ...] = ()
     nulls_not_distinct: bool = False
+    #: Storage parameters and their values.
+    storage: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
