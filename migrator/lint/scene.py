@@ -31,6 +31,14 @@ _NOT_NULL = re.compile(
 )
 
 
+# What a text creates that no statement tells of, by its name without the schema.
+_CREATED = re.compile(
+    r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:TYPE|DOMAIN|(?:MATERIALIZED\s+)?VIEW)\s+"
+    r'(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
+    re.IGNORECASE,
+)
+
+
 def _proves(condition: str, column: str) -> bool:
     found = _NOT_NULL.fullmatch(condition)
     if found is None:
@@ -119,6 +127,20 @@ class Scene:
         """Return how many rows a table has, about; None where that is not known."""
         known = self.table(ref) if self.sized else None
         return None if known is None else known.rows
+
+    def is_created(self, ref: Ref, among: Sequence[Statement] | None = None) -> bool:
+        """
+        Tell whether the revision's text created a type, domain or view.
+
+        Args:
+            ref: its name.
+            among: statements that are looked through; None means all before this one.
+        """
+        for s in self.earlier if among is None else among:
+            found = _CREATED.match(s.sql)
+            if found is not None and found["name"] == ref.name:
+                return True
+        return False
 
     def is_added(self, ref: Ref, column: str) -> bool:
         """Tell whether the revision itself added a column."""

@@ -10,12 +10,23 @@ from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
+from migrator.lint.rules.change_domain import ChangeDomain
+from migrator.lint.rules.code_block import CodeBlock
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
+from migrator.lint.rules.drop_index import DropIndex
+from migrator.lint.rules.enum_value_used import EnumValueUsed
 from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
 from migrator.lint.rules.foreign_key_type import ForeignKeyType
 from migrator.lint.rules.foreign_keys_together import ForeignKeysTogether
+from migrator.lint.rules.invalid_index import InvalidIndex
+from migrator.lint.rules.not_in_transaction import NotInTransaction
+from migrator.lint.rules.partitioned_index import PartitionedIndex
+from migrator.lint.rules.refresh_view import RefreshView
+from migrator.lint.rules.reindex import Reindex
+from migrator.lint.rules.rename_enum_value import RenameEnumValue
+from migrator.lint.rules.replaced_index import ReplacedIndex
 from migrator.lint.rules.set_not_null import SetNotNull
 from migrator.lint.rules.validate_together import ValidateTogether
 
@@ -34,4 +45,15 @@ RULES: tuple[Rule, ...] = (
     AddExclusion(),
     DropForeignKey(),
     CreateIndex(),
+    PartitionedIndex(),
+    DropIndex(),
+    Reindex(),
+    NotInTransaction(),
+    InvalidIndex(),
+    ReplacedIndex(),
+    EnumValueUsed(),
+    RenameEnumValue(),
+    ChangeDomain(),
+    RefreshView(),
+    CodeBlock(),
 )
