@@ -5,8 +5,8 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.errors import Refused
-from migrator.facts import Table
-from migrator.lint.scene import Reader
+from migrator.facts import Domain, Kind, Table
+from migrator.lint.scene import DomainReader, Reader
 from migrator.lint.statements import Ref
 from migrator.names import checked
 from migrator.postgres import catalog
@@ -41,5 +41,24 @@ def reader(conn: Connection) -> Reader:
             if filled is not None and not filled["filled"]:
                 return replace(found, rows=0, size_bytes=0)
         return found
+
+    return read
+
+
+def domain_reader(conn: Connection) -> DomainReader:
+    """
+    Return what reads facts of domains.
+
+    Args:
+        conn: in autocommit; its search path counts where no schema is given.
+    """
+
+    def read(ref: Ref) -> Domain | None:
+        try:
+            name = catalog.named(conn, Kind.DOMAIN, ref.name, ref.schema)
+        except Refused:
+            # A type of another kind, or one that an earlier revision makes.
+            return None
+        return catalog.domain_facts(conn, name)
 
     return read

@@ -9,7 +9,7 @@ from types import ModuleType
 from migrator.lint.recording import Recorded, record
 from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
-from migrator.lint.scene import Reader, Scene
+from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments
 from migrator.lint.statements import Statement
 
@@ -50,6 +50,8 @@ class Linter:
         allow: codes that the project silences, with their reasons.
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
     """
 
@@ -57,6 +59,8 @@ class Linter:
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
     server_version: int | None = None
     read: Reader | None = None
+    read_domain: DomainReader | None = None
+    time_zone: str | None = None
     short_s: float = 0.2
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
@@ -119,7 +123,11 @@ class Linter:
     def scene(self) -> Scene:
         """Return where a revision begins."""
         return Scene(
-            server_version=self.server_version, read=self.read, short_s=self.short_s
+            server_version=self.server_version,
+            read=self.read,
+            read_domain=self.read_domain,
+            time_zone=self.time_zone,
+            short_s=self.short_s,
         )
 
     def _weighed(self, place: Placed, said: "_Said") -> Placed:

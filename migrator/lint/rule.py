@@ -62,12 +62,15 @@ class Safe:
     Args:
         why: what is better about it, in a sentence.
         patterns: changes that do it; where there are several, one has to be chosen.
-        decide: what a person has to decide or fill in first; "" for nothing.
+        then: changes that follow it, in their order, each in a revision of its own.
+        decide: what a person has to decide or fill in first; "" for nothing. Where a
+            pattern or `code` holds "…", it says what belongs there.
         code: what to write in the revision, where no pattern is needed.
     """
 
     why: str
     patterns: tuple[Pattern, ...] = ()
+    then: tuple[Pattern, ...] = ()
     decide: str = ""
     code: str = ""
 
@@ -112,6 +115,10 @@ class Trial:
         good: what the rule lets pass, to the same end.
         table: on which the lock is looked at.
         fails: whether `bad` ends in an error.
+        lock: instead of the rule's, where the rule has forms with several.
+        work: the same.
+        since: the oldest server that knows these statements, as
+            `server_version_num`.
     """
 
     bad: tuple[str, ...]
@@ -119,6 +126,9 @@ class Trial:
     before: tuple[str, ...] = ()
     table: str = "t"
     fails: bool = False
+    lock: Lock | None = None
+    work: Work | None = None
+    since: int = 0
 
 
 class Rule(ABC):

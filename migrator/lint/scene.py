@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from migrator.facts import Table
+from migrator.facts import Domain, Table
 from migrator.lint.statements import (
     AddColumn,
     AddConstraint,
@@ -40,6 +40,8 @@ def _proves(condition: str, column: str) -> bool:
 
 #: Returns facts of a table, None where there is none.
 Reader = Callable[[Ref], Table | None]
+#: The same of a domain.
+DomainReader = Callable[[Ref], Domain | None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class Scene:
     Args:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         sized: whether the tables of this database are as large as those in use:
             False where it is a developer's own, for autogenerate.
         short_s: seconds for which requests may wait: the lock budget.
@@ -58,6 +62,8 @@ class Scene:
 
     server_version: int | None = None
     read: Reader | None = None
+    read_domain: DomainReader | None = None
+    time_zone: str | None = None
     sized: bool = True
     short_s: float = 0.2
     autocommit: bool = False
@@ -75,6 +81,10 @@ class Scene:
         if ref not in self._read:
             self._read[ref] = self.read(ref)
         return self._read[ref]
+
+    def domain(self, ref: Ref) -> Domain | None:
+        """Return what the database knows of a domain; None where there is none."""
+        return None if self.read_domain is None else self.read_domain(ref)
 
     def is_made(self, ref: Ref) -> bool:
         """Tell whether the revision itself made a table."""

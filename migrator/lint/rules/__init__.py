@@ -5,13 +5,31 @@ views and functions, ZD6.. rows and transactions, ZD9.. the revision itself.
 """
 
 from migrator.lint.rule import Rule
+from migrator.lint.rules.column_check import ColumnCheck
+from migrator.lint.rules.column_domain import ColumnDomain
+from migrator.lint.rules.column_foreign_key import ColumnForeignKey
+from migrator.lint.rules.column_generated import ColumnGenerated
+from migrator.lint.rules.column_json import ColumnJson
+from migrator.lint.rules.column_not_null import ColumnNotNull
+from migrator.lint.rules.column_serial import ColumnSerial
+from migrator.lint.rules.column_unique import ColumnUnique
+from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.set_not_null import SetNotNull
 
 #: In the order of their codes.
 RULES: tuple[Rule, ...] = (
+    ColumnNotNull(),
+    ColumnVolatileDefault(),
+    ColumnSerial(),
+    ColumnGenerated(),
+    ColumnDomain(),
+    ColumnCheck(),
+    ColumnUnique(),
     SetNotNull(),
+    ColumnForeignKey(),
+    ColumnJson(),
     DropColumn(),
     CreateIndex(),
 )
