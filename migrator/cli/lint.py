@@ -81,6 +81,7 @@ def lint(
             stack.callback(conn.close)
             linter.read = reader(conn)
             linter.read_domain = domain_reader(conn)
+            linter.time_zone = conn.info.parameter_status("TimeZone")
             linter.server_version = conn.info.server_version
         found: list[Placed] = []
         for r in wanted:

@@ -63,6 +63,7 @@ class Scene:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
         read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         sized: whether the tables of this database are as large as those in use:
             False where it is a developer's own, for autogenerate.
         short_s: seconds for which requests may wait: the lock budget.
@@ -74,6 +75,7 @@ class Scene:
     server_version: int | None = None
     read: Reader | None = None
     read_domain: DomainReader | None = None
+    time_zone: str | None = None
     sized: bool = True
     short_s: float = 0.2
     guarded: bool = False
@@ -219,10 +221,10 @@ class Scene:
             and s.name.lower() == name
             and (not s.local or s in self.same)
         ]
-        return found[-1].value if found else None
+        return found[-1].value if found and found[-1].value != "DEFAULT" else None
 
-    def begin(self) -> None:
-        """Note that a transaction begins: what came before it is committed."""
+    def committed(self) -> None:
+        """Note that the transaction has ended."""
         self._begun = []
 
     def passed(self, statement: Statement) -> None:

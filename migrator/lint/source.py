@@ -46,7 +46,7 @@ def literal(text: str, indent: int | None = None) -> str:
         text: what is quoted.
         indent: of the lines that it may take; None keeps it on one.
     """
-    return _quoted(text) if indent is None else _value(text, indent, indent)
+    return quoted(text) if indent is None else _value(text, indent, indent)
 
 
 def revision(pattern: Pattern) -> str:
@@ -117,24 +117,24 @@ def _long(text: str, indent: int) -> str:
     """Return a string that takes several lines: by its own ends, or cut at spaces."""
     if "\n" in text:
         plain = "\\" not in text and '"""' not in text and not text.endswith('"')
-        return f'"""{text}"""' if plain else _quoted(text)
+        return f'"""{text}"""' if plain else quoted(text)
     pieces: list[str] = []
     for word in re.findall(r" *[^ ]+ *$| *[^ ]+", text):
         grown = pieces[-1] + word if pieces else word
         # A comma may follow the last piece.
-        if pieces and indent + len(_quoted(grown)) + 1 > WIDTH:
+        if pieces and indent + len(quoted(grown)) + 1 > WIDTH:
             pieces.append(word)
         elif pieces:
             pieces[-1] = grown
         else:
             pieces.append(word)
-    return f"\n{' ' * indent}".join(map(_quoted, pieces))
+    return f"\n{' ' * indent}".join(map(quoted, pieces))
 
 
 def _text(value: Any) -> str:
     match value:
         case str():
-            return _quoted(value)
+            return quoted(value)
         case list():
             return f"[{', '.join(map(_text, value))}]"
         case tuple():
@@ -165,7 +165,7 @@ def _arguments(value: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a string as formatters write it: in double quotes, if these are few."""
     plain = repr(text)
     if plain.startswith("'") and '"' not in text:
