@@ -229,7 +229,7 @@ def test_one_statement_takes_the_place_of_another(tmp_path: Path) -> None:
         code(
             "r0",
             "op.execute('SELECT 0')\n"
-            "    op.execute(\n        'TRUNCATE é'\n    )  # é\n"
+            "    op.execute('TRUNCATE é')  # é\n"
             "    for table in 'ab':\n        op.execute(f'TRUNCATE {table}')\n"
             "    op.execute('TRUNCATE a; TRUNCATE b')",
         ),

@@ -197,13 +197,13 @@ FORMS: list[tuple[str, Statement]] = [
         AddColumn(table=T, column=NewColumn(name="c", type="BIGINT", identity=True)),
     ),
     (
-        "ALTER TABLE t ADD c text DEFAULT CASE WHEN NOT true THEN 'a' END NOT NULL",
+        "ALTER TABLE t ADD c text DEFAULT CASE WHEN now() IS NOT NULL THEN 'a' END NOT NULL",
         AddColumn(
             table=T,
             column=NewColumn(
                 name="c",
                 type="TEXT",
-                default="CASE WHEN NOT true THEN 'a' END",
+                default="CASE WHEN now() IS NOT NULL THEN 'a' END",
                 not_null=True,
             ),
         ),
