@@ -11,6 +11,7 @@ from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
 from migrator.lint.rules.change_domain import ChangeDomain
+from migrator.lint.rules.change_rows import ChangeRows
 from migrator.lint.rules.code_block import CodeBlock
 from migrator.lint.rules.column_check import ColumnCheck
 from migrator.lint.rules.column_domain import ColumnDomain
@@ -21,6 +22,7 @@ from migrator.lint.rules.column_not_null import ColumnNotNull
 from migrator.lint.rules.column_serial import ColumnSerial
 from migrator.lint.rules.column_unique import ColumnUnique
 from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
+from migrator.lint.rules.convoy import Convoy
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
@@ -30,13 +32,17 @@ from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
 from migrator.lint.rules.foreign_key_type import ForeignKeyType
 from migrator.lint.rules.foreign_keys_together import ForeignKeysTogether
 from migrator.lint.rules.invalid_index import InvalidIndex
+from migrator.lint.rules.lock_table import LockTable
+from migrator.lint.rules.lock_timeout import LockTimeout
 from migrator.lint.rules.not_in_transaction import NotInTransaction
 from migrator.lint.rules.partitioned_index import PartitionedIndex
 from migrator.lint.rules.refresh_view import RefreshView
 from migrator.lint.rules.reindex import Reindex
 from migrator.lint.rules.rename_enum_value import RenameEnumValue
 from migrator.lint.rules.replaced_index import ReplacedIndex
+from migrator.lint.rules.rows_beside_ddl import RowsBesideDdl
 from migrator.lint.rules.set_not_null import SetNotNull
+from migrator.lint.rules.transaction_text import TransactionText
 from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
@@ -74,4 +80,10 @@ RULES: tuple[Rule, ...] = (
     ChangeDomain(),
     RefreshView(),
     CodeBlock(),
+    ChangeRows(),
+    RowsBesideDdl(),
+    Convoy(),
+    LockTimeout(),
+    LockTable(),
+    TransactionText(),
 )
