@@ -5,6 +5,9 @@ views and functions, ZD6.. rows and transactions, ZD9.. the revision itself.
 """
 
 from migrator.lint.rule import Rule
+from migrator.lint.rules.change_type import ChangeType
+from migrator.lint.rules.change_type_check import ChangeTypeCheck
+from migrator.lint.rules.change_type_index import ChangeTypeIndex
 from migrator.lint.rules.column_check import ColumnCheck
 from migrator.lint.rules.column_domain import ColumnDomain
 from migrator.lint.rules.column_foreign_key import ColumnForeignKey
@@ -16,6 +19,12 @@ from migrator.lint.rules.column_unique import ColumnUnique
 from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
+from migrator.lint.rules.drop_default import DropDefault
+from migrator.lint.rules.drop_not_null import DropNotNull
+from migrator.lint.rules.integer_key import IntegerKey
+from migrator.lint.rules.rename_column import RenameColumn
+from migrator.lint.rules.set_default import SetDefault
+from migrator.lint.rules.set_expression import SetExpression
 from migrator.lint.rules.set_not_null import SetNotNull
 
 #: In the order of their codes.
@@ -31,5 +40,14 @@ RULES: tuple[Rule, ...] = (
     ColumnForeignKey(),
     ColumnJson(),
     DropColumn(),
+    RenameColumn(),
+    DropNotNull(),
+    ChangeType(),
+    ChangeTypeCheck(),
+    ChangeTypeIndex(),
+    SetExpression(),
+    SetDefault(),
+    DropDefault(),
+    IntegerKey(),
     CreateIndex(),
 )
