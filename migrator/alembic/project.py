@@ -103,6 +103,11 @@ class Project:
                 f"No connection to the database of env.py: {error.orig}",
                 next="check the URL, the server and its pg_hba.conf.",
             ) from error
+        except MigratorError:
+            raise
+        except Exception as error:
+            # Whatever the project's own code raises; its text may hold the URL.
+            raise _wrong_in_env(error) from error
         finally:
             logging.disable(logging.NOTSET)
         if not seen:
@@ -193,6 +198,16 @@ def _readable() -> Iterator[None]:
     except Exception as error:
         # Whatever the code of a revision raises when it is loaded.
         raise _wrong_in_file(error) from error
+
+
+def _wrong_in_env(error: Exception) -> UsageError:
+    """Return an error that says where in env.py, or what it calls, another one was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [f for f in frames if Path(f.filename).name == "env.py"]
+    where = f"{mine[-1].filename}, line {mine[-1].lineno}" if mine else "env.py"
+    return UsageError(
+        f"{where}: {type(error).__name__}.", next="`alembic current` says more."
+    )
 
 
 def _wrong_in_file(error: Exception) -> MigratorError:

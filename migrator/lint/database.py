@@ -19,7 +19,7 @@ MAYBE_EMPTY_BYTES = 10_000_000
 
 def reader(conn: Connection) -> Reader:
     """
-    Return what reads facts of tables, each once.
+    Return what reads facts of tables; by an index's name, those of its table.
 
     Args:
         conn: in autocommit; its search path counts where no schema is given.
@@ -27,7 +27,9 @@ def reader(conn: Connection) -> Reader:
 
     def read(ref: Ref) -> Table | None:
         try:
-            name = catalog.resolve(conn, checked(ref.name, "table"), ref.schema)
+            checked(ref.name, "table")
+            name = catalog.table_of_index(conn, ref.name, ref.schema)
+            name = name or catalog.resolve(conn, ref.name, ref.schema)
             found = catalog.table_facts(conn, name)
         except Refused:
             # A revision before this one makes it, or a name that there cannot be.

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from migrator.lint.recording import Recorded, record
+from migrator.lint import sql
+from migrator.lint.recording import Record, Recorded, record, record_text
 from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
-from migrator.lint.silence import Allowed, comments
+from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.statements import Statement
 
 #: A revision that cannot be followed, and a comment that gives no reason.
@@ -53,6 +54,7 @@ class Linter:
         read_domain: reads facts of domains; None without a database.
         time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
+        guarded: whether `env.py` runs revisions with the toolkit's options.
     """
 
     rules: Sequence[Rule] = RULES
@@ -62,6 +64,7 @@ class Linter:
     read_domain: DomainReader | None = None
     time_zone: str | None = None
     short_s: float = 0.2
+    guarded: bool = False
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -72,11 +75,27 @@ class Linter:
             module: its code; `upgrade()` is run, without a server.
         """
         file = Path(module.__file__) if module.__file__ else None
-        said = _Said(file)
-        done = record(module)
+        return self._lint(revision, file, record(module))
+
+    def lint_sql(self, file: Path) -> list[Placed]:
+        """
+        Return what is wrong with a file of SQL, in the order of its lines.
+
+        Args:
+            file: what one revision does; its name stands for the revision's id.
+        """
+        return self._lint(file.stem, file, record_text(file.read_text()))
+
+    def _lint(self, revision: str, file: Path | None, done: Record) -> list[Placed]:
+        said = Said(file)
         found: list[Placed] = []
         scene = self.scene()
+        transaction = 0
+        scene.whole = [one.statement for one in done.done]
         for one in done.done:
+            if one.transaction != transaction:
+                scene.committed()
+                transaction = one.transaction
             scene.autocommit = one.autocommit
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(
@@ -128,9 +147,10 @@ class Linter:
             read_domain=self.read_domain,
             time_zone=self.time_zone,
             short_s=self.short_s,
+            guarded=self.guarded,
         )
 
-    def _weighed(self, place: Placed, said: "_Said") -> Placed:
+    def _weighed(self, place: Placed, said: "Said") -> Placed:
         code = place.finding.code
         reason = self.allow.get(code) or said.reason(code, place.line)
         return replace(place, allowed=reason) if reason else place
@@ -141,13 +161,15 @@ def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Fi
     return [f for rule in rules for f in rule.look(statement, scene)]
 
 
-class _Said:
+class Said:
     """The comments of a file, and the lines of its statements."""
 
     def __init__(self, file: Path | None) -> None:
         text = file.read_text() if file is not None and file.is_file() else ""
-        self._comments: list[Allowed] = comments(text)
-        self._spans = _spans(text) if self._comments else {}
+        is_sql = file is not None and file.suffix == ".sql"
+        find, spans = (sql_comments, _sql_spans) if is_sql else (comments, _spans)
+        self._comments: list[Allowed] = find(text)
+        self._spans = spans(text) if self._comments else {}
 
     def reason(self, code: str, line: int) -> str:
         """Return why a code is allowed on a line; "" where it is not."""
@@ -172,4 +194,15 @@ def _spans(text: str) -> dict[int, tuple[int, int]]:
             span = (node.lineno, node.end_lineno or node.lineno)
             for line in range(span[0], span[1] + 1):
                 found.setdefault(line, span)
+    return found
+
+
+def _sql_spans(text: str) -> dict[int, tuple[int, int]]:
+    """Return for each line the first and last one of the SQL statement on it."""
+    found: dict[int, tuple[int, int]] = {}
+    for one in sql.parse(text).read:
+        first = text.count("\n", 0, one.start) + 1
+        span = (first, first + one.sql.count("\n"))
+        for line in range(span[0], span[1] + 1):
+            found.setdefault(line, span)
     return found

@@ -23,9 +23,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.elements import ClauseElement
 
 from migrator.kernels.index_definition import Key
+from migrator.lint import sql
 from migrator.lint import statements as st
 from migrator.lint.statements import Ref, Statement
 
@@ -33,7 +35,8 @@ from migrator.lint.statements import Ref, Statement
 _KINDS = {"primary": "p", "unique": "u", "foreignkey": "f", "check": "c"}
 
 _make: Any = postgresql.dialect
-_DIALECT = _make()
+# Any other style of parameters would have each % of a text doubled.
+_DIALECT = _make(paramstyle="named")
 _DDL: Any = _DIALECT.ddl_compiler(_DIALECT, None)
 
 
@@ -102,7 +105,7 @@ def _statements(operation: ops.MigrateOperation) -> Iterator[Statement]:
                 values=len(operation.rows),
             )
         case ops.ExecuteSQLOp():
-            yield st.Other(sql=spelt(operation.sqltext))
+            yield from sql.statements(text_of(operation.sqltext))
         case _:
             yield st.Other(sql=type(operation).__name__)
 
@@ -359,4 +362,14 @@ def spelt(given: Any) -> str:
     if isinstance(given, schema.DDLElement | schema.ExecutableDDLElement):
         return str(given.compile(dialect=_DIALECT))
     assert isinstance(given, ClauseElement)
-    return str(given.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    try:
+        made = given.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
+    except (CompileError, NotImplementedError):
+        # A value that has no form in SQL stays a parameter.
+        made = given.compile(dialect=_DIALECT)
+    return str(made)
+
+
+def text_of(given: Any) -> str:
+    """Return what is executed as SQL; in plain text, a colon may have a backslash."""
+    return given.replace("\\:", ":") if isinstance(given, str) else spelt(given)

@@ -23,13 +23,21 @@ class Work(StrEnum):
     BUILD = "builds an index"
     #: Every row and every index is written anew.
     REWRITE = "writes every row anew"
+    #: Rows are changed one by one, each with its WAL and its dead version.
+    ROWS = "changes many rows"
 
 
 # Bytes of a table in a second that each kind of work does, at least: a scan from a
 # disk, not from memory; a rewrite with its WAL, as measured on two cores (605,000 rows
-# of 200 bytes); a build with its sort, about as much. Shown as "about": a server with
+# of 200 bytes); a build with its sort, about as much; an UPDATE of every row,
+# 135,000 of 200 bytes. Shown as "about": a server with
 # slower disks takes longer.
-BYTES_PER_S = {Work.SCAN: 300e6, Work.BUILD: 120e6, Work.REWRITE: 120e6}
+BYTES_PER_S = {
+    Work.SCAN: 300e6,
+    Work.BUILD: 120e6,
+    Work.REWRITE: 120e6,
+    Work.ROWS: 25e6,
+}
 
 
 class Severity(StrEnum):
@@ -106,7 +114,7 @@ class Trial:
     """
     SQL that shows the hazard, and the safe form, on a real server.
 
-    Each statement is a transaction of its own, as autocommit has it.
+    Each statement is a transaction of its own, as autocommit has it, unless `together`.
 
     Args:
         before: makes what the others need. Table `t (id, a, b)` with rows is there.
@@ -115,6 +123,8 @@ class Trial:
         good: what the rule lets pass, to the same end.
         table: on which the lock is looked at.
         fails: whether `bad` ends in an error.
+        together: whether all of `bad` is one transaction; then locks are all that it
+            holds by its last statement.
         lock: instead of the rule's, where the rule has forms with several.
         work: the same.
         since: the oldest server that knows these statements, as
@@ -126,6 +136,7 @@ class Trial:
     before: tuple[str, ...] = ()
     table: str = "t"
     fails: bool = False
+    together: bool = False
     lock: Lock | None = None
     work: Work | None = None
     since: int = 0
@@ -165,6 +176,8 @@ class Rule(ABC):
         severity: Severity | None = None,
         lock: Lock | None = None,
         work: Work | None = None,
+        done_on: Ref | None = None,
+        always: bool = False,
     ) -> Iterator[Finding]:
         """
         Return a finding, weighed by what is known of the table.
@@ -180,11 +193,14 @@ class Rule(ABC):
             severity: instead of the one that follows from size and harm.
             lock: instead of the rule's own.
             work: instead of the rule's own.
+            done_on: the table on which the work is done, where it is another one.
+            always: whether it happens on a table that nobody uses too.
         """
-        if table is not None and scene.is_unused(table):
+        if table is not None and not always and scene.is_unused(table):
             return
         work = self.work if work is None else work
-        size = None if table is None else scene.size_bytes(table)
+        worked = done_on or table
+        size = None if worked is None else scene.size_bytes(worked)
         seconds: float | None = None
         if work is Work.CATALOGUE:
             seconds = 0.0

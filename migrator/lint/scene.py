@@ -1,10 +1,11 @@
 """What surrounds a statement: what was done before it, and the database."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from migrator.facts import Domain, Table
+from migrator.lint.locks import is_strong, lock_of
 from migrator.lint.statements import (
     AddColumn,
     AddConstraint,
@@ -20,6 +21,7 @@ from migrator.lint.statements import (
     Transaction,
     ValidateConstraint,
 )
+from migrator.plan import Lock
 
 # A condition that is no more than `column IS NOT NULL`, in any spelling of the server's
 # or a person's: with its keyword, parentheses and quotes.
@@ -58,6 +60,8 @@ class Scene:
         sized: whether the tables of this database are as large as those in use:
             False where it is a developer's own, for autogenerate.
         short_s: seconds for which requests may wait: the lock budget.
+        guarded: whether `env.py` runs revisions with the toolkit's options, which set
+            a `lock_timeout` and try again.
         autocommit: whether the statement is a transaction of its own.
     """
 
@@ -67,13 +71,21 @@ class Scene:
     time_zone: str | None = None
     sized: bool = True
     short_s: float = 0.2
+    guarded: bool = False
     autocommit: bool = False
+    #: All statements of the revision, as far as they are known beforehand.
+    whole: Sequence[Statement] = ()
     #: All statements of the revision before this one.
     earlier: list[Statement] = field(default_factory=list[Statement])
-    #: Those of them that are in the same transaction.
-    same: list[Statement] = field(default_factory=list[Statement])
+    _begun: list[Statement] = field(default_factory=list[Statement])
     _made: set[Ref] = field(default_factory=set[Ref])
     _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
+
+    @property
+    def same(self) -> list[Statement]:
+        """Those of them that are in the same transaction."""
+        # An autocommit block commits what came before it.
+        return [] if self.autocommit else self._begun
 
     def table(self, ref: Ref) -> Table | None:
         """Return what the database knows of a table; None where it is not known."""
@@ -156,6 +168,33 @@ class Scene:
             if isinstance(s, ValidateConstraint) and s.table == ref
         )
 
+    def is_same(self, one: Ref, other: Ref) -> bool:
+        """Tell whether two names are of one table, with a schema or without."""
+        if one == other:
+            return True
+        known = self.table(one), self.table(other)
+        return None not in known and known[0] == known[1]
+
+    def strong(self, statement: Statement) -> dict[Ref, Lock]:
+        """Return the locks of a statement for which requests wait, by table in use."""
+        found = lock_of(statement, self.table)
+        return {
+            ref: lock
+            for ref, lock in found.items()
+            if is_strong(lock) and not self.is_unused(ref)
+        }
+
+    def held(self) -> dict[Ref, Lock]:
+        """Return the strong locks that the transaction holds so far, as `strong`."""
+        found: dict[Ref, Lock] = {}
+        for statement in self.same:
+            for ref, lock in self.strong(statement).items():
+                known = next((r for r in found if self.is_same(r, ref)), ref)
+                found[known] = max(
+                    lock, found.get(known, Lock.NONE), key=lambda each: each.rank
+                )
+        return found
+
     def parameter(self, name: str) -> str | None:
         """Return what the revision has set a parameter to; None where it has not."""
         found = [
@@ -166,6 +205,10 @@ class Scene:
             and (not s.local or s in self.same)
         ]
         return found[-1].value if found else None
+
+    def committed(self) -> None:
+        """Note that the transaction has ended."""
+        self._begun = []
 
     def passed(self, statement: Statement) -> None:
         """Note a statement, before the next one is looked at."""
@@ -180,10 +223,10 @@ class Scene:
             case MoveTable(table=table, to=to) if table in self._made:
                 self._made.add(Ref(table.name, to))
             case Transaction():
-                self.same = []
+                self._begun = []
             case _:
                 pass
         if self.autocommit:
-            self.same = []
+            self._begun = []
         else:
-            self.same.append(statement)
+            self._begun.append(statement)

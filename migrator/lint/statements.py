@@ -4,6 +4,7 @@ An Alembic operation (`operations.py`) and SQL text (`sql.py`) become the same
 statements, so that a rule looks at one form of each.
 """
 
+import re
 from dataclasses import dataclass
 
 from migrator.kernels.index_definition import Key
@@ -180,7 +181,7 @@ class Rewrite(OnTable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeTrigger(OnTable):
-    """A trigger that comes, goes, or is enabled or disabled: `how` says which."""
+    """A trigger: `how` is CREATE, DROP, RENAME, ENABLE or DISABLE."""
 
     how: str
     name: str = ""
@@ -188,7 +189,12 @@ class ChangeTrigger(OnTable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePolicy(OnTable):
-    """Row security: `how` is CREATE POLICY, ENABLE, DISABLE and so on."""
+    """
+    Row security of a table.
+
+    `how` is CREATE POLICY, ALTER POLICY, DROP POLICY, ENABLE, DISABLE, FORCE or
+    NO FORCE.
+    """
 
     how: str
     name: str = ""
@@ -323,6 +329,8 @@ class CreateIndex(OnTable):
     where: str | None = None
     include: tuple[str, ...] = ()
     nulls_not_distinct: bool = False
+    #: Storage parameters and their values.
+    storage: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,11 +382,19 @@ class RenameEnumValue(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeDomain(Statement):
-    """A domain that changes: `how` is ADD CONSTRAINT, SET NOT NULL and so on."""
+    """
+    A domain that changes.
+
+    `how` is ADD CONSTRAINT, VALIDATE CONSTRAINT, DROP CONSTRAINT, SET NOT NULL,
+    DROP NOT NULL, SET DEFAULT or DROP DEFAULT; `name` is the constraint's, and
+    `expression` its condition or the default, as SQL.
+    """
 
     domain: Ref
     how: str
     not_valid: bool = False
+    name: str | None = None
+    expression: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +403,29 @@ class RenameSchema(Statement):
 
     name: str
     to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameObject(Statement):
+    """
+    A type, sequence, function or such, under another name or in another schema.
+
+    `of` is TYPE, SEQUENCE and so on; either `to` or `schema` is given.
+    """
+
+    of: str
+    name: Ref
+    to: str | None = None
+    schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropObject(Statement):
+    """A view, type, sequence, function or such that goes; `of` says which."""
+
+    of: str
+    name: Ref
+    cascade: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,3 +484,28 @@ class Carried(Statement):
     """A change that the toolkit carries: `zd.upgrade(…)`; `title` names it."""
 
     title: str
+
+
+# Of what has no form here.
+_ALONE = re.compile(
+    r"\s*(VACUUM|(CREATE|DROP)\s+(DATABASE|TABLESPACE)|ALTER\s+SYSTEM)\b", re.IGNORECASE
+)
+
+
+def is_alone(statement: Statement) -> bool:
+    """
+    Tell whether a statement refuses to run inside a transaction.
+
+    Source: PostgreSQL manual, the pages of these commands.
+    """
+    match statement:
+        case CreateIndex() | DropIndex() | DetachPartition():
+            return statement.concurrently
+        case Reindex(of=of):
+            return statement.concurrently or of not in ("INDEX", "TABLE")
+        case Rewrite(how=how):
+            return how == "VACUUM FULL"
+        case Other():
+            return _ALONE.match(statement.sql) is not None
+        case _:
+            return False

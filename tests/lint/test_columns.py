@@ -12,7 +12,7 @@ from migrator.lint.rules import RULES
 from migrator.lint.rules.column_generated import VIRTUAL
 from migrator.lint.statements import Ref, SetExpression
 from migrator.plan import Lock
-from tests.lint.looking import codes, findings, looking_at, of, only, shown
+from tests.lint.looking import codes, findings, look, looking_at, only, shown
 
 COMING = [
     ("sa.Column('c', sa.Integer)", []),
@@ -497,11 +497,11 @@ def test_a_generated_column_is_computed_otherwise(
     """SET EXPRESSION is an error before 17, a rewrite since; free where virtual."""
     statement = SetExpression(table=Ref("t"), column="twice", expression="a * 3")
     linter.server_version = 160000
-    found = only(of(statement, linter), "ZD120")
+    found = only(look(linter, statement), "ZD120")
     assert found.severity is Severity.ERROR
     assert found.what == "SET EXPRESSION on t.twice is not known to PostgreSQL 16."
     linter.server_version = 170000
-    found = only(of(statement, linter), "ZD120")
+    found = only(look(linter, statement), "ZD120")
     assert found.seconds
     assert shown(found.safe) == [
         'AddColumn("t", "…", "integer", computed="a * 3")',
@@ -509,7 +509,7 @@ def test_a_generated_column_is_computed_otherwise(
     ]
     if sql.info.server_version >= VIRTUAL:
         sql.execute("ALTER TABLE t ADD v integer GENERATED ALWAYS AS (a) VIRTUAL")
-        assert of(replace(statement, column="v"), linter) == []
+        assert look(linter, replace(statement, column="v")) == []
 
 
 @pytest.mark.parametrize(

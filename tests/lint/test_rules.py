@@ -3,9 +3,12 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Rule
+from migrator.lint import RULES, Finding, Linter, Rule
 from migrator.lint.rule import Trial
+from migrator.lint.sql import statements
+from migrator.lint.statements import Transaction
 from tests.lint import trials
+from tests.lint.looking import looking_at
 
 TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
 NAMES = [f"{rule.code}-{n}" for n, (rule, _) in enumerate(TRIALS)]
@@ -23,13 +26,11 @@ def test_the_server_does_what_a_rule_says(
 ) -> None:
     """The bad form's last statement takes the lock and does the work claimed."""
     _prepare(sql, trial)
-    for statement in trial.bad[:-1]:
-        trials.run(sql, statement, trial.table)
     if trial.fails:
         with pytest.raises(psycopg.Error):
-            trials.run(sql, trial.bad[-1], trial.table)
+            trials.bad(sql, trial)
         return
-    seen = trials.run(sql, trial.bad[-1], trial.table)
+    seen = trials.bad(sql, trial)
     assert (seen.lock, seen.work) == (trial.lock or rule.lock, trial.work or rule.work)
 
 
@@ -41,6 +42,34 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
     _prepare(sql, trial)
     for statement in trial.good:
         assert not trials.run(sql, statement, trial.table).stalls, statement
+
+
+def _found(
+    linter: Linter, rule: Rule, texts: tuple[str, ...], *, together: bool
+) -> list[Finding]:
+    """Return what a rule finds in SQL."""
+    found: list[Finding] = []
+    scene = linter.scene()
+    scene.autocommit = not together
+    scene.whole = [s for text in texts for s in statements(text)]
+    for statement in scene.whole:
+        found += rule.look(statement, scene)
+        scene.passed(statement)
+        if isinstance(statement, Transaction):
+            scene.autocommit = statement.how != "BEGIN"
+    return found
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_a_rule_sees_its_hazard_in_text(
+    database: str, sql: psycopg.Connection, rule: Rule, trial: Trial
+) -> None:
+    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
+    _prepare(sql, trial)
+    with looking_at(database) as linter:
+        bad = _found(linter, rule, trial.bad, together=trial.together)
+        assert rule.code in {f.code for f in bad}
+        assert _found(linter, rule, trial.good, together=False) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:

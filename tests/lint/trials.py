@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from migrator.lint.rule import Trial, Work
 from migrator.plan import Lock
@@ -25,6 +27,9 @@ MESSAGES = (
     (re.compile(r'^building index "(?!pg_toast_)'), Work.BUILD),
     (re.compile(r"^verifying table|^validating foreign key"), Work.SCAN),
 )
+
+# Rows that are many, for a trial's table of a thousand.
+MANY_ROWS = 100
 
 # Statements that refuse a transaction: what they hold is not seen from within.
 ALONE = re.compile(r"\b(CONCURRENTLY|VACUUM)\b", re.IGNORECASE)
@@ -78,6 +83,38 @@ def _lock(conn: psycopg.Connection, oid: int | None) -> Lock:
     return max(held, key=lambda lock: lock.rank, default=Lock.NONE)
 
 
+def _changed(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> int:
+    """Return how many rows a statement changed."""
+    words = (cursor.statusmessage or "").split()
+    return int(words[-1]) if words and words[0] in {"UPDATE", "DELETE"} else 0
+
+
+def _scans(conn: psycopg.Connection, oid: int | None) -> int:
+    """Return how often the session has read the table from end to end, of late."""
+    row = conn.execute("SELECT pg_stat_get_xact_numscans(%s)", [oid]).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def _transaction(conn: psycopg.Connection) -> AbstractContextManager[object]:
+    """Return a transaction of its own, none within one that has begun."""
+    if conn.info.transaction_status is TransactionStatus.IDLE:
+        return conn.transaction()
+    # No savepoint either: a COMMIT in the text is to be what it is.
+    return nullcontext()
+
+
+def bad(conn: psycopg.Connection, trial: Trial) -> Seen:
+    """Run the bad form of a trial, and return what its last statement did."""
+    if not trial.together:
+        for statement in trial.bad[:-1]:
+            run(conn, statement, trial.table)
+        return run(conn, trial.bad[-1], trial.table)
+    with conn.transaction():
+        for statement in trial.bad[:-1]:
+            conn.execute(statement.encode())
+        return run(conn, trial.bad[-1], trial.table)
+
+
 def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
     """
     Run a statement as a transaction of its own, and return what it did.
@@ -92,13 +129,16 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
     before = _files(conn, table)
     conn.execute("SET client_min_messages = debug1")
     lock = Lock.SHARE_UPDATE_EXCLUSIVE
+    scans = changed = 0
     with _messages(conn) as said:
         try:
             if ALONE.search(statement):
                 conn.execute(statement.encode())
             else:
-                with conn.transaction():
-                    conn.execute(statement.encode())
+                with _transaction(conn):
+                    scans = -_scans(conn, oid)
+                    changed = _changed(conn.execute(statement.encode()))
+                    scans += _scans(conn, oid)
                     lock = _lock(conn, oid)
         finally:
             conn.execute("RESET client_min_messages")
@@ -106,6 +146,10 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
         lock = Lock.ACCESS_EXCLUSIVE
     after = _files(conn, table)
     done = {w for text in said for pattern, w in MESSAGES if pattern.search(text)}
+    if scans:
+        done.add(Work.SCAN)
+    if changed >= MANY_ROWS:
+        done.add(Work.ROWS)
     if oid is not None and oid in after and after[oid] != before.get(oid):
         done.add(Work.REWRITE)
     if any(after.get(o, f) != f for o, f in before.items()):

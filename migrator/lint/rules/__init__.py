@@ -5,6 +5,11 @@ views and functions, ZD6.. rows and transactions, ZD9.. the revision itself.
 """
 
 from migrator.lint.rule import Rule
+from migrator.lint.rules.add_check import AddCheck
+from migrator.lint.rules.add_exclusion import AddExclusion
+from migrator.lint.rules.add_foreign_key import AddForeignKey
+from migrator.lint.rules.add_primary_key import AddPrimaryKey
+from migrator.lint.rules.add_unique import AddUnique
 from migrator.lint.rules.change_type import ChangeType
 from migrator.lint.rules.change_type_check import ChangeTypeCheck
 from migrator.lint.rules.change_type_index import ChangeTypeIndex
@@ -20,12 +25,17 @@ from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.drop_default import DropDefault
+from migrator.lint.rules.drop_foreign_key import DropForeignKey
 from migrator.lint.rules.drop_not_null import DropNotNull
+from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
+from migrator.lint.rules.foreign_key_type import ForeignKeyType
+from migrator.lint.rules.foreign_keys_together import ForeignKeysTogether
 from migrator.lint.rules.integer_key import IntegerKey
 from migrator.lint.rules.rename_column import RenameColumn
 from migrator.lint.rules.set_default import SetDefault
 from migrator.lint.rules.set_expression import SetExpression
 from migrator.lint.rules.set_not_null import SetNotNull
+from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
 RULES: tuple[Rule, ...] = (
@@ -49,5 +59,15 @@ RULES: tuple[Rule, ...] = (
     SetDefault(),
     DropDefault(),
     IntegerKey(),
+    AddForeignKey(),
+    ForeignKeysTogether(),
+    ForeignKeyIndex(),
+    ForeignKeyType(),
+    AddCheck(),
+    ValidateTogether(),
+    AddUnique(),
+    AddPrimaryKey(),
+    AddExclusion(),
+    DropForeignKey(),
     CreateIndex(),
 )

@@ -40,26 +40,27 @@ class ChangeType(Rule):
             good=("ALTER TABLE t ALTER COLUMN c TYPE varchar(20)",),
         ),
         Trial(
-            before=(
-                "ALTER TABLE t ADD COLUMN c timestamp",
+            before=("ALTER TABLE t ADD COLUMN c timestamp",),
+            bad=(
                 "SET timezone = 'Europe/Paris'",
+                "ALTER TABLE t ALTER COLUMN c TYPE timestamptz",
             ),
-            bad=("ALTER TABLE t ALTER COLUMN c TYPE timestamptz",),
             good=(
                 "SET timezone = 'UTC'",
                 "ALTER TABLE t ALTER COLUMN c TYPE timestamptz",
             ),
         ),
         Trial(
-            before=(
-                "ALTER TABLE t ADD COLUMN c timestamp",
-                "SET timezone = 'UTC'",
-            ),
+            before=("ALTER TABLE t ADD COLUMN c timestamp",),
             bad=(
+                "SET timezone = 'UTC'",
                 "ALTER TABLE t ALTER COLUMN c TYPE timestamptz"
                 " USING c AT TIME ZONE 'UTC'",
             ),
-            good=("ALTER TABLE t ALTER COLUMN c TYPE timestamptz",),
+            good=(
+                "SET timezone = 'UTC'",
+                "ALTER TABLE t ALTER COLUMN c TYPE timestamptz",
+            ),
         ),
         Trial(
             bad=("ALTER TABLE t ALTER COLUMN b TYPE varchar(100) USING lower(b)",),

@@ -8,6 +8,7 @@ Source: `CheckIndexCompatible` in the server; PostgreSQL manual, ALTER TABLE, No
 
 from collections.abc import Iterator
 
+from migrator.facts import Index
 from migrator.lint import added, casts, text
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
@@ -56,10 +57,13 @@ class ChangeTypeIndex(Rule):
             before=(
                 "ALTER TABLE t ADD COLUMN c timestamp",
                 "CREATE INDEX i ON t (c)",
-                "SET timezone = 'UTC'",
             ),
-            bad=("ALTER TABLE t ALTER COLUMN c TYPE timestamptz",),
+            bad=(
+                "SET timezone = 'UTC'",
+                "ALTER TABLE t ALTER COLUMN c TYPE timestamptz",
+            ),
             good=(
+                "SET timezone = 'UTC'",
                 "DROP INDEX CONCURRENTLY i",
                 "ALTER TABLE t ALTER COLUMN c TYPE timestamptz",
                 "CREATE INDEX CONCURRENTLY i ON t (c)",
@@ -74,14 +78,16 @@ class ChangeTypeIndex(Rule):
         cast = casts.cast(statement, scene)
         if cast.effect is Effect.REWRITE:
             return
-        if cast.table is None and not cast.recollated:
-            # It says nothing of indexes that there are.
-            if cast.effect is not Effect.INDEXES:
-                return
-        elif cast.table is not None and not cast.indexes:
+        if cast.table is None and not (
+            cast.recollated or cast.effect is Effect.INDEXES
+        ):
+            return
+        gone = {s.name.name for s in scene.earlier if isinstance(s, st.DropIndex)}
+        indexes = [i for i in cast.indexes if i.name not in gone]
+        if cast.table is not None and not indexes:
             return
         table, column = statement.table, statement.column
-        named = ", ".join(i.name for i in cast.indexes) or "each index on it"
+        named = ", ".join(i.name for i in indexes) or "each index on it"
         reason = "its collation changes" if cast.recollated else "the rows stay"
         yield from self.found(
             table,
@@ -89,13 +95,13 @@ class ChangeTypeIndex(Rule):
             f"ALTER COLUMN {table}.{column} TYPE {statement.type} builds {named} anew"
             f" under ACCESS EXCLUSIVE; {reason}.",
             "No request can read or write the table meanwhile.",
-            safe=_safe(statement, cast),
+            safe=_safe(statement, cast, indexes),
         )
 
 
-def _safe(statement: st.ChangeType, cast: casts.Cast) -> Safe:
+def _safe(statement: st.ChangeType, cast: casts.Cast, indexes: list[Index]) -> Safe:
     table, column = statement.table, statement.column
-    plain = all(i.plain and not i.unique for i in cast.indexes)
+    plain = all(i.plain and not i.unique for i in indexes)
     second = ChangeColumnType(
         table.name,
         column,
@@ -112,16 +118,15 @@ def _safe(statement: st.ChangeType, cast: casts.Cast) -> Safe:
         f" TYPE {statement.type}"
     )
     code = ""
-    if cast.indexes and not any(i.constraints for i in cast.indexes):
+    if indexes and not any(i.constraints for i in indexes):
         schema = cast.table.name.schema if cast.table is not None else None
         drops = (
-            f"DROP INDEX CONCURRENTLY {text.name(Ref(i.name, schema))}"
-            for i in cast.indexes
+            f"DROP INDEX CONCURRENTLY {text.name(Ref(i.name, schema))}" for i in indexes
         )
         builds = (
             f"CREATE {'UNIQUE ' if i.unique else ''}INDEX CONCURRENTLY"
             f" {text.name(i.name)} ON {text.name(table)} {i.definition}"
-            for i in cast.indexes
+            for i in indexes
         )
         code = "\n".join(
             (

@@ -40,11 +40,12 @@ class ColumnVolatileDefault(Rule):
             before=(
                 "CREATE FUNCTION f() RETURNS integer LANGUAGE plpgsql AS"
                 " 'BEGIN RETURN 1; END'",
-                "CREATE FUNCTION g() RETURNS integer LANGUAGE plpgsql STABLE AS"
-                " 'BEGIN RETURN 1; END'",
             ),
             bad=("ALTER TABLE t ADD COLUMN c integer DEFAULT f()",),
-            good=("ALTER TABLE t ADD COLUMN c integer DEFAULT g()",),
+            good=(
+                "ALTER TABLE t ADD COLUMN c integer",
+                "ALTER TABLE t ALTER COLUMN c SET DEFAULT f()",
+            ),
         ),
     )
 

@@ -25,7 +25,10 @@ class DropDefault(Rule):
         Trial(
             before=("ALTER TABLE t ALTER COLUMN b SET DEFAULT ''",),
             bad=("ALTER TABLE t ALTER COLUMN b DROP DEFAULT",),
-            good=("ALTER TABLE t ALTER COLUMN b DROP DEFAULT",),
+            good=(
+                "ALTER TABLE t ADD COLUMN c integer DEFAULT 0",
+                "ALTER TABLE t ALTER COLUMN c DROP DEFAULT",
+            ),
         ),
         Trial(
             bad=(

@@ -24,7 +24,7 @@ class DropNotNull(Rule):
     trials = (
         Trial(
             bad=("ALTER TABLE t ALTER COLUMN b DROP NOT NULL",),
-            good=("ALTER TABLE t ALTER COLUMN b DROP NOT NULL",),
+            good=("ALTER TABLE t ALTER COLUMN a DROP NOT NULL",),
         ),
     )
 

@@ -28,8 +28,8 @@ class IntegerKey(Rule):
     work = Work.CATALOGUE
     trials = (
         Trial(
-            before=("CREATE TABLE n (id serial PRIMARY KEY)",),
             bad=(
+                "CREATE TABLE n (id serial PRIMARY KEY)",
                 "SELECT setval('n_id_seq', 2147483647)",
                 "INSERT INTO n DEFAULT VALUES",
             ),

@@ -24,7 +24,10 @@ class SetDefault(Rule):
     trials = (
         Trial(
             bad=("ALTER TABLE t ALTER COLUMN a SET DEFAULT 1",),
-            good=("ALTER TABLE t ALTER COLUMN a SET DEFAULT 1",),
+            good=(
+                "ALTER TABLE t ADD COLUMN c integer",
+                "ALTER TABLE t ALTER COLUMN c SET DEFAULT 1",
+            ),
         ),
     )
 
