@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from migrator import names
 from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
@@ -86,6 +87,11 @@ class App:
         self._look()
         return self._heads
 
+    def left(self) -> set[str]:
+        """Return the revisions that Alembic has still to run on the database."""
+        found = self.project().revisions(applied=self.heads())
+        return {revision.revision for revision in found}
+
     def named(self, name: str | None) -> list[Change]:
         """
         Return the change that a name means; without one, those not expanded yet.
@@ -96,14 +102,19 @@ class App:
         known = self.changes()
         if name is None:
             ledger = {c.id: c for c in self.runner().changes()}
+            left = self.left()
             return [
                 c
                 for c in known
-                if c.id not in ledger or ledger[c.id].state is State.PLANNED
+                if (
+                    ledger[c.id].state is State.PLANNED
+                    if c.id in ledger
+                    # Stamped: Alembic will not run it.
+                    else c.revision in left
+                )
             ]
-        found = [c for c in known if c.id == name] or [
-            c for c in known if c.id.startswith(name)
-        ]
+        means = names.meant(name, (c.id for c in known))
+        found = [c for c in known if c.id in means]
         if len(found) == 1:
             return found
         listed = ", ".join(c.id for c in found or known) or "none"

@@ -202,6 +202,13 @@ def expand(app: App, change: str | None, json: bool) -> None:
                     )
                 )
                 continue
+        elif one.revision not in app.left():
+            raise Refused(
+                f"The database is at revision {one.revision} or further, but"
+                f" {one.id} was never run on it: it was stamped, or made at once.",
+                next="where `alembic check` finds nothing, there is nothing to do;"
+                " else stamp the revision before it, and expand.",
+            )
         try:
             alembic_command.upgrade(app.project().config, one.revision)
         except CommandError as error:
