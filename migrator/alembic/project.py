@@ -12,7 +12,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -111,14 +111,25 @@ class Project:
             )
         return seen[0]
 
+    def heads(self) -> tuple[str, ...]:
+        """Return the revisions that no other one follows or depends on."""
+        found = self._revisions()
+        return tuple(sorted(r.revision for r in found if r._is_real_head))
+
+    def lacks(self, revisions: tuple[str, ...]) -> bool:
+        """Tell whether one of some revisions is none of the project's."""
+        known = {r.revision for r in self._revisions()}
+        return not known.issuperset(revisions)
+
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""
         return list(self._changes(version_table))
 
-    def _changes(self, version_table: str) -> Iterator[Change]:
+    def _revisions(self) -> list[Script]:
+        """Return all revisions, the latest first."""
         try:
             script = ScriptDirectory.from_config(self.config)
-            revisions = list(script.walk_revisions())
+            return list(script.walk_revisions())
         except CommandError as error:
             raise UsageError(
                 f"Alembic cannot read its revisions: {error}",
@@ -127,7 +138,9 @@ class Project:
         except Exception as error:
             # Whatever the code of a revision raises when it is loaded.
             raise _wrong_in_file(error) from error
-        for revision in reversed(revisions):
+
+    def _changes(self, version_table: str) -> Iterator[Change]:
+        for revision in reversed(self._revisions()):
             for number, pattern in enumerate(patterns_of(revision.module), 1):
                 yield Change(
                     revision=revision.revision,
