@@ -30,6 +30,8 @@ from migrator.settings import Settings
 # reads the search path and computes (source: github.com/xataio/pgroll, pkg/backfill
 # at cdbe9b0; batches of 1,000 rows).
 PGROLL_ROWS = 1000
+# Seconds that a session computes beside the application: as long as traffic alone.
+READING_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,20 @@ class Pgroll(Method):
         return (time.perf_counter() - began) * 1000
 
 
+class Reading(Method):
+    """A session that computes and writes nothing: what a busy core costs alone."""
+
+    def run(self, url: str, conn: psycopg.Connection, ready: Any) -> float:
+        """Compute for a while."""
+        until = time.monotonic() + READING_S
+        while time.monotonic() < until:
+            conn.execute(
+                "SELECT count(*) FROM generate_series(1, 10000) AS g"
+                " WHERE md5(g::text) = ''"
+            )
+        return 0.0
+
+
 class Ours(Method):
     """The engine's own backfill."""
 
@@ -241,6 +257,7 @@ PGROLL = PgrollShape("pgroll's statements")
 REAL_PGROLL = (
     Pgroll("pgroll", column="_pgroll_new_name") if shutil.which("pgroll") else None
 )
+READING = Reading("a session that writes nothing")
 OURS = Ours("ours, no trigger", pattern=FillColumn("t"))
 RENAME = Ours(
     "ours, dual write on", pattern=RenameColumn("t", "name", "full_name", assured="-")

@@ -34,11 +34,13 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": ENGINE | {"engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
+    "lint": DATA | {"patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
-    "alembic": ENGINE | {"engine", "guard", "runner"},
+    "alembic": ENGINE | {"engine", "guard", "lint", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
-    | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "patterns"},
+    | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}
+    | {"patterns"},
 }
 
 

@@ -4,6 +4,7 @@ import logging
 import traceback
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -102,6 +103,11 @@ class Project:
                 f"No connection to the database of env.py: {error.orig}",
                 next="check the URL, the server and its pg_hba.conf.",
             ) from error
+        except MigratorError:
+            raise
+        except Exception as error:
+            # Whatever the project's own code raises; its text may hold the URL.
+            raise _wrong_in_env(error) from error
         finally:
             logging.disable(logging.NOTSET)
         if not seen:
@@ -111,36 +117,71 @@ class Project:
             )
         return seen[0]
 
+    def revisions(
+        self,
+        what: tuple[str, ...] = (),
+        *,
+        after: str | None = None,
+        applied: tuple[str, ...] = (),
+    ) -> list[Script]:
+        """
+        Return revisions, oldest first.
+
+        Args:
+            what: files, revisions (the beginning is enough) or ranges as Alembic has
+                them; all where there are none.
+            after: of all, leave out this one and those before it.
+            applied: of all, leave out these and those before them.
+
+        Raises:
+            UsageError: something names no revision, or one cannot be loaded.
+        """
+        script = ScriptDirectory.from_config(self.config)
+        with _readable():
+            every = list(reversed(list(script.walk_revisions())))
+            if not what:
+                known = {
+                    r.revision
+                    for head in (*applied, *([after] if after else []))
+                    for r in script.iterate_revisions(head, "base")
+                }
+                return [r for r in every if r.revision not in known]
+            found: set[str] = set()
+            for one in what:
+                if Path(one).suffix == ".py":
+                    path = Path(one).resolve()
+                    named = [r for r in every if Path(r.path).resolve() == path]
+                    if not named:
+                        raise UsageError(
+                            f"{one} is no revision of this project.",
+                            next="give a file of its versions folder.",
+                        )
+                elif ":" in one:
+                    base, _, head = one.partition(":")
+                    named = list(
+                        script.iterate_revisions(
+                            head or "heads", base or "base", inclusive=True
+                        )
+                    )
+                else:
+                    named = list(script.get_revisions(one))
+                found |= {r.revision for r in named if r is not None}
+            return [r for r in every if r.revision in found]
+
     def heads(self) -> tuple[str, ...]:
         """Return the revisions that no other one follows or depends on."""
-        found = self._revisions()
-        return tuple(sorted(r.revision for r in found if r._is_real_head))
+        return tuple(sorted(r.revision for r in self.revisions() if r._is_real_head))
 
     def lacks(self, revisions: tuple[str, ...]) -> bool:
         """Tell whether one of some revisions is none of the project's."""
-        known = {r.revision for r in self._revisions()}
-        return not known.issuperset(revisions)
+        return not {r.revision for r in self.revisions()}.issuperset(revisions)
 
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""
         return list(self._changes(version_table))
 
-    def _revisions(self) -> list[Script]:
-        """Return all revisions, the latest first."""
-        try:
-            script = ScriptDirectory.from_config(self.config)
-            return list(script.walk_revisions())
-        except CommandError as error:
-            raise UsageError(
-                f"Alembic cannot read its revisions: {error}",
-                next="`alembic history` says more.",
-            ) from error
-        except Exception as error:
-            # Whatever the code of a revision raises when it is loaded.
-            raise _wrong_in_file(error) from error
-
     def _changes(self, version_table: str) -> Iterator[Change]:
-        for revision in reversed(self._revisions()):
+        for revision in self.revisions():
             for number, pattern in enumerate(patterns_of(revision.module), 1):
                 yield Change(
                     revision=revision.revision,
@@ -148,6 +189,33 @@ class Project:
                     ordinal=number,
                     version_table=version_table,
                 )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say which revision Alembic cannot read, and why."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except CommandError as error:
+        raise UsageError(
+            f"Alembic cannot read its revisions: {error}",
+            next="`alembic history` says more.",
+        ) from error
+    except Exception as error:
+        # Whatever the code of a revision raises when it is loaded.
+        raise _wrong_in_file(error) from error
+
+
+def _wrong_in_env(error: Exception) -> UsageError:
+    """Return an error that says where in env.py, or what it calls, another one was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [f for f in frames if Path(f.filename).name == "env.py"]
+    where = f"{mine[-1].filename}, line {mine[-1].lineno}" if mine else "env.py"
+    return UsageError(
+        f"{where}: {type(error).__name__}.", next="`alembic current` says more."
+    )
 
 
 def _wrong_in_file(error: Exception) -> MigratorError:

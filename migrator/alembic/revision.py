@@ -15,6 +15,7 @@ from migrator.errors import MigratorError, Refused
 from migrator.facts import Kind
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
+from migrator.lint.recording import note_change
 from migrator.pattern import Pattern
 from migrator.plan import State
 from migrator.progress import Progress, Silent
@@ -37,6 +38,8 @@ def upgrade(pattern: Pattern) -> None:
     Raises:
         CommandError: it was refused or failed; the cause says which.
     """
+    if note_change(pattern):
+        return
     with _told():
         _upgrade(pattern)
 

@@ -54,6 +54,22 @@ class App:
             self._target = Target.from_url(self.url)
         self._known = True
 
+    def target(self) -> Target:
+        """
+        Return the database.
+
+        Raises:
+            UsageError: none is given.
+        """
+        self._look()
+        if self._target is None:
+            raise UsageError(
+                "No database is given.",
+                next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
+                " where alembic.ini is.",
+            )
+        return self._target
+
     def runner(self) -> Runner:
         """Return an engine on the database."""
         return self._engine(Runner)
@@ -63,15 +79,8 @@ class App:
         return self._engine(Deployer)
 
     def _engine(self, kind: type[Engine]) -> Engine:
-        self._look()
-        if self._target is None:
-            raise UsageError(
-                "No database is given.",
-                next="set MIGRATOR_DATABASE_URL, give --database-url, or run this"
-                " where alembic.ini is.",
-            )
         return kind(
-            self._target,
+            self.target(),
             settings=self.settings,
             progress=Bars(),
             guard=self.guard,

@@ -8,7 +8,7 @@ import click
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.cli import control, hook, output, patterns
+from migrator.cli import control, hook, lint, output, patterns
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli.app import (
@@ -29,6 +29,7 @@ from migrator.cli.report import (
     failed,
     not_compared,
     said,
+    said_of,
     status_of,
 )
 from migrator.errors import MigratorError, Refused, UsageError
@@ -189,10 +190,13 @@ def expand(app: App, change: str | None, json: bool) -> None:
         except MigratorError as error:
             _all_but_last([*refused, error])
             raise
-        said(app, one.id, json)
+        if not json:
+            said(app, one.id, json)
     if refused:
         _all_but_last(refused)
         raise refused[-1]
+    if json and wanted:
+        said_of(app, [one.id for one in wanted])
 
 
 def _all_but_last(errors: Sequence[MigratorError]) -> None:
@@ -236,7 +240,10 @@ def backfill(
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     for one in wanted:
         runner.settle(one)
-        said(app, one, json)
+        if not json:
+            said(app, one, json)
+    if json and wanted:
+        said_of(app, wanted)
 
 
 @cli.command(**example("migrator verify 3f2a1b"))
@@ -434,12 +441,10 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
-for command in (
-    *control.group.commands.values(),
-    *patterns.group.commands.values(),
-    hook.group,
-):
-    cli.add_command(command)
+for group in (control.group, lint.group, patterns.group):
+    for command in group.commands.values():
+        cli.add_command(command)
+cli.add_command(hook.group)
 
 
 def main() -> None:

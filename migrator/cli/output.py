@@ -1,6 +1,8 @@
 """Data on standard output, for a person or as JSON."""
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +23,9 @@ from migrator.plan import (
     Work,
 )
 from migrator.words import counted
+
+# Columns of a line at most: longer ones are hard to read.
+LINE = 88
 
 
 def as_json(data: Any) -> None:
@@ -45,6 +50,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for number, row in enumerate([list(head), *cells]):
         line = "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True))
         click.secho(line.rstrip(), bold=number == 0)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Return a text in lines that a terminal shows whole."""
+    return textwrap.fill(
+        text,
+        width=min(shutil.get_terminal_size().columns, LINE),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def duration(seconds: float) -> str:

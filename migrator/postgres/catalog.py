@@ -76,6 +76,21 @@ def resolve(
     return TableName(row["schema"], row["name"])
 
 
+def table_of_index(conn: Connection, name: str, schema: str | None) -> TableName | None:
+    """
+    Return the table that an index is of; None where there is no such index.
+
+    Args:
+        conn: its search path counts where no schema is given.
+        name: the index's name.
+        schema: None means the first of the search path that has the index.
+    """
+    row = conn.execute(
+        _query("table_of_index"), {"name": name, "schema": schema}
+    ).fetchone()
+    return None if row is None else TableName(row["schema"], row["name"])
+
+
 def named(conn: Connection, kind: Kind, name: str, schema: str | None) -> TableName:
     """
     Return the whole name of what a change is made on.

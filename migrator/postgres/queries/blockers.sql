@@ -16,6 +16,8 @@ WITH RECURSIVE part (oid) AS (
     'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
   ('SHARE ROW EXCLUSIVE', ARRAY['RowExclusiveLock', 'ShareUpdateExclusiveLock',
     'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
+  ('SHARE', ARRAY['RowExclusiveLock', 'ShareUpdateExclusiveLock',
+    'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
   ('SHARE UPDATE EXCLUSIVE', ARRAY['ShareUpdateExclusiveLock', 'ShareLock',
     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock']),
   ('ROW EXCLUSIVE', ARRAY['ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',

@@ -1,0 +1,204 @@
+"""Looks at revisions: follows each, and lets every rule look at what it does."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+
+from migrator.lint import sql
+from migrator.lint.recording import Record, Recorded, record, record_text
+from migrator.lint.rule import Finding, Rule, Severity
+from migrator.lint.rules import RULES
+from migrator.lint.scene import DomainReader, Reader, Scene
+from migrator.lint.silence import Allowed, comments, sql_comments
+from migrator.lint.statements import Statement
+
+#: A revision that cannot be followed, and a comment that gives no reason.
+UNREAD = "ZD901"
+NO_REASON = "ZD902"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """
+    A finding, and where it is.
+
+    Args:
+        finding: what is wrong.
+        revision: its revision's id.
+        file: its revision's file; None where there is none.
+        line: of the file, from 1; 0 where it is not known.
+        allowed: why a person said it is none; "" where nobody did.
+        recorded: the statement; None where it is about the revision.
+    """
+
+    finding: Finding
+    revision: str
+    file: Path | None
+    line: int
+    allowed: str = ""
+    recorded: Recorded | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Linter:
+    """
+    Lints revisions, each for itself.
+
+    Args:
+        rules: which look.
+        allow: codes that the project silences, with their reasons.
+        server_version: `server_version_num`; None without a database.
+        read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
+        short_s: seconds for which requests may wait.
+        guarded: whether `env.py` runs revisions with the toolkit's options.
+    """
+
+    rules: Sequence[Rule] = RULES
+    allow: Mapping[str, str] = field(default_factory=dict[str, str])
+    server_version: int | None = None
+    read: Reader | None = None
+    read_domain: DomainReader | None = None
+    short_s: float = 0.2
+    guarded: bool = False
+
+    def lint(self, revision: str, module: ModuleType) -> list[Placed]:
+        """
+        Return what is wrong with a revision, in the order of its lines.
+
+        Args:
+            revision: its id.
+            module: its code; `upgrade()` is run, without a server.
+        """
+        file = Path(module.__file__) if module.__file__ else None
+        return self._lint(revision, file, record(module))
+
+    def lint_sql(self, file: Path) -> list[Placed]:
+        """
+        Return what is wrong with a file of SQL, in the order of its lines.
+
+        Args:
+            file: what one revision does; its name stands for the revision's id.
+        """
+        return self._lint(file.stem, file, record_text(file.read_text()))
+
+    def _lint(self, revision: str, file: Path | None, done: Record) -> list[Placed]:
+        said = Said(file)
+        found: list[Placed] = []
+        scene = self.scene()
+        transaction = 0
+        scene.whole = [one.statement for one in done.done]
+        for one in done.done:
+            if one.transaction != transaction:
+                scene.same, transaction = [], one.transaction
+            scene.autocommit = one.autocommit
+            for finding in looked(one.statement, scene, self.rules):
+                place = Placed(
+                    finding=finding,
+                    revision=revision,
+                    file=file,
+                    line=one.line,
+                    recorded=one,
+                )
+                found.append(self._weighed(place, said))
+            scene.passed(one.statement)
+        if done.unread:
+            found.append(
+                Placed(
+                    finding=Finding(
+                        code=UNREAD,
+                        severity=Severity.WARNING,
+                        what=f"The revision could not be followed: {done.unread}.",
+                        why="It reads a database, or needs one; what it does behind"
+                        " this line was not looked at.",
+                    ),
+                    revision=revision,
+                    file=file,
+                    line=done.unread_line,
+                )
+            )
+        for comment in said.without_reason():
+            found.append(
+                Placed(
+                    finding=Finding(
+                        code=NO_REASON,
+                        severity=Severity.ERROR,
+                        what=f"{', '.join(comment.codes)} is allowed without a reason.",
+                        why="Whoever reads the revision later cannot tell whether it"
+                        " still holds; write it behind the code.",
+                    ),
+                    revision=revision,
+                    file=file,
+                    line=comment.line,
+                )
+            )
+        return sorted(found, key=lambda place: place.line)
+
+    def scene(self) -> Scene:
+        """Return where a revision begins."""
+        return Scene(
+            server_version=self.server_version,
+            read=self.read,
+            read_domain=self.read_domain,
+            short_s=self.short_s,
+            guarded=self.guarded,
+        )
+
+    def _weighed(self, place: Placed, said: "Said") -> Placed:
+        code = place.finding.code
+        reason = self.allow.get(code) or said.reason(code, place.line)
+        return replace(place, allowed=reason) if reason else place
+
+
+def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Finding]:
+    """Return what rules find in a statement."""
+    return [f for rule in rules for f in rule.look(statement, scene)]
+
+
+class Said:
+    """The comments of a file, and the lines of its statements."""
+
+    def __init__(self, file: Path | None) -> None:
+        text = file.read_text() if file is not None and file.is_file() else ""
+        is_sql = file is not None and file.suffix == ".sql"
+        find, spans = (sql_comments, _sql_spans) if is_sql else (comments, _spans)
+        self._comments: list[Allowed] = find(text)
+        self._spans = spans(text) if self._comments else {}
+
+    def reason(self, code: str, line: int) -> str:
+        """Return why a code is allowed on a line; "" where it is not."""
+        first, last = self._spans.get(line, (line, line))
+        for one in self._comments:
+            if code in one.codes and (
+                first <= one.line <= last or (one.alone and one.line == first - 1)
+            ):
+                return one.reason
+        return ""
+
+    def without_reason(self) -> list[Allowed]:
+        """Return comments that give none."""
+        return [one for one in self._comments if not one.reason]
+
+
+def _spans(text: str) -> dict[int, tuple[int, int]]:
+    """Return for each line the first and last one of the simple statement on it."""
+    found: dict[int, tuple[int, int]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.Return):
+            span = (node.lineno, node.end_lineno or node.lineno)
+            for line in range(span[0], span[1] + 1):
+                found.setdefault(line, span)
+    return found
+
+
+def _sql_spans(text: str) -> dict[int, tuple[int, int]]:
+    """Return for each line the first and last one of the SQL statement on it."""
+    found: dict[int, tuple[int, int]] = {}
+    for one in sql.parse(text).read:
+        first = text.count("\n", 0, one.start) + 1
+        span = (first, first + one.sql.count("\n"))
+        for line in range(span[0], span[1] + 1):
+            found.setdefault(line, span)
+    return found

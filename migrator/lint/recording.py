@@ -1,0 +1,273 @@
+"""What a revision would do, without a server: its `upgrade()` run on paper.
+
+The revision's own code runs, so that loops, helpers and conditions count as they are;
+nothing reaches a database. A revision that reads one cannot be followed beyond that.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType, ModuleType
+from typing import Any
+
+from alembic.operations import Operations, ops
+from alembic.operations.base import AbstractOperations
+from alembic.operations.batch import BatchOperationsImpl
+from alembic.operations.ops import MigrateOperation
+from alembic.runtime.migration import MigrationContext
+
+from migrator.lint import sql
+from migrator.lint.operations import statements, text_of
+from migrator.lint.statements import Carried, Statement, Transaction, is_alone
+from migrator.pattern import Pattern
+
+Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    A statement, and where it is written.
+
+    Args:
+        statement: what the server is made to do.
+        line: of the revision's file, from 1; 0 where it is not known.
+        autocommit: whether it is a transaction of its own.
+        operation: as Alembic has it; None for others.
+        transaction: the number of the transaction that it is in.
+    """
+
+    statement: Statement
+    line: int = 0
+    autocommit: bool = False
+    operation: MigrateOperation | None = None
+    transaction: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """What a revision does, as far as it could be followed."""
+
+    done: list[Recorded] = field(default_factory=list[Recorded])
+    #: Why it could not be followed to its end; "" where it could.
+    unread: str = ""
+    unread_line: int = 0
+
+
+#: The record that is being written; what a revision calls looks here.
+_current: "Recorder | None" = None
+
+
+def note_change(pattern: Pattern) -> bool:
+    """
+    Note a change that a revision carries, where one is being followed.
+
+    Returns:
+        False where the revision runs on a server.
+    """
+    if _current is None:
+        return False
+    _current.note(Carried(title=pattern.title))
+    return True
+
+
+@contextmanager
+def intercepted(invoke: Callable[[Invoke], Invoke]) -> Iterator[None]:
+    """
+    Let a function stand before each operation that is carried out.
+
+    Also those of `batch_alter_table` come this way, and of other `Operations`.
+
+    Args:
+        invoke: is given Alembic's own, and returns what is called instead.
+    """
+    original: Invoke = AbstractOperations.invoke
+    with _replaced(AbstractOperations, "invoke", invoke(original)):
+        yield
+
+
+@contextmanager
+def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def record(module: ModuleType) -> Record:
+    """Run a revision's `upgrade()` on paper."""
+    recorder = Recorder(module)
+    recorder.run()
+    return recorder.record
+
+
+def record_text(text: str) -> Record:
+    """
+    Return what a file of SQL does.
+
+    It is one transaction, but for statements that refuse one, as far as it does not
+    say BEGIN and COMMIT itself.
+
+    Args:
+        text: the file.
+    """
+    record = Record()
+    transaction, opened = 0, False
+    line, at = 1, 0
+    for one in sql.parse(text).read:
+        line, at = line + text.count("\n", at, one.start), one.start
+        alone = not opened and any(map(is_alone, one.statements))
+        transaction += alone
+        for statement in one.statements:
+            record.done.append(
+                Recorded(statement, line, alone, transaction=transaction)
+            )
+            if isinstance(statement, Transaction):
+                opened = statement.how == "BEGIN"
+                transaction += 1
+        transaction += alone
+    return record
+
+
+class Recorder:
+    """Runs one revision."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.record = Record()
+        self._module = module
+        self._file = getattr(module, "__file__", None)
+        self._block = False
+        self._transaction = 0
+        self._inside = False
+        self._context = MigrationContext.configure(
+            dialect_name="postgresql",
+            opts={"as_sql": True, "output_buffer": io.StringIO()},
+        )
+
+    def note(
+        self, *statements: Statement, operation: MigrateOperation | None = None
+    ) -> None:
+        """Enter statements, with the line of the revision that makes them."""
+        for statement in statements:
+            self._enter(statement, operation, alone=True)
+
+    def note_text(self, text: str, operation: MigrateOperation | None = None) -> None:
+        """
+        Enter what is sent as one text.
+
+        Also in an autocommit block, statements that are sent together are one
+        transaction (PostgreSQL manual, section 55.2.2.1).
+        """
+        read = sql.parse(text).read
+        if self._block:
+            self._transaction += 1
+        for one in read:
+            for statement in one.statements:
+                self._enter(statement, operation, alone=len(read) == 1)
+
+    def _enter(
+        self, statement: Statement, operation: MigrateOperation | None, *, alone: bool
+    ) -> None:
+        if self._block and alone:
+            self._transaction += 1
+        self.record.done.append(
+            Recorded(
+                statement,
+                self._line(),
+                self._block and alone,
+                operation,
+                self._transaction,
+            )
+        )
+
+    def _line(self) -> int:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                return frame.f_lineno
+            frame = frame.f_back
+        return 0
+
+    def run(self) -> None:
+        """Run `upgrade()`, as far as it goes without a server."""
+        global _current
+        impl: Any = self._context.impl
+        execute = impl._exec
+
+        def noted(construct: Any, *args: Any, **kwargs: Any) -> Any:
+            # What goes past Alembic's operations: op.get_bind().execute(…).
+            if self._inside:
+                return execute(construct, *args, **kwargs)
+            self.note_text(text_of(construct))
+            return None
+
+        impl._exec = noted
+        connection: Any = self._context.connection
+        connection.exec_driver_sql = noted
+        self._context.autocommit_block = self._autocommit  # type: ignore[method-assign]
+        upgrade = getattr(self._module, "upgrade", None)
+        _current = self
+        try:
+            with (
+                intercepted(self._noting),
+                self._flushed(),
+                Operations.context(self._context),
+            ):
+                if upgrade is not None:
+                    upgrade()
+        # Whatever the revision's code raises without a database below it.
+        except Exception as error:
+            self.record.unread = f"{type(error).__name__}: {error}"
+            self.record.unread_line = self._line_of(error)
+        finally:
+            _current = None
+
+    def _line_of(self, error: Exception) -> int:
+        trace, line = error.__traceback__, 0
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._file:
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        return line
+
+    @contextmanager
+    def _autocommit(self) -> Iterator[None]:
+        before, self._block = self._block, True
+        try:
+            yield
+        finally:
+            self._block = before
+            self._transaction += 1
+
+    @contextmanager
+    def _flushed(self) -> Iterator[None]:
+        """Note nothing of what a batch sends: its operations are noted already."""
+        original: Any = BatchOperationsImpl.flush
+
+        def flush(batch: BatchOperationsImpl) -> None:
+            before, self._inside = self._inside, True
+            try:
+                original(batch)
+            finally:
+                self._inside = before
+
+        with _replaced(BatchOperationsImpl, "flush", flush):
+            yield
+
+    def _noting(self, original: Invoke) -> Invoke:
+        def invoke(operations: AbstractOperations, operation: MigrateOperation) -> Any:
+            if isinstance(operation, ops.ExecuteSQLOp):
+                self.note_text(text_of(operation.sqltext), operation)
+                return None
+            self.note(*statements(operation), operation=operation)
+            before, self._inside = self._inside, True
+            try:
+                return original(operations, operation)
+            finally:
+                self._inside = before
+
+        return invoke

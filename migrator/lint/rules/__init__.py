@@ -1,0 +1,37 @@
+"""All rules; a new one is a file here and a line in `RULES`.
+
+Codes: ZD1.. columns, ZD2.. constraints, ZD3.. indexes, ZD4.. tables, ZD5.. types,
+views and functions, ZD6.. rows and transactions, ZD9.. the revision itself.
+"""
+
+from migrator.lint.rule import Rule
+from migrator.lint.rules.add_check import AddCheck
+from migrator.lint.rules.add_exclusion import AddExclusion
+from migrator.lint.rules.add_foreign_key import AddForeignKey
+from migrator.lint.rules.add_primary_key import AddPrimaryKey
+from migrator.lint.rules.add_unique import AddUnique
+from migrator.lint.rules.create_index import CreateIndex
+from migrator.lint.rules.drop_column import DropColumn
+from migrator.lint.rules.drop_foreign_key import DropForeignKey
+from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
+from migrator.lint.rules.foreign_key_type import ForeignKeyType
+from migrator.lint.rules.foreign_keys_together import ForeignKeysTogether
+from migrator.lint.rules.set_not_null import SetNotNull
+from migrator.lint.rules.validate_together import ValidateTogether
+
+#: In the order of their codes.
+RULES: tuple[Rule, ...] = (
+    SetNotNull(),
+    DropColumn(),
+    AddForeignKey(),
+    ForeignKeysTogether(),
+    ForeignKeyIndex(),
+    ForeignKeyType(),
+    AddCheck(),
+    ValidateTogether(),
+    AddUnique(),
+    AddPrimaryKey(),
+    AddExclusion(),
+    DropForeignKey(),
+    CreateIndex(),
+)

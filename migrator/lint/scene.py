@@ -1,0 +1,221 @@
+"""What surrounds a statement: what was done before it, and the database."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from migrator.facts import Domain, Table
+from migrator.lint.locks import is_strong, lock_of
+from migrator.lint.statements import (
+    AddColumn,
+    AddConstraint,
+    CreateTable,
+    DropTable,
+    MoveTable,
+    NewConstraint,
+    Ref,
+    RenameTable,
+    SetParameter,
+    Statement,
+    Transaction,
+    ValidateConstraint,
+)
+from migrator.plan import Lock
+
+# A condition that is no more than `column IS NOT NULL`, in any spelling of the server's
+# or a person's: with its keyword, parentheses and quotes.
+_NOT_NULL = re.compile(
+    r'\s*(?:CHECK)?[\s(]*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))\s+IS\s+NOT\s+NULL'
+    r"[\s)]*(?:NOT\s+VALID)?\s*",
+    re.IGNORECASE,
+)
+
+
+def _proves(condition: str, column: str) -> bool:
+    found = _NOT_NULL.fullmatch(condition)
+    if found is None:
+        return False
+    if found["quoted"] is not None:
+        return found["quoted"].replace('""', '"') == column
+    return found["plain"].lower() == column
+
+
+#: Returns facts of a table, None where there is none.
+Reader = Callable[[Ref], Table | None]
+#: The same of a domain.
+DomainReader = Callable[[Ref], Domain | None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """
+    Where a statement stands.
+
+    Args:
+        server_version: `server_version_num`; None without a database.
+        read: reads facts of tables; None without a database.
+        read_domain: reads facts of domains; None without a database.
+        sized: whether the tables of this database are as large as those in use:
+            False where it is a developer's own, for autogenerate.
+        short_s: seconds for which requests may wait: the lock budget.
+        guarded: whether `env.py` runs revisions with the toolkit's options, which set
+            a `lock_timeout` and try again.
+        autocommit: whether the statement is a transaction of its own.
+    """
+
+    server_version: int | None = None
+    read: Reader | None = None
+    read_domain: DomainReader | None = None
+    sized: bool = True
+    short_s: float = 0.2
+    guarded: bool = False
+    autocommit: bool = False
+    #: All statements of the revision, as far as they are known beforehand.
+    whole: Sequence[Statement] = ()
+    #: All statements of the revision before this one.
+    earlier: list[Statement] = field(default_factory=list[Statement])
+    _begun: list[Statement] = field(default_factory=list[Statement])
+    _made: set[Ref] = field(default_factory=set[Ref])
+    _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
+
+    @property
+    def same(self) -> list[Statement]:
+        """Those of them that are in the same transaction."""
+        # An autocommit block commits what came before it.
+        return [] if self.autocommit else self._begun
+
+    def table(self, ref: Ref) -> Table | None:
+        """Return what the database knows of a table; None where it is not known."""
+        if self.read is None or ref in self._made:
+            return None
+        if ref not in self._read:
+            self._read[ref] = self.read(ref)
+        return self._read[ref]
+
+    def domain(self, ref: Ref) -> Domain | None:
+        """Return what the database knows of a domain; None where there is none."""
+        return None if self.read_domain is None else self.read_domain(ref)
+
+    def is_made(self, ref: Ref) -> bool:
+        """Tell whether the revision itself made a table."""
+        return ref in self._made
+
+    def is_unused(self, ref: Ref) -> bool:
+        """Tell whether no request can meet a table: made just now, or empty."""
+        if ref in self._made:
+            return True
+        if not self.sized:
+            return False
+        known = self.table(ref)
+        # An estimate of no rows is no proof: a table never analysed has none.
+        return known is not None and not known.size_bytes
+
+    def size_bytes(self, ref: Ref) -> int | None:
+        """Return how large a table is; None where that is not known."""
+        known = self.table(ref) if self.sized else None
+        return None if known is None else known.size_bytes
+
+    def rows(self, ref: Ref) -> int | None:
+        """Return how many rows a table has, about; None where that is not known."""
+        known = self.table(ref) if self.sized else None
+        return None if known is None else known.rows
+
+    def is_added(self, ref: Ref, column: str) -> bool:
+        """Tell whether the revision itself added a column."""
+        return any(
+            isinstance(s, AddColumn) and s.table == ref and s.column.name == column
+            for s in self.earlier
+        )
+
+    def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
+        """Return a constraint that the revision itself added, by its name."""
+        for s in reversed(self.earlier):
+            if isinstance(s, AddConstraint) and (s.table, s.constraint.name) == (
+                ref,
+                name,
+            ):
+                return s.constraint
+        return None
+
+    def is_proved(self, ref: Ref, column: str) -> bool:
+        """
+        Tell whether a valid CHECK proves a column NOT NULL, or it is that already.
+
+        Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
+        """
+        known = self.table(ref)
+        if known is not None:
+            found = known.column(column)
+            if found is not None and found.not_null:
+                return True
+            if any(
+                c.kind == "c" and c.validated and _proves(c.definition, column)
+                for c in known.constraints
+            ):
+                return True
+        return any(
+            (new := self.constraint(ref, s.name)) is not None
+            and new.kind == "c"
+            and _proves(new.expression, column)
+            for s in self.earlier
+            if isinstance(s, ValidateConstraint) and s.table == ref
+        )
+
+    def is_same(self, one: Ref, other: Ref) -> bool:
+        """Tell whether two names are of one table, with a schema or without."""
+        if one == other:
+            return True
+        known = self.table(one), self.table(other)
+        return None not in known and known[0] == known[1]
+
+    def strong(self, statement: Statement) -> dict[Ref, Lock]:
+        """Return the locks of a statement for which requests wait, by table in use."""
+        found = lock_of(statement, self.table)
+        return {
+            ref: lock
+            for ref, lock in found.items()
+            if is_strong(lock) and not self.is_unused(ref)
+        }
+
+    def held(self) -> dict[Ref, Lock]:
+        """Return the strong locks that the transaction holds so far, as `strong`."""
+        found: dict[Ref, Lock] = {}
+        for statement in self.same:
+            for ref, lock in self.strong(statement).items():
+                known = next((r for r in found if self.is_same(r, ref)), ref)
+                found[known] = max(
+                    lock, found.get(known, Lock.NONE), key=lambda each: each.rank
+                )
+        return found
+
+    def parameter(self, name: str) -> str | None:
+        """Return what the revision has set a parameter to; None where it has not."""
+        found = [
+            s
+            for s in self.earlier
+            if isinstance(s, SetParameter)
+            and s.name.lower() == name
+            and (not s.local or s in self.same)
+        ]
+        return found[-1].value if found else None
+
+    def passed(self, statement: Statement) -> None:
+        """Note a statement, before the next one is looked at."""
+        self.earlier.append(statement)
+        match statement:
+            case CreateTable(table=table):
+                self._made.add(table)
+            case DropTable(table=table):
+                self._made.discard(table)
+            case RenameTable(table=table, to=to) if table in self._made:
+                self._made.add(Ref(to, table.schema))
+            case MoveTable(table=table, to=to) if table in self._made:
+                self._made.add(Ref(table.name, to))
+            case Transaction():
+                self._begun = []
+            case _:
+                pass
+        if self.autocommit:
+            self._begun = []
+        else:
+            self._begun.append(statement)

@@ -1,0 +1,265 @@
+"""Revisions looked at, without and with a database."""
+
+import importlib.util
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psycopg
+import pytest
+
+from migrator.lint import Linter, Severity
+from migrator.lint.database import reader
+from migrator.lint.recording import record, record_text
+from migrator.lint.statements import (
+    AddConstraint,
+    Carried,
+    CreateIndex,
+    DropColumn,
+    Other,
+)
+from migrator.postgres.connection import Target, connect
+
+HEAD = """\
+from alembic import op
+import sqlalchemy as sa
+from migrator import alembic as zd
+from migrator.patterns import RenameColumn
+
+revision, down_revision = "r1", None
+change = RenameColumn("users", "name", "full_name")
+
+
+def upgrade():
+"""
+
+
+def revision(folder: Path, body: str) -> ModuleType:
+    """Return the module of a revision whose `upgrade()` has a body."""
+    file = folder / "r1.py"
+    file.write_text(HEAD + textwrap.indent(textwrap.dedent(body), "    "))
+    spec = importlib.util.spec_from_file_location("r1", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+#: The line of a body's first statement.
+FIRST = HEAD.count("\n") + 1
+
+
+def test_a_revision_is_followed_through_its_own_code(tmp_path: Path) -> None:
+    """Loops, batches, autocommit blocks, changes and text are all seen, by line."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            for table in ("a", "b"):
+                op.create_index(f"ix_{table}", table, ["x"])
+            with op.batch_alter_table("c") as batch:
+                batch.drop_column("x")
+            with op.get_context().autocommit_block():
+                op.execute("VACUUM t")
+            zd.upgrade(change)
+            op.get_bind().execute(sa.text("SELECT 1"))
+            """,
+        )
+    )
+    assert not done.unread
+    assert [(type(d.statement), d.line - FIRST, d.autocommit) for d in done.done] == [
+        (CreateIndex, 1, False),
+        (CreateIndex, 1, False),
+        (DropColumn, 3, False),
+        (Other, 5, True),
+        (Carried, 6, False),
+        (Other, 7, False),
+    ]
+
+
+def test_a_revision_that_reads_the_database_says_where(tmp_path: Path) -> None:
+    """What cannot be followed is a finding at its line, and no crash."""
+    module = revision(
+        tmp_path,
+        'op.drop_column("users", "nick")\n'
+        'op.get_bind().execute(sa.text("SELECT 1")).scalar()',
+    )
+    found = Linter().lint("r1", module)
+    assert [(p.finding.code, p.line - FIRST) for p in found] == [
+        ("ZD112", 0),
+        ("ZD901", 1),
+    ]
+
+
+def test_a_hazard_is_silenced_with_a_reason(tmp_path: Path) -> None:
+    """A comment on the statement or above it counts, one without a reason is told."""
+    module = revision(
+        tmp_path,
+        """\
+        op.drop_column("users", "a")  # migrator: allow ZD112 never read
+        # migrator: allow ZD112 nor this
+        op.drop_column("users", "b")
+        op.drop_column(
+            "users",
+            "c",  # migrator: allow ZD112, ZD301 within the call
+        )
+        op.drop_column("users", "d")  # migrator: allow ZD112
+        """,
+    )
+    found = Linter().lint("r1", module)
+    assert [(p.finding.code, p.allowed) for p in found] == [
+        ("ZD112", "never read"),
+        ("ZD112", "nor this"),
+        ("ZD112", "within the call"),
+        ("ZD112", ""),
+        ("ZD902", ""),
+    ]
+
+
+def test_a_project_silences_a_rule(tmp_path: Path) -> None:
+    """A code that the project allows is found and allowed."""
+    module = revision(tmp_path, 'op.drop_column("users", "a")')
+    (one,) = Linter(allow={"ZD112": "one release"}).lint("r1", module)
+    assert one.allowed == "one release"
+
+
+@pytest.fixture
+def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+    """Give a linter of a database with a table `users`."""
+    sql.execute("CREATE TABLE users (id bigint PRIMARY KEY, email text, nick text)")
+    with connect(Target.from_url(database), "lint") as conn:
+        yield Linter(read=reader(conn), server_version=conn.info.server_version)
+
+
+def test_severity_follows_the_table(
+    linter: Linter, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    """Nothing on an empty table, a warning on a small one, an error on a large one."""
+    module = revision(tmp_path, 'op.alter_column("users", "email", nullable=False)\n')
+    assert linter.lint("r1", module) == []
+    sql.execute("INSERT INTO users SELECT n, 'e' FROM generate_series(1, 1000) n")
+    (small,) = linter.lint("r1", module)
+    assert small.finding.severity is Severity.WARNING
+    assert small.finding.seconds is not None
+    linter.short_s = small.finding.seconds / 2
+    (large,) = linter.lint("r1", module)
+    assert large.finding.severity is Severity.ERROR
+
+
+def test_a_proof_that_is_there_counts(
+    linter: Linter, tmp_path: Path, sql: psycopg.Connection
+) -> None:
+    """A valid CHECK that proves NOT NULL leaves nothing to be found."""
+    sql.execute("INSERT INTO users SELECT n, 'e' FROM generate_series(1, 1000) n")
+    sql.execute("ALTER TABLE users ADD CHECK (email IS NOT NULL)")
+    module = revision(tmp_path, 'op.alter_column("users", "email", nullable=False)\n')
+    assert linter.lint("r1", module) == []
+
+
+def test_a_table_of_the_revision_itself_is_in_nobodys_use(tmp_path: Path) -> None:
+    """What is done to a table that the revision made stalls nobody."""
+    module = revision(
+        tmp_path,
+        """\
+        op.create_table("n", sa.Column("id", sa.Integer, primary_key=True))
+        op.create_index("ix_n", "n", ["id"])
+        """,
+    )
+    assert Linter().lint("r1", module) == []
+
+
+def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
+    """Plain text, its parameters, and what goes past Alembic are read as SQL."""
+    done = record(
+        revision(
+            tmp_path,
+            r"""
+            op.execute(r"ALTER TABLE t DROP a, DROP b; SELECT '1'\:\:text")
+            op.execute(sa.text("UPDATE t SET a = :x").bindparams(x=object()))
+            bind = op.get_bind()
+            bind.execute(sa.text("DELETE FROM t WHERE a = :x"), {"x": 1})
+            bind.exec_driver_sql("DROP TABLE t")
+            sa.Table("n", sa.MetaData(), sa.Column("c", sa.Text)).create(bind)
+            op.execute(sa.table("t", sa.column("a")).delete())
+            """,
+        )
+    )
+    assert not done.unread
+    assert [(type(d.statement).__name__, d.line - FIRST) for d in done.done] == [
+        ("DropColumn", 1),
+        ("DropColumn", 1),
+        ("Other", 1),
+        ("ChangeRows", 2),
+        ("ChangeRows", 4),
+        ("DropTable", 5),
+        ("CreateTable", 6),
+        ("ChangeRows", 7),
+    ]
+    assert done.done[2].statement.sql == "SELECT '1'::text"
+
+
+def test_what_is_sent_together_is_one_transaction(tmp_path: Path) -> None:
+    """In an autocommit block each operation is alone, two statements of a text not."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            op.execute("SELECT 1")
+            op.execute("SELECT 2; SELECT 3")
+            with op.get_context().autocommit_block():
+                op.execute("SELECT 4")
+                op.execute("SELECT 5; SELECT 6")
+                op.drop_column("t", "a")
+            op.execute("SELECT 7")
+            """,
+        )
+    )
+    groups: dict[int, list[bool]] = {}
+    for one in done.done:
+        groups.setdefault(one.transaction, []).append(one.autocommit)
+    assert list(groups.values()) == [
+        [False] * 3,
+        [True],
+        [False] * 2,
+        [True],
+        [False],
+    ]
+
+
+def test_a_condition_keeps_its_percent_signs(tmp_path: Path) -> None:
+    """What a revision gives as text is not changed for a driver."""
+    done = record(
+        revision(tmp_path, """op.create_check_constraint("c", "t", "a LIKE '%'")""")
+    )
+    (one,) = done.done
+    assert isinstance(one.statement, AddConstraint)
+    assert one.statement.constraint.expression == "a LIKE '%'"
+
+
+def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
+    """Its statements are found by line, its comments silence, transactions are told."""
+    file = tmp_path / "V1.sql"
+    file.write_text(
+        "-- migrator: allow ZD112 never read\n"
+        "ALTER TABLE t DROP a;\n"
+        "ALTER TABLE t\n"
+        "  DROP b; /* migrator: allow ZD112 nor this */\n"
+        "CREATE INDEX i ON t (a); -- migrator: allow ZD112 not this\n"
+        "CREATE INDEX CONCURRENTLY j ON t (a);\n"
+        "BEGIN; DROP INDEX CONCURRENTLY j; COMMIT; VACUUM t\n"
+    )
+    assert [
+        (p.revision, p.finding.code, p.line, p.allowed) for p in Linter().lint_sql(file)
+    ] == [
+        ("V1", "ZD112", 2, "never read"),
+        ("V1", "ZD112", 3, "nor this"),
+        ("V1", "ZD301", 5, ""),
+    ]
+    assert [d.autocommit for d in record_text(file.read_text()).done] == [
+        *[False] * 3,
+        True,
+        *[False] * 3,
+        True,
+    ]

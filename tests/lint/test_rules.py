@@ -1,0 +1,79 @@
+"""Each rule's claims, held against a server."""
+
+import psycopg
+import pytest
+
+from migrator.lint import RULES, Finding, Rule
+from migrator.lint.rule import Trial
+from migrator.lint.scene import Scene
+from migrator.lint.sql import statements
+from migrator.lint.statements import Transaction
+from tests.lint import trials
+
+TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
+NAMES = [f"{rule.code}-{n}" for n, (rule, _) in enumerate(TRIALS)]
+
+
+def _prepare(sql: psycopg.Connection, trial: Trial) -> None:
+    if sql.info.server_version < trial.since:
+        pytest.skip(f"PostgreSQL {trial.since // 10000} has it first")
+    trials.prepare(sql, trial)
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_the_server_does_what_a_rule_says(
+    sql: psycopg.Connection, rule: Rule, trial: Trial
+) -> None:
+    """The bad form's last statement takes the lock and does the work claimed."""
+    _prepare(sql, trial)
+    if trial.fails:
+        with pytest.raises(psycopg.Error):
+            trials.bad(sql, trial)
+        return
+    seen = trials.bad(sql, trial)
+    assert (seen.lock, seen.work) == (trial.lock or rule.lock, trial.work or rule.work)
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_the_safe_form_lets_nobody_wait_for_a_scan(
+    sql: psycopg.Connection, rule: Rule, trial: Trial
+) -> None:
+    """No statement of the good form does work under a lock that stops writers."""
+    _prepare(sql, trial)
+    for statement in trial.good:
+        assert not trials.run(sql, statement, trial.table).stalls, statement
+
+
+def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Finding]:
+    """Return what a rule finds in SQL, without a database."""
+    found: list[Finding] = []
+    given = [s for text in texts for s in statements(text)]
+    scene = Scene(autocommit=not together, whole=given)
+    for statement in given:
+        found += rule.look(statement, scene)
+        scene.passed(statement)
+        if isinstance(statement, Transaction):
+            scene.autocommit = statement.how != "BEGIN"
+    return found
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_a_rule_sees_its_hazard_in_text(rule: Rule, trial: Trial) -> None:
+    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
+    bad = _found(rule, trial.bad, together=trial.together)
+    assert rule.code in {f.code for f in bad}
+    assert _found(rule, trial.good, together=False) == []
+
+
+def test_codes_are_stable_and_in_order() -> None:
+    """Each rule has a code of its own, and the list is in their order."""
+    codes = [rule.code for rule in RULES]
+    assert codes == sorted(set(codes))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.code)
+def test_a_rule_says_what_it_is(rule: Rule) -> None:
+    """Each rule has a title of one line and at least one trial."""
+    assert rule.title
+    assert "\n" not in rule.title
+    assert rule.trials
