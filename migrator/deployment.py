@@ -358,6 +358,7 @@ class Deployer(Runner):
                 return self.retire(row.id, old_release_gone=reason)
             except Busy:
                 # Another pod is at it; the change is retired once it is through.
+                self.settings.require_time(f"{row.id} is not retired")
                 self.progress.waiting("for the process that retires it")
 
 

@@ -155,10 +155,13 @@ def compose(url: str) -> list[Part]:
 
     def filled(text: str) -> str:
         # `$$` is a `$` for the shell, `${NAME:?…}` a variable of compose's own.
-        parts = re.split(r"\$\$", text)
-        return "$".join(
-            re.sub(r"\$\{(\w+)(:\?[^}]*)?\}", lambda m: given[m[1]], p) for p in parts
-        )
+        parts = [
+            re.sub(r"\$\{(\w+)(:\?[^}]*)?\}", lambda found: given[found[1]], part)
+            for part in text.split("$$")
+        ]
+        # Compose refuses any other.
+        assert not any("$" in part for part in parts)
+        return "$".join(parts)
 
     (found,) = documents(read("compose.yaml"))
     services = found["services"]

@@ -14,7 +14,7 @@ import pytest
 from projects import NAME, PLAIN, Release
 
 from migrator.change import Change
-from migrator.errors import Held, UsageError
+from migrator.errors import Held, TimeIsUp, UsageError
 from migrator.events import GROUP, VARIABLE, Event, EventKind, Listeners
 from migrator.guard import Policy
 from migrator.guard.policy import policy
@@ -190,7 +190,10 @@ def test_what_fails_or_hangs_never_stops_the_engine(
     runner: Runner, change: Change, tmp_path: Path
 ) -> None:
     """A command that hangs is ended each time; the change goes on, the log has it."""
-    hanging = "#!/bin/sh\ncase $MIGRATOR_EVENT in before-*) exit 0;; esac\nsleep 60\n"
+    hanging = (
+        "#!/bin/sh\ncase $MIGRATOR_EVENT in before-*) exit 0;; esac\n"
+        'sleep 60 &\necho $! >> "$(dirname "$0")/started"\nwait\n'
+    )
     listeners = Listeners(command=script(tmp_path, hanging), time_limit_s=0.2)
     began = time.monotonic()
     engine = listening(runner, listeners)
@@ -200,6 +203,10 @@ def test_what_fails_or_hangs_never_stops_the_engine(
     assert time.monotonic() - began < 30
     failures = [e for e in engine.events("c1") if e["kind"] == "listener"]
     assert len(failures) == 6
+    # What the command started is ended with it.
+    for pid in (tmp_path / "started").read_text().split():
+        status = Path(f"/proc/{pid}/stat")
+        assert not status.exists() or status.read_text().split()[2] == "Z"
     said = failures[0]["detail"]
     assert said["event"] == "phase"
     assert said["error"].endswith("notify.sh took longer than 0.2 s")
@@ -283,6 +290,27 @@ def test_people_and_signals_are_told(
     aborts = [e for e in heard if e.kind is EventKind.ABORT]
     assert aborts[0].detail["signal"] == "load"
     assert kinds[-1] == "held"
+
+
+def test_too_many_failures_are_told(
+    runner: Runner, change: Change, heard: list[Event], sql: psycopg.Connection
+) -> None:
+    """A change that is paused since its chunks fail says so."""
+    listeners = Listeners(callables=(entry("hear"),))
+    engine = replace(
+        listening(runner, listeners),
+        guard=policy({"error-budget": 2}),
+        settings=replace(runner.settings, until_s=time.monotonic() + 3),
+    )
+    runner.expand(change)
+    with psycopg.connect(sql.info.dsn) as other:
+        # Rows that are locked let each chunk fail.
+        other.execute("SELECT FROM users FOR UPDATE")
+        with pytest.raises(TimeIsUp):
+            engine.settle("c1")
+    told_all(listeners)
+    (pause,) = (e for e in heard if e.kind is EventKind.PAUSE)
+    assert pause.detail["reason"].startswith("2 chunks failed within 10 minutes")
 
 
 def test_rows_out_of_step_and_failures_are_told(

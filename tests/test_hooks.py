@@ -1,5 +1,8 @@
 """Hooks of a deployment: exit codes, marks, evidence, several pods at once."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +12,28 @@ import psycopg
 import pytest
 from projects import MAIL, NAME, PLAIN, Release, answer, change
 
-from migrator.deployment import Deployer, brought_in
+from migrator.change import Change
+from migrator.deployment import Deployer, Retire, brought_in
 from migrator.errors import Held
 from migrator.ledger.deployments import Deployment
+from migrator.patterns import RenameColumn
 from migrator.postgres.connection import Target
+from migrator.progress import Silent
 from migrator.settings import Settings
+
+CHANGE = Change(revision="r2", pattern=RenameColumn("users", "name", "full_name"))
+
+
+class Noticing(Silent):
+    """A progress that tells what is waited for between two tries."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Tell of the wait for another process's retire."""
+        if "retires" in reason:
+            self._notice(reason)
 
 
 @pytest.fixture
@@ -96,6 +116,26 @@ def test_the_time_limit_ends_a_backfill_which_then_goes_on(
     assert states(v2.hook("pre-deploy")) == {"r2": "verified"}
 
 
+def test_a_pod_that_is_killed_leaves_the_rest_to_the_next_one(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """Kill -9 in the middle of the backfill: the same command goes on from there."""
+    _, v2, _ = releases
+    v2.fill(20_000)
+    v2.run("expand")
+    v2.run("throttle", "r2", "--max-rows-per-s", "2000", "--target-ms", "5")
+    pod = v2.start(*v2.words("pre-deploy"))
+    filled = 0
+    while not filled:
+        assert pod.poll() is None
+        (filled,) = sql.execute("SELECT count(full_name) FROM users").fetchone() or (0,)
+    pod.kill()
+    pod.communicate()
+    v2.run("throttle", "r2", "--off")
+    assert states(v2.hook("pre-deploy")) == {"r2": "verified"}
+    assert marks(sql) == [("v1", True), ("v2", False)]
+
+
 def test_a_paused_change_keeps_a_release_out(releases: tuple[Release, ...]) -> None:
     """Exit 3 names who paused it, and why; `resume` lets the next run go on."""
     _, v2, _ = releases
@@ -154,6 +194,47 @@ def test_pods_share_a_live_release(
     ).fetchone()
     assert expanded == (2,)
     assert marks(sql) == [("v1", True), ("v2", False)]
+
+
+def test_a_pod_waits_while_another_one_runs_the_revisions(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """Until its own time limit; then it is not let in yet, and names the other one."""
+    _, v2, _ = releases
+    target = Target.from_url(v2.url)
+    with Deployer(target).alone("hook alembic_version"):
+        found = v2.hook("pre-deploy", "--time-limit", "1s", code=3)
+    assert "hook alembic_version is being changed by process" in found["reasons"][0]
+    assert reason(found, "r2") == "it is not expanded yet"
+
+
+def test_a_retire_is_waited_for_however_long_it_takes(
+    releases: tuple[Release, ...],
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another pod's retire outlasts the wait for its lease: that is no failure."""
+    _, v2, _ = releases
+    sql.close()
+    deploy(v2)
+    monkeypatch.setattr("migrator.engine.LEASE_WAIT_S", 0.2)
+    other = Deployer(Target.from_url(v2.url))
+    waits = threading.Event()
+
+    def notice(reason: str) -> None:
+        waits.set()
+
+    with ThreadPoolExecutor() as pool:
+        with other.alone("r2"):
+            ended = pool.submit(lambda: other.end("v2", [CHANGE]))
+            mine = replace(other, progress=Noticing(notice))
+            done = pool.submit(
+                lambda: mine.retire_due(ended.result(), [CHANGE], Retire.NOW)
+            )
+            assert waits.wait(30)
+        verdicts, failures = done.result()
+    assert failures == {}
+    assert [(v.state, v.retired) for v in verdicts] == [("retired", True)]
 
 
 def test_changes_are_retired_one_deployment_later(
@@ -215,12 +296,13 @@ def test_a_session_of_an_earlier_release_holds_a_change(
 def test_sessions_of_the_release_itself_hold_nothing(
     releases: tuple[Release, ...], sql: psycopg.Connection
 ) -> None:
-    """Those that began with the new release are no evidence of an old one."""
+    """Those that began after the roll-out, and our own, say nothing of an old one."""
     _, v2, v3 = releases
     sql.close()
-    deploy(v2)
-    with psycopg.connect(v2.url):
-        assert states(deploy(v3))["r2"] == "retired"
+    with psycopg.connect(v2.url, application_name="migrator:guard"):
+        deploy(v2)
+        with psycopg.connect(v2.url):
+            assert states(deploy(v3))["r2"] == "retired"
 
 
 def test_a_session_of_a_roll_out_may_be_of_either_release(
