@@ -14,7 +14,7 @@ from migrator.cli.app import App, example, json_option, pass_app, pyproject
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import UsageError
 from migrator.lint import Linter, Placed, Safe, Severity
-from migrator.lint.database import reader
+from migrator.lint.database import domain_reader, reader
 from migrator.lint.source import call
 from migrator.plan import Lock
 from migrator.postgres.connection import connect
@@ -59,6 +59,8 @@ def lint(
             conn = connect(app.target(), "migrator:lint")
             stack.callback(conn.close)
             linter.read = reader(conn)
+            linter.read_domain = domain_reader(conn)
+            linter.time_zone = conn.info.parameter_status("TimeZone")
             linter.server_version = conn.info.server_version
         found = [place for r in wanted for place in linter.lint(r.revision, r.module)]
     if json:
@@ -115,7 +117,8 @@ def _safe(safe: Safe) -> dict[str, Any]:
     return {
         "why": safe.why,
         "decide": safe.decide or None,
-        "code": [call(p) for p in safe.patterns] or ([safe.code] if safe.code else []),
+        "code": [*map(call, safe.patterns), *([safe.code] if safe.code else [])],
+        "then": [call(p) for p in safe.then],
     }
 
 
@@ -159,6 +162,10 @@ def _show_one(place: Placed) -> None:
             click.secho(_indented(call(pattern)), fg="green")
         if f.safe.code:
             click.secho(_indented(f.safe.code), fg="green")
+        if f.safe.then:
+            click.echo("  Then, each in a revision of its own:")
+        for pattern in f.safe.then:
+            click.secho(_indented(call(pattern)), fg="green")
     click.echo()
 
 

@@ -52,6 +52,7 @@ class Linter:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
         read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
     """
@@ -61,6 +62,7 @@ class Linter:
     server_version: int | None = None
     read: Reader | None = None
     read_domain: DomainReader | None = None
+    time_zone: str | None = None
     short_s: float = 0.2
     guarded: bool = False
 
@@ -92,7 +94,8 @@ class Linter:
         scene.whole = [one.statement for one in done.done]
         for one in done.done:
             if one.transaction != transaction:
-                scene.same, transaction = [], one.transaction
+                scene.committed()
+                transaction = one.transaction
             scene.autocommit = one.autocommit
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(
@@ -142,6 +145,7 @@ class Linter:
             server_version=self.server_version,
             read=self.read,
             read_domain=self.read_domain,
+            time_zone=self.time_zone,
             short_s=self.short_s,
             guarded=self.guarded,
         )

@@ -262,6 +262,9 @@ def _column(
             else None
         ),
         generated=generated,
+        computed="" if computed is None else spelt(computed.sqltext),
+        constrained=isinstance(column.type, postgresql.DOMAIN)
+        and (column.type.check is not None or bool(column.type.not_null)),
         identity=identity is not None,
         collation=getattr(column.type, "collation", None),
         constraints=constraints,

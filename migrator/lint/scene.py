@@ -55,6 +55,7 @@ class Scene:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
         read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         sized: whether the tables of this database are as large as those in use:
             False where it is a developer's own, for autogenerate.
         short_s: seconds for which requests may wait: the lock budget.
@@ -66,6 +67,7 @@ class Scene:
     server_version: int | None = None
     read: Reader | None = None
     read_domain: DomainReader | None = None
+    time_zone: str | None = None
     sized: bool = True
     short_s: float = 0.2
     guarded: bool = False
@@ -198,6 +200,10 @@ class Scene:
             and (not s.local or s in self.same)
         ]
         return found[-1].value if found else None
+
+    def committed(self) -> None:
+        """Note that the transaction has ended."""
+        self._begun = []
 
     def passed(self, statement: Statement) -> None:
         """Note a statement, before the next one is looked at."""

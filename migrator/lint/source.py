@@ -65,7 +65,7 @@ def _value(value: Any, column: int) -> str:
 def _text(value: Any) -> str:
     match value:
         case str():
-            return _quoted(value)
+            return quoted(value)
         case list():
             return f"[{', '.join(map(_text, value))}]"
         case tuple():
@@ -94,7 +94,7 @@ def _arguments(value: Any) -> list[str]:
     return found
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a string as formatters write it: in double quotes, if these are few."""
     plain = repr(text)
     if plain.startswith("'") and '"' not in text:

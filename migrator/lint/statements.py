@@ -70,6 +70,10 @@ class NewColumn:
     default: str | None = None
     #: "stored" or "virtual".
     generated: str | None = None
+    #: What a generated column is computed by, as SQL, where the revision tells it.
+    computed: str = ""
+    #: Whether its type is a domain that refuses values, where the revision tells it.
+    constrained: bool = False
     identity: bool = False
     collation: str | None = None
     constraints: tuple[NewConstraint, ...] = ()

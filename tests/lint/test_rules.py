@@ -3,12 +3,12 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Finding, Rule
+from migrator.lint import RULES, Finding, Linter, Rule
 from migrator.lint.rule import Trial
-from migrator.lint.scene import Scene
 from migrator.lint.sql import statements
 from migrator.lint.statements import Transaction
 from tests.lint import trials
+from tests.lint.looking import looking_at
 
 TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
 NAMES = [f"{rule.code}-{n}" for n, (rule, _) in enumerate(TRIALS)]
@@ -44,12 +44,15 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
         assert not trials.run(sql, statement, trial.table).stalls, statement
 
 
-def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Finding]:
-    """Return what a rule finds in SQL, without a database."""
+def _found(
+    linter: Linter, rule: Rule, texts: tuple[str, ...], *, together: bool
+) -> list[Finding]:
+    """Return what a rule finds in SQL."""
     found: list[Finding] = []
-    given = [s for text in texts for s in statements(text)]
-    scene = Scene(autocommit=not together, whole=given)
-    for statement in given:
+    scene = linter.scene()
+    scene.autocommit = not together
+    scene.whole = [s for text in texts for s in statements(text)]
+    for statement in scene.whole:
         found += rule.look(statement, scene)
         scene.passed(statement)
         if isinstance(statement, Transaction):
@@ -58,11 +61,15 @@ def _found(rule: Rule, texts: tuple[str, ...], *, together: bool) -> list[Findin
 
 
 @pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
-def test_a_rule_sees_its_hazard_in_text(rule: Rule, trial: Trial) -> None:
+def test_a_rule_sees_its_hazard_in_text(
+    database: str, sql: psycopg.Connection, rule: Rule, trial: Trial
+) -> None:
     """As SQL, the bad form is found by its rule, and nothing of the good form is."""
-    bad = _found(rule, trial.bad, together=trial.together)
-    assert rule.code in {f.code for f in bad}
-    assert _found(rule, trial.good, together=False) == []
+    _prepare(sql, trial)
+    with looking_at(database) as linter:
+        bad = _found(linter, rule, trial.bad, together=trial.together)
+        assert rule.code in {f.code for f in bad}
+        assert _found(linter, rule, trial.good, together=False) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:

@@ -10,6 +10,15 @@ from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
+from migrator.lint.rules.column_check import ColumnCheck
+from migrator.lint.rules.column_domain import ColumnDomain
+from migrator.lint.rules.column_foreign_key import ColumnForeignKey
+from migrator.lint.rules.column_generated import ColumnGenerated
+from migrator.lint.rules.column_json import ColumnJson
+from migrator.lint.rules.column_not_null import ColumnNotNull
+from migrator.lint.rules.column_serial import ColumnSerial
+from migrator.lint.rules.column_unique import ColumnUnique
+from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
@@ -21,7 +30,16 @@ from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
 RULES: tuple[Rule, ...] = (
+    ColumnNotNull(),
+    ColumnVolatileDefault(),
+    ColumnSerial(),
+    ColumnGenerated(),
+    ColumnDomain(),
+    ColumnCheck(),
+    ColumnUnique(),
     SetNotNull(),
+    ColumnForeignKey(),
+    ColumnJson(),
     DropColumn(),
     AddForeignKey(),
     ForeignKeysTogether(),
