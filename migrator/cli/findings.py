@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def counts(place: Placed) -> bool:
     return not place.allowed
 
 
+@cache
 def near(file: Path) -> str:
     """Return a path as a person would type it here."""
     try:

@@ -15,6 +15,7 @@ from types import ModuleType
 
 from migrator.lint.linter import Linter, Placed
 from migrator.lint.recording import Record, Recorded, record
+from migrator.lint.replacing import is_whole
 from migrator.lint.source import call, imports
 from migrator.pattern import Pattern
 
@@ -217,6 +218,9 @@ def fixed(text: str, record: Record, found: Sequence[Placed]) -> str:
     open_ = [place for place in found if not place.allowed]
     source = _Source(text)
     if len(record.done) == 1 and (pattern := _pattern(open_)) is not None:
+        (one,) = record.done
+        if not is_whole(one.statement, one.operation, pattern):
+            raise LeftError("the safe form does not do all of it, or leaves a gap")
         _carry(source, pattern)
         return source.edited()
     done = [p for p in open_ if _replaced(source, record, p, open_)]
@@ -251,6 +255,8 @@ def _why(found: Sequence[Placed], record: Record) -> str:
             return f"a person decides {safe.decide.rstrip('.')}"
         if safe.then or (safe.patterns and safe.code):
             return "the safe form takes several revisions"
+        if safe.code and not safe.replaces:
+            return "the safe form is more than another statement in its place"
         if safe.patterns:
             return "there are several safe forms, of which one has to be chosen"
     return "the statement stands where it cannot be replaced"
@@ -309,7 +315,7 @@ def _replaced(
     safe = place.finding.safe
     if (
         safe is None
-        or not safe.code
+        or not safe.replaces
         or safe.patterns
         or safe.then
         or safe.decide

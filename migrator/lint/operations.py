@@ -205,6 +205,11 @@ def _create_index(operation: ops.CreateIndexOp) -> st.CreateIndex:
         where=_optional(kw.get("postgresql_where")),
         include=tuple(str(c) for c in kw.get("postgresql_include") or ()),
         nulls_not_distinct=bool(kw.get("postgresql_nulls_not_distinct")),
+        storage=tuple(
+            (name, str(value))
+            for name, value in (kw.get("postgresql_with") or {}).items()
+        ),
+        tablespace=kw.get("postgresql_tablespace"),
     )
 
 

@@ -74,6 +74,7 @@ class Safe:
         decide: what a person has to decide or fill in first; "" for nothing. Where a
             pattern or `code` holds "…", it says what belongs there.
         code: what to write in the revision, where no pattern is needed.
+        replaces: whether `code` takes the place of the statement as it stands.
     """
 
     why: str
@@ -81,6 +82,7 @@ class Safe:
     then: tuple[Pattern, ...] = ()
     decide: str = ""
     code: str = ""
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -331,6 +331,7 @@ class CreateIndex(OnTable):
     nulls_not_distinct: bool = False
     #: Storage parameters and their values.
     storage: tuple[tuple[str, str], ...] = ()
+    tablespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from tests.lint.revisions import code, lint, loaded, project
 TOP = Path(__file__).parent.parent.parent
 PAGE = TOP / "docs" / "lint.md"
 
+#: One rule, so that what others find changes nothing here.
+ZD301 = [rule for rule in RULES if rule.code == "ZD301"]
 INDEX = 'op.create_index("i", "t", ["a"])'
 ALLOWED = f"{INDEX}  # migrator: allow ZD301 t is tiny"
 
@@ -24,7 +26,7 @@ ALLOWED = f"{INDEX}  # migrator: allow ZD301 t is tiny"
 def found(tmp_path: Path) -> list[Placed]:
     """Give a finding, and an allowed one."""
     files = project(tmp_path, code("r0", INDEX), code("r1", ALLOWED, before="r0"))
-    return [p for f in files for p in Linter().lint(f.stem, loaded(f))]
+    return [p for f in files for p in Linter(rules=ZD301).lint(f.stem, loaded(f))]
 
 
 # -- SARIF
@@ -122,7 +124,7 @@ def test_what_the_project_allows_is_suppressed_from_outside(tmp_path: Path) -> N
     """A code of pyproject.toml is no comment in the source."""
     (file,) = project(tmp_path, code("r0", INDEX))
     allow = {"ZD301": "small tables"}
-    log = sarif.log(Linter(allow=allow).lint("r0", loaded(file)), allow)
+    log = sarif.log(Linter(rules=ZD301, allow=allow).lint("r0", loaded(file)), allow)
     (result,) = log["runs"][0]["results"]
     assert result["suppressions"] == [
         {"kind": "external", "justification": "small tables"}
@@ -134,9 +136,8 @@ def test_results_keep_their_fingerprint_when_lines_move(tmp_path: Path) -> None:
     (file,) = project(tmp_path, code("r0", INDEX))
     marks: list[Any] = []
     for _ in range(2):
-        (result,) = sarif.log(Linter().lint("r0", loaded(file)), {})["runs"][0][
-            "results"
-        ]
+        found = Linter(rules=ZD301).lint("r0", loaded(file))
+        (result,) = sarif.log(found, {})["runs"][0]["results"]
         marks.append(result["partialFingerprints"])
         file.write_text("\n" + file.read_text())
     assert marks[0] == marks[1]
@@ -176,7 +177,8 @@ def test_the_command_prints_every_format(tmp_path: Path) -> None:
         assert done.returncode == 1, done.stderr
         assert mark in done.stdout
     short = json.loads(lint(tmp_path, "--offline", "--json").stdout)
-    assert [f["allowed"] for f in short["findings"]] == [None, "t is tiny"]
+    index = [f["allowed"] for f in short["findings"] if f["code"] == "ZD301"]
+    assert index == [None, "t is tiny"]
     assert lint(tmp_path, "--offline", "r1").returncode == 0
 
 
@@ -185,7 +187,7 @@ def test_files_of_sql_need_no_project(tmp_path: Path) -> None:
     (tmp_path / "V1.sql").write_text("SELECT 1;\n\nCREATE INDEX i ON t (a);\n")
     done = lint(tmp_path, "V1.sql")
     assert done.returncode == 1
-    assert done.stdout.startswith("V1.sql:3  error  ZD301\n")
+    assert "V1.sql:3  error  ZD301\n" in done.stdout
     assert "how large tables are is not known" in done.stderr
     gone = lint(tmp_path, "--offline", "V2.sql")
     assert (gone.returncode, "There is no V2.sql." in gone.stderr) == (2, True)
@@ -244,7 +246,8 @@ def test_squawk_adds_what_ours_do_not_find(tmp_path: Path, squawk: Squawk) -> No
             '    op.execute("no SQL at all")\n',
         ),
     )
-    found = Linter(squawk=squawk, server_version=150000).lint("r0", loaded(file))
+    linter = Linter(rules=ZD301, squawk=squawk, server_version=150000)
+    found = linter.lint("r0", loaded(file))
     theirs = [p for p in found if p.finding.code.startswith("squawk:")]
     assert {p.finding.severity for p in theirs} <= {Severity.WARNING}
     assert ("squawk:prefer-bigint-over-int", 14, "") in [

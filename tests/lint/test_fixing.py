@@ -10,9 +10,18 @@ import pytest
 
 from migrator.lint import Finding, Harm, Linter, Rule, Safe, Severity
 from migrator.lint.fixing import fix
+from migrator.lint.replacing import is_whole
 from migrator.lint.rule import Work
 from migrator.lint.scene import Scene
-from migrator.lint.statements import Statement, Truncate
+from migrator.lint.statements import (
+    AddConstraint,
+    ForeignTo,
+    NewConstraint,
+    Ref,
+    Statement,
+    Truncate,
+)
+from migrator.patterns import AddForeignKey, CreateIndex
 from migrator.plan import Lock
 from tests.lint.revisions import code, lint, loaded, project
 
@@ -167,6 +176,14 @@ LEFT = {
         code("r0", INDEX).partition("def downgrade")[0],
         "it has no downgrade() of its own",
     ),
+    "an option that the change has not": (
+        code("r0", INDEX.replace("])", "], postgresql_tablespace='fast')")),
+        "does not do all of it",
+    ),
+    "the same in text": (
+        code("r0", "op.execute('CREATE INDEX i ON t (a) TABLESPACE fast')"),
+        "does not do all of it",
+    ),
     "not followed": (
         code("r0", f"{INDEX}\n    op.get_bind().execute(sa.text('SELECT 1')).all()"),
         "could not be followed",
@@ -199,6 +216,16 @@ def test_line_ends_and_an_import_that_is_there_stay(tmp_path: Path) -> None:
     assert "zd.upgrade(change)\r\n" in written
 
 
+def test_advice_takes_the_place_of_nothing() -> None:
+    """An index that should come first is no foreign key; a gap is for a person."""
+    key = NewConstraint(kind="f", columns=("a",), to=ForeignTo(table=Ref("u")))
+    statement = AddConstraint(table=Ref("t"), constraint=key)
+    assert not is_whole(statement, None, CreateIndex("t", ["a"], "i"))
+    foreign = AddForeignKey("t", "a", "u", "id", "f")
+    assert is_whole(statement, None, foreign)
+    assert not is_whole(statement, None, AddForeignKey("t", "a", "u", "…", "f"))
+
+
 class NoTruncate(Rule):
     """Replaces TRUNCATE by a statement of the test's choice."""
 
@@ -208,6 +235,7 @@ class NoTruncate(Rule):
     lock = Lock.ACCESS_EXCLUSIVE
     work = Work.CATALOGUE
     trials = ()
+    replaces = True
     instead = 'with op.get_context().autocommit_block():\n    op.execute("SELECT 1")'
 
     def look(self, statement: Statement, scene: Scene) -> Iterator[Finding]:
@@ -218,7 +246,7 @@ class NoTruncate(Rule):
                 severity=Severity.ERROR,
                 what="",
                 why="",
-                safe=Safe(why="", code=self.instead),
+                safe=Safe(why="", code=self.instead, replaces=self.replaces),
             )
 
 
@@ -247,20 +275,21 @@ def test_one_statement_takes_the_place_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("instead", "why"),
+    ("instead", "replaces", "why"),
     [
-        ('op.execute("TRUNCATE t")', "is found as well"),
-        ('ops.execute("SELECT 1")', "cannot be replaced"),
+        ('op.execute("TRUNCATE t")', True, "is found as well"),
+        ('ops.execute("SELECT 1")', True, "cannot be replaced"),
+        ('op.execute("SELECT 1")', False, "more than another statement"),
     ],
 )
 def test_code_that_is_no_better_is_not_left_in_place(
-    instead: str, why: str, tmp_path: Path
+    instead: str, replaces: bool, why: str, tmp_path: Path
 ) -> None:
-    """What is found again, or needs a name that is not there, changes nothing."""
+    """What is found again, needs another name, or is advice only, changes nothing."""
     text = code("r0", "op.execute('TRUNCATE t')")
     (file,) = project(tmp_path, text)
     rule = NoTruncate()
-    rule.instead = instead
+    rule.instead, rule.replaces = instead, replaces
     linter = Linter(rules=[rule])
     assert why in fix(linter, "r0", file, linter.lint("r0", loaded(file))).left
     assert file.read_text() == text

@@ -323,7 +323,9 @@ def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
         "BEGIN; DROP INDEX CONCURRENTLY j; COMMIT; VACUUM t\n"
     )
     assert [
-        (p.revision, p.finding.code, p.line, p.allowed) for p in Linter().lint_sql(file)
+        (p.revision, p.finding.code, p.line, p.allowed)
+        for p in Linter().lint_sql(file)
+        if p.finding.code[:3] in ("ZD1", "ZD3")
     ] == [
         ("V1", "ZD112", 2, "never read"),
         ("V1", "ZD112", 3, "nor this"),

@@ -197,7 +197,8 @@ FORMS: list[tuple[str, Statement]] = [
         AddColumn(table=T, column=NewColumn(name="c", type="BIGINT", identity=True)),
     ),
     (
-        "ALTER TABLE t ADD c text DEFAULT CASE WHEN now() IS NOT NULL THEN 'a' END NOT NULL",
+        "ALTER TABLE t ADD c text DEFAULT CASE WHEN now() IS NOT NULL THEN 'a' END"
+        " NOT NULL",
         AddColumn(
             table=T,
             column=NewColumn(
@@ -339,6 +340,7 @@ FORMS: list[tuple[str, Statement]] = [
             include=("f",),
             nulls_not_distinct=True,
             storage=(("fillfactor", "70"),),
+            tablespace="x",
         ),
     ),
     ("CREATE INDEX ON t (a)", CreateIndex(table=T, name=None, keys=("a",))),

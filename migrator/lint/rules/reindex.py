@@ -86,4 +86,4 @@ def _safe(of: str, name: Ref, table: Ref | None) -> Safe:
             sql.Identifier(name.name) if name.name else sql.SQL(""),
         )
     )
-    return Safe(why=f"{why}.", code=alone(text.strip()))
+    return Safe(why=f"{why}.", code=alone(text.strip()), replaces=True)

@@ -73,7 +73,7 @@ def _create_index(c: Cursor, *, unique: bool) -> Statement:
     method = c.name() if c.take("USING") else "btree"
     on = keys(c.group())
     include: tuple[str, ...] = ()
-    where, distinct = None, True
+    where, tablespace, distinct = None, None, True
     parameters: tuple[tuple[str, str], ...] = ()
     while taken := c.take(
         "INCLUDE", "NULLS NOT DISTINCT", "NULLS DISTINCT", "WITH", "TABLESPACE", "WHERE"
@@ -86,7 +86,7 @@ def _create_index(c: Cursor, *, unique: bool) -> Statement:
             case "WITH":
                 parameters = storage(c.group())
             case "TABLESPACE":
-                c.name()
+                tablespace = c.name()
             case "WHERE":
                 where = c.rest()
             case _:
@@ -104,6 +104,7 @@ def _create_index(c: Cursor, *, unique: bool) -> Statement:
         include=include,
         nulls_not_distinct=not distinct,
         storage=parameters,
+        tablespace=tablespace,
     )
 
 
