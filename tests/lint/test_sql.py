@@ -188,6 +188,7 @@ FORMS: list[tuple[str, Statement]] = [
                 name="c",
                 type="INTEGER",
                 generated="stored",
+                computed="a * 2",
                 constraints=(NewConstraint(kind="u", columns=("c",)),),
             ),
         ),

@@ -222,6 +222,7 @@ class _Column:
     not_null: bool = False
     default: str | None = None
     generated: str | None = None
+    computed: str = ""
     identity: bool = False
     collation: str | None = None
     constraints: list[NewConstraint] = field(default_factory=list[NewConstraint])
@@ -253,6 +254,7 @@ def column(c: Cursor, *, typed: bool = True) -> NewColumn:
         not_null=found.not_null,
         default=found.default,
         generated=found.generated,
+        computed=found.computed,
         identity=found.identity,
         collation=found.collation,
         constraints=tuple(found.constraints),
@@ -285,7 +287,7 @@ def _part(c: Cursor, name: str, found: _Column) -> None:
             found.default = c.upto_words(*_AFTER_DEFAULT, least=1)
         case "GENERATED ALWAYS AS (":
             c.at -= 1
-            c.group()
+            found.computed = c.group().text()
             # Without a word it is virtual, which only 18 and later take.
             found.generated = (c.take("STORED", "VIRTUAL") or "VIRTUAL").lower()
         case "GENERATED":
