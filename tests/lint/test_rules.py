@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Finding, Linter, Rule
+from migrator.lint import RULES, Finding, Linter, Rule, Severity
 from migrator.lint.rule import Trial
 from migrator.lint.sql import statements
 from migrator.lint.statements import Transaction
@@ -70,13 +70,14 @@ def _found(
 def test_a_rule_sees_its_hazard_in_text(
     database: str, sql: psycopg.Connection, rule: Rule, trial: Trial
 ) -> None:
-    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
+    """As SQL, the bad form is found by its rule, and no more than noted in the good."""
     _prepare(sql, trial)
     with looking_at(database) as linter:
         # A table that a trial made is one in use, also where it has no rows.
         bad = _found(linter, rule, trial.bad, together=trial.together, sized=False)
         assert rule.code in {f.code for f in bad}
-        assert _found(linter, rule, trial.good, together=False, sized=True) == []
+        good = _found(linter, rule, trial.good, together=False, sized=True)
+        assert {f.severity for f in good} <= {Severity.NOTE}
 
 
 def test_codes_are_stable_and_in_order() -> None:
