@@ -69,9 +69,13 @@ def lint(
         click.echo("No database is given: how large tables are is not known.", err=True)
         offline = True
     wanted: list[Script] = []
+    new: set[str] | None = None
     if named or not files:
+        project = app.project()
         heads = () if offline else app.heads()
-        wanted = app.project().revisions(named, after=start_after, applied=heads)
+        wanted = project.revisions(named, after=start_after, applied=heads)
+        if not offline:
+            new = {r.revision for r in project.revisions(applied=heads)}
     with ExitStack() as stack:
         linter = Linter(allow=_allowed(), short_s=app.settings.lock_timeout_ms / 1000)
         if squawk:
@@ -87,12 +91,18 @@ def lint(
         for r in wanted:
             here = linter.lint(r.revision, r.module)
             if fixes and any(map(findings.counts, here)):
-                here = _fixed(linter, r, here)
+                if new is None or r.revision in new:
+                    here = _fixed(linter, r, here)
+                else:
+                    _say(Path(r.path), "left as it is: the database has it already")
             found += here
         for file in files:
             if not file.is_file():
                 raise UsageError(f"There is no {file}.", next="check the name.")
-            found += linter.lint_sql(file)
+            here = linter.lint_sql(file)
+            if fixes and any(map(findings.counts, here)):
+                _say(file, "left as it is: it is no revision of Alembic")
+            found += here
     _print(found, len(wanted) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)
@@ -102,9 +112,12 @@ def _fixed(linter: Linter, revision: Script, found: list[Placed]) -> list[Placed
     """Write safe forms into a revision's file; return what is wrong with it now."""
     file = Path(revision.path)
     done = fix(linter, revision.revision, file, found)
-    said = f"left as it is: {done.left}" if done.left else "rewritten"
-    click.echo(f"{findings.near(file)}: {said}.", err=True)
+    _say(file, f"left as it is: {done.left}" if done.left else "rewritten")
     return done.found
+
+
+def _say(file: Path, what: str) -> None:
+    click.echo(f"{findings.near(file)}: {what}.", err=True)
 
 
 def _print(found: list[Placed], revisions: int, format: str, linter: Linter) -> None:

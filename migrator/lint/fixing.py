@@ -5,6 +5,7 @@ the hazard, its way back and what they need changes. What is not mechanical is l
 """
 
 import ast
+import re
 import textwrap
 import tokenize
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from migrator.pattern import Pattern
 ZD = "from migrator import alembic as zd"
 #: The name that a change gets in a revision.
 NAME = "change"
+
+# A line of a safe form that stands for the statement.
+_ITSELF = re.compile(r"^( +)\.\.\.(?: .*)?$", re.MULTILINE)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -333,8 +337,11 @@ def _replaced(
         known |= {"zd"}
     if used - known:
         return False
+    start, end = source.span(node)
     lines = textwrap.indent(safe.code, " " * node.col_offset).strip()
-    source.edits.append((*source.span(node), lines))
+    # Within its own parentheses a statement may be indented in any way.
+    new = _ITSELF.sub(lambda found: found[1] + source.text[start:end], lines)
+    source.edits.append((start, end, new))
     return True
 
 

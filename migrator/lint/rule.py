@@ -74,7 +74,8 @@ class Safe:
         decide: what a person has to decide or fill in first; "" for nothing. Where a
             pattern or `code` holds "…", it says what belongs there.
         code: what to write in the revision, where no pattern is needed.
-        replaces: whether `code` takes the place of the statement as it stands.
+        replaces: whether `code` takes the place of the statement as it stands; a line
+            of it that is `...` stands for the statement itself.
     """
 
     why: str

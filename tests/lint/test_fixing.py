@@ -105,6 +105,17 @@ with create_engine({url!r}).connect() as conn:
 """
 
 
+def alembic(folder: Path, *words: str) -> None:
+    """Run one of Alembic's own commands."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "alembic", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_revision_is_rewritten_and_runs(
     database: str, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
@@ -118,15 +129,18 @@ def test_a_revision_is_rewritten_and_runs(
     assert (done.returncode, done.stdout) == (0, "nothing found in 1 revision.\n")
     assert done.stderr == "m/versions/r0.py: rewritten.\n"
     assert file.read_text() == CHANGED
+    alembic(tmp_path, "stamp", "head")
+    file.write_text(GENERATED)
+    done = lint(tmp_path, "--fix", "r0")
+    assert done.stderr == (
+        "m/versions/r0.py: left as it is: the database has it already.\n"
+    )
+    assert file.read_text() == GENERATED
+    file.write_text(CHANGED)
+    alembic(tmp_path, "stamp", "base")
     indexes = "SELECT count(*) FROM pg_indexes WHERE indexname = 'ix_users_name'"
     for words, count in ((("upgrade", "head"), 1), (("downgrade", "base"), 0)):
-        run = subprocess.run(
-            [Path(sys.executable).parent / "alembic", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stderr
+        alembic(tmp_path, *words)
         assert sql.execute(indexes).fetchone() == (count,)
 
 
@@ -272,6 +286,38 @@ def test_one_statement_takes_the_place_of_another(tmp_path: Path) -> None:
         '        op.execute("SELECT 1")  # é\n'
         "    for table in 'ab':\n" in file.read_text()
     )
+
+
+def test_a_statement_is_put_into_a_block_of_its_own(
+    database: str, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """CONCURRENTLY in a transaction fails; as it is written then, it runs."""
+    sql.execute("CREATE TABLE t (a integer)")
+    (file,) = project(
+        tmp_path,
+        code(
+            "r0",
+            'op.create_index(\n        "i",\n        "t",\n        ["a"],\n'
+            "        postgresql_concurrently=True,\n    )  # why\n"
+            '    op.execute("REINDEX INDEX CONCURRENTLY i")',
+        ),
+    )
+    env = ENV.format(url=database.replace("postgresql:", "postgresql+psycopg:"))
+    (tmp_path / "m" / "env.py").write_text(env)
+    done = lint(tmp_path, "--fix", "--offline")
+    assert (done.returncode, done.stderr) == (0, "m/versions/r0.py: rewritten.\n")
+    assert (
+        "    with op.get_context().autocommit_block():\n"
+        '        op.create_index(\n        "i",\n        "t",\n        ["a"],\n'
+        "        postgresql_concurrently=True,\n    )  # why\n"
+        "    with op.get_context().autocommit_block():\n"
+        "        op.execute('REINDEX INDEX CONCURRENTLY i')\n" in file.read_text()
+    )
+    alembic(tmp_path, "upgrade", "head")
+    valid = sql.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass"
+    )
+    assert valid.fetchone() == (True,)
 
 
 @pytest.mark.parametrize(

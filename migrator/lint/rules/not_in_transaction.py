@@ -58,7 +58,7 @@ class NotInTransaction(Rule):
                 why="In an autocommit block it stands alone; what comes before it is"
                 f" committed.{more}",
                 code=alone(statement.sql) if statement.sql else ALONE,
-                replaces=bool(statement.sql),
+                replaces=True,
             ),
             always=True,
         )
