@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from migrator.kernels.index_definition import Key
-from migrator.lint import Linter, Severity
+from migrator.lint import Finding, Harm, Linter, Rule, Severity, Work
 from migrator.lint.database import reader
 from migrator.lint.recording import record, record_text
+from migrator.lint.scene import Scene
 from migrator.lint.statements import (
     AddConstraint,
     Carried,
@@ -20,7 +21,9 @@ from migrator.lint.statements import (
     CreateIndex,
     DropColumn,
     Other,
+    Statement,
 )
+from migrator.plan import Lock
 from migrator.postgres.connection import Target, connect
 
 HEAD = """\
@@ -248,32 +251,52 @@ def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
     assert done.done[2].statement.sql == "SELECT '1'::text"
 
 
+class Held(Rule):
+    """Notes how many statements the transaction has done before each."""
+
+    code = "ZD999"
+    title = "for a test"
+    harm = Harm.STALL
+    lock = Lock.NONE
+    work = Work.CATALOGUE
+    trials = ()
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def look(self, statement: Statement, scene: Scene) -> Iterator[Finding]:
+        """Find nothing."""
+        self.counts.append(len(scene.same))
+        yield from ()
+
+
 def test_what_is_sent_together_is_one_transaction(tmp_path: Path) -> None:
     """In an autocommit block each operation is alone, two statements of a text not."""
-    done = record(
-        revision(
-            tmp_path,
-            """\
-            op.execute("SELECT 1")
-            op.execute("SELECT 2; SELECT 3")
-            with op.get_context().autocommit_block():
-                op.execute("SELECT 4")
-                op.execute("SELECT 5; SELECT 6")
-                op.drop_column("t", "a")
-            op.execute("SELECT 7")
-            """,
-        )
+    module = revision(
+        tmp_path,
+        """\
+        op.execute("SELECT 1")
+        op.execute("SELECT 2; SELECT 3")
+        with op.get_context().autocommit_block():
+            op.execute("SELECT 4; SELECT 5")
+            op.execute("SELECT 6")
+            op.execute("SELECT 7; SELECT 8")
+        op.execute("SELECT 9")
+        """,
     )
     groups: dict[int, list[bool]] = {}
-    for one in done.done:
+    for one in record(module).done:
         groups.setdefault(one.transaction, []).append(one.autocommit)
     assert list(groups.values()) == [
         [False] * 3,
-        [True],
         [False] * 2,
         [True],
+        [False] * 2,
         [False],
     ]
+    held = Held()
+    assert Linter(rules=[held]).lint("r1", module) == []
+    assert held.counts == [0, 1, 2, 0, 1, 0, 0, 1, 0]
 
 
 def test_a_condition_keeps_its_percent_signs(tmp_path: Path) -> None:
