@@ -154,7 +154,8 @@ class Execution:
 
     def reverse(self, run: Run, row: StepRow) -> None:
         """Take a step back, or what is left of that; errors as in `forward`."""
-        final = "parked" if row.step.parked and row.status == "done" else "reversed"
+        parks = row.step.parked and row.status != "pending"
+        final = "parked" if parks else "reversed"
         undone = row.status == "pending" and isinstance(row.step.work, Transaction)
         actions: tuple[Action, ...] = () if undone else row.step.reverse
         if not actions:
@@ -196,8 +197,15 @@ class Execution:
                     self._statements(run.conn, action, what, attempt.number)
                 if status is not None:
                     store.set_status(run.conn, run.change.id, row, status)
+                else:
+                    self._half(run, row)
             if not attempt.failed:
                 return
+
+    def _half(self, run: Run, row: StepRow) -> None:
+        """Enter that a step is half taken back: whoever looks has to see that."""
+        if store.status_of(run.conn, row.id) == "done":
+            store.set_status(run.conn, run.change.id, row, "running")
 
     def _statements(
         self, conn: Connection, action: Transaction, what: str, attempt: int
@@ -264,9 +272,11 @@ class Execution:
                         self._checked_statement(run, action, what)
             if not attempt.failed:
                 break
-        if status is not None:
-            with self.short(run, what):
+        with self.short(run, what):
+            if status is not None:
                 store.set_status(run.conn, run.change.id, row, status)
+            else:
+                self._half(run, row)
 
     def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""

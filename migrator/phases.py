@@ -18,6 +18,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Phase,
     State,
+    Transaction,
 )
 from migrator.words import counted
 
@@ -74,6 +75,8 @@ class Phases(Inspection):
         change = run.change
         if change.state.rank >= phase.reaches.rank:
             return
+        if phase is Phase.VERIFY:
+            self._compare_anew(run)
         if not self._steps_of(run, phase):
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
             with self._execution.short(run, f"{phase} of {change.id}"):
@@ -125,24 +128,46 @@ class Phases(Inspection):
         mine = self._steps_of(run, phase)
         while mine:
             for row in mine:
-                if row.status != "done":
-                    self._execution.forward(run, row)
+                if row.status == "done":
+                    continue
+                if not isinstance(row.step.work, ChunkedCheck):
+                    # It may rest on what was compared before.
+                    self._require_in_step(run, phase)
+                self._execution.forward(run, row)
             mine = self._late(run, phase, pattern)
-        compared = [
-            s
-            for s in self._steps_of(run, phase)
-            if isinstance(s.step.work, ChunkedCheck)
-        ]
+        self._require_in_step(run, phase)
+
+    def _require_in_step(self, run: Run, phase: Phase) -> None:
+        mine = self._steps_of(run, phase)
+        compared = [s for s in mine if isinstance(s.step.work, ChunkedCheck)]
         left = sum(s.mismatches for s in compared)
         if left:
             raise self._out_of_step(run, compared, left)
+
+    def _compare_anew(self, run: Run) -> None:
+        """
+        Begin a verification again that was cut off behind its comparisons.
+
+        What follows them rests on them, and a dual write may have been off since.
+        """
+        mine = self._steps_of(run, Phase.VERIFY)
+        left = [s for s in mine if s.status != "done"]
+        if any(isinstance(s.step.work, ChunkedCheck) for s in left) or not any(
+            isinstance(s.step.work, Transaction) for s in left
+        ):
+            return
+        with self._execution.short(run, f"verification of {run.change.id} again"):
+            for row in mine:
+                store.set_status(run.conn, run.change.id, row, "reversed")
 
     def _verify_again(self, run: Run, pattern: Pattern) -> None:
         """Compare once more; a change that is in step stays verified meanwhile."""
         steps = pattern.steps(Phase.VERIFY, self._facts_of(run.conn, run.change))
         with self._execution.short(run, "verification again"):
             for row in self._steps_of(run, Phase.VERIFY):
-                store.set_status(run.conn, run.change.id, row, "reversed")
+                # What has a reverse stays, to be taken back.
+                if not row.step.reverse:
+                    store.set_status(run.conn, run.change.id, row, "reversed")
             store.add_steps(run.conn, run.change.id, Phase.VERIFY, steps)
         self._run_steps(run, Phase.VERIFY, pattern)
 
@@ -156,9 +181,12 @@ class Phases(Inspection):
             for s in compared
         )
         resumed = f"`migrator resume {change}` and " if repairs else ""
+        mine = self._steps_of(run, compared[0].phase)
         with self._execution.short(run, f"{change} back to backfilled"):
-            for row in compared:
-                store.set_status(run.conn, change, row, "reversed")
+            for row in mine:
+                # What was not come to is rendered again behind the next comparison.
+                if row in compared or row.status == "pending":
+                    store.set_status(run.conn, change, row, "reversed")
             if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
         if repairs:

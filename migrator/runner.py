@@ -214,6 +214,8 @@ class Runner(Phases):
         """
         with self._held(change) as run:
             pattern = self.pattern(run.change)
+            if run.change.state is State.RETIRED:
+                self._require_settled(run, Phase.RETIRE)
             if run.change.finished or run.change.state.rank >= State.RETIRED.rank:
                 return run.change.state
             self._require(run, Phase.RETIRE)

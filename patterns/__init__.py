@@ -26,6 +26,7 @@ from migrator.patterns.drop_table import DropTable
 from migrator.patterns.evolve_json import EvolveJson
 from migrator.patterns.extract_table import ExtractTable
 from migrator.patterns.merge_columns import MergeColumns
+from migrator.patterns.merge_tables import MergeTables
 from migrator.patterns.move_column import MoveColumn
 from migrator.patterns.move_to_schema import MoveToSchema
 from migrator.patterns.partition_table import PartitionTable
@@ -72,6 +73,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     EvolveJson,
     ExtractTable,
     MergeColumns,
+    MergeTables,
     MoveColumn,
     MoveToSchema,
     PartitionTable,
@@ -121,6 +123,7 @@ __all__ = [
     "ExtractTable",
     "Key",
     "MergeColumns",
+    "MergeTables",
     "MoveColumn",
     "MoveToSchema",
     "PartitionTable",

@@ -80,6 +80,20 @@ def test_exit_codes() -> None:
         assert next(c for k, c in EXITS if issubclass(kind, k)) == code
 
 
+def test_several_changes_are_one_json_document(
+    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    """What a command did to each of several changes is one answer."""
+    for name in "ab":
+        sql.execute(f"CREATE TABLE {name} (id int, old text)".encode())
+        pattern = RenameColumn(name, "old", "new")
+        runner.expand(Change(revision=name, pattern=pattern))
+    done = run(
+        "backfill", "--json", cwd=tmp_path, env={"MIGRATOR_DATABASE_URL": database}
+    )
+    assert [c["state"] for c in json.loads(done.stdout)["changes"]] == ["verified"] * 2
+
+
 def test_phases_by_command_and_json(
     change: Change, database: str, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from migrator.change import Change
 from migrator.errors import Held
 from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import store, windows
-from migrator.patterns import RenameColumn, SetNotNull
+from migrator.patterns import DropNotNull, RenameColumn, SetNotNull
 from migrator.plan import State
 from migrator.postgres.connection import Target
 from migrator.runner import Runner
@@ -267,3 +267,19 @@ def test_a_half_expanded_change_goes_on(
     """The same command goes on where the first run died."""
     assert fresh(database).expand(half_expanded) is State.EXPANDED
     assert columns(sql) == {"id", "old", "new"}
+
+
+def test_a_way_back_that_dies_half_way_is_told(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """Contract does not call retired what is half taken back; rollback goes on."""
+    sql.execute("CREATE TABLE t (id int, a text NOT NULL)")
+    fresh(database).expand(Change(revision="a1", pattern=DropNotNull("t", "a")))
+    fresh(database).retire("a1", old_release_gone="test")
+    with crash_at("set_status", 1), pytest.raises(CrashError):
+        fresh(database).rollback("a1")
+    with pytest.raises(Held, match="was cut off while it was retired or taken back"):
+        fresh(database).retire("a1", old_release_gone="test")
+    assert fresh(database).rollback("a1") is State.VERIFIED
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        sql.execute("INSERT INTO t VALUES (1, NULL)")

@@ -45,6 +45,7 @@ from migrator.patterns import (
     ExtractTable,
     Key,
     MergeColumns,
+    MergeTables,
     MoveColumn,
     MoveToSchema,
     PartitionTable,
@@ -178,6 +179,8 @@ PATTERNS: tuple[Pattern, ...] = (
     SplitTable("users", "halves", ["state"], key=["id"], assured="tried"),
     ExtractTable("users", "halves", ["state"], reference="half", assured="tried"),
     MoveColumn("users", "state", to="halves", key={"id": "id"}, assured="tried"),
+    MergeTables("halves", "users", ["half"], key={"id": "id"}, assured="tried"),
+    MergeTables("halves", "users", {"need": "n"}, key={"id": "id"}, assured="tried"),
     DropColumn("users", "name", type="text"),
     SetDefault("users", "name", "'x'"),
     DropDefault("users", "state"),
@@ -298,6 +301,12 @@ def facts_of(pattern: Pattern, *, dropped: bool = False) -> Facts:
         come = (Column(name="state", type="text"),) if dropped else ()
         halves = replace(HALVES, columns=(*HALVES.columns, *come))
         return replace(FACTS, others=(halves,))
+    if isinstance(pattern, MergeTables):
+        came = [Column(name=c, type="text") for c in ("half", "n")] if dropped else []
+        users = replace(FACTS.table, columns=(*FACTS.table.columns, *came))
+        goes = [Column(name=c, type="text", not_null=c == "need") for c in pattern.move]
+        halves = replace(HALVES, columns=(*HALVES.columns, *goes))
+        return replace(FACTS, table=halves, others=(users,))
     if isinstance(pattern, AttachPartition):
         return replace(PARTED, others=(PART,))
     if isinstance(pattern, DetachPartition):

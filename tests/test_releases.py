@@ -38,6 +38,7 @@ from migrator.patterns import (
     ExtractTable,
     Key,
     MergeColumns,
+    MergeTables,
     MoveColumn,
     PartitionTable,
     RebuildTable,
@@ -531,6 +532,19 @@ SCENARIOS += [
     ),
 ]
 SCENARIOS += [
+    Scenario(
+        name="merge_tables",
+        setup=SETUP + "; CREATE TABLE n (id bigint PRIMARY KEY REFERENCES t, note text)"
+        "; INSERT INTO n SELECT id, name FROM t",
+        pattern=MergeTables("n", "t", ["note"], key={"id": "id"}, assured="no upsert"),
+        old=Release(
+            update="UPDATE n SET note = %(value)s WHERE id = %(id)s",
+            select="SELECT note FROM n WHERE id = %(id)s",
+            insert="WITH made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
+            " INSERT INTO n (id, note) SELECT id, %(value)s FROM made RETURNING id",
+        ),
+        new=text("note"),
+    ),
     Scenario(
         name="rebuild_table",
         setup=SETUP,

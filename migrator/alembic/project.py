@@ -1,5 +1,6 @@
 """A project's Alembic environment: its database, and the changes it holds."""
 
+import ast
 import logging
 import traceback
 from argparse import Namespace
@@ -103,6 +104,11 @@ class Project:
                 f"No connection to the database of env.py: {error.orig}",
                 next="check the URL, the server and its pg_hba.conf.",
             ) from error
+        except MigratorError:
+            raise
+        except Exception as error:
+            # Whatever the project's own code raises; its text may hold the URL.
+            raise _wrong_in_env(error) from error
         finally:
             logging.disable(logging.NOTSET)
         if not seen:
@@ -163,6 +169,29 @@ class Project:
                 found |= {r.revision for r in named if r is not None}
             return [r for r in every if r.revision in found]
 
+    def is_guarded(self) -> bool:
+        """Tell whether env.py passes the toolkit's options, by its text."""
+        folder = Path(ScriptDirectory.from_config(self.config).dir)
+        env = folder / "env.py"
+        if not env.is_file():
+            return False
+        nodes = list(ast.walk(ast.parse(env.read_text())))
+        imports = any(
+            (isinstance(n, ast.ImportFrom) and (n.module or "").startswith("migrator"))
+            or (
+                isinstance(n, ast.Import)
+                and any(a.name.startswith("migrator") for a in n.names)
+            )
+            for n in nodes
+        )
+        calls = (n.func for n in nodes if isinstance(n, ast.Call))
+        names = {
+            n.attr if isinstance(n, ast.Attribute) else n.id
+            for n in calls
+            if isinstance(n, ast.Attribute | ast.Name)
+        }
+        return imports and "options" in names
+
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""
         return list(self._changes(version_table))
@@ -193,6 +222,16 @@ def _readable() -> Iterator[None]:
     except Exception as error:
         # Whatever the code of a revision raises when it is loaded.
         raise _wrong_in_file(error) from error
+
+
+def _wrong_in_env(error: Exception) -> UsageError:
+    """Return an error that says where in env.py, or what it calls, another one was."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [f for f in frames if Path(f.filename).name == "env.py"]
+    where = f"{mine[-1].filename}, line {mine[-1].lineno}" if mine else "env.py"
+    return UsageError(
+        f"{where}: {type(error).__name__}.", next="`alembic current` says more."
+    )
 
 
 def _wrong_in_file(error: Exception) -> MigratorError:

@@ -47,6 +47,10 @@ class App:
             self._target = Target.from_url(self.url)
         self._known = True
 
+    def has_database(self) -> bool:
+        """Tell whether a database is given, or an Alembic project that may have one."""
+        return self.url is not None or Path(self.config).is_file()
+
     def target(self) -> Target:
         """
         Return the database.

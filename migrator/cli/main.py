@@ -30,6 +30,7 @@ from migrator.cli.report import (
     failed,
     not_compared,
     said,
+    said_of,
     status_of,
 )
 from migrator.errors import (
@@ -208,10 +209,13 @@ def expand(app: App, change: str | None, json: bool) -> None:
             if isinstance(error.__cause__, MigratorError):
                 raise error.__cause__ from None
             raise UsageError(f"Alembic: {error}") from error
-        said(app, one.id, json)
+        if not json:
+            said(app, one.id, json)
     if refused:
         _all_but_last(refused)
         raise refused[-1]
+    if json and wanted:
+        said_of(app, [one.id for one in wanted])
 
 
 def _all_but_last(errors: Sequence[Exception]) -> None:
@@ -256,7 +260,10 @@ def backfill(
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     for one in wanted:
         runner.settle(one)
-        said(app, one, json)
+        if not json:
+            said(app, one, json)
+    if json and wanted:
+        said_of(app, wanted)
 
 
 @cli.command(**example("migrator verify 3f2a1b"))
@@ -483,7 +490,8 @@ def main() -> None:
         sys.exit(2)
     except MigratorError as error:
         code = next(code for kind, code in EXITS if isinstance(error, kind))
-        failed(error, code, json="--json" in sys.argv)
+        wanted = {"--json", "--format=json"} & set(sys.argv)
+        failed(error, code, json=bool(wanted))
         sys.exit(code)
     except KeyboardInterrupt:
         click.echo(

@@ -1,6 +1,6 @@
 """Where a change stands, for a person and as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from json import loads
 from typing import Any
@@ -74,6 +74,13 @@ def said(app: App, change: str, json: bool) -> None:
             click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
             click.echo(f"{state}, {said_to.said}. Next: migrator resume {row.id}")
+
+
+def said_of(app: App, changes: Sequence[str]) -> None:
+    """Tell where changes stand as one JSON document; of one, its object is that."""
+    found = [status_of(app, app.runner().change(change)) for change in changes]
+    told = found[0] if len(found) == 1 else {"changes": found}
+    output.as_json({"schema": JSON_SCHEMA, **told})
 
 
 def _in_step(app: App, row: ChangeRow) -> bool:

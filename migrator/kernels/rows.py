@@ -61,14 +61,10 @@ class Update(Write):
         head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
             named(facts), assignment, span(facts, chunking)
         )
-        # Line pointers count from 1; their low byte spreads a page's rows evenly.
-        stride = sql.SQL(
-            " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
-        ).format(sql.Literal(chunking.stride))
         tail = sql.SQL(" AND ({})").format(self.rows)
         return ChunkedUpdate(
             statement=render(head, tail),
-            strided=render(head, stride, tail),
+            strided=render(head, in_stride(chunking), tail),
             chunking=chunking,
             upkeep=kept(facts, chunking, written),
             table=facts.table.name,
@@ -164,6 +160,14 @@ def comparisons(
         Step(name=leaf.table.step(name), work=check(leaf), no_reverse=no_reverse)
         for leaf in facts.leaves
     )
+
+
+def in_stride(chunking: Chunking) -> sql.Composable:
+    """Return the further condition of the rows of one pass of several."""
+    # Line pointers count from 1; their low byte spreads a page's rows evenly.
+    return sql.SQL(
+        " AND pg_catalog.get_byte(pg_catalog.tidsend(ctid), 5) % {} = $3"
+    ).format(sql.Literal(chunking.stride))
 
 
 def named(facts: Facts) -> sql.Composable:

@@ -85,6 +85,8 @@ class TwoShapes(Pattern):
         for part in new:
             _require_heritable(facts, part)
         known = _listed(part.name for part in old)
+        taken = {part.takes for part in new}
+        gone = [part.name for part in old if part.name not in taken]
         notices = [
             Notice(
                 text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
@@ -101,6 +103,7 @@ class TwoShapes(Pattern):
             ),
             *requirements.partition_notices(facts),
             *requirements.backfill_notices(facts, *(part.name for part in new)),
+            *requirements.mention_notices(facts, *gone),
         ]
         notices += [
             Notice(

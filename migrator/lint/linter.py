@@ -6,16 +6,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-from migrator.lint.recording import Recorded, record
+from migrator.lint import sql
+from migrator.lint.recording import Record, Recorded, record, record_text
 from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
-from migrator.lint.silence import Allowed, comments
+from migrator.lint.silence import Allowed, comments, sql_comments
+from migrator.lint.squawk import Squawk
 from migrator.lint.statements import Statement
 
 #: A revision that cannot be followed, and a comment that gives no reason.
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
+#: What is found in a revision besides what rules look for.
+OWN = {
+    UNREAD: "the revision could not be followed to its end",
+    NO_REASON: "a hazard is allowed without a reason",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +58,10 @@ class Linter:
         server_version: `server_version_num`; None without a database.
         read: reads facts of tables; None without a database.
         read_domain: reads facts of domains; None without a database.
+        time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
+        squawk: looks at text as well; None where nobody asked for it.
     """
 
     rules: Sequence[Rule] = RULES
@@ -60,8 +69,10 @@ class Linter:
     server_version: int | None = None
     read: Reader | None = None
     read_domain: DomainReader | None = None
+    time_zone: str | None = None
     short_s: float = 0.2
     guarded: bool = False
+    squawk: Squawk | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -72,13 +83,33 @@ class Linter:
             module: its code; `upgrade()` is run, without a server.
         """
         file = Path(module.__file__) if module.__file__ else None
-        said = _Said(file)
-        done = record(module)
+        return self._lint(revision, file, record(module))
+
+    def lint_sql(self, file: Path) -> list[Placed]:
+        """
+        Return what is wrong with a file of SQL, in the order of its lines.
+
+        Args:
+            file: what one revision does; its name stands for the revision's id.
+        """
+        done = record_text(file.read_text())
+        return self._lint(file.stem, file, done, begun=False)
+
+    def _lint(
+        self, revision: str, file: Path | None, done: Record, *, begun: bool = True
+    ) -> list[Placed]:
+        said = Said(file)
         found: list[Placed] = []
         scene = self.scene()
+        scene.begun = begun
+        transaction = 0
         scene.whole = [one.statement for one in done.done]
         for one in done.done:
+            if one.transaction != transaction:
+                scene.committed()
+                transaction = one.transaction
             scene.autocommit = one.autocommit
+            here: list[Placed] = []
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(
                     finding=finding,
@@ -87,8 +118,21 @@ class Linter:
                     line=one.line,
                     recorded=one,
                 )
-                found.append(self._weighed(place, said))
+                here.append(self._weighed(place, said))
+            found += self._told(here)
             scene.passed(one.statement)
+        if self.squawk is not None:
+            ours = {place.line for place in found}
+            for one, finding in self.squawk.look(done.done, self.server_version):
+                if one.line not in ours:
+                    place = Placed(
+                        finding=finding,
+                        revision=revision,
+                        file=file,
+                        line=one.line,
+                        recorded=one,
+                    )
+                    found.append(self._weighed(place, said))
         if done.unread:
             found.append(
                 Placed(
@@ -127,11 +171,18 @@ class Linter:
             server_version=self.server_version,
             read=self.read,
             read_domain=self.read_domain,
+            time_zone=self.time_zone,
             short_s=self.short_s,
             guarded=self.guarded,
         )
 
-    def _weighed(self, place: Placed, said: "_Said") -> Placed:
+    def _told(self, here: list[Placed]) -> list[Placed]:
+        """Return what is said of a statement."""
+        alone = {rule.code for rule in self.rules if rule.alone}
+        others = [place for place in here if place.finding.code not in alone]
+        return others if any(not place.allowed for place in others) else here
+
+    def _weighed(self, place: Placed, said: "Said") -> Placed:
         code = place.finding.code
         reason = self.allow.get(code) or said.reason(code, place.line)
         return replace(place, allowed=reason) if reason else place
@@ -142,13 +193,15 @@ def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Fi
     return [f for rule in rules for f in rule.look(statement, scene)]
 
 
-class _Said:
+class Said:
     """The comments of a file, and the lines of its statements."""
 
     def __init__(self, file: Path | None) -> None:
         text = file.read_text() if file is not None and file.is_file() else ""
-        self._comments: list[Allowed] = comments(text)
-        self._spans = _spans(text) if self._comments else {}
+        is_sql = file is not None and file.suffix == ".sql"
+        find, spans = (sql_comments, _sql_spans) if is_sql else (comments, _spans)
+        self._comments: list[Allowed] = find(text)
+        self._spans = spans(text) if self._comments else {}
 
     def reason(self, code: str, line: int) -> str:
         """Return why a code is allowed on a line; "" where it is not."""
@@ -173,4 +226,15 @@ def _spans(text: str) -> dict[int, tuple[int, int]]:
             span = (node.lineno, node.end_lineno or node.lineno)
             for line in range(span[0], span[1] + 1):
                 found.setdefault(line, span)
+    return found
+
+
+def _sql_spans(text: str) -> dict[int, tuple[int, int]]:
+    """Return for each line the first and last one of the SQL statement on it."""
+    found: dict[int, tuple[int, int]] = {}
+    for one in sql.parse(text).read:
+        first = text.count("\n", 0, one.start) + 1
+        span = (first, first + one.sql.count("\n"))
+        for line in range(span[0], span[1] + 1):
+            found.setdefault(line, span)
     return found

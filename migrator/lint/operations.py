@@ -1,7 +1,7 @@
 """Alembic operations as statements."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from alembic.operations import ops
@@ -23,9 +23,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
+from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.elements import ClauseElement
 
 from migrator.kernels.index_definition import Key
+from migrator.lint import sql
 from migrator.lint import statements as st
 from migrator.lint.statements import Ref, Statement
 
@@ -33,7 +35,8 @@ from migrator.lint.statements import Ref, Statement
 _KINDS = {"primary": "p", "unique": "u", "foreignkey": "f", "check": "c"}
 
 _make: Any = postgresql.dialect
-_DIALECT = _make()
+# Any other style of parameters would have each % of a text doubled.
+_DIALECT = _make(paramstyle="named")
 _DDL: Any = _DIALECT.ddl_compiler(_DIALECT, None)
 
 
@@ -102,7 +105,7 @@ def _statements(operation: ops.MigrateOperation) -> Iterator[Statement]:
                 values=len(operation.rows),
             )
         case ops.ExecuteSQLOp():
-            yield st.Other(sql=spelt(operation.sqltext))
+            yield from sql.statements(text_of(operation.sqltext))
         case _:
             yield st.Other(sql=type(operation).__name__)
 
@@ -205,31 +208,19 @@ def _create_index(operation: ops.CreateIndexOp) -> st.CreateIndex:
     )
 
 
-# A column with its order, as people write it: `sa.text("at DESC NULLS LAST")`.
-_ORDERED = re.compile(
-    r"(?P<column>\w+)(?:\s+(?P<order>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?",
-    re.IGNORECASE,
-)
-
-
 def _key(element: Any, operators: Mapping[str, str]) -> str | Key:
     """Return a key of an index: a column's name where it is no more than that."""
+    if isinstance(element, Column):
+        element = element.name
     if isinstance(element, str):
         found = operators.get(element)
         return Key(element, operators=found) if found else element
-    if isinstance(element, Column):
-        return _key(element.name, operators)
-    text = spelt(element)
-    plain = _ORDERED.fullmatch(text)
-    if plain is None:
-        return Key(expression=text, operators=operators.get(text, ""))
-    key = Key(
-        plain["column"],
-        operators=operators.get(plain["column"], ""),
-        order=(plain["order"] or "").lower(),
-        nulls=(plain["nulls"] or "").lower(),
-    )
-    return key.column if key == Key(key.column) else key
+    # People write the order into the text: `sa.text("at DESC NULLS LAST")`.
+    key = sql.key(spelt(element))
+    if isinstance(key, str):
+        return _key(key, operators)
+    given = operators.get(key.column or key.expression)
+    return replace(key, operators=given) if given else key
 
 
 def _column(
@@ -259,6 +250,9 @@ def _column(
             else None
         ),
         generated=generated,
+        computed="" if computed is None else spelt(computed.sqltext),
+        constrained=isinstance(column.type, postgresql.DOMAIN)
+        and (column.type.check is not None or bool(column.type.not_null)),
         identity=identity is not None,
         collation=getattr(column.type, "collation", None),
         constraints=constraints,
@@ -356,4 +350,14 @@ def spelt(given: Any) -> str:
     if isinstance(given, schema.DDLElement | schema.ExecutableDDLElement):
         return str(given.compile(dialect=_DIALECT))
     assert isinstance(given, ClauseElement)
-    return str(given.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    try:
+        made = given.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
+    except (CompileError, NotImplementedError):
+        # A value that has no form in SQL stays a parameter.
+        made = given.compile(dialect=_DIALECT)
+    return str(made)
+
+
+def text_of(given: Any) -> str:
+    """Return what is executed as SQL; in plain text, a colon may have a backslash."""
+    return given.replace("\\:", ":") if isinstance(given, str) else spelt(given)

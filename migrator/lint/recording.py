@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from types import FrameType, ModuleType
 from typing import Any
 
-from alembic.operations import Operations
+from alembic.operations import Operations, ops
 from alembic.operations.base import AbstractOperations
 from alembic.operations.batch import BatchOperationsImpl
 from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
 
-from migrator.lint.operations import spelt, statements
-from migrator.lint.statements import Carried, Other, Statement
+from migrator.lint import sql
+from migrator.lint.operations import statements, text_of
+from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern
 
 Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
@@ -33,14 +34,16 @@ class Recorded:
     Args:
         statement: what the server is made to do.
         line: of the revision's file, from 1; 0 where it is not known.
-        autocommit: whether it runs in an autocommit block.
+        autocommit: whether it is a transaction of its own.
         operation: as Alembic has it; None for others.
+        transaction: the number of the transaction that it is in.
     """
 
     statement: Statement
     line: int = 0
     autocommit: bool = False
     operation: MigrateOperation | None = None
+    transaction: int = 0
 
 
 @dataclass(slots=True)
@@ -102,6 +105,34 @@ def record(module: ModuleType) -> Record:
     return recorder.record
 
 
+def record_text(text: str) -> Record:
+    """
+    Return what a file of SQL does.
+
+    It is one transaction, but for statements that refuse one, as far as it does not
+    say BEGIN and COMMIT itself.
+
+    Args:
+        text: the file.
+    """
+    record = Record()
+    transaction, opened = 0, False
+    line, at = 1, 0
+    for one in sql.parse(text).read:
+        line, at = line + text.count("\n", at, one.start), one.start
+        alone = not opened and any(map(is_alone, one.statements))
+        transaction += alone
+        for statement in one.statements:
+            record.done.append(
+                Recorded(statement, line, alone, transaction=transaction)
+            )
+            if isinstance(statement, Transaction):
+                opened = statement.how == "BEGIN"
+                transaction += 1
+        transaction += alone
+    return record
+
+
 class Recorder:
     """Runs one revision."""
 
@@ -109,7 +140,8 @@ class Recorder:
         self.record = Record()
         self._module = module
         self._file = getattr(module, "__file__", None)
-        self._autocommit = False
+        self._block = False
+        self._transaction = 0
         self._inside = False
         self._context = MigrationContext.configure(
             dialect_name="postgresql",
@@ -117,11 +149,39 @@ class Recorder:
         )
 
     def note(
-        self, statement: Statement, operation: MigrateOperation | None = None
+        self, *statements: Statement, operation: MigrateOperation | None = None
     ) -> None:
-        """Enter a statement, with the line of the revision that makes it."""
+        """Enter statements, with the line of the revision that makes them."""
+        for statement in statements:
+            self._enter(statement, operation, alone=True)
+
+    def note_text(self, text: str, operation: MigrateOperation | None = None) -> None:
+        """
+        Enter what is sent as one text.
+
+        Also in an autocommit block, statements that are sent together are one
+        transaction (PostgreSQL manual, section 55.2.2.1).
+        """
+        read = sql.parse(text).read
+        if self._block:
+            self._transaction += 1
+        for one in read:
+            for statement in one.statements:
+                self._enter(statement, operation, alone=len(read) == 1)
+
+    def _enter(
+        self, statement: Statement, operation: MigrateOperation | None, *, alone: bool
+    ) -> None:
+        if self._block and alone:
+            self._transaction += 1
         self.record.done.append(
-            Recorded(statement, self._line(), self._autocommit, operation)
+            Recorded(
+                statement,
+                self._line(),
+                self._block and alone,
+                operation,
+                self._transaction,
+            )
         )
 
     def _line(self) -> int:
@@ -140,12 +200,15 @@ class Recorder:
 
         def noted(construct: Any, *args: Any, **kwargs: Any) -> Any:
             # What goes past Alembic's operations: op.get_bind().execute(…).
-            if not self._inside:
-                self.note(Other(sql=spelt(construct)))
-            return execute(construct, *args, **kwargs)
+            if self._inside:
+                return execute(construct, *args, **kwargs)
+            self.note_text(text_of(construct))
+            return None
 
         impl._exec = noted
-        self._context.autocommit_block = self._block  # type: ignore[method-assign]
+        connection: Any = self._context.connection
+        connection.exec_driver_sql = noted
+        self._context.autocommit_block = self._autocommit  # type: ignore[method-assign]
         upgrade = getattr(self._module, "upgrade", None)
         _current = self
         try:
@@ -172,12 +235,13 @@ class Recorder:
         return line
 
     @contextmanager
-    def _block(self) -> Iterator[None]:
-        before, self._autocommit = self._autocommit, True
+    def _autocommit(self) -> Iterator[None]:
+        before, self._block = self._block, True
         try:
             yield
         finally:
-            self._autocommit = before
+            self._block = before
+            self._transaction += 1
 
     @contextmanager
     def _flushed(self) -> Iterator[None]:
@@ -196,8 +260,10 @@ class Recorder:
 
     def _noting(self, original: Invoke) -> Invoke:
         def invoke(operations: AbstractOperations, operation: MigrateOperation) -> Any:
-            for statement in statements(operation):
-                self.note(statement, operation)
+            if isinstance(operation, ops.ExecuteSQLOp):
+                self.note_text(text_of(operation.sqltext), operation)
+                return None
+            self.note(*statements(operation), operation=operation)
             before, self._inside = self._inside, True
             try:
                 return original(operations, operation)

@@ -5,9 +5,14 @@ import tokenize
 from dataclasses import dataclass
 from io import StringIO
 
-#: `# migrator: allow ZD301 the table has ten rows`, on the line or the one above.
+from migrator.lint import sql
+
+_CODE = r"(?:ZD\d+|squawk:[\w-]+)"
+#: `# migrator: allow ZD301 the table has ten rows`, on the line or the one above; in
+#: SQL, a comment with the same words.
 _COMMENT = re.compile(
-    r"#\s*migrator:\s*allow\s+(?P<codes>ZD\d+(?:\s*,\s*ZD\d+)*)\b[\s:,-]*(?P<reason>.*)"
+    rf"\s*migrator:\s*allow\s+(?P<codes>{_CODE}(?:\s*,\s*{_CODE})*)\b[\s:,-]*"
+    r"(?P<reason>.*)"
 )
 
 
@@ -30,10 +35,29 @@ def comments(text: str) -> list[Allowed]:
     for token in tokenize.generate_tokens(StringIO(text).readline):
         if token.type != tokenize.COMMENT:
             continue
-        said = _COMMENT.match(token.string)
+        said = _COMMENT.match(token.string.lstrip("#"))
         if said is None:
             continue
-        codes = tuple(c.strip() for c in said["codes"].split(","))
         alone = not token.line[: token.start[1]].strip()
-        found.append(Allowed(token.start[0], codes, said["reason"].strip(), alone))
+        found.append(_allowed(said, token.start[0], alone=alone))
     return found
+
+
+def sql_comments(text: str) -> list[Allowed]:
+    """Return all comments of a file of SQL that silence rules."""
+    if "migrator:" not in text:
+        return []
+    found: list[Allowed] = []
+    for comment in sql.parse(text).comments:
+        said = _COMMENT.match(comment.text)
+        if said is None:
+            continue
+        before = text[: comment.start]
+        alone = not before.rpartition("\n")[2].strip()
+        found.append(_allowed(said, before.count("\n") + 1, alone=alone))
+    return found
+
+
+def _allowed(said: re.Match[str], line: int, *, alone: bool) -> Allowed:
+    codes = tuple(c.strip() for c in said["codes"].split(","))
+    return Allowed(line, codes, said["reason"].strip(), alone)

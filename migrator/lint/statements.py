@@ -4,6 +4,7 @@ An Alembic operation (`operations.py`) and SQL text (`sql.py`) become the same
 statements, so that a rule looks at one form of each.
 """
 
+import re
 from dataclasses import dataclass
 
 from migrator.kernels.index_definition import Key
@@ -69,6 +70,10 @@ class NewColumn:
     default: str | None = None
     #: "stored" or "virtual".
     generated: str | None = None
+    #: What a generated column is computed by, as SQL, where the revision tells it.
+    computed: str = ""
+    #: Whether its type is a domain that refuses values, where the revision tells it.
+    constrained: bool = False
     identity: bool = False
     collation: str | None = None
     constraints: tuple[NewConstraint, ...] = ()
@@ -176,7 +181,7 @@ class Rewrite(OnTable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeTrigger(OnTable):
-    """A trigger that comes, goes, or is enabled or disabled: `how` says which."""
+    """A trigger: `how` is CREATE, DROP, RENAME, ENABLE or DISABLE."""
 
     how: str
     name: str = ""
@@ -184,7 +189,12 @@ class ChangeTrigger(OnTable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePolicy(OnTable):
-    """Row security: `how` is CREATE POLICY, ENABLE, DISABLE and so on."""
+    """
+    Row security of a table.
+
+    `how` is CREATE POLICY, ALTER POLICY, DROP POLICY, ENABLE, DISABLE, FORCE or
+    NO FORCE.
+    """
 
     how: str
     name: str = ""
@@ -396,6 +406,29 @@ class RenameSchema(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenameObject(Statement):
+    """
+    A type, sequence, function or such, under another name or in another schema.
+
+    `of` is TYPE, SEQUENCE and so on; either `to` or `schema` is given.
+    """
+
+    of: str
+    name: Ref
+    to: str | None = None
+    schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropObject(Statement):
+    """A view, type, sequence, function or such that goes; `of` says which."""
+
+    of: str
+    name: Ref
+    cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshView(Statement):
     """A materialized view that is filled anew."""
 
@@ -451,3 +484,28 @@ class Carried(Statement):
     """A change that the toolkit carries: `zd.upgrade(…)`; `title` names it."""
 
     title: str
+
+
+# Of what has no form here.
+_ALONE = re.compile(
+    r"\s*(VACUUM|(CREATE|DROP)\s+(DATABASE|TABLESPACE)|ALTER\s+SYSTEM)\b", re.IGNORECASE
+)
+
+
+def is_alone(statement: Statement) -> bool:
+    """
+    Tell whether a statement refuses to run inside a transaction.
+
+    Source: PostgreSQL manual, the pages of these commands.
+    """
+    match statement:
+        case CreateIndex() | DropIndex() | DetachPartition():
+            return statement.concurrently
+        case Reindex(of=of):
+            return statement.concurrently or of not in ("INDEX", "TABLE")
+        case Rewrite(how=how):
+            return how == "VACUUM FULL"
+        case Other():
+            return _ALONE.match(statement.sql) is not None
+        case _:
+            return False

@@ -75,3 +75,17 @@ def test_with_a_word_it_runs(runner: Runner, sql: psycopg.Connection) -> None:
     )
     runner.expand(Change(revision="a", pattern=pattern))
     assert runner.backfill("a") is State.BACKFILLED
+
+
+def test_a_function_that_reads_a_column_that_is_split_needs_a_word(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It would fail from retire on."""
+    sql.execute(
+        "CREATE FUNCTION reads() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.other := length(NEW.name); RETURN NEW; END';"
+        "CREATE TRIGGER reads BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION reads()"
+    )
+    pattern = SplitColumn("t", "name", {"a": ("text", "name")}, "a")
+    with pytest.raises(Refused, match='"reads" has the word "name" in it'):
+        runner.plan(Change(revision="a", pattern=pattern))

@@ -9,10 +9,17 @@ from types import ModuleType
 import psycopg
 import pytest
 
+from migrator.kernels.index_definition import Key
 from migrator.lint import Linter, Severity
 from migrator.lint.database import reader
-from migrator.lint.recording import record
-from migrator.lint.statements import Carried, CreateIndex, DropColumn, Other
+from migrator.lint.recording import record, record_text
+from migrator.lint.statements import (
+    AddConstraint,
+    Carried,
+    CreateIndex,
+    DropColumn,
+    Other,
+)
 from migrator.postgres.connection import Target, connect
 
 HEAD = """\
@@ -164,3 +171,125 @@ def test_a_table_of_the_revision_itself_is_in_nobodys_use(tmp_path: Path) -> Non
         """,
     )
     assert Linter(guarded=True).lint("r1", module) == []
+
+
+def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
+    """Plain text, its parameters, and what goes past Alembic are read as SQL."""
+    done = record(
+        revision(
+            tmp_path,
+            r"""
+            op.execute(r"ALTER TABLE t DROP a, DROP b; SELECT '1'\:\:text")
+            op.execute(sa.text("UPDATE t SET a = :x").bindparams(x=object()))
+            bind = op.get_bind()
+            bind.execute(sa.text("DELETE FROM t WHERE a = :x"), {"x": 1})
+            bind.exec_driver_sql("DROP TABLE t")
+            sa.Table("n", sa.MetaData(), sa.Column("c", sa.Text)).create(bind)
+            op.execute(sa.table("t", sa.column("a")).delete())
+            """,
+        )
+    )
+    assert not done.unread
+    assert [(type(d.statement).__name__, d.line - FIRST) for d in done.done] == [
+        ("DropColumn", 1),
+        ("DropColumn", 1),
+        ("Other", 1),
+        ("ChangeRows", 2),
+        ("ChangeRows", 4),
+        ("DropTable", 5),
+        ("CreateTable", 6),
+        ("ChangeRows", 7),
+    ]
+    assert done.done[2].statement.sql == "SELECT '1'::text"
+
+
+def test_what_is_sent_together_is_one_transaction(tmp_path: Path) -> None:
+    """In an autocommit block each operation is alone, two statements of a text not."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            op.execute("SELECT 1")
+            op.execute("SELECT 2; SELECT 3")
+            with op.get_context().autocommit_block():
+                op.execute("SELECT 4")
+                op.execute("SELECT 5; SELECT 6")
+                op.drop_column("t", "a")
+            op.execute("SELECT 7")
+            """,
+        )
+    )
+    groups: dict[int, list[bool]] = {}
+    for one in done.done:
+        groups.setdefault(one.transaction, []).append(one.autocommit)
+    assert list(groups.values()) == [
+        [False] * 3,
+        [True],
+        [False] * 2,
+        [True],
+        [False],
+    ]
+
+
+def test_a_condition_keeps_its_percent_signs(tmp_path: Path) -> None:
+    """What a revision gives as text is not changed for a driver."""
+    done = record(
+        revision(tmp_path, """op.create_check_constraint("c", "t", "a LIKE '%'")""")
+    )
+    (one,) = done.done
+    assert isinstance(one.statement, AddConstraint)
+    assert one.statement.constraint.expression == "a LIKE '%'"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ('"a"', "a"),
+        ('sa.text("a")', "a"),
+        ('sa.text("a DESC NULLS LAST")', Key("a", order="desc", nulls="last")),
+        ('sa.text("lower(a) DESC")', Key(expression="lower(a)", order="desc")),
+        ('sa.text("a || b")', Key(expression="a || b")),
+        ('sa.func.lower(sa.column("a"))', Key(expression="lower(a)")),
+        ('sa.column("A b").desc()', Key("A b", order="desc")),
+        ('sa.text("c")', Key("c", operators="text_ops")),
+    ],
+)
+def test_a_key_of_an_index_is_read(
+    given: str, wanted: str | Key, tmp_path: Path
+) -> None:
+    """However a key is given, its parts are known."""
+    ops = 'postgresql_ops={"c": "text_ops"}'
+    done = record(revision(tmp_path, f'op.create_index("i", "t", [{given}], {ops})'))
+    (one,) = done.done
+    assert isinstance(one.statement, CreateIndex)
+    assert one.statement.keys == (wanted,)
+
+
+def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
+    """Its statements are found by line, its comments silence, transactions are told."""
+    file = tmp_path / "V1.sql"
+    file.write_text(
+        "-- migrator: allow ZD112 never read\n"
+        "ALTER TABLE t DROP a;\n"
+        "ALTER TABLE t\n"
+        "  DROP b; /* migrator: allow ZD112 nor this */\n"
+        "CREATE INDEX i ON t (a); -- migrator: allow ZD112 not this\n"
+        "CREATE INDEX CONCURRENTLY j ON t (a);\n"
+        "BEGIN; DROP INDEX CONCURRENTLY j; COMMIT; VACUUM t\n"
+    )
+    assert [
+        (p.revision, p.finding.code, p.line, p.allowed)
+        for p in Linter(guarded=True).lint_sql(file)
+    ] == [
+        ("V1", "ZD112", 2, "never read"),
+        ("V1", "ZD112", 3, "nor this"),
+        ("V1", "ZD301", 5, ""),
+        ("V1", "ZD605", 5, ""),
+        ("V1", "ZD311", 7, ""),
+    ]
+    assert [d.autocommit for d in record_text(file.read_text()).done] == [
+        *[False] * 3,
+        True,
+        *[False] * 3,
+        True,
+    ]

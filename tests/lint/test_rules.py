@@ -3,9 +3,12 @@
 import psycopg
 import pytest
 
-from migrator.lint import RULES, Rule
+from migrator.lint import RULES, Finding, Linter, Rule
 from migrator.lint.rule import Trial
+from migrator.lint.sql import statements
+from migrator.lint.statements import Transaction
 from tests.lint import trials
+from tests.lint.looking import looking_at
 
 TRIALS = [(rule, trial) for rule in RULES for trial in rule.trials]
 NAMES = [f"{rule.code}-{n}" for n, (rule, _) in enumerate(TRIALS)]
@@ -39,6 +42,37 @@ def test_the_safe_form_lets_nobody_wait_for_a_scan(
     _prepare(sql, trial)
     for statement in trial.good:
         assert not trials.run(sql, statement, trial.table).stalls, statement
+
+
+def _found(
+    linter: Linter, rule: Rule, texts: tuple[str, ...], *, together: bool
+) -> list[Finding]:
+    """Return what a rule finds in SQL."""
+    found: list[Finding] = []
+    linter.guarded = False
+    scene = linter.scene()
+    # A table that a trial made is one in use, also where it has no rows.
+    scene.sized = False
+    scene.autocommit = not together
+    scene.whole = [s for text in texts for s in statements(text)]
+    for statement in scene.whole:
+        found += rule.look(statement, scene)
+        scene.passed(statement)
+        if isinstance(statement, Transaction):
+            scene.autocommit = statement.how != "BEGIN"
+    return found
+
+
+@pytest.mark.parametrize(("rule", "trial"), TRIALS, ids=NAMES)
+def test_a_rule_sees_its_hazard_in_text(
+    database: str, sql: psycopg.Connection, rule: Rule, trial: Trial
+) -> None:
+    """As SQL, the bad form is found by its rule, and nothing of the good form is."""
+    _prepare(sql, trial)
+    with looking_at(database) as linter:
+        bad = _found(linter, rule, trial.bad, together=trial.together)
+        assert rule.code in {f.code for f in bad}
+        assert _found(linter, rule, trial.good, together=False) == []
 
 
 def test_codes_are_stable_and_in_order() -> None:

@@ -11,6 +11,10 @@ table that requests write at any time, and what they see under another name is a
 (`Facade`), or the other table once names are exchanged. `Extract` alone has two that
 are written: there one side never changes a row of the other that is there.
 
+A table that goes into another one (`Merge`) has one after the other: its values flow
+to rows that requests write as well (`Inflow`), by triggers that wait for none of them;
+then a view (`StandIn`) takes its place, and it is a shadow itself.
+
 `BothWays` is for columns that go to a table which is there: no view can stand for it.
 It runs both ways, and has that deadlock, on a person's word.
 
@@ -19,6 +23,7 @@ statement's final state) and 41.10.
 """
 
 from migrator.kernels.mirror_table.extract import Extract
+from migrator.kernels.mirror_table.merge import Merge
 from migrator.kernels.mirror_table.moved import Moved, require_pair
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.mirror_table.split import Split
@@ -27,6 +32,7 @@ from migrator.kernels.mirror_table.swap import Swap
 
 __all__ = [
     "Extract",
+    "Merge",
     "Moved",
     "Shadow",
     "Split",

@@ -1,7 +1,7 @@
 """A view that gives some columns of a table as a table of their own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg import sql
@@ -11,7 +11,10 @@ from migrator.facts import Grant
 from migrator.kernels.direct import pinned_path
 from migrator.kernels.mirror_table.shadow import KeyColumn
 from migrator.names import TableName
-from migrator.plan import render, type_name
+from migrator.plan import Refusal, render, type_name
+
+# What a view and a table both take.
+_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +72,13 @@ class Facade:
     owner: str
 
     def create(self) -> tuple[sql.Composable, ...]:
-        """Return the statements that make the view, with the caller's rights."""
+        """Return the statements that make the view."""
         view = self.view.identifier
-        shown = sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(name))
-            for name, column in (
-                *((name, k.column) for name, k in self.key.items()),
-                *((name, s.column) for name, s in self.columns.items()),
-            )
-        )
         return (
-            sql.SQL(
-                "CREATE VIEW {} WITH (security_invoker = true) AS SELECT {} FROM {}{}"
-            ).format(
+            sql.SQL("CREATE VIEW {}{} AS SELECT {} FROM {}{}").format(
                 view,
-                shown,
+                self._rights(),
+                self._shown(),
                 self.table.identifier,
                 sql.SQL(" WHERE {}").format(self.rows) if self.rows else sql.SQL(""),
             ),
@@ -114,10 +109,11 @@ class Facade:
         """Return the statements that make the functions, or make them anew."""
         return tuple(
             sql.SQL(
-                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
+                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql{}"
                 " SET search_path = {}, pg_temp AS {}"
             ).format(
                 self._function(event),
+                self._secured(),
                 pinned_path(self.path, self.table.schema),
                 sql.Literal(render(body)),
             )
@@ -134,6 +130,72 @@ class Facade:
             ),
         )
 
+    def unused(self, what: str) -> Refusal:
+        """
+        Return the condition that nobody built anything on the view.
+
+        Args:
+            what: what becomes of the view, for the message.
+        """
+        return Refusal(
+            count=render(
+                sql.SQL(
+                    "SELECT count(DISTINCT d.objid) FROM pg_catalog.pg_depend d"
+                    " JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid"
+                    " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+                    " AND d.refobjid = pg_catalog.to_regclass({view})"
+                    " AND r.ev_class <> d.refobjid"
+                ).format(view=sql.Literal(str(self.view)))
+            ),
+            why=f"{{count:view depends|views depend}} on the view {self.view},"
+            f" which {what}",
+            next="drop them, and make them again after it.",
+        )
+
+    # -- what another facade does otherwise --------------------------------
+
+    def _rights(self) -> sql.Composable:
+        """Return the options of the view: it runs with the caller's rights."""
+        return sql.SQL(" WITH (security_invoker = true)")
+
+    def _shown(self) -> sql.Composable:
+        """Return the columns of the view."""
+        return sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(name))
+            for name, column in (
+                *((name, k.column) for name, k in self.key.items()),
+                *((name, s.column) for name, s in self.columns.items()),
+            )
+        )
+
+    def _secured(self) -> sql.Composable:
+        """Return with whose rights the functions run: the caller's."""
+        return sql.SQL("")
+
+    def _free(self) -> sql.Composable:
+        """Return the condition that a row of the view may be inserted: at rest."""
+        # As records: of json there is no equality.
+        return sql.SQL(" AND ").join(
+            sql.SQL(
+                "ROW(_row.{})::pg_catalog.record OPERATOR(pg_catalog.*=)"
+                " ROW({})::pg_catalog.record"
+            ).format(sql.Identifier(s.column), s.at_rest)
+            for s in self.columns.values()
+        )
+
+    def _given(self) -> dict[str, sql.Composable]:
+        """Return what an INSERT gives to columns of the table."""
+        return {
+            s.column: sql.SQL("new.{}").format(sql.Identifier(name))
+            for name, s in self.columns.items()
+        }
+
+    def _rest(self) -> dict[str, sql.Composable]:
+        """Return what a DELETE leaves in columns of the table."""
+        return {s.column: s.at_rest for s in self.columns.values()}
+
+    # -- functions -----------------------------------------------------------
+
     def _function(self, event: str) -> sql.Identifier:
         return names.function(f"{self.tag}_{event.lower()}")
 
@@ -148,31 +210,13 @@ class Facade:
             for name, k in self.key.items()
         )
 
-    def _assigned(self, value: Mapping[str, sql.Composable]) -> sql.Composable:
-        return sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(s.column), value[name])
-            for name, s in self.columns.items()
-        )
-
     def _insert(self) -> sql.Composable:
-        given = {
-            name: sql.SQL("new.{}").format(sql.Identifier(name))
-            for name in self.columns
-        }
-        # As records: of json there is no equality.
-        at_rest = sql.SQL(" AND ").join(
-            sql.SQL(
-                "ROW(_row.{})::pg_catalog.record OPERATOR(pg_catalog.*=)"
-                " ROW({})::pg_catalog.record"
-            ).format(sql.Identifier(s.column), s.at_rest)
-            for s in self.columns.values()
-        )
         shown = ", ".join(self.key)
         key = f"{self.view.name}_pkey"
         return sql.SQL(
             """
 BEGIN
-  UPDATE {table} AS _row SET {assigned} WHERE {keyed} AND {at_rest};
+  UPDATE {table} AS _row SET {assigned} WHERE {keyed} AND {free};
   IF NOT FOUND THEN
     IF EXISTS (SELECT FROM {table} AS _row WHERE {keyed}) THEN
       RAISE unique_violation USING
@@ -186,9 +230,9 @@ END
 """
         ).format(
             table=self.table.identifier,
-            assigned=self._assigned(given),
+            assigned=_assigned(self._given()),
             keyed=self._keyed("new"),
-            at_rest=at_rest,
+            free=self._free(),
             taken=sql.Literal(
                 f'duplicate key value violates unique constraint "{key}"'
             ),
@@ -202,7 +246,6 @@ END
         )
 
     def _delete(self) -> sql.Composable:
-        rest = {name: s.at_rest for name, s in self.columns.items()}
         return sql.SQL(
             """
 BEGIN
@@ -210,7 +253,14 @@ BEGIN
   RETURN OLD;
 END
 """
-        ).format(self.table.identifier, self._assigned(rest), self._keyed("old"))
+        ).format(self.table.identifier, _assigned(self._rest()), self._keyed("old"))
+
+
+def _assigned(values: Mapping[str, sql.Composable]) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(column), value)
+        for column, value in values.items()
+    )
 
 
 def granted(
@@ -230,3 +280,12 @@ def granted(
             for g in grants
         ),
     )
+
+
+def viewed(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """Return what of a table's grants a view takes."""
+    kept = (
+        replace(g, privileges=tuple(p for p in g.privileges if p in _PRIVILEGES))
+        for g in grants
+    )
+    return tuple(g for g in kept if g.privileges)

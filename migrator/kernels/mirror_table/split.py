@@ -13,16 +13,15 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Column, Constraint, Facts, Grant, Index, Table
+from migrator.facts import Column, Constraint, Facts, Index, Table
 from migrator.kernels import constraints, direct, indexes, not_null, requirements
 from migrator.kernels.column_definition import carried, definition, looks
-from migrator.kernels.mirror_table.facade import Facade, Shown, granted
+from migrator.kernels.mirror_table.facade import Facade, Shown, granted, viewed
 from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
     Lock,
-    Refusal,
     Step,
     Steps,
     TableLock,
@@ -31,9 +30,6 @@ from migrator.plan import (
     render,
     type_name,
 )
-
-# What a view and a table both take.
-_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,16 +145,9 @@ class Split:
             },
             rows=self._given(retired=retired),
             path=self.facts.path,
-            grants=self._grants(),
+            grants=viewed(self.table.grants),
             owner=self.table.owner,
         )
-
-    def _grants(self) -> tuple[Grant, ...]:
-        kept = (
-            replace(g, privileges=tuple(p for p in g.privileges if p in _PRIVILEGES))
-            for g in self.table.grants
-        )
-        return tuple(g for g in kept if g.privileges)
 
     # -- phases ----------------------------------------------------------
 
@@ -289,7 +278,7 @@ class Split:
                 )
                 for index in self.carried()
             ),
-            *granted(self.into, self.table.owner, self._grants()),
+            *granted(self.into, self.table.owner, viewed(self.table.grants)),
         )
         exchange = Transaction(
             statements=tuple(map(render, statements)),
@@ -299,7 +288,7 @@ class Split:
                 TableLock(table=t, lock=Lock.ACCESS_EXCLUSIVE)
                 for t in (self.into, shadow)
             ),
-            refusals=(self._nothing_depends(),),
+            refusals=(self.facade().unused("makes way for the table"),),
         )
         return (
             Step(
@@ -451,23 +440,6 @@ class Split:
                 type_name(key.definition),
                 key.references or self.table.name,
             )
-        )
-
-    def _nothing_depends(self) -> Refusal:
-        """Return the condition that nobody built anything on the facade."""
-        return Refusal(
-            count=render(
-                sql.SQL(
-                    "SELECT count(DISTINCT d.objid) FROM pg_catalog.pg_depend d"
-                    " JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid"
-                    " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-                    " AND d.refobjid = pg_catalog.to_regclass({view})"
-                    " AND r.ev_class <> d.refobjid"
-                ).format(view=sql.Literal(str(self.into)))
-            ),
-            why=f"{{count:view depends|views depend}} on the view"
-            f" {self.into}, which makes way for the table",
-            next="drop them, and make them again after it.",
         )
 
 

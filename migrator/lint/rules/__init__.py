@@ -13,6 +13,15 @@ from migrator.lint.rules.add_unique import AddUnique
 from migrator.lint.rules.change_domain import ChangeDomain
 from migrator.lint.rules.change_rows import ChangeRows
 from migrator.lint.rules.code_block import CodeBlock
+from migrator.lint.rules.column_check import ColumnCheck
+from migrator.lint.rules.column_domain import ColumnDomain
+from migrator.lint.rules.column_foreign_key import ColumnForeignKey
+from migrator.lint.rules.column_generated import ColumnGenerated
+from migrator.lint.rules.column_json import ColumnJson
+from migrator.lint.rules.column_not_null import ColumnNotNull
+from migrator.lint.rules.column_serial import ColumnSerial
+from migrator.lint.rules.column_unique import ColumnUnique
+from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.convoy import Convoy
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
@@ -38,7 +47,16 @@ from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
 RULES: tuple[Rule, ...] = (
+    ColumnNotNull(),
+    ColumnVolatileDefault(),
+    ColumnSerial(),
+    ColumnGenerated(),
+    ColumnDomain(),
+    ColumnCheck(),
+    ColumnUnique(),
     SetNotNull(),
+    ColumnForeignKey(),
+    ColumnJson(),
     DropColumn(),
     AddForeignKey(),
     ForeignKeysTogether(),

@@ -46,6 +46,8 @@ class DropForeignKey(Rule):
         table, name = statement.table, statement.name
         if scene.constraint(table, name) is not None:
             return
+        if scene.guarded or scene.parameter("lock_timeout") is not None:
+            return
         known = scene.table(table)
         found = known.constraint(name) if known is not None else None
         if (found.kind if found is not None else statement.kind) != "f":

@@ -33,6 +33,7 @@ class ForeignKeysTogether(Rule):
             before=(
                 "CREATE TABLE p (id integer PRIMARY KEY)",
                 "CREATE TABLE q (id integer PRIMARY KEY)",
+                "INSERT INTO p VALUES (1); INSERT INTO q VALUES (1)",
             ),
             bad=_KEYS,
             good=_KEYS,

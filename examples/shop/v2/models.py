@@ -1,0 +1,28 @@
+"""Tables, as release 2 knows them."""
+
+from decimal import Decimal
+
+from sqlalchemy import Numeric
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables of the shop."""
+
+
+class User(Base):
+    """Who buys."""
+
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    full_name: Mapped[str]
+    email: Mapped[str]
+
+
+class Order(Base):
+    """What a user bought."""
+
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(index=True)
+    total: Mapped[Decimal] = mapped_column(Numeric(10, 2))

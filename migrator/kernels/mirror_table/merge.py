@@ -1,0 +1,512 @@
+"""A table whose columns go to the one that its rows belong to.
+
+Until both tables are in step, requests write the columns where they always were, and
+they flow to the other table, where nobody reads them yet. Then, before the new release
+is let in, the table makes way for a view over the other one: from that instant on there
+is one place where the columns are written, for either release. The table itself follows
+out of sight until the drop, so that going back loses nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Column, Constraint, Facts, Index, Table
+from migrator.kernels import constraints, direct, indexes
+from migrator.kernels.column_definition import carried, definition, looks
+from migrator.kernels.mirror_table.facade import Shown, viewed
+from migrator.kernels.mirror_table.inflow import Inflow
+from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
+from migrator.kernels.mirror_table.stand_in import StandIn
+from migrator.names import TableName
+from migrator.plan import (
+    Autocommit,
+    Lock,
+    Refusal,
+    Step,
+    Steps,
+    Transaction,
+    missing,
+    present,
+    render,
+    type_name,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """
+    The phases of the merge.
+
+    Args:
+        facts: of the table that goes, in any phase.
+        into: the other table.
+        key: the columns that refer to the other table, each with the one referred to.
+        columns: its other columns, each with its name in the other table.
+        indexes: new names of indexes that go along.
+    """
+
+    facts: Facts
+    into: Table
+    key: Mapping[str, str]
+    columns: Mapping[str, str]
+    indexes: Mapping[str, str]
+
+    # -- what it is made of ----------------------------------------------
+
+    @property
+    def table(self) -> Table:
+        """The table that goes, under whichever name."""
+        return self.facts.table
+
+    @property
+    def name(self) -> TableName:
+        """The name that it had, and that the view has."""
+        return self.facts.known_as
+
+    @property
+    def former_name(self) -> TableName:
+        """The name that it has once the view stands for it."""
+        return names.retired(self.name, self.facts.tag)
+
+    @property
+    def is_exchanged(self) -> bool:
+        """Whether the view stands for it."""
+        return self.table.name == self.former_name
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns of the other table without which there is no row of this one."""
+        return tuple(
+            name for c, name in self.columns.items() if self.table.require(c).not_null
+        )
+
+    @property
+    def mark(self) -> str | None:
+        """The column that tells a row of this one where none of the others has to."""
+        if self.required:
+            return None
+        return names.owned("row", self.name.name, self.facts.tag)
+
+    def _key(self) -> dict[str, KeyColumn]:
+        found = ((self.into.require(c), name) for name, c in self.key.items())
+        return {
+            name: KeyColumn(
+                column=c.name,
+                type=c.type,
+                equal=c.equal,
+                image_equal=c.image_equal,
+            )
+            for c, name in found
+        }
+
+    def _columns(self) -> dict[str, Column]:
+        return {name: self.table.require(name) for name in self.columns}
+
+    def _given(self, row: sql.Composable) -> sql.Composable:
+        """Return the condition of rows of the other table that have one of this one."""
+
+        def given(columns: Iterable[str]) -> list[sql.Composable]:
+            return [
+                present(sql.SQL("{}.{}").format(row, sql.Identifier(c)))
+                for c in columns
+            ]
+
+        if self.mark is None:
+            return sql.SQL(" AND ").join(given(self.required))
+        return sql.SQL("({})").format(
+            sql.SQL(" OR ").join(given((*self.columns.values(), self.mark)))
+        )
+
+    @property
+    def _owner(self) -> str | None:
+        return self.table.owner if self.facts.superuser else None
+
+    def inflow(self) -> Inflow:
+        """Return the mirror of the table in the other one, before the exchange."""
+        return Inflow(
+            source=self.name,
+            target=self.into.name,
+            behind=TableName(
+                self.name.schema, names.owned("behind", self.name.name, self.facts.tag)
+            ),
+            tag=self.facts.tag,
+            key=self._key(),
+            columns={
+                name: Shown(column=self.columns[name], type=c.type)
+                for name, c in self._columns().items()
+            },
+            mark=self.mark,
+            owner=self._owner,
+        )
+
+    def shadow(self) -> Shadow:
+        """Return the mirror of the other table in this one, after the exchange."""
+        return Shadow(
+            source=self.into.name,
+            target=self.former_name,
+            tag=self.facts.tag,
+            key=self._key(),
+            values={
+                name: Value(
+                    expression=sql.Identifier(self.into.name.name, self.columns[name]),
+                    type=c.type,
+                )
+                for name, c in self._columns().items()
+            },
+            rows=self._given(sql.Identifier(self.into.name.name)),
+            path=self.facts.path,
+            owner=self._owner,
+        )
+
+    def stand_in(self) -> StandIn:
+        """Return the view."""
+        return StandIn(
+            table=self.into.name,
+            view=self.name,
+            tag=self.facts.tag,
+            key=self._key(),
+            columns={
+                name: Shown(column=self.columns[name], type=c.type, rest=c.default)
+                for name, c in self._columns().items()
+            },
+            rows=self._given(sql.Identifier(self.into.name.name)),
+            path=self.facts.path,
+            grants=viewed(self.table.grants),
+            owner=self.table.owner,
+            order=tuple(c.name for c in self.table.columns),
+            given=self._given(sql.Identifier("_row")),
+            mark=self.mark,
+            definer=self._owner,
+        )
+
+    def references(self) -> tuple[Constraint, ...]:
+        """Return the foreign keys by which its rows belong to the other table's."""
+        named = {
+            k.name
+            for k in self.table.foreign_keys
+            if k.table == self.table.name
+            and k.to == self.into.name
+            and dict(zip(k.columns, k.to_columns, strict=True)) == dict(self.key)
+        }
+        return tuple(
+            c for c in self.table.constraints if c.kind == "f" and c.name in named
+        )
+
+    def carried(self) -> tuple[Index, ...]:
+        """Return the indexes that go along: those that a column that goes is in."""
+        return carried(self.table, self.columns, self.key)
+
+    # -- phases ----------------------------------------------------------
+
+    def expand(self) -> Steps:
+        """Return the columns in the other table, and their dual write."""
+        into, inflow = self.into.name, self.inflow()
+        added = [
+            sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
+                into.identifier,
+                definition(
+                    replace(c, default=None, not_null=False), self.columns[name]
+                ),
+            )
+            for name, c in self._columns().items()
+        ]
+        kept = [
+            statement
+            for name, c in self._columns().items()
+            for statement in looks(into.identifier, self.columns[name], c)
+        ]
+        if self.mark is not None:
+            added.append(
+                sql.SQL("ALTER TABLE {} ADD COLUMN {} boolean").format(
+                    into.identifier, sql.Identifier(self.mark)
+                )
+            )
+        dropped = (
+            sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
+                into.identifier, sql.Identifier(name)
+            )
+            for name in (*self.columns.values(), *filter(None, (self.mark,)))
+        )
+        return (
+            Step(
+                name="add_columns",
+                work=direct.catalogue_step(into, *added, *kept),
+                reverse=(direct.catalogue_step(into, *dropped),),
+            ),
+            Step(
+                name="mirror_rows",
+                work=direct.catalogue_step(
+                    self.name,
+                    *inflow.on(self.table.owner),
+                    lock=Lock.SHARE_ROW_EXCLUSIVE,
+                ),
+                reverse=(direct.catalogue_step(self.name, *inflow.off()),),
+            ),
+        )
+
+    def backfill(self) -> Steps:
+        """Return the copy of values, then of indexes: so that updates stay HOT."""
+        return (
+            *self.inflow().copy(self.facts.of(self.into)),
+            *self._indexes(unique=False),
+        )
+
+    def verify(self) -> Steps:
+        """
+        Return the comparison, and behind it the exchange of the table for the view.
+
+        After that it is the table that follows. A unique index of the other table
+        waits for the exchange: a row that is behind could have another one's value.
+        """
+        into = self.facts.of(self.into)
+        if self.is_exchanged:
+            return self.shadow().verify(into, self.table)
+        return (
+            *self.inflow().verify(into),
+            Step(
+                name="exchange_for_view",
+                work=self._exchange(),
+                reverse=(self._exchange_back(),),
+            ),
+            *self._indexes(unique=True),
+        )
+
+    def retire(self) -> Steps:
+        """Return the drop of the view: the old release is gone."""
+        view = self.stand_in()
+        again = direct.catalogue_step(
+            self.into.name, self._path(), *view.create(), lock=Lock.ACCESS_SHARE
+        )
+        gone = direct.catalogue_step(self.into.name, *view.remove(), through=self.name)
+        return (
+            Step(
+                name="drop_view",
+                work=self.shadow().needs_on(
+                    replace(gone, refusals=(view.unused("goes"),))
+                ),
+                reverse=(replace(again, refusals=(direct.name_taken(self.name),)),),
+            ),
+            *([self._lift_check()] if self.required else []),
+        )
+
+    def drop(self) -> Steps:
+        """Return the drop of the table that followed."""
+        into, former = self.into.name, self.former_name
+        marked = (
+            ()
+            if self.mark is None
+            else (
+                sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
+                    into.identifier, sql.Identifier(self.mark)
+                ),
+            )
+        )
+        work = direct.catalogue_step(
+            former,
+            *self.shadow().off(),
+            sql.SQL("DROP TABLE {}").format(former.identifier),
+            *marked,
+            *(
+                sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+                    sql.Identifier(into.schema, self._copy(index)),
+                    sql.Identifier(self.indexes.get(index.name, index.name)),
+                )
+                for index in self.carried()
+            ),
+            also=(into,),
+        )
+        return (
+            Step(
+                name="drop_table",
+                work=self.shadow().needs_on(work),
+                no_reverse="the table is gone",
+                loses=True,
+            ),
+        )
+
+    def rebuild(self) -> Steps:
+        """Return the table, filled from the other one, where no release runs."""
+        into, name = self.into.name, self.name
+        columns = {c: self.into.require(to) for c, to in self.columns.items()}
+        keys = {c: self.into.require(to) for c, to in self.key.items()}
+        primary = sql.SQL(", ").join(map(sql.Identifier, self.key))
+        shadow = Shadow(
+            source=into,
+            target=name,
+            tag=self.facts.tag,
+            key=self._key(),
+            values={
+                c: Value(expression=sql.Identifier(into.name, to.name), type=to.type)
+                for c, to in columns.items()
+            },
+            rows=sql.SQL("({})").format(
+                sql.SQL(" OR ").join(
+                    present(sql.Identifier(into.name, to.name))
+                    for to in columns.values()
+                )
+            ),
+        )
+        return (
+            Step(
+                name="create_table",
+                work=direct.catalogue_step(
+                    into,
+                    sql.SQL(
+                        "CREATE TABLE {} ({}, PRIMARY KEY ({}), FOREIGN KEY ({})"
+                        " REFERENCES {} ({}) ON UPDATE CASCADE ON DELETE CASCADE)"
+                    ).format(
+                        name.identifier,
+                        sql.SQL(", ").join(
+                            definition(replace(c, default=None), known)
+                            for known, c in (keys | columns).items()
+                        ),
+                        primary,
+                        primary,
+                        into.identifier,
+                        sql.SQL(", ").join(map(sql.Identifier, self.key.values())),
+                    ),
+                    sql.SQL("ALTER TABLE {} OWNER TO {}").format(
+                        name.identifier, sql.Identifier(self.into.owner)
+                    ),
+                ),
+                no_reverse="upgrade again",
+            ),
+            *shadow.copy(self.facts.of(self.into), name="copy_rows", guarded=False),
+            Step(
+                name="drop_columns",
+                work=direct.catalogue_step(
+                    into,
+                    *(
+                        sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
+                            into.identifier, sql.Identifier(to.name)
+                        )
+                        for to in columns.values()
+                    ),
+                ),
+                no_reverse="upgrade again",
+                loses=True,
+            ),
+        )
+
+    # -- parts -----------------------------------------------------------
+
+    def _path(self) -> sql.Composable:
+        """Return the path under which defaults were written."""
+        return sql.SQL("SET LOCAL search_path = {}").format(
+            direct.pinned_path(self.facts.path, self.name.schema)
+        )
+
+    def _copy(self, index: Index) -> str:
+        return names.owned("index", index.name, self.facts.tag)
+
+    def _indexes(self, *, unique: bool) -> Steps:
+        there = dict(self.columns) | dict(self.key)
+        return tuple(
+            indexes.build_like(
+                f"copy_index_{number}", self.into, index, self._copy(index), there
+            )
+            for number, index in enumerate(self.carried(), 1)
+            if index.unique is unique
+        )
+
+    def _exchange(self) -> Transaction:
+        inflow, into = self.inflow(), self.into.name
+        done = direct.catalogue_step(
+            self.name,
+            # Few rows, and nobody writes either table now.
+            inflow.caught_up(),
+            self._path(),
+            *inflow.off(),
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                self.name.identifier, sql.Identifier(self.former_name.name)
+            ),
+            *self._referring(self.former_name, "DEFERRABLE INITIALLY DEFERRED"),
+            *([self._add_check()] if self.required else []),
+            *self.stand_in().create(),
+            *self.shadow().on(),
+            also=(into,),
+        )
+        return inflow.needs_on(replace(done, refusals=(inflow.few(),)))
+
+    def _exchange_back(self) -> Transaction:
+        view, into, former = self.stand_in(), self.into.name, self.former_name
+        done = direct.catalogue_step(
+            former,
+            *view.remove(),
+            *self.shadow().off(),
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+                into.identifier, sql.Identifier(self._check)
+            ),
+            *self._referring(former, "NOT DEFERRABLE"),
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
+                former.identifier, sql.Identifier(self.name.name)
+            ),
+            *self.inflow().on(self.table.owner),
+            also=(into,),
+            through=self.name,
+        )
+        unused = view.unused("makes way for the table")
+        return self.shadow().needs_on(replace(done, refusals=(unused,)))
+
+    def _referring(self, table: TableName, when: str) -> Iterable[sql.Composable]:
+        """
+        Return what says when the foreign keys to the other table are checked.
+
+        A row of the other table is deleted before that of the one that follows it.
+        """
+        return (
+            sql.SQL("ALTER TABLE {} ALTER CONSTRAINT {} {}").format(
+                table.identifier, sql.Identifier(c.name), type_name(when)
+            )
+            for c in self.references()
+        )
+
+    @property
+    def _check(self) -> str:
+        return names.owned("check", self.name.name, self.facts.tag)
+
+    def _add_check(self) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+            self.into.name.identifier, sql.Identifier(self._check), self._together()
+        )
+
+    def _together(self) -> sql.Composable:
+        """Return the condition that a row has what it must have, or nothing."""
+        return sql.SQL("{} OR {}").format(
+            sql.SQL(" AND ").join(present(sql.Identifier(c)) for c in self.required),
+            sql.SQL(" AND ").join(
+                missing(sql.Identifier(c)) for c in self.columns.values()
+            ),
+        )
+
+    def _lift_check(self) -> Step:
+        """Return the step that lets the new release write what columns it likes."""
+        into = self.into.name
+        alone = Refusal(
+            count=render(
+                sql.SQL("SELECT count(*) FROM {} WHERE NOT ({})").format(
+                    into.identifier, self._together()
+                )
+            ),
+            why="{count:row has|rows have} values in columns that"
+            f" {self.name} had, and none in {', '.join(self.required)}",
+            next="give them one, or none at all, then run the same command again; or"
+            " keep the new release.",
+        )
+        again = Autocommit(
+            statement=render(self._add_check()),
+            lock=Lock.ACCESS_EXCLUSIVE,
+            table=into,
+            done=constraints.is_there(into, self._check),
+            refusals=(alone,),
+        )
+        # Those that came between the count and the check are counted once more.
+        proved = replace(constraints.validated(into, self._check), refusals=(alone,))
+        return Step(
+            name="lift_check",
+            work=constraints.drop(into, self._check),
+            reverse=(again, proved),
+        )
