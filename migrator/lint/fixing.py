@@ -215,43 +215,52 @@ def fixed(text: str, record: Record, found: Sequence[Placed]) -> str:
     if record.unread:
         raise LeftError("it could not be followed to its end")
     open_ = [place for place in found if not place.allowed]
-    safe = [place.finding.safe for place in open_]
     source = _Source(text)
-    if len(open_) == 1 and (one := safe[0]) is not None and len(one.patterns) == 1:
-        if one.decide:
-            raise LeftError(f"a person decides {one.decide}")
-        if one.then or one.code:
-            raise LeftError("the safe form takes several revisions")
-        _carry(source, record, one.patterns[0])
+    if len(record.done) == 1 and (pattern := _pattern(open_)) is not None:
+        _carry(source, pattern)
         return source.edited()
     done = [p for p in open_ if _replaced(source, record, p, open_)]
     if not done:
-        raise LeftError(_why(open_))
+        raise LeftError(_why(open_, record))
     return source.edited()
 
 
-def _why(found: Sequence[Placed]) -> str:
-    """Return why nothing of several findings, or of one, is mechanical."""
+def _pattern(found: Sequence[Placed]) -> Pattern | None:
+    """Return the one change that is the safe form of a statement, if there is one."""
+    patterns: list[Pattern] = []
+    for place in found:
+        safe = place.finding.safe
+        if safe is not None and safe.patterns:
+            if safe.decide or safe.then or safe.code:
+                return None
+            patterns += [p for p in safe.patterns if p not in patterns]
+    return patterns[0] if len(patterns) == 1 else None
+
+
+def _why(found: Sequence[Placed], record: Record) -> str:
+    """Return why nothing of what was found is mechanical."""
+    if len(record.done) > 1 and any(
+        p.finding.safe is not None and p.finding.safe.patterns for p in found
+    ):
+        return "it does several things, and each belongs in a revision of its own"
     for place in found:
         safe = place.finding.safe
         if safe is None or not (safe.patterns or safe.code):
             return f"{place.finding.code} has no safe form that could be written"
         if safe.decide:
-            return f"a person decides {safe.decide}"
-        if len(safe.patterns) > 1:
-            return f"of {len(safe.patterns)} forms, one has to be chosen"
-    if len(found) > 1:
-        return "it does several things, and each belongs in a revision of its own"
+            return f"a person decides {safe.decide.rstrip('.')}"
+        if safe.then or (safe.patterns and safe.code):
+            return "the safe form takes several revisions"
+        if safe.patterns:
+            return "there are several safe forms, of which one has to be chosen"
     return "the statement stands where it cannot be replaced"
 
 
 # -- a change in place of the whole revision
 
 
-def _carry(source: _Source, record: Record, pattern: Pattern) -> None:
+def _carry(source: _Source, pattern: Pattern) -> None:
     """Let a revision carry a change, in place of what it does."""
-    if len(record.done) > 1:
-        raise LeftError("it does more than this, which belongs in another revision")
     if NAME in source.names():
         raise LeftError(f"{NAME} means something else in it")
     upgrade, downgrade = source.function("upgrade"), source.function("downgrade")

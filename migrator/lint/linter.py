@@ -140,8 +140,8 @@ class Linter:
                         code=UNREAD,
                         severity=Severity.WARNING,
                         what=f"The revision could not be followed: {done.unread}.",
-                        why="It reads a database, or needs one; what it does behind"
-                        " this line was not looked at.",
+                        why="It reads a database, or needs one; of what depends on"
+                        " this line, not all was looked at.",
                     ),
                     revision=revision,
                     file=file,

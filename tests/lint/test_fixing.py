@@ -135,7 +135,7 @@ LEFT = {
     ),
     "beside what is safe": (
         code("r0", f"{INDEX}\n    op.execute('SELECT 1')"),
-        "it does more than this",
+        "several things, and each belongs in a revision of its own",
     ),
     "a condition": (
         code("r0", f"if sa:\n        {INDEX}"),

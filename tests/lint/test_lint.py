@@ -16,6 +16,7 @@ from migrator.lint.recording import record, record_text
 from migrator.lint.statements import (
     AddConstraint,
     Carried,
+    ChangeRows,
     CreateIndex,
     DropColumn,
     Other,
@@ -92,6 +93,48 @@ def test_a_revision_that_reads_the_database_says_where(tmp_path: Path) -> None:
         ("ZD112", 0),
         ("ZD901", 1),
     ]
+
+
+def test_a_revision_that_reads_rows_is_followed_on(tmp_path: Path) -> None:
+    """Where no rows are found, what comes behind is seen, and where was told."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            bind = op.get_bind()
+            while True:
+                written = bind.execute(sa.text("UPDATE t SET a = 1"))
+                if written.rowcount < 1:
+                    break
+            for row in bind.execute(sa.text("SELECT 1")).mappings():
+                op.drop_column("t", row["a"])
+            ids = bind.execute(sa.text("SELECT 1")).scalars().all()
+            op.drop_column("t", "b")
+            """,
+        )
+    )
+    assert done.unread == "it asks the database for rows"
+    assert done.unread_line == FIRST + 3
+    assert [type(d.statement) for d in done.done] == [
+        ChangeRows,
+        Other,
+        Other,
+        DropColumn,
+    ]
+
+
+def test_a_revision_that_waits_for_rows_ends(tmp_path: Path) -> None:
+    """What would ask for ever without a server is left."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            while not op.get_bind().execute(sa.text("SELECT 1")).scalar():
+                pass
+            """,
+        )
+    )
+    assert done.unread
 
 
 def test_a_hazard_is_silenced_with_a_reason(tmp_path: Path) -> None:
@@ -186,6 +229,7 @@ def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
             bind.exec_driver_sql("DROP TABLE t")
             sa.Table("n", sa.MetaData(), sa.Column("c", sa.Text)).create(bind)
             op.execute(sa.table("t", sa.column("a")).delete())
+            op.get_context().execute("DROP TABLE u")
             """,
         )
     )
@@ -199,6 +243,7 @@ def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
         ("DropTable", 5),
         ("CreateTable", 6),
         ("ChangeRows", 7),
+        ("DropTable", 8),
     ]
     assert done.done[2].statement.sql == "SELECT '1'::text"
 
