@@ -12,6 +12,7 @@ from migrator.lint.statements import (
     CreateTable,
     DropTable,
     MoveTable,
+    NewColumn,
     NewConstraint,
     Ref,
     RenameTable,
@@ -158,10 +159,14 @@ class Scene:
 
     def is_added(self, ref: Ref, column: str) -> bool:
         """Tell whether the revision itself added a column."""
-        return any(
-            isinstance(s, AddColumn) and s.table == ref and s.column.name == column
-            for s in self.earlier
-        )
+        return self.added(ref, column) is not None
+
+    def added(self, ref: Ref, column: str) -> NewColumn | None:
+        """Return a column that the revision itself added, by its name."""
+        for s in self.earlier:
+            if isinstance(s, AddColumn) and (s.table, s.column.name) == (ref, column):
+                return s.column
+        return None
 
     def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
         """Return a constraint that the revision itself added, by its name."""

@@ -209,7 +209,7 @@ def test_a_table_of_the_revision_itself_is_in_nobodys_use(tmp_path: Path) -> Non
     module = revision(
         tmp_path,
         """\
-        op.create_table("n", sa.Column("id", sa.Integer, primary_key=True))
+        op.create_table("n", sa.Column("id", sa.BigInteger, primary_key=True))
         op.create_index("ix_n", "n", ["id"])
         """,
     )
