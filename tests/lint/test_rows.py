@@ -30,7 +30,7 @@ CREATE TABLE users (id bigint PRIMARY KEY, email text);
 CREATE TABLE orders (id bigint PRIMARY KEY, state text);
 CREATE TABLE empty (id bigint PRIMARY KEY);
 INSERT INTO users SELECT n, 'e' FROM generate_series(1, 1000) n;
-INSERT INTO orders SELECT n, 's' FROM generate_series(1, 1000) n;
+INSERT INTO orders SELECT n, 's' FROM generate_series(1, 5000) n;
 CREATE INDEX ix_email ON users (email);
 ANALYZE;
 """
@@ -169,6 +169,8 @@ def test_rows_beside_ddl_keep_the_table_locked(linter: Linter, tmp_path: Path) -
     assert "rows of orders while the transaction holds ACCESS EXCLUSIVE on users" in (
         two.what
     )
+    (known,), (by_itself,) = look(linter, COLUMN, other), look(linter, other)
+    assert (known.code, known.seconds) == ("ZD603", by_itself.seconds)
     index = st.CreateIndex(table=Ref("users"), name="i", keys=("a",))
     (three,) = look(OFFLINE, index, UPDATE)
     assert three.lock is Lock.SHARE
@@ -367,6 +369,19 @@ def test_a_lock_timeout_counts_as_long_as_it_is_set() -> None:
     assert codes(look(linter, replace(local, value="0"), COLUMN)) == ["ZD611"]
     unset = replace(session, value="DEFAULT")
     assert codes(look(linter, session, COLUMN, unset, COLUMN)) == ["ZD611"]
+
+
+def test_a_statement_alone_shares_no_transaction() -> None:
+    """What stands before an autocommit block is committed when it begins."""
+    scene = OFFLINE.scene()
+    scene.passed(COLUMN)
+    assert (scene.same, scene.held()) == (
+        [COLUMN],
+        {Ref("users"): Lock.ACCESS_EXCLUSIVE},
+    )
+    scene.autocommit = True
+    assert (scene.same, scene.held(), scene.holders()) == ([], {}, [])
+    assert scene.was_strong
 
 
 def test_a_lock_of_the_revision_itself_is_told() -> None:
