@@ -35,7 +35,7 @@ MANY_ROWS = 100
 # Statements that refuse a transaction: what they hold is not seen from within. Of those
 # that ask for ACCESS EXCLUSIVE it is seen from a session that is in their way; what the
 # others hold, SHARE UPDATE EXCLUSIVE, tests of the patterns have shown.
-ALONE = re.compile(r"\b(CONCURRENTLY|VACUUM)\b", re.IGNORECASE)
+ALONE = re.compile(r"\b(CONCURRENTLY|VACUUM)\b|^DO\b.*\bCOMMIT;", re.I | re.S)
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,8 @@ def _alone(conn: psycopg.Connection, statement: str, oid: int | None) -> Lock:
         ThreadPoolExecutor(1) as thread,
     ):
         name = reader.execute("SELECT %s::regclass::text", [oid]).fetchone()
-        reader.rollback()
         if name is not None and name[0] is not None:
-            reader.execute(f"LOCK TABLE {name[0]} IN ACCESS SHARE MODE".encode())
+            reader.execute(f"SELECT FROM {name[0]} LIMIT 0".encode())
         done = thread.submit(conn.execute, statement.encode())
         while not done.done():
             waits = reader.execute(
@@ -153,10 +152,14 @@ def bad(conn: psycopg.Connection, trial: Trial) -> Seen:
         for statement in trial.bad[:-1]:
             run(conn, statement, trial.table)
         return run(conn, trial.bad[-1], trial.table)
-    with conn.transaction():
+    # Not by psycopg's own, which minds a COMMIT in the text.
+    conn.execute("BEGIN")
+    try:
         for statement in trial.bad[:-1]:
             conn.execute(statement.encode())
         return run(conn, trial.bad[-1], trial.table)
+    finally:
+        conn.execute("ROLLBACK")
 
 
 def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
@@ -185,7 +188,8 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
                     scans += _scans(conn, oid)
                     lock = _lock(conn, oid)
         finally:
-            conn.execute("RESET client_min_messages")
+            if conn.info.transaction_status is not TransactionStatus.INERROR:
+                conn.execute("RESET client_min_messages")
     after = _files(conn, table)
     done = {
         work

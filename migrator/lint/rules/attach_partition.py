@@ -58,10 +58,13 @@ class AttachPartition(Rule):
             before=(
                 "CREATE TABLE p (LIKE t) PARTITION BY RANGE (id)",
                 "ALTER TABLE p ATTACH PARTITION t DEFAULT",
-                "CREATE TABLE n (LIKE p)",
             ),
-            bad=("ALTER TABLE p ATTACH PARTITION n FOR VALUES FROM (5000) TO (6000)",),
+            bad=(
+                "CREATE TABLE n (LIKE p)",
+                "ALTER TABLE p ATTACH PARTITION n FOR VALUES FROM (5000) TO (6000)",
+            ),
             good=(
+                "CREATE TABLE n (LIKE p)",
                 "ALTER TABLE t ADD CONSTRAINT k CHECK"
                 " (NOT (id IS NOT NULL AND id >= bigint '5000' AND id < bigint '6000'))"
                 " NOT VALID",
