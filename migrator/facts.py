@@ -71,6 +71,8 @@ class Column:
     base: str | None = None
     collation: str | None = None
     generated: bool = False
+    #: Of a generated one: whether it is computed when it is read (18+).
+    virtual: bool = False
     identity: bool = False
     #: The `=` by which keys of the type are compared, as SQL.
     equal: str = "OPERATOR(pg_catalog.=)"

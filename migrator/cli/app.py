@@ -10,6 +10,7 @@ import click
 from alembic import command as alembic_command
 from alembic.util import CommandError
 
+from migrator import names
 from migrator.alembic import revision as alembic_revision
 from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
@@ -54,6 +55,10 @@ class App:
             self._target = Target.from_url(self.url)
         self._known = True
 
+    def has_database(self) -> bool:
+        """Tell whether a database is given, or an Alembic project that may have one."""
+        return self.url is not None or Path(self.config).is_file()
+
     def target(self) -> Target:
         """
         Return the database.
@@ -97,6 +102,11 @@ class App:
         self._look()
         return self._heads
 
+    def left(self) -> set[str]:
+        """Return the revisions that Alembic has still to run on the database."""
+        found = self.project().revisions(applied=self.heads())
+        return {revision.revision for revision in found}
+
     def version_table(self) -> str:
         """Return Alembic's version table, with its schema if it has one."""
         self._look()
@@ -137,14 +147,19 @@ class App:
         known = self.changes()
         if name is None:
             ledger = {c.id: c for c in self.runner().changes()}
+            left = self.left()
             return [
                 c
                 for c in known
-                if c.id not in ledger or ledger[c.id].state is State.PLANNED
+                if (
+                    ledger[c.id].state is State.PLANNED
+                    if c.id in ledger
+                    # Stamped: Alembic will not run it.
+                    else c.revision in left
+                )
             ]
-        found = [c for c in known if c.id == name] or [
-            c for c in known if c.id.startswith(name)
-        ]
+        means = names.meant(name, (c.id for c in known))
+        found = [c for c in known if c.id in means]
         if len(found) == 1:
             return found
         listed = ", ".join(c.id for c in found or known) or "none"

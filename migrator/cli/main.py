@@ -185,6 +185,13 @@ def expand(app: App, change: str | None, json: bool) -> None:
                     )
                 )
                 continue
+        elif one.revision not in app.left():
+            raise Refused(
+                f"The database is at revision {one.revision} or further, but"
+                f" {one.id} was never run on it: it was stamped, or made at once.",
+                next="where `alembic check` finds nothing, there is nothing to do;"
+                " else stamp the revision before it, and expand.",
+            )
         try:
             app.upgrade(one.revision)
         except MigratorError as error:
@@ -471,7 +478,8 @@ def main() -> None:
         sys.exit(2)
     except MigratorError as error:
         code = exit_code(error)
-        failed(error, code, json="--json" in sys.argv)
+        wanted = {"--json", "--format=json"} & set(sys.argv)
+        failed(error, code, json=bool(wanted))
         sys.exit(code)
     except KeyboardInterrupt:
         click.echo(

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.names import TableName
 from migrator.plan import (
@@ -194,7 +195,8 @@ def get(conn: Connection, change: str) -> ChangeRow:
     if exact is not None:
         return exact
     known = changes(conn)
-    found = [c for c in known if c.id.startswith(change)]
+    means = names.meant(change, (c.id for c in known))
+    found = [c for c in known if c.id in means]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(c.id for c in (found or known)) or "none"

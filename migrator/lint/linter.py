@@ -12,11 +12,17 @@ from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
+from migrator.lint.squawk import Squawk
 from migrator.lint.statements import Statement
 
 #: A revision that cannot be followed, and a comment that gives no reason.
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
+#: What is found in a revision besides what rules look for.
+OWN = {
+    UNREAD: "the revision could not be followed to its end",
+    NO_REASON: "a hazard is allowed without a reason",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class Linter:
         time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
+        squawk: looks at text as well; None where nobody asked for it.
     """
 
     rules: Sequence[Rule] = RULES
@@ -65,6 +72,7 @@ class Linter:
     time_zone: str | None = None
     short_s: float = 0.2
     guarded: bool = False
+    squawk: Squawk | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -94,6 +102,7 @@ class Linter:
         scene.whole = [one.statement for one in done.done]
         for one in done.done:
             if one.transaction != transaction:
+                transaction = one.transaction
                 scene.committed()
                 transaction = one.transaction
             scene.autocommit = one.autocommit
@@ -107,6 +116,18 @@ class Linter:
                 )
                 found.append(self._weighed(place, said))
             scene.passed(one.statement)
+        if self.squawk is not None:
+            ours = {place.line for place in found}
+            for one, finding in self.squawk.look(done.done, self.server_version):
+                if one.line not in ours:
+                    place = Placed(
+                        finding=finding,
+                        revision=revision,
+                        file=file,
+                        line=one.line,
+                        recorded=one,
+                    )
+                    found.append(self._weighed(place, said))
         if done.unread:
             found.append(
                 Placed(
@@ -114,8 +135,8 @@ class Linter:
                         code=UNREAD,
                         severity=Severity.WARNING,
                         what=f"The revision could not be followed: {done.unread}.",
-                        why="It reads a database, or needs one; what it does behind"
-                        " this line was not looked at.",
+                        why="It reads a database, or needs one; of what depends on"
+                        " this line, not all was looked at.",
                     ),
                     revision=revision,
                     file=file,

@@ -1,7 +1,7 @@
 """Alembic operations as statements."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from alembic.operations import ops
@@ -208,31 +208,19 @@ def _create_index(operation: ops.CreateIndexOp) -> st.CreateIndex:
     )
 
 
-# A column with its order, as people write it: `sa.text("at DESC NULLS LAST")`.
-_ORDERED = re.compile(
-    r"(?P<column>\w+)(?:\s+(?P<order>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?",
-    re.IGNORECASE,
-)
-
-
 def _key(element: Any, operators: Mapping[str, str]) -> str | Key:
     """Return a key of an index: a column's name where it is no more than that."""
+    if isinstance(element, Column):
+        element = element.name
     if isinstance(element, str):
         found = operators.get(element)
         return Key(element, operators=found) if found else element
-    if isinstance(element, Column):
-        return _key(element.name, operators)
-    text = spelt(element)
-    plain = _ORDERED.fullmatch(text)
-    if plain is None:
-        return Key(expression=text, operators=operators.get(text, ""))
-    key = Key(
-        plain["column"],
-        operators=operators.get(plain["column"], ""),
-        order=(plain["order"] or "").lower(),
-        nulls=(plain["nulls"] or "").lower(),
-    )
-    return key.column if key == Key(key.column) else key
+    # People write the order into the text: `sa.text("at DESC NULLS LAST")`.
+    key = sql.key(spelt(element))
+    if isinstance(key, str):
+        return _key(key, operators)
+    given = operators.get(key.column or key.expression)
+    return replace(key, operators=given) if given else key
 
 
 def _column(

@@ -1,7 +1,8 @@
 """What a revision would do, without a server: its `upgrade()` run on paper.
 
 The revision's own code runs, so that loops, helpers and conditions count as they are;
-nothing reaches a database. A revision that reads one cannot be followed beyond that.
+nothing reaches a database. A revision that reads one finds no rows: what it would do
+with some is not looked at, and the record says where.
 """
 
 import io
@@ -19,9 +20,13 @@ from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
 
 from migrator.lint import sql
+from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
 from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern
+
+# A revision that still asks for rows then waits for some, and would for ever.
+MOST_READS = 100
 
 Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
 
@@ -141,6 +146,7 @@ class Recorder:
         self._module = module
         self._file = getattr(module, "__file__", None)
         self._block = False
+        self._reads = 0
         self._transaction = 0
         self._inside = False
         self._context = MigrationContext.configure(
@@ -201,13 +207,13 @@ class Recorder:
         def noted(construct: Any, *args: Any, **kwargs: Any) -> Any:
             # What goes past Alembic's operations: op.get_bind().execute(…).
             if self._inside:
-                return execute(construct, *args, **kwargs)
+                return execute(construct)
             self.note_text(text_of(construct))
-            return None
+            return NoRows(self._reading)
 
         impl._exec = noted
         connection: Any = self._context.connection
-        connection.exec_driver_sql = noted
+        connection._execute_impl = connection.exec_driver_sql = noted
         self._context.autocommit_block = self._autocommit  # type: ignore[method-assign]
         upgrade = getattr(self._module, "upgrade", None)
         _current = self
@@ -221,10 +227,20 @@ class Recorder:
                     upgrade()
         # Whatever the revision's code raises without a database below it.
         except Exception as error:
-            self.record.unread = f"{type(error).__name__}: {error}"
-            self.record.unread_line = self._line_of(error)
+            if not self.record.unread:
+                self.record.unread = f"{type(error).__name__}: {error}"
+                self.record.unread_line = self._line_of(error)
         finally:
             _current = None
+
+    def _reading(self) -> None:
+        """Note that the revision asks for rows, and let it go on without any."""
+        self._reads += 1
+        if self._reads > MOST_READS:
+            raise RuntimeError("it asks for rows again and again")
+        if not self.record.unread:
+            self.record.unread = "it asks the database for rows"
+            self.record.unread_line = self._line()
 
     def _line_of(self, error: Exception) -> int:
         trace, line = error.__traceback__, 0

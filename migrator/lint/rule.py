@@ -177,6 +177,7 @@ class Rule(ABC):
         lock: Lock | None = None,
         work: Work | None = None,
         done_on: Ref | None = None,
+        harm: Harm | None = None,
         always: bool = False,
     ) -> Iterator[Finding]:
         """
@@ -194,6 +195,7 @@ class Rule(ABC):
             lock: instead of the rule's own.
             work: instead of the rule's own.
             done_on: the table on which the work is done, where it is another one.
+            harm: instead of the rule's own.
             always: whether it happens on a table that nobody uses too.
         """
         if table is not None and not always and scene.is_unused(table):
@@ -210,7 +212,7 @@ class Rule(ABC):
             short = seconds is not None and seconds <= scene.short_s
             severity = (
                 Severity.WARNING
-                if self.harm is Harm.STALL and short
+                if (harm or self.harm) is Harm.STALL and short
                 else Severity.ERROR
             )
         yield Finding(

@@ -12,6 +12,7 @@ from migrator.lint.statements import (
     CreateTable,
     DropTable,
     MoveTable,
+    NewColumn,
     NewConstraint,
     Ref,
     RenameTable,
@@ -27,6 +28,14 @@ from migrator.plan import Lock
 _NOT_NULL = re.compile(
     r'\s*(?:CHECK)?[\s(]*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))\s+IS\s+NOT\s+NULL'
     r"[\s)]*(?:NOT\s+VALID)?\s*",
+    re.IGNORECASE,
+)
+
+
+# What a text creates that no statement tells of, by its name without the schema.
+_CREATED = re.compile(
+    r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:TYPE|DOMAIN|(?:MATERIALIZED\s+)?VIEW)\s+"
+    r'(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
     re.IGNORECASE,
 )
 
@@ -76,7 +85,13 @@ class Scene:
     whole: Sequence[Statement] = ()
     #: All statements of the revision before this one.
     earlier: list[Statement] = field(default_factory=list[Statement])
+    #: Whether one of them took a lock for which requests wait.
+    was_strong: bool = False
     _begun: list[Statement] = field(default_factory=list[Statement])
+    _strong: list[Statement] = field(default_factory=list[Statement])
+    _held: dict[Ref, tuple[Ref, Lock]] = field(
+        default_factory=dict[Ref, tuple[Ref, Lock]]
+    )
     _made: set[Ref] = field(default_factory=set[Ref])
     _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
 
@@ -122,12 +137,30 @@ class Scene:
         known = self.table(ref) if self.sized else None
         return None if known is None else known.rows
 
+    def is_created(self, ref: Ref, among: Sequence[Statement] | None = None) -> bool:
+        """
+        Tell whether the revision's text created a type, domain or view.
+
+        Args:
+            ref: its name.
+            among: statements that are looked through; None means all before this one.
+        """
+        for s in self.earlier if among is None else among:
+            found = _CREATED.match(s.sql)
+            if found is not None and found["name"] == ref.name:
+                return True
+        return False
+
     def is_added(self, ref: Ref, column: str) -> bool:
         """Tell whether the revision itself added a column."""
-        return any(
-            isinstance(s, AddColumn) and s.table == ref and s.column.name == column
-            for s in self.earlier
-        )
+        return self.added(ref, column) is not None
+
+    def added(self, ref: Ref, column: str) -> NewColumn | None:
+        """Return a column that the revision itself added, by its name."""
+        for s in self.earlier:
+            if isinstance(s, AddColumn) and (s.table, s.column.name) == (ref, column):
+                return s.column
+        return None
 
     def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
         """Return a constraint that the revision itself added, by its name."""
@@ -163,12 +196,14 @@ class Scene:
             if isinstance(s, ValidateConstraint) and s.table == ref
         )
 
+    def whole_name(self, ref: Ref) -> Ref:
+        """Return a table's name with its schema, as far as facts tell that."""
+        known = self.table(ref)
+        return ref if known is None else Ref(known.name.name, known.name.schema)
+
     def is_same(self, one: Ref, other: Ref) -> bool:
         """Tell whether two names are of one table, with a schema or without."""
-        if one == other:
-            return True
-        known = self.table(one), self.table(other)
-        return None not in known and known[0] == known[1]
+        return one == other or self.whole_name(one) == self.whole_name(other)
 
     def strong(self, statement: Statement) -> dict[Ref, Lock]:
         """Return the locks of a statement for which requests wait, by table in use."""
@@ -181,14 +216,11 @@ class Scene:
 
     def held(self) -> dict[Ref, Lock]:
         """Return the strong locks that the transaction holds so far, as `strong`."""
-        found: dict[Ref, Lock] = {}
-        for statement in self.same:
-            for ref, lock in self.strong(statement).items():
-                known = next((r for r in found if self.is_same(r, ref)), ref)
-                found[known] = max(
-                    lock, found.get(known, Lock.NONE), key=lambda each: each.rank
-                )
-        return found
+        return {} if self.autocommit else dict(self._held.values())
+
+    def holders(self) -> list[Statement]:
+        """Return the statements of the transaction that took these locks."""
+        return [] if self.autocommit else self._strong
 
     def parameter(self, name: str) -> str | None:
         """Return what the revision has set a parameter to; None where it has not."""
@@ -199,7 +231,7 @@ class Scene:
             and s.name.lower() == name
             and (not s.local or s in self.same)
         ]
-        return found[-1].value if found else None
+        return found[-1].value if found and found[-1].value != "DEFAULT" else None
 
     def committed(self) -> None:
         """Note that the transaction has ended."""
@@ -207,6 +239,13 @@ class Scene:
 
     def passed(self, statement: Statement) -> None:
         """Note a statement, before the next one is looked at."""
+        strong = self.strong(statement)
+        self.was_strong = self.was_strong or bool(strong)
+        if self.autocommit or isinstance(statement, Transaction):
+            self._begun, self._strong, self._held = [], [], {}
+        if not self.autocommit:
+            self._begun.append(statement)
+            self._hold(statement, strong)
         self.earlier.append(statement)
         match statement:
             case CreateTable(table=table):
@@ -217,11 +256,13 @@ class Scene:
                 self._made.add(Ref(to, table.schema))
             case MoveTable(table=table, to=to) if table in self._made:
                 self._made.add(Ref(table.name, to))
-            case Transaction():
-                self._begun = []
             case _:
                 pass
-        if self.autocommit:
-            self._begun = []
-        else:
-            self._begun.append(statement)
+
+    def _hold(self, statement: Statement, strong: dict[Ref, Lock]) -> None:
+        if strong:
+            self._strong.append(statement)
+        for ref, lock in strong.items():
+            name = self.whole_name(ref)
+            given, before = self._held.get(name, (ref, Lock.NONE))
+            self._held[name] = (given, lock if lock.rank > before.rank else before)

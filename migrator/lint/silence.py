@@ -7,10 +7,12 @@ from io import StringIO
 
 from migrator.lint import sql
 
+_CODE = r"(?:ZD\d+|squawk:[\w-]+)"
 #: `# migrator: allow ZD301 the table has ten rows`, on the line or the one above; in
 #: SQL, a comment with the same words.
 _COMMENT = re.compile(
-    r"\s*migrator:\s*allow\s+(?P<codes>ZD\d+(?:\s*,\s*ZD\d+)*)\b[\s:,-]*(?P<reason>.*)"
+    rf"\s*migrator:\s*allow\s+(?P<codes>{_CODE}(?:\s*,\s*{_CODE})*)\b[\s:,-]*"
+    r"(?P<reason>.*)"
 )
 
 

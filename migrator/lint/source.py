@@ -1,9 +1,11 @@
 """Patterns as Python code that a person pastes into a revision."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from migrator import patterns
 from migrator.pattern import Pattern
 
 # Columns of a line of code, as the formatters of most projects have it.
@@ -11,25 +13,47 @@ WIDTH = 88
 INDENT = "    "
 
 
-def call(pattern: Pattern, name: str = "change") -> str:
+def call(change: Pattern | Sequence[Pattern], name: str = "change") -> str:
     """
     Return the assignment of a pattern to a name.
 
     Args:
-        pattern: whose fields become arguments, without those left at their default.
+        change: whose fields become arguments, without those left at their default;
+            several become a list.
         name: to which it is bound at the top level of the revision.
     """
-    return f"{name} = {_value(pattern, len(name) + 3)}"
+    value = change if isinstance(change, Pattern) else list(change)
+    return f"{name} = {_value(value, len(name) + 3)}"
+
+
+def imports(change: Pattern | Sequence[Pattern]) -> list[str]:
+    """Return the lines that import what the code of a change is made of."""
+    changes = (change,) if isinstance(change, Pattern) else change
+    extra = sorted(_extra(changes))
+    names = {type(pattern).__name__ for pattern in changes}
+    names |= {name for _, name in extra if name in patterns.__all__}
+    return [
+        *(f"from {m} import {name}" for m, name in extra if name not in names),
+        f"from migrator.patterns import {', '.join(sorted(names))}",
+    ]
+
+
+def literal(text: str, indent: int | None = None) -> str:
+    """
+    Return a text as code.
+
+    Args:
+        text: what is quoted.
+        indent: of the lines that it may take; None keeps it on one.
+    """
+    return quoted(text) if indent is None else _value(text, indent, indent)
 
 
 def revision(pattern: Pattern) -> str:
     """Return all that a revision needs to carry a pattern."""
-    extra = sorted(_extra(pattern))
-    kernel = "".join(f"from {module} import {name}\n" for module, name in extra)
+    lines = "\n".join(["from migrator import alembic as zd", *imports(pattern)])
     return (
-        "from migrator import alembic as zd\n"
-        f"{kernel}"
-        f"from migrator.patterns import {type(pattern).__name__}\n\n"
+        f"{lines}\n\n"
         f"{call(pattern)}\n\n\n"
         "def upgrade() -> None:\n    zd.upgrade(change)\n\n\n"
         "def downgrade() -> None:\n    zd.downgrade(change)\n"
@@ -53,13 +77,58 @@ def _extra(value: Any) -> set[tuple[str, str]]:
     return found
 
 
-def _value(value: Any, column: int) -> str:
-    """Return a value as code that begins at a column of its line."""
+def _value(value: Any, column: int, indent: int = 0, after: int = 0) -> str:
+    """
+    Return a value as code.
+
+    Args:
+        value: what is written.
+        column: of its line, where it begins.
+        indent: of that line.
+        after: columns that are needed behind it, for a comma.
+    """
     short = _text(value)
-    if column + len(short) <= WIDTH or not is_dataclass(value):
+    if "\n" not in short and column + len(short) + after <= WIDTH:
         return short
-    inner = "".join(f"{INDENT}{argument},\n" for argument in _arguments(value))
-    return f"{type(value).__name__}(\n{inner})"
+    if isinstance(value, str):
+        return _long(value, indent)
+    match value:
+        case list():
+            opened, closed, parts = "[", "]", [("", v) for v in value]
+        case tuple():
+            opened, closed, parts = "(", ")", [("", v) for v in value]
+        case Mapping():
+            opened, closed = "{", "}"
+            parts = [(f"{_text(k)}: ", v) for k, v in value.items()]
+        case _ if is_dataclass(value):
+            opened, closed = f"{type(value).__name__}(", ")"
+            parts = _arguments(value)
+        case _:
+            return short
+    inner = indent + len(INDENT)
+    lines = "".join(
+        f"{' ' * inner}{label}{_value(v, inner + len(label), inner, 1)},\n"
+        for label, v in parts
+    )
+    return f"{opened}\n{lines}{' ' * indent}{closed}"
+
+
+def _long(text: str, indent: int) -> str:
+    """Return a string that takes several lines: by its own ends, or cut at spaces."""
+    if "\n" in text:
+        plain = "\\" not in text and '"""' not in text and not text.endswith('"')
+        return f'"""{text}"""' if plain else quoted(text)
+    pieces: list[str] = []
+    for word in re.findall(r" *[^ ]+ *$| *[^ ]+", text):
+        grown = pieces[-1] + word if pieces else word
+        # A comma may follow the last piece.
+        if pieces and indent + len(quoted(grown)) + 1 > WIDTH:
+            pieces.append(word)
+        elif pieces:
+            pieces[-1] = grown
+        else:
+            pieces.append(word)
+    return f"\n{' ' * indent}".join(map(quoted, pieces))
 
 
 def _text(value: Any) -> str:
@@ -75,22 +144,24 @@ def _text(value: Any) -> str:
             pairs = (f"{_text(k)}: {_text(v)}" for k, v in value.items())
             return f"{{{', '.join(pairs)}}}"
         case _ if is_dataclass(value):
-            return f"{type(value).__name__}({', '.join(_arguments(value))})"
+            given = ", ".join(label + _text(v) for label, v in _arguments(value))
+            return f"{type(value).__name__}({given})"
         case _:
             return repr(value)
 
 
-def _arguments(value: Any) -> list[str]:
-    found: list[str] = []
+def _arguments(value: Any) -> list[tuple[str, Any]]:
+    """Return what a call names, as `name=` or nothing, with the values."""
+    found: list[tuple[str, Any]] = []
     for item in fields(value):
         given = getattr(value, item.name)
         default = item.default
         if default is MISSING and item.default_factory is not MISSING:
             default = item.default_factory()
         if default is MISSING and not item.kw_only:
-            found.append(_text(given))
+            found.append(("", given))
         elif given != default and not (not given and not default):
-            found.append(f"{item.name}={_text(given)}")
+            found.append((f"{item.name}=", given))
     return found
 
 

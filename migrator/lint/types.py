@@ -96,7 +96,7 @@ _DIGITS = "6"
 
 def parsed(text: str) -> SqlType:
     """Return a type from its SQL."""
-    found = _PARTS.fullmatch(_COLLATE.sub("", text.strip()))
+    found = _PARTS.fullmatch(uncollated(text))
     if found is None:
         return SqlType(text.strip(), known=False)
     words = f"{found['name']} {found['rest'] or ''}".split()
@@ -124,6 +124,11 @@ def parsed(text: str) -> SqlType:
     return SqlType(name, limits, array, name in _KNOWN)
 
 
+def uncollated(text: str) -> str:
+    """Return a type without the collation that stands behind it."""
+    return _COLLATE.sub("", text.strip())
+
+
 def is_serial(text: str) -> bool:
     """Tell whether a type stands for an integer with a sequence of its own."""
     return text.strip().lower() in _SERIALS
@@ -140,8 +145,6 @@ _SAME_VALUES = {
     ("varchar", "text"): Effect.NONE,
     ("text", "varchar"): Effect.NONE,
     ("cidr", "inet"): Effect.NONE,
-    ("xml", "text"): Effect.NONE,
-    ("xml", "varchar"): Effect.NONE,
     ("bit", "varbit"): Effect.INDEXES,
     ("integer", "oid"): Effect.INDEXES,
     ("oid", "integer"): Effect.INDEXES,
@@ -150,6 +153,12 @@ _SAME_VALUES = {
     ("text", "citext"): Effect.INDEXES,
     ("varchar", "citext"): Effect.INDEXES,
 }
+
+#: Types to which some cast leaves the rows as they are.
+GAINABLE = frozenset(
+    {"numeric", "time", "timetz", "timestamp", "timestamptz", "interval"}
+    | {new for _, new in _SAME_VALUES}
+)
 
 
 def effect(old: SqlType, new: SqlType, *, utc: bool) -> Effect:
@@ -171,12 +180,8 @@ def effect(old: SqlType, new: SqlType, *, utc: bool) -> Effect:
     if pair in (("timestamp", "timestamptz"), ("timestamptz", "timestamp")):
         wider = int(new.limits[0]) >= int(old.limits[0])
         return Effect.INDEXES if utc and wider else Effect.REWRITE
-    found = _SAME_VALUES.get(pair, Effect.REWRITE)
-    if found is Effect.REWRITE or not new.limits:
-        return found
-    # bit(8) to varbit(8); of text and xml nobody knows how long they are.
-    fits = old.name == "bit" and int(new.limits[0]) >= int(old.limits[0])
-    return found if fits else Effect.REWRITE
+    # A limit is new: whether a value keeps to it, each row has to tell.
+    return Effect.REWRITE if new.limits else _SAME_VALUES.get(pair, Effect.REWRITE)
 
 
 def _is_wider(old: SqlType, new: SqlType) -> bool:
@@ -196,13 +201,21 @@ def _is_wider(old: SqlType, new: SqlType) -> bool:
         case "timestamp" | "timestamptz" | "time" | "timetz":
             return int(new.limits[0]) >= int(old.limits[0])
         case "interval":
-            if not (old.limits[-1].isdigit() and new.limits[-1].isdigit()):
-                return False
-            return old.limits[:-1] == new.limits[:-1] and (
-                int(new.limits[-1]) >= int(old.limits[-1])
-            )
+            before, after = _finest(old.limits), _finest(new.limits)
+            return after[0] <= before[0] and (before[0] > 0 or after[1] >= before[1])
         case _:
             return False
+
+
+# Fields of an interval, the finest first.
+_FIELDS = ("second", "minute", "hour", "day", "month", "year")
+
+
+def _finest(limits: tuple[str, ...]) -> tuple[int, int]:
+    """Return the place of an interval's finest field, and its digits of a second."""
+    digits = int(limits[-1]) if limits[-1].isdigit() else int(_DIGITS)
+    fields = limits[0].lower().split()
+    return (0 if fields[0].isdigit() else _FIELDS.index(fields[-1])), digits
 
 
 # Each holds all values of those behind it, and gives them back as they were.

@@ -1,6 +1,7 @@
 """Rules about columns: what they find, what they let pass, what they propose."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -9,8 +10,9 @@ import pytest
 from migrator.lint import Harm, Linter, Severity, defaults
 from migrator.lint.rules import RULES
 from migrator.lint.rules.column_generated import VIRTUAL
+from migrator.lint.statements import Ref, SetExpression
 from migrator.plan import Lock
-from tests.lint.looking import codes, findings, looking_at, only, shown
+from tests.lint.looking import codes, findings, look, looking_at, only, shown
 
 COMING = [
     ("sa.Column('c', sa.Integer)", []),
@@ -75,8 +77,11 @@ def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
         CREATE TABLE p (id integer PRIMARY KEY);
         CREATE TABLE t (id bigint PRIMARY KEY, a integer, p integer REFERENCES p,
           short varchar(10) CHECK (short <> ''), long varchar(10), at timestamp,
-          filled text NOT NULL DEFAULT '', open text);
+          filled text NOT NULL DEFAULT '', open text, soft text DEFAULT '',
+          amount free, worded varchar(10),
+          twice integer GENERATED ALWAYS AS (a * 2) STORED);
         CREATE INDEX t_long ON t (long);
+        CREATE INDEX t_worded ON t (lower(worded));
         INSERT INTO p SELECT n FROM generate_series(1, 100) n;
         INSERT INTO t (id, a, p) SELECT n, n, n % 100 + 1
           FROM generate_series(1, 1000) n;
@@ -268,3 +273,302 @@ def test_every_rule_of_columns_says_why_it_harms() -> None:
     for rule in RULES:
         if rule.code < "ZD2" and rule.harm is Harm.STALL:
             assert rule.lock.rank >= Lock.SHARE.rank, rule.code
+
+
+CHANGING = [
+    ("op.alter_column('t', 'a', new_column_name='c')", ["ZD113"]),
+    ("op.alter_column('t', 'filled', nullable=True)", ["ZD114"]),
+    ("op.alter_column('t', 'open', nullable=True)", []),
+    ("op.alter_column('t', 'a', type_=sa.BigInteger)", ["ZD116"]),
+    ("op.alter_column('t', 'short', type_=sa.String(20))", ["ZD117"]),
+    ("op.alter_column('t', 'short', type_=sa.String(5))", ["ZD116"]),
+    ("op.alter_column('t', 'long', type_=sa.Text)", []),
+    ("op.alter_column('t', 'long', type_=sa.Text(collation='POSIX'))", ["ZD118"]),
+    ("op.alter_column('t', 'open', type_=sa.Text(collation='POSIX'))", []),
+    (
+        "op.alter_column('t', 'long', type_=sa.Text, postgresql_using='long::text')",
+        [],
+    ),
+    (
+        "op.alter_column('t', 'long', type_=sa.Text, postgresql_using='lower(long)')",
+        ["ZD116"],
+    ),
+    ("op.alter_column('t', 'amount', type_=sa.Numeric(8, 2))", []),
+    ("op.alter_column('t', 'worded', type_=sa.Text)", ["ZD118"]),
+    ("op.alter_column('t', 'a', server_default='1')", ["ZD122"]),
+    ("op.alter_column('t', 'filled', server_default=None)", ["ZD123"]),
+    ("op.alter_column('t', 'a', server_default=None)", []),
+    ("op.drop_column('t', 'a')", ["ZD112"]),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), CHANGING, ids=lambda c: str(c)[:70])
+def test_a_column_that_changes(
+    tmp_path: Path, linter: Linter, body: str, expected: list[str]
+) -> None:
+    """The database's facts tell what is free, and what is done already."""
+    assert codes(tmp_path, body, linter) == expected
+
+
+@pytest.mark.parametrize(("body", "_"), CHANGING, ids=lambda c: str(c)[:70])
+def test_a_column_of_the_revision_itself_may_change(
+    tmp_path: Path, body: str, _: list[str]
+) -> None:
+    """A column of a table that the revision made is in nobody's use."""
+    made = "op.create_table('t', sa.Column('id', sa.BigInteger, primary_key=True))"
+    assert codes(tmp_path, f"{made}\n{body}") == []
+
+
+def typed(new: str, old: str = "", *, more: str = "") -> str:
+    """Return a revision's body that changes a column's type."""
+    existing = f", existing_type={old}" if old else ""
+    return f"op.alter_column('t', 'c', type_={new}{existing}{more})"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (typed("sa.String(20)", "sa.String(10)"), []),
+        (typed("sa.Text()", "sa.String(10)"), []),
+        (typed("sa.String(10)", "sa.String(20)"), ["ZD116"]),
+        (typed("sa.BigInteger()", "sa.Integer()"), ["ZD116"]),
+        (typed("sa.Numeric(12, 2)", "sa.Numeric(8, 2)"), []),
+        (typed("sa.DateTime(True)", "sa.DateTime()"), ["ZD116"]),
+        (
+            "op.execute('SELECT 1')\n" + typed("sa.Text(collation='C')", "sa.Text()"),
+            ["ZD118"],
+        ),
+        (typed("sa.Text()"), ["ZD116"]),
+        (typed("sa.Text()", "sa.types.NullType()"), ["ZD116"]),
+    ],
+)
+def test_a_type_without_a_database(
+    tmp_path: Path, body: str, expected: list[str]
+) -> None:
+    """The type before is the revision's word; without one, nothing counts as free."""
+    assert codes(tmp_path, body) == expected
+
+
+def test_a_type_that_the_revision_does_not_tell(tmp_path: Path) -> None:
+    """A cast from an unknown type says what to add to the revision."""
+    unknown = only(findings(tmp_path, typed("sa.Text()")), "ZD116")
+    assert "does not say what the type was (`existing_type`)" in unknown.why
+    told = only(findings(tmp_path, typed("sa.Integer()", "sa.Text()")), "ZD116")
+    assert told.why == (
+        "No request can read or write the table meanwhile."
+        " A value that the new type does not take makes it fail."
+    )
+
+
+def test_the_time_zone_decides_on_a_timestamp(tmp_path: Path, linter: Linter) -> None:
+    """In UTC a timestamp becomes timestamptz as it is, elsewhere it is written."""
+    body = "op.alter_column('t', 'at', type_=sa.DateTime(True))"
+    linter.time_zone = "Etc/UTC"
+    assert codes(tmp_path, body, linter) == []
+    linter.time_zone = "Europe/Paris"
+    found = only(findings(tmp_path, body, linter), "ZD116")
+    assert shown(found.safe) == [
+        'ChangeColumnType("t", "at", "TIMESTAMP WITH TIME ZONE", to="…",'
+        ' old_type="timestamp without time zone")',
+        'ChangeColumnType("t", "at", "TIMESTAMP WITH TIME ZONE",'
+        ' old_type="timestamp without time zone", assured="…")',
+        "op.execute(\"SET LOCAL timezone = 'UTC'\")",
+        'op.execute("ALTER TABLE t ALTER COLUMN at TYPE TIMESTAMP WITH TIME ZONE")',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "expected"),
+    [
+        ("p", "id", ['ChangePrimaryKey("p", "id", old_type="integer")']),
+        ("t", "p", ['ChangePrimaryKey("p", "id", schema="public")']),
+        (
+            "t",
+            "a",
+            [
+                'ChangeColumnType("t", "a", "BIGINT", to="…", old_type="integer")',
+                'ChangeColumnType("t", "a", "BIGINT", old_type="integer", assured="…")',
+            ],
+        ),
+        (
+            "unknown",
+            "a",
+            [
+                'ChangePrimaryKey("unknown", "a")',
+                'ChangeColumnType("unknown", "a", "BIGINT", to="…")',
+                'ChangeColumnType("unknown", "a", "BIGINT", assured="…")',
+            ],
+        ),
+    ],
+)
+def test_an_integer_that_grows(
+    tmp_path: Path, linter: Linter, table: str, column: str, expected: list[str]
+) -> None:
+    """A key goes with all that refers to it; a column that refers, by its key."""
+    body = f"op.alter_column('{table}', '{column}', type_=sa.BigInteger)"
+    assert shown(only(findings(tmp_path, body, linter), "ZD116").safe) == expected
+
+
+def test_a_cast_of_ones_own_needs_its_way_back(tmp_path: Path) -> None:
+    """USING becomes `up`, and a person writes `down`."""
+    body = typed(
+        "sa.Date()", "sa.Text()", more=", postgresql_using='to_date(c, \"Y\")'"
+    )
+    found = only(findings(tmp_path, body), "ZD116")
+    assert found.safe is not None
+    assert "`down`, the expression that makes the old value" in found.safe.decide
+    assert shown(found.safe)[0] == (
+        'ChangeColumnType("t", "c", "DATE", to="…", up=\'to_date(c, "Y")\','
+        ' down="…", old_type="TEXT")'
+    )
+
+
+def test_a_check_on_a_free_cast_comes_back_not_valid(
+    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+) -> None:
+    """The code of the safe form is run, and leaves the check valid."""
+    body = "op.alter_column('t', 'short', type_=sa.String(20))"
+    found = only(findings(tmp_path, body, linter), "ZD117")
+    assert found.what == (
+        "ALTER COLUMN t.short TYPE VARCHAR(20) tests t_short_check on every row under"
+        " ACCESS EXCLUSIVE."
+    )
+    assert found.safe is not None
+    safe = found.safe.code
+    assert codes(tmp_path, safe, linter) == []
+    for line in safe.splitlines():
+        if "op.execute" in line:
+            sql.execute(line.partition('("')[2].removesuffix('")').encode())
+    rows = sql.execute(
+        "SELECT convalidated, format_type(atttypid, atttypmod) FROM pg_constraint"
+        " JOIN pg_attribute ON attrelid = conrelid AND attname = 'short'"
+        " WHERE conname = 't_short_check'"
+    ).fetchall()
+    assert rows == [(True, "character varying(20)")]
+
+
+def test_an_index_that_a_cast_builds_anew(tmp_path: Path, linter: Linter) -> None:
+    """Indexes are named, and the safe form is a second column, or goes without."""
+    body = "op.alter_column('t', 'long', type_=sa.Text(collation='POSIX'))"
+    found = only(findings(tmp_path, body, linter), "ZD118")
+    assert found.what == (
+        'ALTER COLUMN t.long TYPE TEXT COLLATE "POSIX" builds t_long anew under ACCESS'
+        " EXCLUSIVE; its collation changes."
+    )
+    block = "with op.get_context().autocommit_block():"
+    assert shown(found.safe) == [
+        'ChangeColumnType("t", "long", "TEXT", to="…", collation=\'"POSIX"\','
+        ' old_type="character varying(10)")',
+        block,
+        '    op.execute("DROP INDEX CONCURRENTLY public.t_long")',
+        "op.execute('ALTER TABLE t ALTER COLUMN long TYPE TEXT COLLATE \"POSIX\"')",
+        block,
+        '    op.execute("CREATE INDEX CONCURRENTLY t_long ON t USING btree (long)")',
+    ]
+    words = "op.alter_column('t', 'worded', type_=sa.Text)"
+    found = only(findings(tmp_path, words, linter), "ZD118")
+    assert found.safe is not None
+    assert not found.safe.patterns
+
+
+def test_a_default_that_goes(tmp_path: Path, linter: Linter) -> None:
+    """What INSERTs do afterwards follows from the column."""
+    gone = "op.alter_column('t', '{}', server_default=None)"
+    found = only(findings(tmp_path, gone.format("filled"), linter), "ZD123")
+    assert found.severity is Severity.ERROR
+    assert found.why == "Those that leave the column out fail: the column is NOT NULL."
+    assert shown(found.safe) == ['DropDefault("t", "filled")']
+    found = only(findings(tmp_path, gone.format("soft"), linter), "ZD123")
+    assert found.severity is Severity.WARNING
+    new = "op.add_column('t', sa.Column('c', sa.Integer{}))\n" + gone.format("c")
+    bare = new.format(", server_default='1'")
+    assert codes(tmp_path, bare) == codes(tmp_path, bare, linter) == []
+    filled = new.format(", server_default='1', nullable=False")
+    found = only(findings(tmp_path, filled, linter), "ZD123")
+    assert found.severity is Severity.ERROR
+    assert found.why == (
+        "Those that leave the column out fail: they do not know the new column."
+    )
+
+
+def test_a_generated_column_is_computed_otherwise(
+    linter: Linter, sql: psycopg.Connection
+) -> None:
+    """SET EXPRESSION is an error before 17, a rewrite since; free where virtual."""
+    statement = SetExpression(table=Ref("t"), column="twice", expression="a * 3")
+    linter.server_version = 160000
+    found = only(look(linter, statement), "ZD120")
+    assert found.severity is Severity.ERROR
+    assert found.what == "SET EXPRESSION on t.twice is not known to PostgreSQL 16."
+    linter.server_version = 170000
+    found = only(look(linter, statement), "ZD120")
+    assert found.seconds
+    assert shown(found.safe) == [
+        'AddColumn("t", "…", "integer", computed="a * 3")',
+        'DropColumn("t", "twice")',
+    ]
+    if sql.info.server_version >= VIRTUAL:
+        sql.execute("ALTER TABLE t ADD v integer GENERATED ALWAYS AS (a) VIRTUAL")
+        assert look(linter, replace(statement, column="v")) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("sa.Column('id', sa.Integer, primary_key=True)", ["ZD130"]),
+        ("sa.Column('id', sa.BigInteger, primary_key=True)", []),
+        ("sa.Column('id', sa.Integer, sa.Identity(), primary_key=True)", ["ZD130"]),
+        (
+            "sa.Column('id', sa.Integer, nullable=False),"
+            " sa.PrimaryKeyConstraint('id')",
+            ["ZD130"],
+        ),
+        ("sa.Column('id', sa.Integer, sa.ForeignKey('p.id'), primary_key=True)", []),
+        (
+            "sa.Column('a', sa.Integer, primary_key=True),"
+            " sa.Column('b', sa.Integer, primary_key=True)",
+            [],
+        ),
+        (
+            "sa.Column('id', sa.SmallInteger, primary_key=True, autoincrement=False)",
+            [],
+        ),
+        ("sa.Column('id', sa.UUID, primary_key=True), sa.Column('n', sa.Integer)", []),
+    ],
+)
+def test_a_key_that_ends(tmp_path: Path, columns: str, expected: list[str]) -> None:
+    """A new table's own key of integer is found; one that refers elsewhere is not."""
+    assert codes(tmp_path, f"op.create_table('n', {columns})") == expected
+
+
+def test_a_column_that_goes_may_be_one_that_comes(
+    tmp_path: Path, linter: Linter
+) -> None:
+    """A drop beside an addition of the same type is a rename, or two changes."""
+    body = (
+        "op.add_column('t', sa.Column('c', sa.Integer))\n"
+        "op.add_column('t', sa.Column('d', sa.Text))\n"
+        "op.drop_column('t', 'a')"
+    )
+    found = only(findings(tmp_path, body, linter), "ZD112")
+    assert shown(found.safe) == [
+        'DropColumn("t", "a")',
+        'RenameColumn("t", "a", "c")',
+    ]
+    assert found.safe is not None
+    assert found.safe.decide
+    assert len(shown(only(findings(tmp_path, body), "ZD112").safe)) == 3
+    alone = only(findings(tmp_path, "op.drop_column('t', 'a')", linter), "ZD112")
+    assert alone.safe is not None
+    assert not alone.safe.decide
+
+
+def test_a_rename_keeps_both_names(tmp_path: Path) -> None:
+    """The pattern has the table's schema and both names."""
+    body = "op.alter_column('t', 'a', new_column_name='c', schema='app')"
+    found = only(findings(tmp_path, body), "ZD113")
+    assert found.what == (
+        "RENAME COLUMN app.t.a TO c takes the old name from the release in use."
+    )
+    assert found.severity is Severity.ERROR
+    assert shown(found.safe) == ['RenameColumn("t", "a", "c", schema="app")']

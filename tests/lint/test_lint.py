@@ -9,12 +9,14 @@ from types import ModuleType
 import psycopg
 import pytest
 
+from migrator.kernels.index_definition import Key
 from migrator.lint import Linter, Severity
 from migrator.lint.database import reader
 from migrator.lint.recording import record, record_text
 from migrator.lint.statements import (
     AddConstraint,
     Carried,
+    ChangeRows,
     CreateIndex,
     DropColumn,
     Other,
@@ -86,11 +88,53 @@ def test_a_revision_that_reads_the_database_says_where(tmp_path: Path) -> None:
         'op.drop_column("users", "nick")\n'
         'op.get_bind().execute(sa.text("SELECT 1")).scalar()',
     )
-    found = Linter().lint("r1", module)
+    found = Linter(guarded=True).lint("r1", module)
     assert [(p.finding.code, p.line - FIRST) for p in found] == [
         ("ZD112", 0),
         ("ZD901", 1),
     ]
+
+
+def test_a_revision_that_reads_rows_is_followed_on(tmp_path: Path) -> None:
+    """Where no rows are found, what comes behind is seen, and where was told."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            bind = op.get_bind()
+            while True:
+                written = bind.execute(sa.text("UPDATE t SET a = 1"))
+                if written.rowcount < 1:
+                    break
+            for row in bind.execute(sa.text("SELECT 1")).mappings():
+                op.drop_column("t", row["a"])
+            ids = bind.execute(sa.text("SELECT 1")).scalars().all()
+            op.drop_column("t", "b")
+            """,
+        )
+    )
+    assert done.unread == "it asks the database for rows"
+    assert done.unread_line == FIRST + 3
+    assert [type(d.statement) for d in done.done] == [
+        ChangeRows,
+        Other,
+        Other,
+        DropColumn,
+    ]
+
+
+def test_a_revision_that_waits_for_rows_ends(tmp_path: Path) -> None:
+    """What would ask for ever without a server is left."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            while not op.get_bind().execute(sa.text("SELECT 1")).scalar():
+                pass
+            """,
+        )
+    )
+    assert done.unread
 
 
 def test_a_hazard_is_silenced_with_a_reason(tmp_path: Path) -> None:
@@ -108,7 +152,7 @@ def test_a_hazard_is_silenced_with_a_reason(tmp_path: Path) -> None:
         op.drop_column("users", "d")  # migrator: allow ZD112
         """,
     )
-    found = Linter().lint("r1", module)
+    found = Linter(guarded=True).lint("r1", module)
     assert [(p.finding.code, p.allowed) for p in found] == [
         ("ZD112", "never read"),
         ("ZD112", "nor this"),
@@ -121,7 +165,7 @@ def test_a_hazard_is_silenced_with_a_reason(tmp_path: Path) -> None:
 def test_a_project_silences_a_rule(tmp_path: Path) -> None:
     """A code that the project allows is found and allowed."""
     module = revision(tmp_path, 'op.drop_column("users", "a")')
-    (one,) = Linter(allow={"ZD112": "one release"}).lint("r1", module)
+    (one,) = Linter(guarded=True, allow={"ZD112": "one release"}).lint("r1", module)
     assert one.allowed == "one release"
 
 
@@ -130,7 +174,9 @@ def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
     """Give a linter of a database with a table `users`."""
     sql.execute("CREATE TABLE users (id bigint PRIMARY KEY, email text, nick text)")
     with connect(Target.from_url(database), "lint") as conn:
-        yield Linter(read=reader(conn), server_version=conn.info.server_version)
+        yield Linter(
+            guarded=True, read=reader(conn), server_version=conn.info.server_version
+        )
 
 
 def test_severity_follows_the_table(
@@ -163,11 +209,11 @@ def test_a_table_of_the_revision_itself_is_in_nobodys_use(tmp_path: Path) -> Non
     module = revision(
         tmp_path,
         """\
-        op.create_table("n", sa.Column("id", sa.Integer, primary_key=True))
+        op.create_table("n", sa.Column("id", sa.BigInteger, primary_key=True))
         op.create_index("ix_n", "n", ["id"])
         """,
     )
-    assert Linter().lint("r1", module) == []
+    assert Linter(guarded=True).lint("r1", module) == []
 
 
 def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
@@ -183,6 +229,7 @@ def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
             bind.exec_driver_sql("DROP TABLE t")
             sa.Table("n", sa.MetaData(), sa.Column("c", sa.Text)).create(bind)
             op.execute(sa.table("t", sa.column("a")).delete())
+            op.get_context().execute("DROP TABLE u")
             """,
         )
     )
@@ -196,6 +243,7 @@ def test_text_is_seen_wherever_it_is_executed(tmp_path: Path) -> None:
         ("DropTable", 5),
         ("CreateTable", 6),
         ("ChangeRows", 7),
+        ("DropTable", 8),
     ]
     assert done.done[2].statement.sql == "SELECT '1'::text"
 
@@ -238,6 +286,30 @@ def test_a_condition_keeps_its_percent_signs(tmp_path: Path) -> None:
     assert one.statement.constraint.expression == "a LIKE '%'"
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ('"a"', "a"),
+        ('sa.text("a")', "a"),
+        ('sa.text("a DESC NULLS LAST")', Key("a", order="desc", nulls="last")),
+        ('sa.text("lower(a) DESC")', Key(expression="lower(a)", order="desc")),
+        ('sa.text("a || b")', Key(expression="a || b")),
+        ('sa.func.lower(sa.column("a"))', Key(expression="lower(a)")),
+        ('sa.column("A b").desc()', Key("A b", order="desc")),
+        ('sa.text("c")', Key("c", operators="text_ops")),
+    ],
+)
+def test_a_key_of_an_index_is_read(
+    given: str, wanted: str | Key, tmp_path: Path
+) -> None:
+    """However a key is given, its parts are known."""
+    ops = 'postgresql_ops={"c": "text_ops"}'
+    done = record(revision(tmp_path, f'op.create_index("i", "t", [{given}], {ops})'))
+    (one,) = done.done
+    assert isinstance(one.statement, CreateIndex)
+    assert one.statement.keys == (wanted,)
+
+
 def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
     """Its statements are found by line, its comments silence, transactions are told."""
     file = tmp_path / "V1.sql"
@@ -256,6 +328,7 @@ def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
         ("V1", "ZD112", 2, "never read"),
         ("V1", "ZD112", 3, "nor this"),
         ("V1", "ZD301", 5, ""),
+        ("V1", "ZD311", 7, ""),
     ]
     assert [d.autocommit for d in record_text(file.read_text()).done] == [
         *[False] * 3,

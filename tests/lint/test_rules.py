@@ -50,6 +50,8 @@ def _found(
     """Return what a rule finds in SQL."""
     found: list[Finding] = []
     scene = linter.scene()
+    # A table that a trial made is one in use, also where it has no rows.
+    scene.sized = False
     scene.autocommit = not together
     scene.whole = [s for text in texts for s in statements(text)]
     for statement in scene.whole:

@@ -10,6 +10,12 @@ from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
+from migrator.lint.rules.change_domain import ChangeDomain
+from migrator.lint.rules.change_rows import ChangeRows
+from migrator.lint.rules.change_type import ChangeType
+from migrator.lint.rules.change_type_check import ChangeTypeCheck
+from migrator.lint.rules.change_type_index import ChangeTypeIndex
+from migrator.lint.rules.code_block import CodeBlock
 from migrator.lint.rules.column_check import ColumnCheck
 from migrator.lint.rules.column_domain import ColumnDomain
 from migrator.lint.rules.column_foreign_key import ColumnForeignKey
@@ -19,13 +25,33 @@ from migrator.lint.rules.column_not_null import ColumnNotNull
 from migrator.lint.rules.column_serial import ColumnSerial
 from migrator.lint.rules.column_unique import ColumnUnique
 from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
+from migrator.lint.rules.convoy import Convoy
 from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.drop_column import DropColumn
+from migrator.lint.rules.drop_default import DropDefault
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
+from migrator.lint.rules.drop_index import DropIndex
+from migrator.lint.rules.drop_not_null import DropNotNull
+from migrator.lint.rules.enum_value_used import EnumValueUsed
 from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
 from migrator.lint.rules.foreign_key_type import ForeignKeyType
 from migrator.lint.rules.foreign_keys_together import ForeignKeysTogether
+from migrator.lint.rules.integer_key import IntegerKey
+from migrator.lint.rules.invalid_index import InvalidIndex
+from migrator.lint.rules.lock_table import LockTable
+from migrator.lint.rules.lock_timeout import LockTimeout
+from migrator.lint.rules.not_in_transaction import NotInTransaction
+from migrator.lint.rules.partitioned_index import PartitionedIndex
+from migrator.lint.rules.refresh_view import RefreshView
+from migrator.lint.rules.reindex import Reindex
+from migrator.lint.rules.rename_column import RenameColumn
+from migrator.lint.rules.rename_enum_value import RenameEnumValue
+from migrator.lint.rules.replaced_index import ReplacedIndex
+from migrator.lint.rules.rows_beside_ddl import RowsBesideDdl
+from migrator.lint.rules.set_default import SetDefault
+from migrator.lint.rules.set_expression import SetExpression
 from migrator.lint.rules.set_not_null import SetNotNull
+from migrator.lint.rules.transaction_text import TransactionText
 from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
@@ -41,6 +67,15 @@ RULES: tuple[Rule, ...] = (
     ColumnForeignKey(),
     ColumnJson(),
     DropColumn(),
+    RenameColumn(),
+    DropNotNull(),
+    ChangeType(),
+    ChangeTypeCheck(),
+    ChangeTypeIndex(),
+    SetExpression(),
+    SetDefault(),
+    DropDefault(),
+    IntegerKey(),
     AddForeignKey(),
     ForeignKeysTogether(),
     ForeignKeyIndex(),
@@ -52,4 +87,21 @@ RULES: tuple[Rule, ...] = (
     AddExclusion(),
     DropForeignKey(),
     CreateIndex(),
+    PartitionedIndex(),
+    DropIndex(),
+    Reindex(),
+    NotInTransaction(),
+    InvalidIndex(),
+    ReplacedIndex(),
+    EnumValueUsed(),
+    RenameEnumValue(),
+    ChangeDomain(),
+    RefreshView(),
+    CodeBlock(),
+    ChangeRows(),
+    RowsBesideDdl(),
+    Convoy(),
+    LockTimeout(),
+    LockTable(),
+    TransactionText(),
 )

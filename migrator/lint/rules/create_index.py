@@ -33,27 +33,39 @@ class CreateIndex(Rule):
         if not isinstance(statement, st.CreateIndex) or statement.concurrently:
             return
         table = statement.table
-        name = statement.name or f"ix_{table.name}"
+        known = scene.table(table)
+        if statement.only or (known is not None and known.kind == "p"):
+            return
         yield from self.found(
             table,
             scene,
-            f"CREATE INDEX {name} on {table} keeps every writer out until it is built.",
+            f"CREATE INDEX {name_of(statement)} on {table} keeps every writer out until"
+            " it is built.",
             "INSERT, UPDATE and DELETE wait, and behind them the application.",
             safe=Safe(
                 why="It is built concurrently, on a partitioned table leaf by leaf, and"
                 " a build that was cut off is cleaned up.",
-                patterns=(
-                    Pattern(
-                        table.name,
-                        list(statement.keys),
-                        name,
-                        unique=statement.unique,
-                        where=statement.where,
-                        method=statement.method,
-                        include=statement.include,
-                        nulls_not_distinct=statement.nulls_not_distinct,
-                        schema=table.schema,
-                    ),
-                ),
+                patterns=(pattern(statement),),
             ),
         )
+
+
+def name_of(statement: st.CreateIndex) -> str:
+    """Return the index's name, or one that it may have."""
+    return statement.name or f"ix_{statement.table.name}"
+
+
+def pattern(statement: st.CreateIndex) -> Pattern:
+    """Return the change that builds the index."""
+    return Pattern(
+        statement.table.name,
+        list(statement.keys),
+        name_of(statement),
+        unique=statement.unique,
+        where=statement.where,
+        method=statement.method,
+        include=statement.include,
+        nulls_not_distinct=statement.nulls_not_distinct,
+        storage=dict(statement.storage),
+        schema=statement.table.schema,
+    )

@@ -8,9 +8,11 @@ constraints on the column go with it.
 from collections.abc import Iterator
 
 from migrator.lint import statements as st
+from migrator.lint import types
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
 from migrator.patterns import DropColumn as Pattern
+from migrator.patterns import RenameColumn
 from migrator.plan import Lock
 
 
@@ -36,6 +38,10 @@ class DropColumn(Rule):
         table, column = statement.table, statement.column
         if scene.is_added(table, column):
             return
+        renamed = tuple(
+            RenameColumn(table.name, column, new, schema=table.schema)
+            for new in _taking_over(statement, scene)
+        )
         yield from self.found(
             table,
             scene,
@@ -45,6 +51,26 @@ class DropColumn(Rule):
             safe=Safe(
                 why="The column is out of sight at retire, kept for the hold, and"
                 " dropped when no release reads it.",
-                patterns=(Pattern(table.name, column, schema=table.schema),),
+                patterns=(
+                    Pattern(table.name, column, schema=table.schema),
+                    *renamed,
+                ),
+                decide="whether the column goes, or is the one that the revision adds"
+                " under another name."
+                if renamed
+                else "",
             ),
         )
+
+
+def _taking_over(statement: st.DropColumn, scene: Scene) -> list[str]:
+    """Return columns of the same table and type that the revision added before."""
+    known = scene.table(statement.table)
+    found = None if known is None else known.column(statement.column)
+    return [
+        s.column.name
+        for s in scene.earlier
+        if isinstance(s, st.AddColumn)
+        and s.table == statement.table
+        and (found is None or types.parsed(s.column.type) == types.parsed(found.type))
+    ]

@@ -44,10 +44,11 @@ class ForeignKeysTogether(Rule):
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for one more table than an earlier foreign key has locked."""
-        before = self._locked(scene.same, scene)
+        now = self._locked([statement], scene)
+        before = self._locked(scene.same, scene) if now else []
         if not before:
             return
-        for ref in self._locked([statement], scene):
+        for ref in now:
             if any(scene.is_same(ref, held) for held in before):
                 continue
             yield from self.found(

@@ -7,12 +7,14 @@ one that is not known, becomes `Other`: nothing in a text is an error.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from migrator.kernels.index_definition import Key
 from migrator.lint.sql.cursor import Cursor, UnreadError
 from migrator.lint.sql.forms import read
+from migrator.lint.sql.keys import read_key
 from migrator.lint.sql.tokens import Comment, Lexer, Span
 from migrator.lint.statements import Other, Statement
 
-__all__ = ["Comment", "Read", "Text", "parse", "statements"]
+__all__ = ["Comment", "Read", "Text", "key", "parse", "statements"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,19 @@ def statements(text: str) -> list[Statement]:
         text: SQL: any number of statements.
     """
     return [s for one in parse(text).read for s in one.statements]
+
+
+def key(text: str) -> str | Key:
+    """
+    Return one key of an index: a column's name where it is no more than that.
+
+    Args:
+        text: SQL; what is no key as an index has it is taken for an expression.
+    """
+    try:
+        return read_key(Cursor(tuple(Lexer(text).tokens())))
+    except UnreadError:
+        return Key(expression=text)
 
 
 def parse(text: str) -> Text:

@@ -15,13 +15,22 @@ def keys(c: Cursor) -> tuple[str | Key, ...]:
     Raises:
         UnreadError: there are none, or one is not known.
     """
-    found = tuple(_key(item) for item in c.items())
+    found = tuple(read_key(item) for item in c.items())
     if not found:
         raise UnreadError
     return found
 
 
-def _key(c: Cursor) -> str | Key:
+def read_key(c: Cursor) -> str | Key:
+    """
+    Read one key of an index.
+
+    Args:
+        c: reads it alone.
+
+    Raises:
+        UnreadError: it is none.
+    """
     name = expression = ""
     if c.sees("("):
         expression = c.group().text()

@@ -34,6 +34,7 @@ SELECT a.attname::text AS name,
           WHERE o.opcdefault AND o.opcintype = b.oid
        ), 'OPERATOR(pg_catalog.=)') AS equal,
        a.attgenerated <> '' AS generated,
+       a.attgenerated = 'v' AS virtual,
        a.attidentity <> '' AS identity,
        ARRAY(
          SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
