@@ -11,10 +11,13 @@ import psycopg
 
 from migrator.change import Change
 from migrator.errors import (
+    Held,
     LockBudgetError,
     MigratorError,
     Refused,
+    TimeIsUp,
 )
+from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
 from migrator.guard import Policy
@@ -61,6 +64,7 @@ class Engine:
         progress: told what happens.
         catalogue: the patterns that the ledger may name.
         guard: what is watched while rows are moved.
+        listeners: who is told what happens; by default whom pyproject.toml names.
     """
 
     target: Target
@@ -68,10 +72,43 @@ class Engine:
     progress: Progress = field(default_factory=Silent)
     catalogue: tuple[type[Pattern], ...] = CATALOGUE
     guard: Policy = field(default_factory=Policy)
+    listeners: Listeners = field(default_factory=Listeners.of_project)
 
     @property
     def _execution(self) -> Execution:
-        return Execution(self.settings, self.progress, self.guard)
+        return Execution(self.settings, self.progress, self.guard, self._tell)
+
+    def _tell(self, kind: EventKind, row: ChangeRow, detail: Mapping[str, Any]) -> None:
+        """Tell what happened to a change, once it is committed."""
+        event = Event(kind=kind, change=row.id, title=row.title, detail=detail)
+        self.listeners.tell(event, self._untold)
+
+    def _ask(self, kind: EventKind, row: ChangeRow) -> None:
+        """
+        Ask before a phase begins whether it may.
+
+        Raises:
+            Held: a listener says no.
+        """
+        event = Event(kind=kind, change=row.id, title=row.title)
+        why = self.listeners.ask(event, self._untold)
+        if why is not None:
+            raise Held(
+                f"{row.id} is held by a listener, asked {kind}: {why}",
+                next="do what it asks for, then run the same command again.",
+            )
+
+    def _untold(self, event: Event, why: str) -> None:
+        """Enter into the log that a listener failed."""
+        conn = connect(self.target, "migrator:events")
+        try:
+            store.event(conn, event.change, "listener", event=event.kind, error=why)
+        finally:
+            conn.close()
+
+    @property
+    def _lease_wait_s(self) -> float:
+        return self.settings.within(LEASE_WAIT_S)
 
     def _current(self, conn: Connection, change: str) -> ChangeRow:
         row = store.get(conn, change)
@@ -256,21 +293,25 @@ class Engine:
                     conn,
                     row.id,
                     seconds=self.settings.lease_s,
-                    wait_s=LEASE_WAIT_S,
+                    wait_s=self._lease_wait_s,
                     tell=self.progress.waiting,
                 ) as mine,
-                self._recorded(conn, row.id),
+                self._recorded(conn, row),
             ):
                 yield Run(self.target, conn, mine, store.get(conn, row.id))
 
     @contextmanager
-    def _recorded(self, conn: Connection, change: str) -> Iterator[None]:
+    def _recorded(self, conn: Connection, row: ChangeRow) -> Iterator[None]:
         """Enter into the log what a command failed of, where that is possible."""
         try:
             yield
+        except TimeIsUp:
+            raise
         except MigratorError as error:
+            kind = EventKind.HELD if isinstance(error, Held) else EventKind.FAILED
             with suppress(psycopg.Error):
-                store.event(conn, change, "failed", error=error.what)
+                store.event(conn, row.id, kind, error=error.what)
+            self._tell(kind, row, {"error": error.what})
             raise
 
 

@@ -50,6 +50,10 @@ class Held(Refused):
     """A gate is closed: waiting, or a person's word, is needed first."""
 
 
+class TimeIsUp(Held):
+    """The time limit of a run is reached; what was committed stays."""
+
+
 class Busy(Held):
     """Another process holds the lease, and goes on."""
 

@@ -8,7 +8,7 @@ commit with it.
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from psycopg.sql import SQL
 
 from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
+from migrator.events import EventKind
 from migrator.facts import Blocker
 from migrator.guard import Policy
 from migrator.kernels.direct import locked
@@ -83,11 +84,13 @@ class Execution:
         settings: timeouts and budgets.
         progress: told what is waited for.
         guard: what is watched while rows are moved.
+        tell: given what happens to a change, once it is committed.
     """
 
     settings: Settings
     progress: Progress
     guard: Policy
+    tell: Callable[[EventKind, ChangeRow, Mapping[str, Any]], None]
 
     @contextmanager
     def short(self, run: Run, what: str) -> Iterator[None]:
@@ -124,7 +127,9 @@ class Execution:
             LockBudgetError: no lock within the budget.
             Refused: its condition does not hold; nothing was changed.
             Failed: the server refused a statement.
+            TimeIsUp: the time limit is reached.
         """
+        self.settings.require_time(f"step '{row.step.name}' is not done")
         work = row.step.work
         if isinstance(work, ChunkedUpdate | ChunkedCheck):
             self._walk(run, row, work).run()
@@ -150,6 +155,7 @@ class Execution:
             settings=self.settings,
             progress=self.progress,
             guard=self.guard,
+            tell=lambda kind, detail: self.tell(kind, run.change, detail),
         )
 
     def reverse(self, run: Run, row: StepRow) -> None:

@@ -1,12 +1,13 @@
 """Looking at changes, and speaking to them while they run."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from psycopg import sql
 
 from migrator.change import Change
 from migrator.engine import Engine
+from migrator.events import EventKind
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
@@ -26,6 +27,11 @@ from migrator.plan import (
 )
 from migrator.postgres.connection import Connection, ask
 
+_SAID = {
+    Mode.RUN: EventKind.RESUME,
+    Mode.PAUSE: EventKind.PAUSE,
+    Mode.ABORT: EventKind.ABORT,
+}
 _ANY_ROW = sql.SQL("SELECT EXISTS (SELECT FROM {})")
 
 
@@ -180,6 +186,8 @@ class Inspection(Engine):
         with self._connected("migrator:control") as conn:
             row = self._current(conn, change)
             control.say(conn, row.id, mode, reason)
+            detail = {"by": control.read(conn, row.id).actor, "reason": reason}
+            self._tell(_SAID[mode], row, detail)
             return row
 
     def limit(self, change: str, limits: Limits | None) -> ChangeRow:
@@ -196,6 +204,9 @@ class Inspection(Engine):
                 control.unlimited(conn, row.id)
             else:
                 control.limit(conn, row.id, limits)
+            said = control.read(conn, row.id)
+            detail = {"by": said.actor, "off": limits is None, **asdict(said.limits)}
+            self._tell(EventKind.THROTTLE, row, detail)
             return row
 
     def said(self, change: str) -> Control:

@@ -1,6 +1,7 @@
 """Names of database objects: given ones checked, generated ones made to fit."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -59,6 +60,26 @@ def checked(name: str, kind: str) -> str:
             next="choose a shorter name.",
         )
     return name
+
+
+def meant(word: str, ids: Iterable[str]) -> list[str]:
+    """
+    Return the changes that a person's word means.
+
+    Args:
+        word: an id, or its revision, or the beginning of either.
+        ids: of changes; one of another version table than Alembic's own has its
+            name and a slash in front of the revision.
+    """
+    revisions = {known: known.rpartition("/")[2] for known in ids}
+    if word in revisions:
+        return [word]
+    exact = [known for known, revision in revisions.items() if revision == word]
+    return exact or [
+        known
+        for known, revision in revisions.items()
+        if word and (known.startswith(word) or revision.startswith(word))
+    ]
 
 
 def tag(*parts: str) -> str:

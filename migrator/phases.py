@@ -1,16 +1,18 @@
 """One phase of a change: its steps entered, run, compared; its state."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from migrator.errors import (
     Held,
     MismatchError,
 )
+from migrator.events import EventKind
 from migrator.execution import Run
 from migrator.inspection import Inspection
 from migrator.ledger import control, store
 from migrator.ledger.control import Mode
-from migrator.ledger.store import StepRow
+from migrator.ledger.store import ChangeRow, StepRow
 from migrator.pattern import Pattern
 from migrator.plan import (
     GONE,
@@ -27,6 +29,14 @@ NEXT = {
     Phase.VERIFY: ("verify", State.BACKFILLED),
     Phase.RETIRE: ("contract", State.VERIFIED),
     Phase.DROP: ("contract --drop", State.RETIRED),
+}
+
+
+# Asked once a phase, before the first of its steps.
+_ASKED = {
+    Phase.EXPAND: EventKind.BEFORE_EXPAND,
+    Phase.RETIRE: EventKind.BEFORE_RETIRE,
+    Phase.DROP: EventKind.BEFORE_DROP,
 }
 
 
@@ -77,7 +87,11 @@ class Phases(Inspection):
             return
         if phase is Phase.VERIFY:
             self._compare_anew(run)
-        if not self._steps_of(run, phase):
+        entered = self._steps_of(run, phase)
+        if phase in _ASKED and all(s.status == "pending" for s in entered):
+            self._ask(_ASKED[phase], change)
+        self._tell(EventKind.PHASE, change, {"phase": phase.value})
+        if not entered:
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
             with self._execution.short(run, f"{phase} of {change.id}"):
                 store.add_steps(run.conn, change.id, phase, steps)
@@ -189,10 +203,14 @@ class Phases(Inspection):
                     store.set_status(run.conn, change, row, "reversed")
             if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
+        why = ""
         if repairs:
             why = f"{counted(left, 'row stays', 'rows stay')} out of step after repair"
             control.say(run.conn, change, Mode.PAUSE, why)
         run.change = store.get(run.conn, change)
+        self._tell(EventKind.STATE, run.change, _where(run.change))
+        if repairs:
+            self._tell(EventKind.PAUSE, run.change, {"reason": why})
         works = [s.step.work for s in compared if s.mismatches]
         # Of a partition, the table that the change is made on is named.
         found = dict.fromkeys(
@@ -212,3 +230,10 @@ class Phases(Inspection):
         with self._execution.short(run, f"{run.change.id} to {state}"):
             store.set_state(run.conn, run.change.id, state, finished=finished)
         run.change = store.get(run.conn, run.change.id)
+        self._tell(EventKind.STATE, run.change, _where(run.change))
+        if finished:
+            self._tell(EventKind.FINISHED, run.change, _where(run.change))
+
+
+def _where(row: ChangeRow) -> dict[str, Any]:
+    return {"state": row.state.value, "finished": row.finished}

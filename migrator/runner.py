@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from migrator.change import Change
-from migrator.engine import LEASE_WAIT_S
 from migrator.errors import (
     Busy,
     Held,
     Refused,
     UsageError,
 )
+from migrator.events import EventKind
 from migrator.execution import Run
 from migrator.ledger import control, lease, store
 from migrator.ledger.control import Mode
@@ -62,13 +62,14 @@ class Runner(Phases):
                 conn,
                 change.id,
                 seconds=self.settings.lease_s,
-                wait_s=LEASE_WAIT_S,
+                wait_s=self._lease_wait_s,
                 tell=self.progress.waiting,
             ) as mine:
                 row = self._entered(conn, change)
                 run = Run(self.target, conn, mine, row)
-                self._phase(run, Phase.EXPAND, change.pattern)
-                return self._pass_empty(run, change.pattern)
+                with self._recorded(conn, row):
+                    self._phase(run, Phase.EXPAND, change.pattern)
+                    return self._pass_empty(run, change.pattern)
 
     def backfill(self, change: str) -> State:
         """Bring existing rows across, from where an earlier run stopped."""
@@ -95,6 +96,7 @@ class Runner(Phases):
             row = self.change(change)
             if row.finished or row.state.rank >= State.VERIFIED.rank:
                 return row.state
+            self.settings.require_time(f"{row.id} is {row.state}")
             try:
                 if not self.join(row.id) and not self._is_busy(row.id):
                     if row.state.rank < State.BACKFILLED.rank:
@@ -104,7 +106,7 @@ class Runner(Phases):
                 # Both came at the same instant; the other one was first.
                 continue
             self.progress.waiting("for the process that carries it on")
-            time.sleep(POLL_S)
+            time.sleep(self.settings.within(POLL_S))
 
     def _is_busy(self, change: str) -> bool:
         with self._connected("migrator:join") as conn:
@@ -294,6 +296,7 @@ class Runner(Phases):
                 return run.change.state
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
+            self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
             for row in reversed(back):
                 self.progress.step(row.step.name, None)
                 self._execution.reverse(run, row)
@@ -302,6 +305,7 @@ class Runner(Phases):
             held = control.read(run.conn, run.change.id).mode is not Mode.RUN
             if goal is State.PLANNED and held:
                 control.say(run.conn, run.change.id, Mode.RUN, "rolled back")
+                self._tell(EventKind.RESUME, run.change, {"reason": "rolled back"})
             self._set_state(run, goal, finished=False)
             return goal
 
@@ -344,6 +348,7 @@ class Runner(Phases):
             progress=self.progress,
             catalogue=self.catalogue,
             guard=self.guard,
+            listeners=self.listeners,
         )
         return quick.drop(change.id)
 

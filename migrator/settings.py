@@ -1,6 +1,9 @@
 """Settings of the engine, each with its unit and the reason for its default."""
 
+import time
 from dataclasses import dataclass
+
+from migrator.errors import TimeIsUp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class Settings:
         workers: connections of this process that share a backfill.
         show_values: whether verification tells the values of rows out of step.
         chunking: `strides`, `blocks` or `keys`; None chooses from facts.
+        until_s: on the monotonic clock, after which no further step or chunk is
+            begun; None sets no limit.
     """
 
     lock_timeout_ms: int = 200
@@ -35,3 +40,30 @@ class Settings:
     workers: int = 1
     show_values: bool = False
     chunking: str | None = None
+    until_s: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the time limit, at least 0; None where there is none."""
+        return None if self.until_s is None else max(self.until_s - time.monotonic(), 0)
+
+    def within(self, seconds: float) -> float:
+        """Return a wait in seconds, cut where the time limit comes first."""
+        return seconds if self.left_s is None else min(seconds, self.left_s)
+
+    def require_time(self, what: str) -> None:
+        """
+        Go no further once the time limit is reached.
+
+        Args:
+            what: what it was about to do, or did.
+
+        Raises:
+            TimeIsUp: it is reached.
+        """
+        if self.left_s == 0:
+            raise TimeIsUp(
+                f"The time limit was reached: {what}.",
+                state="What was committed stays.",
+                next="run the same command again; it goes on from there.",
+            )

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.cli.main import EXITS, cli
+from migrator.cli.main import cli
+from migrator.cli.report import EXITS
 from migrator.errors import (
     Failed,
     Held,

@@ -111,3 +111,22 @@ def test_table_name_is_quoted(table: TableName, text: str) -> None:
 def test_trigger_sorts_behind_an_applications_own() -> None:
     """The server fires triggers in order of their names."""
     assert names.trigger("0123456789") == "zzz_migrator_0123456789"
+
+
+@pytest.mark.parametrize(
+    ("word", "means"),
+    [
+        ("ab", ["ab"]),
+        ("x/ab", ["x/ab"]),
+        ("cd", ["x/cd"]),
+        ("abc", ["x/abc1", "y/abc2"]),
+        ("y", ["y/abc2"]),
+        ("cd:2", ["x/cd:2"]),
+        ("", []),
+        ("nope", []),
+    ],
+)
+def test_a_word_means_changes(word: str, means: list[str]) -> None:
+    """An id, a revision, or the beginning of either, whatever its version table."""
+    ids = ["ab", "x/ab", "x/cd", "x/cd:2", "x/abc1", "y/abc2"]
+    assert names.meant(word, ids) == means

@@ -7,7 +7,9 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 DATA = {"errors", "names", "facts", "plan", "pattern", "words"}
-ENGINE = DATA | {"change", "settings", "progress", "postgres", "ledger", "kernels"}
+ENGINE = DATA | {
+    *("change", "settings", "progress", "events", "postgres", "ledger", "kernels"),
+}
 
 #: Room → the rooms of the project that it may import, besides itself.
 ALLOWED: dict[str, set[str]] = {
@@ -20,11 +22,12 @@ ALLOWED: dict[str, set[str]] = {
     "change": {"pattern", "names"},
     "settings": {"errors"},
     "progress": {"errors"},
+    "events": {"errors"},
     "kernels": DATA,
     "patterns": DATA | {"kernels"},
     "postgres": {"facts", "plan", "names", "errors"},
     "ledger": {"postgres", "plan", "names", "errors"},
-    "guard": {"ledger", "postgres", "names", "errors"},
+    "guard": {"ledger", "postgres", "events", "names", "errors"},
     "backfill": ENGINE | {"guard"},
     "execution": ENGINE | {"backfill", "guard"},
     "engine": ENGINE | {"execution", "guard", "patterns"},
@@ -32,10 +35,12 @@ ALLOWED: dict[str, set[str]] = {
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"patterns", "kernels", "postgres"},
+    "deployment": ENGINE | {"runner"},
     "alembic": ENGINE | {"engine", "guard", "lint", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
-    | {"runner", "alembic", "demo", "backfill", "guard", "lint", "patterns"},
+    | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}
+    | {"patterns"},
 }
 
 
@@ -89,7 +94,7 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
 
 def test_the_engine_names_no_single_pattern() -> None:
     """It takes patterns from the list and knows none by name."""
-    files = ("engine", "inspection", "phases", "runner", "execution")
+    files = ("engine", "inspection", "phases", "runner", "execution", "deployment")
     text = "".join((TOP / "migrator" / f"{f}.py").read_text() for f in files)
     assert text.count("from migrator.patterns import") == 1
     for path in (TOP / "patterns").glob("*.py"):

@@ -9,13 +9,14 @@ from typing import Any
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection as SAConnection
+from sqlalchemy import text
 from sqlalchemy.schema import SchemaItem
 
 from migrator.engine import LEASE_WAIT_S
 from migrator.errors import UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
-from migrator.names import LEDGER_SCHEMA
+from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX
 from migrator.plan import Footprint
 from migrator.postgres.connection import Target, connect
 from migrator.settings import Settings
@@ -187,26 +188,35 @@ def _noted(todo: list[Any]) -> Iterator[Any]:
 def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
     """Return a filter that hides what changes in flight own or touch."""
     known: list[Footprint] | None = None
+    path: list[str] = []
 
     def include(
         item: SchemaItem, name: str | None, kind: str, reflected: bool, other: Any
     ) -> bool:
-        nonlocal known
+        nonlocal known, path
         if own is not None and not own(item, name, kind, reflected, other):
             return False
         if getattr(item, "schema", None) == LEDGER_SCHEMA:
             return False
-        if name is not None and name.startswith("_migrator_"):
+        # alembic-utils has names with the schema in front, and these without.
+        bare: str | None = getattr(item, "signature", name)
+        if bare is not None and bare.startswith((OWNED, TRIGGER_PREFIX)):
             return False
-        if kind not in _HIDDEN:
-            return True
         if known is None:
-            known = _in_flight()
+            known, path = _in_flight()
+        if kind not in _HIDDEN:
+            # A view or a function of alembic-utils, that with its arguments.
+            stem = (bare or "").partition("(")[0]
+            return not any(
+                f.columns is None
+                and f.table.schema == getattr(item, "schema", None)
+                and f.table.name.partition("(")[0] == stem
+                for f in known
+            )
         table: Any = item if kind == "table" else getattr(item, "table", None)
+        schemas = path if table.schema is None else [table.schema]
         mine = [
-            f
-            for f in known
-            if f.table.name == table.name and table.schema in (None, f.table.schema)
+            f for f in known if f.table.name == table.name and f.table.schema in schemas
         ]
         if kind == "table" and not reflected:
             # One that a change makes is not there yet. What the model has under any
@@ -216,11 +226,12 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             # The database may refer to a table by its old name, the model by its new.
             fk: Any = item
             to = fk.elements[0].target_fullname.rpartition(".")[0]
-            return not any(
+            if any(
                 f.columns is None
                 and to in (f.table.name, f"{f.table.schema}.{f.table.name}")
                 for f in known
-            )
+            ):
+                return False
         columns = (
             {name}
             if kind == "column"
@@ -235,13 +246,16 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
     return include
 
 
-def _in_flight() -> list[Footprint]:
-    bind = context.get_context().bind
+def _in_flight() -> tuple[list[Footprint], list[str]]:
+    """Return what changes in flight touch, and where names without a schema lead."""
+    bind = context.get_context().connection
     if bind is None:
-        return []
+        return [], []
+    schemas = text("SELECT pg_catalog.current_schemas(false)::text[]")
+    path = list(bind.execute(schemas).scalar_one())
     conn = connect(target_of(bind), "migrator:alembic")
     try:
-        return [
+        found = [
             footprint
             for change in store.changes(conn)
             if change.in_flight
@@ -249,3 +263,4 @@ def _in_flight() -> list[Footprint]:
         ]
     finally:
         conn.close()
+    return found, path

@@ -192,6 +192,14 @@ class Project:
         }
         return imports and "options" in names
 
+    def heads(self) -> tuple[str, ...]:
+        """Return the revisions that no other one follows or depends on."""
+        return tuple(sorted(r.revision for r in self.revisions() if r._is_real_head))
+
+    def lacks(self, revisions: tuple[str, ...]) -> bool:
+        """Tell whether one of some revisions is none of the project's."""
+        return not {r.revision for r in self.revisions()}.issuperset(revisions)
+
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""
         return list(self._changes(version_table))

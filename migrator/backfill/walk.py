@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,7 +19,8 @@ import psycopg
 from migrator.backfill.order import Order, order_of
 from migrator.backfill.patience import Patience
 from migrator.backfill.worker import Report, Worker
-from migrator.errors import Failed
+from migrator.errors import Failed, TimeIsUp
+from migrator.events import EventKind, Tell, untold
 from migrator.guard import Policy, Watch
 from migrator.guard.signal import Subject
 from migrator.ledger import samples, store, windows
@@ -68,6 +69,7 @@ class Walk:
         settings: pace, budgets, number of workers.
         progress: told of each chunk.
         guard: what is watched meanwhile.
+        tell: given what signals, or too many failures, do to the change.
     """
 
     target: Target
@@ -79,6 +81,7 @@ class Walk:
     settings: Settings
     progress: Progress
     guard: Policy
+    tell: Tell = untold
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -89,7 +92,7 @@ class Walk:
             Failed: the dual write is off, or the server refused a chunk.
             LockBudgetError: a chunk found rows locked for the whole budget.
             Fenced: another process has taken over.
-            Held: somebody aborted the change.
+            Held: somebody aborted the change, or the time limit is reached.
         """
         if self.row.next_block is None or self.row.file_node != self._file_node():
             self._begin()
@@ -99,6 +102,7 @@ class Walk:
             if self.row.file_node != self._file_node():
                 self._begin()
             elif windows.is_open(self.conn, self.row.id):
+                self.settings.require_time(self._cut_off)
                 time.sleep(POLL_S)
             else:
                 self._end()
@@ -125,7 +129,7 @@ class Walk:
     def help(self) -> None:
         """Work on windows until none is left to be given out; errors as in `run`."""
         subject = Subject(table=self.work.table)
-        with Watch(self.target, self.guard, subject, self.change) as watch:
+        with Watch(self.target, self.guard, subject, self.change, self.tell) as watch:
             self._work(watch)
 
     def _work(self, watch: Watch) -> None:
@@ -144,7 +148,10 @@ class Walk:
             while ended < len(threads) or not threads:
                 while len(threads) < wanted and failure is None:
                     threads.append(self._started(len(threads), news, watch))
-                told = news.get()
+                try:
+                    told = self._next(news, failure)
+                except TimeIsUp as error:
+                    told = error
                 if told is None:
                     ended += 1
                 elif isinstance(told, BaseException):
@@ -161,6 +168,22 @@ class Walk:
             self._stop.clear()
         if failure is not None:
             raise failure
+
+    def _next(
+        self,
+        news: "queue.SimpleQueue[Report | BaseException | None]",
+        failure: BaseException | None,
+    ) -> Report | BaseException | None:
+        """Return what a worker tells; until the time limit, where all goes well."""
+        while failure is None:
+            self.settings.require_time(self._cut_off)
+            with suppress(queue.Empty):
+                return news.get(timeout=self.settings.left_s)
+        return news.get()
+
+    @property
+    def _cut_off(self) -> str:
+        return f"step '{self.row.step.name}' on table {self.work.table} is not done"
 
     def _started(
         self,
@@ -208,7 +231,9 @@ class Walk:
     def _told(self, report: Report) -> None:
         for row in report.mismatches:
             self.progress.mismatch(row.key, row.given, repaired=row.repaired)
-        if report.waiting:
+        if report.paused:
+            self.tell(EventKind.PAUSE, {"reason": report.paused})
+        elif report.waiting:
             self.progress.waiting(report.waiting, report.waited_s)
         else:
             self.progress.advance(report.size, report.rows, report.seconds)

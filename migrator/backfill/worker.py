@@ -53,6 +53,7 @@ class Report:
     window is gone over several times. `seconds` is how long the chunk took,
     `waited_s` how long it waits now.
     `workers` is how many of them the change may have, None where nobody said.
+    `paused` is why the change was paused: too many chunks failed.
     """
 
     size: float = 0
@@ -60,6 +61,7 @@ class Report:
     seconds: float = 0.0
     waiting: str = ""
     waited_s: float = 0.0
+    paused: str = ""
     workers: int | None = None
     mismatches: tuple[Mismatch, ...] = ()
 
@@ -444,7 +446,9 @@ class Worker:
     def _note(self, error: Exception) -> None:
         """Enter a failed chunk: the error budget counts it."""
         reason = said(error) if isinstance(error, psycopg.Error) else str(error)
-        failures.note(self.conn, self.change, reason, self.error_budget)
+        paused = failures.note(self.conn, self.change, reason, self.error_budget)
+        if paused:
+            self.tell(Report(paused=paused))
 
     def _taken(self, window: Window) -> Fenced:
         return Fenced(

@@ -4,19 +4,27 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from alembic import command as alembic_command
+from alembic.util import CommandError
 
+from migrator import names
+from migrator.alembic import revision as alembic_revision
 from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
-from migrator.errors import UsageError
+from migrator.deployment import Deployer
+from migrator.errors import MigratorError, UsageError
+from migrator.events import Listeners
 from migrator.guard import Policy
 from migrator.plan import State
 from migrator.postgres.connection import Target
 from migrator.runner import Runner
 from migrator.settings import Settings
+
+Engine = TypeVar("Engine", bound=Runner)
 
 
 @dataclass(slots=True)
@@ -69,11 +77,19 @@ class App:
 
     def runner(self) -> Runner:
         """Return an engine on the database."""
-        return Runner(
+        return self._engine(Runner)
+
+    def deployer(self) -> Deployer:
+        """Return an engine that knows of deployments."""
+        return self._engine(Deployer)
+
+    def _engine(self, kind: type[Engine]) -> Engine:
+        return kind(
             self.target(),
             settings=self.settings,
             progress=Bars(),
             guard=self.guard,
+            listeners=Listeners.of_project(),
         )
 
     def changes(self) -> list[Change]:
@@ -86,6 +102,41 @@ class App:
         self._look()
         return self._heads
 
+    def left(self) -> set[str]:
+        """Return the revisions that Alembic has still to run on the database."""
+        found = self.project().revisions(applied=self.heads())
+        return {revision.revision for revision in found}
+
+    def version_table(self) -> str:
+        """Return Alembic's version table, with its schema if it has one."""
+        self._look()
+        return self._version_table
+
+    def look_again(self) -> tuple[str, ...]:
+        """Return the revisions that the database is at by now."""
+        self._known = False
+        return self.heads()
+
+    def ahead(self) -> bool:
+        """Tell whether the database is at a revision that the project does not hold."""
+        return self.project().lacks(self.heads())
+
+    def upgrade(self, revision: str) -> None:
+        """
+        Run the Alembic revisions up to one of them.
+
+        Raises:
+            UsageError: Alembic refused, with its words.
+            MigratorError: a change in them was refused or failed.
+        """
+        alembic_revision.settings = self.settings
+        try:
+            alembic_command.upgrade(self.project().config, revision)
+        except CommandError as error:
+            if isinstance(error.__cause__, MigratorError):
+                raise error.__cause__ from None
+            raise UsageError(f"Alembic: {error}") from error
+
     def named(self, name: str | None) -> list[Change]:
         """
         Return the change that a name means; without one, those not expanded yet.
@@ -96,14 +147,19 @@ class App:
         known = self.changes()
         if name is None:
             ledger = {c.id: c for c in self.runner().changes()}
+            left = self.left()
             return [
                 c
                 for c in known
-                if c.id not in ledger or ledger[c.id].state is State.PLANNED
+                if (
+                    ledger[c.id].state is State.PLANNED
+                    if c.id in ledger
+                    # Stamped: Alembic will not run it.
+                    else c.revision in left
+                )
             ]
-        found = [c for c in known if c.id == name] or [
-            c for c in known if c.id.startswith(name)
-        ]
+        means = names.meant(name, (c.id for c in known))
+        found = [c for c in known if c.id in means]
         if len(found) == 1:
             return found
         listed = ", ".join(c.id for c in found or known) or "none"

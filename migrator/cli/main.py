@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import click
-from alembic import command as alembic_command
-from alembic.util import CommandError
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.cli import control, lint, output, patterns
+from migrator.cli import control, hook, lint, output, patterns
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli.app import (
@@ -27,33 +25,18 @@ from migrator.cli.report import (
     JSON_SCHEMA,
     detail,
     event,
+    exit_code,
     failed,
     not_compared,
     said,
     said_of,
     status_of,
 )
-from migrator.errors import (
-    Held,
-    LockBudgetError,
-    MigratorError,
-    MismatchError,
-    Refused,
-    UsageError,
-)
+from migrator.errors import MigratorError, Refused, UsageError
 from migrator.guard.policy import policy
 from migrator.kernels.chunking import KINDS
 from migrator.plan import State, plan_to_dict
 from migrator.settings import Settings
-
-# Exit codes, as in the README. A class stands before its base.
-EXITS: tuple[tuple[type[MigratorError], int], ...] = (
-    (UsageError, 2),
-    (Held, 3),
-    (MismatchError, 4),
-    (LockBudgetError, 5),
-    (MigratorError, 1),
-)
 
 
 @click.group(
@@ -202,13 +185,18 @@ def expand(app: App, change: str | None, json: bool) -> None:
                     )
                 )
                 continue
+        elif one.revision not in app.left():
+            raise Refused(
+                f"The database is at revision {one.revision} or further, but"
+                f" {one.id} was never run on it: it was stamped, or made at once.",
+                next="where `alembic check` finds nothing, there is nothing to do;"
+                " else stamp the revision before it, and expand.",
+            )
         try:
-            alembic_command.upgrade(app.project().config, one.revision)
-        except CommandError as error:
+            app.upgrade(one.revision)
+        except MigratorError as error:
             _all_but_last([*refused, error])
-            if isinstance(error.__cause__, MigratorError):
-                raise error.__cause__ from None
-            raise UsageError(f"Alembic: {error}") from error
+            raise
         if not json:
             said(app, one.id, json)
     if refused:
@@ -218,11 +206,10 @@ def expand(app: App, change: str | None, json: bool) -> None:
         said_of(app, [one.id for one in wanted])
 
 
-def _all_but_last(errors: Sequence[Exception]) -> None:
+def _all_but_last(errors: Sequence[MigratorError]) -> None:
     """Tell errors of changes that did not keep others from being tried."""
     for error in errors[:-1]:
-        if isinstance(error, MigratorError):
-            failed(error, 1, json=False)
+        failed(error, 1, json=False)
 
 
 def _nothing(what: str, json: bool) -> None:
@@ -464,13 +451,14 @@ def demo(app: App, rows: int, json: bool) -> None:
 for group in (control.group, lint.group, patterns.group):
     for command in group.commands.values():
         cli.add_command(command)
+cli.add_command(hook.group)
 
 
 def main() -> None:
     """Run the command line, and turn errors into exit codes."""
     try:
         defaults = pyproject()
-        known = {p.name for p in cli.params} | {"guard"} | set(cli.commands)
+        known = {p.name for p in cli.params} | {"guard", "events"} | set(cli.commands)
         if unknown := sorted(set(defaults) - known):
             raise UsageError(
                 f"[tool.migrator] has a setting {unknown[0]!r} that there is not.",
@@ -489,7 +477,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except MigratorError as error:
-        code = next(code for kind, code in EXITS if isinstance(error, kind))
+        code = exit_code(error)
         wanted = {"--json", "--format=json"} & set(sys.argv)
         failed(error, code, json=bool(wanted))
         sys.exit(code)

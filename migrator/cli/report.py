@@ -9,7 +9,13 @@ import click
 
 from migrator.cli import output
 from migrator.cli.app import App
-from migrator.errors import MigratorError
+from migrator.errors import (
+    Held,
+    LockBudgetError,
+    MigratorError,
+    MismatchError,
+    UsageError,
+)
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
@@ -17,6 +23,14 @@ from migrator.words import counted
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
+# Exit codes, as in the README. A class stands before its base.
+EXITS: tuple[tuple[type[MigratorError], int], ...] = (
+    (UsageError, 2),
+    (Held, 3),
+    (MismatchError, 4),
+    (LockBudgetError, 5),
+    (MigratorError, 1),
+)
 # Rows out of step that are listed for a person.
 LISTED = 10
 
@@ -45,16 +59,25 @@ def event(kind: str, detail: Mapping[str, Any]) -> str:
     return f"{words[0]}: {', '.join(words[1:])}" if words[1:] else kind
 
 
+def exit_code(error: MigratorError) -> int:
+    """Return the exit code of an error."""
+    return next(code for kind, code in EXITS if isinstance(error, kind))
+
+
+def told(error: MigratorError) -> dict[str, Any]:
+    """Return an error as plain data."""
+    return {
+        "kind": type(error).__name__,
+        "what": error.what,
+        "state": error.state or None,
+        "next": error.next or None,
+    }
+
+
 def failed(error: MigratorError, code: int, *, json: bool) -> None:
     """Tell an error: on standard error, or as the answer that was asked for."""
     if json:
-        told = {
-            "kind": type(error).__name__,
-            "what": error.what,
-            "state": error.state or None,
-            "next": error.next or None,
-        }
-        output.as_json({"schema": JSON_SCHEMA, "error": told, "exit_code": code})
+        output.as_json({"schema": JSON_SCHEMA, "error": told(error), "exit_code": code})
     else:
         click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(str(error), err=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from migrator.errors import MigratorError
+from migrator.events import EventKind, Tell, untold
 from migrator.guard.policy import Action, Policy, Thresholds, Verdict
 from migrator.guard.signal import Signal, Subject, UnavailableError
 from migrator.ledger import control, store
@@ -43,12 +44,14 @@ class Watch:
         policy: what is watched.
         subject: the table.
         change: its id, for the log of events.
+        tell: given what a verdict does to the change.
     """
 
     target: Target
     policy: Policy
     subject: Subject
     change: str
+    tell: Tell = untold
     _verdict: Verdict = field(default_factory=Verdict)
     _mode: control.Mode = control.Mode.RUN
     _known: set[str] = field(default_factory=set[str])
@@ -138,6 +141,17 @@ class Watch:
             )
             if verdict.action is Action.ABORT and not self.policy.observe:
                 control.say(conn, self.change, control.Mode.ABORT, verdict.reason)
+            if not self.policy.observe:
+                detail = {"by": "signal", "signal": verdict.signal}
+                self.tell(_TOLD[verdict.action], {**detail, "reason": verdict.reason})
+
+
+_TOLD = {
+    Action.GO: EventKind.RESUME,
+    Action.THROTTLE: EventKind.THROTTLE,
+    Action.PAUSE: EventKind.PAUSE,
+    Action.ABORT: EventKind.ABORT,
+}
 
 
 def _lost(name: str, why: str) -> Verdict:

@@ -13,7 +13,7 @@ from migrator.postgres.connection import Connection
 OVER_MIN = 10
 
 
-def note(conn: Connection, change: str, reason: str, budget: int | None) -> None:
+def note(conn: Connection, change: str, reason: str, budget: int | None) -> str | None:
     """
     Enter a failed chunk; pause the change where its budget is used up.
 
@@ -22,6 +22,9 @@ def note(conn: Connection, change: str, reason: str, budget: int | None) -> None
         change: its id.
         reason: what the chunk failed of.
         budget: chunks that may fail within ten minutes; None sets no bound.
+
+    Returns:
+        Why the change is paused, None where it goes on.
     """
     with conn.transaction():
         conn.execute(
@@ -37,11 +40,11 @@ def note(conn: Connection, change: str, reason: str, budget: int | None) -> None
             {"change": change, "mins": OVER_MIN},
         ).fetchone()
         assert row is not None
-        if budget is not None and row["failed"] >= budget:
-            control.say(
-                conn,
-                change,
-                Mode.PAUSE,
-                f"{row['failed']} chunks failed within {OVER_MIN} minutes,"
-                f" the last one of: {reason}",
-            )
+        if budget is None or row["failed"] < budget:
+            return None
+        why = (
+            f"{row['failed']} chunks failed within {OVER_MIN} minutes, the last one"
+            f" of: {reason}"
+        )
+        control.say(conn, change, Mode.PAUSE, why)
+    return why

@@ -7,6 +7,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.names import TableName
 from migrator.plan import (
@@ -27,7 +28,7 @@ from migrator.postgres.connection import Connection, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3, 4, 5, 6)
+VERSIONS = (1, 2, 3, 4, 5, 6, 7)
 
 _CHANGES = (
     "SELECT c.*, c.state <> 'planned' OR EXISTS (SELECT FROM migrator.steps s"
@@ -105,14 +106,15 @@ class StepRow:
         return self.waited_ms / max(self.busy_ms + self.waited_ms, 1.0)
 
 
-def exists(conn: Connection) -> bool:
-    """Tell whether the database has a ledger."""
+def exists(conn: Connection, table: str = "upgrades") -> bool:
+    """Tell whether the database has a ledger, with a table of a later form."""
     # A query of the catalogue's tables: to_regclass answers from a cache, which a
     # transaction that waited for another's install may find outdated.
     row = conn.execute(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = 'migrator' AND c.relname = 'upgrades') AS there"
+        " WHERE n.nspname = 'migrator' AND c.relname = %s) AS there",
+        (table,),
     ).fetchone()
     return bool(row and row["there"])
 
@@ -193,7 +195,8 @@ def get(conn: Connection, change: str) -> ChangeRow:
     if exact is not None:
         return exact
     known = changes(conn)
-    found = [c for c in known if c.id.startswith(change)]
+    means = names.meant(change, (c.id for c in known))
+    found = [c for c in known if c.id in means]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(c.id for c in (found or known)) or "none"

@@ -1,171 +1,206 @@
-"""What a change of type does, as it is said and as the server does it."""
+"""Rules about types, views and code, without and with a database."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from migrator.lint.rule import Work
-from migrator.lint.types import Effect, SqlType, effect, loses, parsed
-from tests.lint import trials
+from migrator.lint import Finding, Linter, Severity
+from migrator.lint import statements as st
+from migrator.lint.database import domain_reader, reader
+from migrator.lint.rules import RULES
+from migrator.lint.source import call
+from migrator.lint.statements import Ref
+from migrator.plan import Lock
+from migrator.postgres.connection import Target, connect
+from tests.lint.looking import look
+from tests.lint.test_lint import revision
 
-SPELT = {
-    "INT4": SqlType("integer"),
-    "character varying(10)": SqlType("varchar", ("10",)),
-    'varchar (10) COLLATE "C"': SqlType("varchar", ("10",)),
-    "char": SqlType("char", ("1",)),
-    "numeric(8)": SqlType("numeric", ("8", "0")),
-    "Decimal(8, 2)": SqlType("numeric", ("8", "2")),
-    "timestamp(3) with time zone": SqlType("timestamptz", ("3",)),
-    "timestamp": SqlType("timestamp", ("6",)),
-    "FLOAT(24)": SqlType("float4"),
-    "double precision": SqlType("float8"),
-    "interval day to second(3)": SqlType("interval", ("day to second", "3")),
-    "integer ARRAY": SqlType("integer", array=True),
-    "text[][3]": SqlType("text", array=True),
-    "pg_catalog.int8": SqlType("bigint"),
-    "BIGSERIAL": SqlType("bigint"),
-    'app."Mood"': SqlType('app."Mood"', known=False),
-    "mood": SqlType("mood", known=False),
-}
+TYPES = [rule for rule in RULES if rule.code.startswith("ZD5")]
+OFFLINE = Linter(rules=TYPES)
 
-
-@pytest.mark.parametrize("text", SPELT)
-def test_a_type_is_known_under_each_name(text: str) -> None:
-    """Aliases, limits, arrays and collations are taken apart."""
-    assert parsed(text) == SPELT[text]
+SCHEMA = """
+CREATE DOMAIN price AS integer;
+CREATE DOMAIN unused AS integer;
+CREATE TABLE small (p price);
+CREATE TABLE large (p price, q price);
+CREATE TABLE empty (p price, u unused);
+INSERT INTO small VALUES (1);
+INSERT INTO large SELECT n, n FROM generate_series(1, 10000) n;
+CREATE MATERIALIZED VIEW totals AS SELECT sum(p) FROM large;
+CREATE MATERIALIZED VIEW bare AS SELECT 1 AS one WITH NO DATA;
+ANALYZE;
+"""
 
 
-#: From and to; what the server does is not said here, but seen.
-CASTS = """
-smallint > integer
-integer > bigint
-integer > numeric
-integer > text
-bigint > integer
-integer > oid
-varchar(10) > varchar(20)
-varchar(20) > varchar(10)
-varchar(10) > varchar
-varchar > varchar(20)
-varchar(10) > text
-text > varchar
-text > varchar(20)
-varchar(10) > char(10)
-char(10) > char(20)
-char(10) > varchar(10)
-char(10) > text
-numeric(8, 2) > numeric(10, 2)
-numeric(10, 2) > numeric(8, 2)
-numeric(8, 2) > numeric(10, 3)
-numeric(8, 2) > numeric
-numeric > numeric(8, 2)
-numeric(8) > numeric(10)
-timestamp(3) > timestamp(6)
-timestamp(3) > timestamp
-timestamp > timestamp(3)
-timestamp > timestamptz
-timestamp(3) > timestamptz
-timestamp > timestamptz(3)
-timestamptz > timestamp
-timestamptz > date
-date > timestamp
-time(3) > time
-time > time(3)
-time > timetz
-interval(3) > interval
-interval > interval(3)
-interval day > interval hour
-interval hour > interval day
-interval day to second(3) > interval
-interval > interval second(3)
-interval year to month > interval day
-bit(8) > bit(16)
-bit(8) > varbit
-bit(8) > varbit(16)
-bit(8) > varbit(4)
-varbit(8) > varbit(16)
-varbit(16) > varbit(8)
-varbit > varbit(8)
-cidr > inet
-inet > cidr
-json > jsonb
-jsonb > json
-json > text
-uuid > text
-real > double precision
-text[] > varchar[]
-varchar(10)[] > varchar(20)[]
-varchar(10)[] > text[]
-boolean > integer
-boolean > text
-name > text
-""".strip().splitlines()
-
-#: Values that both types of a pair have.
-VALUES = {
-    "bit": "'10101010'",
-    "boolean": "true",
-    "cidr": "'10.0.0.0/8'",
-    "date": "'2026-01-01'",
-    "inet": "'10.0.0.0/8'",
-    "interval": "'1 day'",
-    "json": "'{}'",
-    "jsonb": "'{}'",
-    "time": "'10:00'",
-    "timestamp": "'2026-01-01 10:00'",
-    "timestamptz": "'2026-01-01 10:00+00'",
-    "uuid": "'00000000-0000-0000-0000-000000000000'",
-    "varbit": "'1010'",
-    "text[]": "'{1}'",
-    "varchar[]": "'{1}'",
-}
+@pytest.fixture
+def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+    """Give a linter of a database with a domain and a materialized view."""
+    sql.execute(SCHEMA)
+    with connect(Target.from_url(database), "lint") as conn:
+        yield Linter(
+            rules=TYPES,
+            read=reader(conn),
+            read_domain=domain_reader(conn),
+            server_version=conn.info.server_version,
+        )
 
 
-def _seen(sql: psycopg.Connection, old: str, new: str) -> Effect:
-    """Return what the server does to rows and an index."""
-    known = parsed(old)
-    value = VALUES.get(known.name + "[]" * known.array, "'1'")
-    sql.execute("DROP TABLE IF EXISTS c")
-    sql.execute(f"CREATE TABLE c (v {old})".encode())
-    sql.execute(f"INSERT INTO c SELECT {value} FROM generate_series(1, 9)".encode())
-    if "json" not in (known.name, parsed(new).name):
-        sql.execute("CREATE INDEX ON c (v)")
-    done = trials.run(sql, f"ALTER TABLE c ALTER v TYPE {new} USING v::{new}", "c").work
-    return {
-        Work.CATALOGUE: Effect.NONE,
-        Work.BUILD: Effect.INDEXES,
-        Work.REWRITE: Effect.REWRITE,
-    }[done]
+def lint(folder: Path, body: str) -> list[Finding]:
+    """Return what is found in a revision whose `upgrade()` has a body."""
+    return [p.finding for p in OFFLINE.lint("r1", revision(folder, body))]
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Europe/Paris"])
-def test_the_server_agrees_on_each_cast(sql: psycopg.Connection, zone: str) -> None:
-    """What is said of a pair of types is what the server does to a table."""
-    sql.execute(f"SET timezone = '{zone}'".encode())
-    said, seen = {}, {}
-    for line in CASTS:
-        old, _, new = line.partition(" > ")
-        said[line] = effect(parsed(old), parsed(new), utc=zone == "UTC")
-        seen[line] = _seen(sql, old, new)
-    assert said == seen
+def safe(finding: Finding) -> list[str]:
+    """Return the code of a finding's patterns."""
+    assert finding.safe is not None
+    return [call(p) for p in finding.safe.patterns]
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("integer > bigint", False),
-        ("bigint > integer", True),
-        ("varchar(10) > text", False),
-        ("varchar(10) > varchar(5)", True),
-        ("text > integer", True),
-        ("numeric(8, 2) > numeric(8, 1)", True),
-        ("integer > text", False),
-        ("text > varchar(5)", True),
-        ("mood > text", False),
-        ("text > mood", True),
-        ("integer[] > integer", True),
-    ],
+ADD = st.AddEnumValue(type=Ref("mood"), value="it's")
+USE = st.ChangeRows(
+    table=Ref("t"), how="UPDATE", sql="UPDATE t SET m = 'it''s'", where=True
 )
-def test_a_cast_that_may_lose_is_known(line: str, expected: bool) -> None:
-    """Values that the new type may refuse or change are a person's business."""
-    old, _, new = line.partition(" > ")
-    assert loses(parsed(old), parsed(new)) is expected
+
+
+def test_a_new_value_waits_for_its_commit() -> None:
+    """Naming it in the same transaction is found, by its literal alone."""
+    (one,) = look(OFFLINE, ADD, USE)
+    assert (one.code, one.severity, one.table) == (
+        "ZD501",
+        Severity.ERROR,
+        Ref("t"),
+    )
+    assert one.what == "It uses 'it''s', which the same transaction has added to mood."
+    assert one.safe is not None
+    assert one.safe.code == (
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute('ALTER TYPE \"mood\" ADD VALUE \\'it\\'\\'s\\'')\n"
+    )
+    assert look(OFFLINE, ADD, USE, autocommit=True) == []
+    assert look(OFFLINE, USE, ADD) == []
+    other = st.ChangeRows(table=Ref("t"), how="UPDATE", sql="UPDATE t SET m = 'its'")
+    assert look(OFFLINE, ADD, other) == []
+
+
+def test_a_new_value_as_a_default_has_a_pattern() -> None:
+    """The column is known there; the text of the revision itself is taken elsewhere."""
+    default = st.SetDefault(table=Ref("t", "s"), column="m", default="'it''s'")
+    (one,) = look(OFFLINE, ADD, default)
+    assert safe(one) == ['change = AddEnumValue("t", "m", "it\'s", schema="s")']
+    text = "ALTER TYPE s.mood ADD VALUE 'it''s' AFTER 'x'"
+    given = st.AddEnumValue(type=Ref("mood", "s"), value="it's", sql=text)
+    (two,) = look(OFFLINE, given, USE)
+    assert two.safe is not None
+    assert "AFTER" in two.safe.code
+
+
+def test_a_value_of_a_new_type_may_be_used() -> None:
+    """A type of the same transaction takes new values at once."""
+    created = st.Other(sql="CREATE TYPE s.mood AS ENUM ('good')")
+    assert look(OFFLINE, created, ADD, USE) == []
+    other = st.Other(sql="CREATE TYPE moods AS ENUM ('good')")
+    assert [f.code for f in look(OFFLINE, other, ADD, USE)] == ["ZD501"]
+
+
+def test_a_renamed_value_breaks_the_old_release() -> None:
+    """It is found, unless the revision made the type."""
+    renamed = st.RenameEnumValue(type=Ref("mood", "s"), value="payed", to="paid")
+    (one,) = look(OFFLINE, renamed)
+    assert (one.code, one.severity) == ("ZD503", Severity.ERROR)
+    assert one.what == (
+        "RENAME VALUE 'payed' of s.mood to 'paid' takes the word from the release in"
+        " use."
+    )
+    assert safe(one) == [
+        'change = RenameEnumValue("…", "…", "payed", "paid", schema="s")'
+    ]
+    created = st.Other(sql="create type mood as enum ('payed')")
+    assert look(OFFLINE, created, renamed) == []
+
+
+CHECK = st.ChangeDomain(
+    domain=Ref("price"),
+    how="ADD CONSTRAINT",
+    name="positive",
+    expression="VALUE > 0",
+)
+
+
+def test_a_domain_names_the_tables_that_it_stops(linter: Linter) -> None:
+    """Facts tell which have rows; the largest one tells for how long."""
+    (one,) = look(linter, CHECK)
+    assert (one.code, one.lock, one.table) == (
+        "ZD505",
+        Lock.SHARE,
+        Ref("large", "public"),
+    )
+    assert one.severity is Severity.WARNING
+    assert one.what.startswith("ADD CONSTRAINT of domain price reads every row of ")
+    assert "public.small" in one.what
+    assert "public.empty" not in one.what
+    assert safe(one) == [
+        'change = ChangeDomain("price", add_check="VALUE > 0", name="positive")'
+    ]
+    assert look(linter, replace(CHECK, domain=Ref("unused"))) == []
+    assert look(linter, replace(CHECK, not_valid=True)) == []
+
+
+def test_a_domain_without_facts_stops_all_its_tables() -> None:
+    """NOT NULL becomes a check; a validation is better left out."""
+    (one,) = look(OFFLINE, replace(CHECK, name=None, expression=""))
+    assert one.severity is Severity.ERROR
+    assert "of every table that has a column of it under SHARE" in one.what
+    assert safe(one) == [
+        'change = ChangeDomain("price", add_check="…", name="price_check")'
+    ]
+    (null,) = look(OFFLINE, replace(CHECK, how="SET NOT NULL"))
+    assert safe(null) == [
+        'change = ChangeDomain("price", add_check="VALUE IS NOT NULL",'
+        ' name="price_not_null")'
+    ]
+    (proved,) = look(OFFLINE, replace(CHECK, how="VALIDATE CONSTRAINT"))
+    assert safe(proved) == []
+    assert look(OFFLINE, replace(CHECK, how="DROP CONSTRAINT")) == []
+    created = st.Other(sql='CREATE DOMAIN "price" AS integer')
+    assert look(OFFLINE, created, CHECK) == []
+
+
+def test_a_view_is_refreshed_beside_its_readers(linter: Linter) -> None:
+    """A plain refresh is found, not of a view that is new or was never filled."""
+    refresh = st.RefreshView(view=Ref("totals"))
+    (one,) = look(linter, refresh)
+    assert (one.code, one.lock) == ("ZD507", Lock.ACCESS_EXCLUSIVE)
+    assert one.what == (
+        "REFRESH MATERIALIZED VIEW totals locks it by ACCESS EXCLUSIVE while its query"
+        " runs."
+    )
+    assert safe(one) == ['change = RefreshMaterializedView("totals")']
+    assert look(linter, st.RefreshView(view=Ref("totals"), concurrently=True)) == []
+    assert look(linter, st.RefreshView(view=Ref("bare"))) == []
+    created = st.Other(sql="CREATE MATERIALIZED VIEW IF NOT EXISTS totals AS SELECT 1")
+    assert look(OFFLINE, created, refresh) == []
+    assert [f.code for f in look(OFFLINE, refresh)] == ["ZD507"]
+
+
+def test_code_that_no_rule_sees_is_told() -> None:
+    """A block with DDL is a warning, a call a note, a block without passes."""
+    (block,) = look(
+        OFFLINE, st.Block(sql="DO $$ BEGIN alter table t add c int; END $$")
+    )
+    assert (block.code, block.severity) == ("ZD509", Severity.WARNING)
+    assert block.what == "A DO block has ALTER in it, which no rule looks at."
+    (call_,) = look(OFFLINE, st.Block(sql="CALL upgrade()"))
+    assert call_.severity is Severity.NOTE
+    harmless = st.Block(
+        sql="do $$ begin perform set_config('a.altered', '1', true); end $$"
+    )
+    assert look(OFFLINE, harmless) == []
+
+
+def test_a_revision_of_text_without_a_type_finds_nothing(tmp_path: Path) -> None:
+    """Creating a type by SQLAlchemy is no hazard."""
+    body = 'sa.Enum("a", name="mood").create(op.get_bind())'
+    assert lint(tmp_path, body) == []

@@ -1,0 +1,280 @@
+"""What a deployment calls: before a release is let in, after it, and at a gate.
+
+Each command ends with one answer, for a person or as one line of JSON, and with the
+exit code that stands in it.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from json import dumps
+
+import click
+
+from migrator.change import Change
+from migrator.cli.app import App, Seconds, example, json_option, pass_app
+from migrator.cli.report import JSON_SCHEMA, exit_code, told
+from migrator.deployment import Retire, Verdict
+from migrator.errors import Failed, Held, MigratorError
+from migrator.plan import State
+
+# Exit code while a release may not be let in, or a change waits: that of Held.
+WAITS = 3
+
+
+@dataclass(slots=True)
+class Answer:
+    """
+    What a hook has to say.
+
+    Args:
+        hook: the command.
+        release: the release's name.
+        yes: what is said where nothing speaks against it.
+        no: what is said where something does.
+        verdicts: of the changes.
+        reasons: what speaks against it that is not of one change.
+        error: what failed; its exit code is the hook's.
+    """
+
+    hook: str
+    release: str = ""
+    yes: str = ""
+    no: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    reasons: tuple[str, ...] = ()
+    error: MigratorError | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.error is not None:
+            return exit_code(self.error)
+        return 0 if all(v.ok for v in self.verdicts) and not self.reasons else WAITS
+
+    def add(self, failures: Iterable[MigratorError]) -> None:
+        """Take over what failed; what only waits is told by its change."""
+        found = [e for e in failures if not isinstance(e, Held)]
+        self.error = self.error or next(iter(found), None)
+
+    def as_json(self) -> str:
+        """Return one line of JSON."""
+        return dumps(
+            {
+                "schema": JSON_SCHEMA,
+                "hook": self.hook,
+                "release": self.release,
+                "ok": self.code == 0,
+                "exit_code": self.code,
+                "reasons": list(self.reasons),
+                "changes": [
+                    {
+                        "change": v.change,
+                        "title": v.title,
+                        "state": v.state,
+                        "needs": v.needs,
+                        "ok": v.ok,
+                        "retired": v.retired,
+                        "reason": v.reason or None,
+                        "next": v.next or None,
+                    }
+                    for v in self.verdicts
+                ],
+                "error": None if self.error is None else told(self.error),
+            }
+        )
+
+    def show(self) -> None:
+        """Print it for a person."""
+        for verdict in self.verdicts:
+            click.echo(_line(verdict))
+            if verdict.next and not verdict.ok:
+                click.echo(f"    Next: {verdict.next}")
+        for reason in self.reasons:
+            click.echo(reason)
+        if self.error is not None:
+            click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(self.error), err=True)
+        elif self.release:
+            click.secho(self.no if self.code else self.yes, bold=True)
+
+
+def _line(verdict: Verdict) -> str:
+    state = verdict.state or "not expanded"
+    what = "retired now" if verdict.retired else state
+    why = f": {verdict.reason}" if verdict.reason else ""
+    return f"  {'ok   ' if verdict.ok else 'waits'} {verdict.change} ({what}){why}"
+
+
+def _answered(hook: str, json: bool, work: Callable[[Answer], None]) -> None:
+    """Do a hook's work; print its answer and exit with its code."""
+    answer = Answer(hook)
+    try:
+        work(answer)
+    except Held as error:
+        answer.reasons += (f"{error.what} Next: {error.next}",)
+    except MigratorError as error:
+        answer.error = error
+    # Whatever the code of a revision, or of env.py, raises.
+    except Exception as error:
+        traceback.print_exc()
+        first = str(error).split("\n", 1)[0]
+        answer.error = Failed(
+            f"{type(error).__name__}: {first}",
+            state="What was committed before stays.",
+            next="read the traceback on standard error.",
+        )
+    if json:
+        click.echo(answer.as_json())
+    else:
+        answer.show()
+    sys.exit(answer.code)
+
+
+#: Stands among the commands of `migrator.cli.main`.
+group = click.Group(
+    "hook",
+    help="Say to a deployment what may be done: exit 0, or 3 where it has to wait.",
+    **example("migrator hook pre-deploy --release v42"),
+)
+release_option = click.option(
+    "--release",
+    envvar="MIGRATOR_RELEASE",
+    help="Its name; by default the last revisions of the project.",
+)
+
+
+def _named(app: App, release: str | None) -> str:
+    return release or "+".join(app.project().heads()) or "base"
+
+
+@group.command("pre-deploy", **example("migrator hook pre-deploy --release v42"))
+@release_option
+@click.option(
+    "--time-limit",
+    type=Seconds(),
+    default="15m",
+    show_default=True,
+    help="After it nothing further is begun; run it again to go on.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Connections that share a backfill.",
+)
+@json_option
+@pass_app
+def pre_deploy(
+    app: App, release: str | None, time_limit: float, workers: int, json: bool
+) -> None:
+    """Expand, backfill and verify what a release needs before it is let in."""
+
+    def work(answer: Answer) -> None:
+        app.settings = replace(
+            app.settings, workers=workers, until_s=time.monotonic() + time_limit
+        )
+        changes = app.changes()
+        answer.release = _named(app, release)
+        answer.yes = f"{answer.release} may be let in."
+        answer.no = f"{answer.release} may not be let in yet; run this again to go on."
+        app.deployer().begin(answer.release, changes)
+        if not app.ahead():
+            _expand(app, changes, answer)
+        failures = app.deployer().admit(changes)
+        answer.add(failures.values())
+        held = {change: error.what for change, error in failures.items()}
+        answer.verdicts = tuple(
+            v if v.ok or v.change not in held else replace(v, reason=held[v.change])
+            for v in _gate(app, changes, answer)
+        )
+
+    _answered("pre-deploy", json, work)
+
+
+def _expand(app: App, changes: list[Change], answer: Answer) -> None:
+    """Run the project's revisions, one pod after the other; note what keeps them."""
+    deployer = app.deployer()
+    try:
+        with deployer.alone(f"hook {app.version_table()}"):
+            known = {row.id: row for row in deployer.changes()}
+            for change in changes:
+                row = known.get(change.id)
+                # Its revision may be applied already: rolled back, or cut off.
+                if row is not None and row.state is State.PLANNED and not row.finished:
+                    deployer.expand(change)
+            app.upgrade("heads")
+    except Held as error:
+        answer.reasons += (f"{error.what} Next: {error.next}",)
+    except MigratorError as error:
+        answer.add([error])
+
+
+def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...]:
+    """Return the verdicts; note where revisions of the project are not applied."""
+    at, wanted = app.look_again(), app.project().heads()
+    ahead = app.ahead()
+    applied = set(wanted) <= set(at)
+    if not ahead and not applied:
+        answer.reasons += (
+            f"The database is at revision {', '.join(at) or 'none'}; the release needs"
+            f" {', '.join(wanted)}.",
+        )
+    return app.deployer().gate(changes, ahead=ahead, applied=applied)
+
+
+@group.command("post-deploy", **example("migrator hook post-deploy --release v42"))
+@release_option
+@click.option(
+    "--retire",
+    type=click.Choice([r.value for r in Retire]),
+    default=Retire.EARLIER.value,
+    show_default=True,
+    help="Changes that an earlier deployment brought in, also this one's, or none.",
+)
+@json_option
+@pass_app
+def post_deploy(app: App, release: str | None, retire: str, json: bool) -> None:
+    """Mark that every pod runs a release, and retire what is due."""
+
+    def work(answer: Answer) -> None:
+        changes = app.changes()
+        answer.release = _named(app, release)
+        answer.yes = f"The deployment of {answer.release} has ended."
+        answer.no = f"{answer.yes} Not all that is due is retired: run this again."
+        deployer = app.deployer()
+        mark = deployer.end(answer.release, changes)
+        answer.verdicts, failures = deployer.retire_due(mark, changes, Retire(retire))
+        answer.add(failures.values())
+
+    _answered("post-deploy", json, work)
+
+
+@group.command("gate", **example("migrator hook gate --old"))
+@release_option
+@click.option(
+    "--old", is_flag=True, help="Ask about the release before, to bring it back."
+)
+@json_option
+@pass_app
+def gate(app: App, release: str | None, old: bool, json: bool) -> None:
+    """Say whether a release may go out, or the one before it be brought back."""
+
+    def work(answer: Answer) -> None:
+        changes = app.changes()
+        answer.release = _named(app, release)
+        if old:
+            before, answer.verdicts = app.deployer().gate_old(answer.release, changes)
+            name = f"The release before {answer.release}"
+            name += f" ({before.release})" if before else " (no mark tells which)"
+            answer.yes = f"{name} may be brought back."
+            answer.no = f"{name} may not be brought back."
+            return
+        answer.yes = f"{answer.release} may go out."
+        answer.no = f"{answer.release} may not go out yet."
+        answer.verdicts = _gate(app, changes, answer)
+
+    _answered("gate", json, work)
