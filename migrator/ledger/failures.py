@@ -44,8 +44,8 @@ def note(conn: Connection, change: str, reason: str, budget: int | None) -> str 
         if budget is None or row["failed"] < budget:
             return None
         why = (
-            f"{counted(row['failed'], 'chunk')} failed within {OVER_MIN} minutes, the last one"
-            f" of: {reason}"
+            f"{counted(row['failed'], 'chunk')} failed within {OVER_MIN} minutes,"
+            f" the last one of: {reason}"
         )
         control.say(conn, change, Mode.PAUSE, why)
     return why
