@@ -69,11 +69,18 @@ def lint(
         click.echo("No database is given: how large tables are is not known.", err=True)
         offline = True
     wanted: list[Script] = []
+    guarded = False
     if named or not files:
         heads = () if offline else app.heads()
-        wanted = app.project().revisions(named, after=start_after, applied=heads)
+        project = app.project()
+        wanted = project.revisions(named, after=start_after, applied=heads)
+        guarded = project.is_guarded()
     with ExitStack() as stack:
-        linter = Linter(allow=_allowed(), short_s=app.settings.lock_timeout_ms / 1000)
+        linter = Linter(
+            allow=_allowed(),
+            short_s=app.settings.lock_timeout_ms / 1000,
+            guarded=guarded,
+        )
         if squawk:
             linter.squawk = Squawk.find()
         if not offline:

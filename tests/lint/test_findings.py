@@ -24,7 +24,7 @@ ALLOWED = f"{INDEX}  # migrator: allow ZD301 t is tiny"
 def found(tmp_path: Path) -> list[Placed]:
     """Give a finding, and an allowed one."""
     files = project(tmp_path, code("r0", INDEX), code("r1", ALLOWED, before="r0"))
-    return [p for f in files for p in Linter().lint(f.stem, loaded(f))]
+    return [p for f in files for p in Linter(guarded=True).lint(f.stem, loaded(f))]
 
 
 # -- SARIF
@@ -122,7 +122,7 @@ def test_what_the_project_allows_is_suppressed_from_outside(tmp_path: Path) -> N
     """A code of pyproject.toml is no comment in the source."""
     (file,) = project(tmp_path, code("r0", INDEX))
     allow = {"ZD301": "small tables"}
-    log = sarif.log(Linter(allow=allow).lint("r0", loaded(file)), allow)
+    log = sarif.log(Linter(guarded=True, allow=allow).lint("r0", loaded(file)), allow)
     (result,) = log["runs"][0]["results"]
     assert result["suppressions"] == [
         {"kind": "external", "justification": "small tables"}
@@ -134,9 +134,9 @@ def test_results_keep_their_fingerprint_when_lines_move(tmp_path: Path) -> None:
     (file,) = project(tmp_path, code("r0", INDEX))
     marks: list[Any] = []
     for _ in range(2):
-        (result,) = sarif.log(Linter().lint("r0", loaded(file)), {})["runs"][0][
-            "results"
-        ]
+        (result,) = sarif.log(Linter(guarded=True).lint("r0", loaded(file)), {})[
+            "runs"
+        ][0]["results"]
         marks.append(result["partialFingerprints"])
         file.write_text("\n" + file.read_text())
     assert marks[0] == marks[1]
@@ -244,7 +244,9 @@ def test_squawk_adds_what_ours_do_not_find(tmp_path: Path, squawk: Squawk) -> No
             '    op.execute("no SQL at all")\n',
         ),
     )
-    found = Linter(squawk=squawk, server_version=150000).lint("r0", loaded(file))
+    found = Linter(guarded=True, squawk=squawk, server_version=150000).lint(
+        "r0", loaded(file)
+    )
     theirs = [p for p in found if p.finding.code.startswith("squawk:")]
     assert {p.finding.severity for p in theirs} <= {Severity.WARNING}
     assert ("squawk:prefer-bigint-over-int", 14, "") in [
@@ -255,7 +257,7 @@ def test_squawk_adds_what_ours_do_not_find(tmp_path: Path, squawk: Squawk) -> No
     ]
     assert {p.line for p in theirs} <= {12, 14, 16, 19}
     assert "squawk" not in str(
-        [p.finding.code for p in Linter().lint("r0", loaded(file))]
+        [p.finding.code for p in Linter(guarded=True).lint("r0", loaded(file))]
     )
 
 
