@@ -1,5 +1,6 @@
 """A project's Alembic environment: its database, and the changes it holds."""
 
+import ast
 import logging
 import traceback
 from argparse import Namespace
@@ -175,6 +176,29 @@ class Project:
     def lacks(self, revisions: tuple[str, ...]) -> bool:
         """Tell whether one of some revisions is none of the project's."""
         return not {r.revision for r in self.revisions()}.issuperset(revisions)
+
+    def is_guarded(self) -> bool:
+        """Tell whether env.py passes the toolkit's options, by its text."""
+        folder = Path(ScriptDirectory.from_config(self.config).dir)
+        env = folder / "env.py"
+        if not env.is_file():
+            return False
+        nodes = list(ast.walk(ast.parse(env.read_text())))
+        imports = any(
+            (isinstance(n, ast.ImportFrom) and (n.module or "").startswith("migrator"))
+            or (
+                isinstance(n, ast.Import)
+                and any(a.name.startswith("migrator") for a in n.names)
+            )
+            for n in nodes
+        )
+        calls = (n.func for n in nodes if isinstance(n, ast.Call))
+        names = {
+            n.attr if isinstance(n, ast.Attribute) else n.id
+            for n in calls
+            if isinstance(n, ast.Attribute | ast.Name)
+        }
+        return imports and "options" in names
 
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""

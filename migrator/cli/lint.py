@@ -70,14 +70,20 @@ def lint(
         offline = True
     wanted: list[Script] = []
     new: set[str] | None = None
+    guarded = False
     if named or not files:
         project = app.project()
         heads = () if offline else app.heads()
         wanted = project.revisions(named, after=start_after, applied=heads)
         if not offline:
             new = {r.revision for r in project.revisions(applied=heads)}
+        guarded = project.is_guarded()
     with ExitStack() as stack:
-        linter = Linter(allow=_allowed(), short_s=app.settings.lock_timeout_ms / 1000)
+        linter = Linter(
+            allow=_allowed(),
+            short_s=app.settings.lock_timeout_ms / 1000,
+            guarded=guarded,
+        )
         if squawk:
             linter.squawk = Squawk.find()
         if not offline:

@@ -92,20 +92,24 @@ class Linter:
         Args:
             file: what one revision does; its name stands for the revision's id.
         """
-        return self._lint(file.stem, file, record_text(file.read_text()))
+        done = record_text(file.read_text())
+        return self._lint(file.stem, file, done, begun=False)
 
-    def _lint(self, revision: str, file: Path | None, done: Record) -> list[Placed]:
+    def _lint(
+        self, revision: str, file: Path | None, done: Record, *, begun: bool = True
+    ) -> list[Placed]:
         said = Said(file)
         found: list[Placed] = []
         scene = self.scene()
+        scene.begun = begun
         transaction = 0
         scene.whole = [one.statement for one in done.done]
         for one in done.done:
             if one.transaction != transaction:
-                transaction = one.transaction
                 scene.committed()
                 transaction = one.transaction
             scene.autocommit = one.autocommit
+            here: list[Placed] = []
             for finding in looked(one.statement, scene, self.rules):
                 place = Placed(
                     finding=finding,
@@ -114,7 +118,8 @@ class Linter:
                     line=one.line,
                     recorded=one,
                 )
-                found.append(self._weighed(place, said))
+                here.append(self._weighed(place, said))
+            found += self._told(here)
             scene.passed(one.statement)
         if self.squawk is not None:
             ours = {place.line for place in found}
@@ -170,6 +175,12 @@ class Linter:
             short_s=self.short_s,
             guarded=self.guarded,
         )
+
+    def _told(self, here: list[Placed]) -> list[Placed]:
+        """Return what is said of a statement."""
+        alone = {rule.code for rule in self.rules if rule.alone}
+        others = [place for place in here if place.finding.code not in alone]
+        return others if any(not place.allowed for place in others) else here
 
     def _weighed(self, place: Placed, said: "Said") -> Placed:
         code = place.finding.code

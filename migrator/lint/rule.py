@@ -157,6 +157,8 @@ class Rule(ABC):
     lock: ClassVar[Lock]
     work: ClassVar[Work]
     trials: ClassVar[tuple[Trial, ...]]
+    #: Whether it is told only where nothing else is wrong with the statement.
+    alone: ClassVar[bool] = False
 
     @abstractmethod
     def look(self, statement: Statement, scene: Scene) -> Iterator[Finding]:

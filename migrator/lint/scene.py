@@ -70,6 +70,8 @@ class Scene:
         short_s: seconds for which requests may wait: the lock budget.
         guarded: whether `env.py` runs revisions with the toolkit's options, which set
             a `lock_timeout` and try again.
+        begun: whether Alembic has begun a transaction, as for a revision; a file of SQL
+            begins its own.
         autocommit: whether the statement is a transaction of its own.
     """
 
@@ -80,6 +82,7 @@ class Scene:
     sized: bool = True
     short_s: float = 0.2
     guarded: bool = False
+    begun: bool = True
     autocommit: bool = False
     #: All statements of the revision, as far as they are known beforehand.
     whole: Sequence[Statement] = ()
@@ -93,6 +96,8 @@ class Scene:
         default_factory=dict[Ref, tuple[Ref, Lock]]
     )
     _made: set[Ref] = field(default_factory=set[Ref])
+    #: What the revision has renamed or moved: the new name, and the first one.
+    _renamed: dict[Ref, Ref] = field(default_factory=dict[Ref, Ref])
     _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
 
     @property
@@ -105,6 +110,7 @@ class Scene:
         """Return what the database knows of a table; None where it is not known."""
         if self.read is None or ref in self._made:
             return None
+        ref = self._renamed.get(ref, ref)
         if ref not in self._read:
             self._read[ref] = self.read(ref)
         return self._read[ref]
@@ -197,9 +203,15 @@ class Scene:
         )
 
     def whole_name(self, ref: Ref) -> Ref:
-        """Return a table's name with its schema, as far as facts tell that."""
+        """
+        Return the name that a table had before the revision.
+
+        It has its schema, as far as facts tell that.
+        """
         known = self.table(ref)
-        return ref if known is None else Ref(known.name.name, known.name.schema)
+        if known is not None:
+            return Ref(known.name.name, known.name.schema)
+        return self._renamed.get(ref, ref)
 
     def is_same(self, one: Ref, other: Ref) -> bool:
         """Tell whether two names are of one table, with a schema or without."""
@@ -235,14 +247,14 @@ class Scene:
 
     def committed(self) -> None:
         """Note that the transaction has ended."""
-        self._begun = []
+        self._begun, self._strong, self._held = [], [], {}
 
     def passed(self, statement: Statement) -> None:
         """Note a statement, before the next one is looked at."""
         strong = self.strong(statement)
         self.was_strong = self.was_strong or bool(strong)
         if self.autocommit or isinstance(statement, Transaction):
-            self._begun, self._strong, self._held = [], [], {}
+            self.committed()
         if not self.autocommit:
             self._begun.append(statement)
             self._hold(statement, strong)
@@ -252,12 +264,18 @@ class Scene:
                 self._made.add(table)
             case DropTable(table=table):
                 self._made.discard(table)
-            case RenameTable(table=table, to=to) if table in self._made:
-                self._made.add(Ref(to, table.schema))
-            case MoveTable(table=table, to=to) if table in self._made:
-                self._made.add(Ref(table.name, to))
+            case RenameTable(table=table, to=to):
+                self._rename(table, Ref(to, table.schema))
+            case MoveTable(table=table, to=to):
+                self._rename(table, Ref(table.name, to))
             case _:
                 pass
+
+    def _rename(self, table: Ref, to: Ref) -> None:
+        if table in self._made:
+            self._made.add(to)
+        else:
+            self._renamed[to] = self._renamed.pop(table, table)
 
     def _hold(self, statement: Statement, strong: dict[Ref, Lock]) -> None:
         if strong:

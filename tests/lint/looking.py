@@ -17,7 +17,7 @@ from tests.lint.test_lint import revision
 def findings(folder: Path, body: str, linter: Linter | None = None) -> list[Finding]:
     """Return what is found in a revision with a body."""
     module = revision(folder, body)
-    return [p.finding for p in (linter or Linter()).lint("r1", module)]
+    return [p.finding for p in (linter or Linter(guarded=True)).lint("r1", module)]
 
 
 def codes(folder: Path, body: str, linter: Linter | None = None) -> list[str]:
@@ -27,7 +27,7 @@ def codes(folder: Path, body: str, linter: Linter | None = None) -> list[str]:
 
 def of(statement: Statement, linter: Linter | None = None) -> list[Finding]:
     """Return what is found in a statement that stands alone."""
-    return looked(statement, (linter or Linter()).scene(), RULES)
+    return looked(statement, (linter or Linter(guarded=True)).scene(), RULES)
 
 
 def only(found: list[Finding], code: str) -> Finding:
@@ -52,6 +52,7 @@ def looking_at(database: str) -> Iterator[Linter]:
     """Give a linter of a database."""
     with connect(Target.from_url(database), "lint") as conn:
         yield Linter(
+            guarded=True,
             read=reader(conn),
             read_domain=domain_reader(conn),
             time_zone=conn.info.parameter_status("TimeZone"),

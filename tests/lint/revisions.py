@@ -35,7 +35,9 @@ def project(folder: Path, *texts: str) -> list[Path]:
     (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/m\n")
     versions = folder / "m" / "versions"
     versions.mkdir(parents=True)
-    (folder / "m" / "env.py").touch()
+    (folder / "m" / "env.py").write_text(
+        "from migrator import alembic as zd\nzd.options()\n"
+    )
     found: list[Path] = []
     for number, text in enumerate(texts):
         found.append(versions / f"r{number}.py")

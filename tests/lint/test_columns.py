@@ -123,7 +123,10 @@ def test_a_virtual_column_needs_a_server_that_has_it(tmp_path: Path) -> None:
     """A virtual column is an error before 18, and the proposal from 18 on."""
     virtual = adding("sa.Column('c', sa.Integer, sa.Computed('a', persisted=False))")
     stored = adding("sa.Column('c', sa.Integer, sa.Computed('a', persisted=True))")
-    old, new = Linter(server_version=VIRTUAL - 1), Linter(server_version=VIRTUAL)
+    old, new = (
+        Linter(guarded=True, server_version=version)
+        for version in (VIRTUAL - 1, VIRTUAL)
+    )
     assert codes(tmp_path, virtual, new) == []
     found = only(findings(tmp_path, virtual, old), "ZD104")
     assert found.severity is Severity.ERROR

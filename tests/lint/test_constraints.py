@@ -21,7 +21,7 @@ CONSTRAINTS = [rule for rule in RULES if rule.code.startswith("ZD2")]
 
 SCHEMA = """
 CREATE TABLE users (id bigint PRIMARY KEY, code numeric UNIQUE);
-CREATE TABLE teams (id bigint PRIMARY KEY);
+CREATE TABLE teams (id bigint PRIMARY KEY, small integer UNIQUE);
 CREATE TABLE orders (id bigint NOT NULL, user_id bigint, old_id integer, code integer,
     price integer, team_id bigint, ref bigint,
     CONSTRAINT orders_team FOREIGN KEY (team_id) REFERENCES teams);
@@ -30,6 +30,8 @@ INSERT INTO teams VALUES (1);
 INSERT INTO orders SELECT n, n, n, n, n FROM generate_series(1, 1000) n;
 CREATE UNIQUE INDEX orders_id ON orders (id);
 CREATE UNIQUE INDEX orders_ref ON orders (ref);
+CREATE INDEX orders_price ON orders (price) WHERE price > 0;
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_ref'::regclass;
 CREATE INDEX orders_team ON orders (team_id);
 CREATE TABLE empty (id bigint PRIMARY KEY, user_id bigint);
 ANALYZE;
@@ -181,6 +183,9 @@ def test_a_foreign_key_asks_for_an_index(linter: Linter, tmp_path: Path) -> None
     assert lint(linter, tmp_path, f"{INDEX}\n{body}") == []
     partial = INDEX[:-1] + ', postgresql_where="user_id > 7")'
     assert codes(lint(linter, tmp_path, f"{body}\n{partial}")) == ["ZD205"]
+    for useless in ("price", "ref"):
+        other = body.replace('["user_id"]', f'["{useless}"]')
+        assert "ZD205" in codes(lint(linter, tmp_path, other))
     indexed = body.replace('["user_id"]', '["team_id"]')
     assert lint(linter, tmp_path, indexed) == []
     assert lint(linter, tmp_path, body.replace('"orders"', '"empty"')) == []
@@ -217,6 +222,8 @@ def test_a_foreign_key_of_another_type(linter: Linter, tmp_path: Path) -> None:
     (int_,) = lint(linter, tmp_path, new.format("sa.Integer"))
     assert int_.code == "ZD207"
     assert lint(linter, tmp_path, new.format("sa.BigInteger")) == []
+    wide = added("id", "small").replace('"users"', '"teams"')
+    assert codes(lint(linter, tmp_path, wide)) == []
 
 
 def test_a_check_is_added_in_two_steps(tmp_path: Path) -> None:

@@ -209,8 +209,8 @@ LEFT = {
 def test_what_is_not_mechanical_is_left(text: str, why: str, tmp_path: Path) -> None:
     """The file stays as it is to the letter, and why is told."""
     (file,) = project(tmp_path, text)
-    found = Linter().lint("r0", loaded(file))
-    done = fix(Linter(), "r0", file, found)
+    found = Linter(guarded=True).lint("r0", loaded(file))
+    done = fix(Linter(guarded=True), "r0", file, found)
     assert why in done.left
     assert done.found == found
     assert file.read_text() == text
@@ -223,7 +223,9 @@ def test_line_ends_and_an_import_that_is_there_stay(tmp_path: Path) -> None:
     )
     (file,) = project(tmp_path, "")
     file.write_bytes(text.replace("\n", "\r\n").encode())
-    done = fix(Linter(), "r0", file, Linter().lint("r0", loaded(file)))
+    done = fix(
+        Linter(guarded=True), "r0", file, Linter(guarded=True).lint("r0", loaded(file))
+    )
     assert (done.left, done.found) == ("", [])
     written = file.read_bytes().decode()
     assert written.count("migrator import alembic") == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from migrator.alembic.project import Project
 from migrator.lint import Finding, Linter, Severity
 from migrator.lint import statements as st
 from migrator.lint.database import reader
@@ -17,6 +18,7 @@ from migrator.lint.statements import Ref
 from migrator.plan import Lock
 from migrator.postgres.connection import Target, connect
 from tests.lint.looking import look
+from tests.lint.revisions import project
 from tests.lint.test_lint import revision
 
 ROWS = [rule for rule in RULES if rule.code.startswith("ZD6")]
@@ -28,7 +30,7 @@ CREATE TABLE users (id bigint PRIMARY KEY, email text);
 CREATE TABLE orders (id bigint PRIMARY KEY, state text);
 CREATE TABLE empty (id bigint PRIMARY KEY);
 INSERT INTO users SELECT n, 'e' FROM generate_series(1, 1000) n;
-INSERT INTO orders SELECT n, 's' FROM generate_series(1, 1000) n;
+INSERT INTO orders SELECT n, 's' FROM generate_series(1, 5000) n;
 CREATE INDEX ix_email ON users (email);
 ANALYZE;
 """
@@ -104,6 +106,16 @@ def test_rows_are_changed_in_chunks(linter: Linter) -> None:
     assert look(OFFLINE, insert) == []
 
 
+def test_a_chunk_in_a_block_passes(tmp_path: Path) -> None:
+    """A LIMIT keeps it short where it is a transaction of its own, and only there."""
+    text = "DELETE FROM users WHERE id IN (SELECT id FROM users LIMIT 500)"
+    chunk = f'op.execute("{text}")'
+    assert lint(OFFLINE, tmp_path, ALONE + f"    {chunk}") == []
+    assert codes(lint(OFFLINE, tmp_path, chunk)) == ["ZD601"]
+    every = ALONE + '    op.execute("DELETE FROM users")'
+    assert codes(lint(OFFLINE, tmp_path, every)) == ["ZD601"]
+
+
 def test_the_safe_form_follows_what_the_rows_are_changed_for() -> None:
     """A column that the revision adds is computed; else a person chooses."""
     (one,) = look(OFFLINE, COLUMN, UPDATE, autocommit=True)
@@ -157,6 +169,8 @@ def test_rows_beside_ddl_keep_the_table_locked(linter: Linter, tmp_path: Path) -
     assert "rows of orders while the transaction holds ACCESS EXCLUSIVE on users" in (
         two.what
     )
+    (known,), (by_itself,) = look(linter, COLUMN, other), look(linter, other)
+    assert (known.code, known.seconds) == ("ZD603", by_itself.seconds)
     index = st.CreateIndex(table=Ref("users"), name="i", keys=("a",))
     (three,) = look(OFFLINE, index, UPDATE)
     assert three.lock is Lock.SHARE
@@ -263,6 +277,21 @@ def test_a_further_lock_makes_a_convoy(linter: Linter, tmp_path: Path) -> None:
     assert lint(OFFLINE, tmp_path, apart) == []
 
 
+def test_a_renamed_table_stays_the_same(linter: Linter, tmp_path: Path) -> None:
+    """What is done under its new name, or in its new schema, is no further lock."""
+    renamed = 'op.rename_table("users", "people")\n'
+    for one in (OFFLINE, linter):
+        assert lint(one, tmp_path, renamed + ADD.format("people")) == []
+    moved = look(
+        linter,
+        st.MoveTable(table=Ref("users"), to="s"),
+        replace(COLUMN, table=Ref("users", "s")),
+        replace(UPDATE, table=Ref("users", "s")),
+    )
+    assert codes(moved) == ["ZD603"]
+    assert moved[0].seconds
+
+
 def test_foreign_keys_alone_are_for_their_own_rule(tmp_path: Path) -> None:
     """They are found here only behind another lock."""
     key = (
@@ -302,6 +331,33 @@ def test_a_strong_lock_asks_for_a_lock_timeout(linter: Linter, tmp_path: Path) -
     assert "waits for SHARE on users" in share.what
 
 
+def test_a_lock_timeout_is_asked_for_where_nothing_else_is(tmp_path: Path) -> None:
+    """The safe form of what is found has one; what is allowed has none."""
+    linter = Linter()
+    body = 'op.create_index("i", "t", ["a"])'
+    assert codes(lint(linter, tmp_path, body)) == ["ZD301"]
+    allowed = linter.lint(
+        "r1", revision(tmp_path, body + "  # migrator: allow ZD301 ten rows")
+    )
+    assert [p.finding.code for p in allowed] == ["ZD301", "ZD611"]
+
+
+def test_an_environment_with_the_options_is_guarded(tmp_path: Path) -> None:
+    """The text of env.py tells, without running it."""
+    project(tmp_path)
+    env = tmp_path / "m" / "env.py"
+    made = Project.load(str(tmp_path / "alembic.ini"))
+    assert made.is_guarded()
+    env.write_text("from migrator.alembic import options\nf(**options())\n")
+    assert made.is_guarded()
+    env.write_text("from alembic import context\ncontext.options()\n")
+    assert not made.is_guarded()
+    env.write_text("from migrator import alembic as zd\ncontext.configure()\n")
+    assert not made.is_guarded()
+    env.unlink()
+    assert not made.is_guarded()
+
+
 def test_a_lock_timeout_counts_as_long_as_it_is_set() -> None:
     """SET LOCAL ends with its transaction, and 0 or DEFAULT is none."""
     linter = Linter(rules=ROWS)
@@ -313,6 +369,19 @@ def test_a_lock_timeout_counts_as_long_as_it_is_set() -> None:
     assert codes(look(linter, replace(local, value="0"), COLUMN)) == ["ZD611"]
     unset = replace(session, value="DEFAULT")
     assert codes(look(linter, session, COLUMN, unset, COLUMN)) == ["ZD611"]
+
+
+def test_a_statement_alone_shares_no_transaction() -> None:
+    """What stands before an autocommit block is committed when it begins."""
+    scene = OFFLINE.scene()
+    scene.passed(COLUMN)
+    assert (scene.same, scene.held()) == (
+        [COLUMN],
+        {Ref("users"): Lock.ACCESS_EXCLUSIVE},
+    )
+    scene.autocommit = True
+    assert (scene.same, scene.held(), scene.holders()) == ([], {}, [])
+    assert scene.was_strong
 
 
 def test_a_lock_of_the_revision_itself_is_told() -> None:

@@ -54,6 +54,7 @@ def _found(
 ) -> list[Finding]:
     """Return what a rule finds in SQL."""
     found: list[Finding] = []
+    linter.guarded = False
     scene = linter.scene()
     scene.sized = sized
     scene.autocommit = not together

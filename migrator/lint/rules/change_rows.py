@@ -7,6 +7,7 @@ waits for the commit.
 Source: PostgreSQL manual, section 13.3.2, Row-Level Locks; section 24.1.2.
 """
 
+import re
 from collections.abc import Iterator
 
 from psycopg import sql
@@ -35,6 +36,9 @@ CHANGES = ("UPDATE", "DELETE", "MERGE")
 # Rows of a chunk: some milliseconds each.
 CHUNK_ROWS = 1000
 
+# A chunk, as people write it.
+_LIMITED = re.compile(r"\b(LIMIT|FETCH\s+(FIRST|NEXT))\b", re.IGNORECASE)
+
 # A block that may commit, since it stands alone: each round is a transaction.
 _CHUNKS = """\
 DO $$ BEGIN LOOP
@@ -56,7 +60,11 @@ class ChangeRows(Rule):
     trials = (
         Trial(
             bad=("UPDATE t SET a = a + 1",),
-            good=("UPDATE t SET a = a + 1 WHERE id <= 10",),
+            good=(
+                "SET client_min_messages = warning",
+                "DO $$ BEGIN FOR n IN 0..9 LOOP"
+                " UPDATE t SET a = a + 1 WHERE id % 10 = n; COMMIT; END LOOP; END $$",
+            ),
         ),
         Trial(
             bad=("DELETE FROM t WHERE id > 10",),
@@ -74,6 +82,9 @@ class ChangeRows(Rule):
         how, table = statement.how.upper(), statement.table
         if how not in CHANGES or scene.held():
             # Under a lock it is the hazard of `rows_beside_ddl`.
+            return
+        if scene.autocommit and _LIMITED.search(statement.sql):
+            # A loop around it goes on, one transaction each time.
             return
         which = "the rows that it finds" if statement.where else "every row"
         yield from self.found(

@@ -23,6 +23,8 @@ class LockTimeout(Rule):
     harm = Harm.STALL
     lock = Lock.ACCESS_EXCLUSIVE
     work = Work.CATALOGUE
+    # What else is found has a safe form that locks with a lock_timeout.
+    alone = True
     trials = (
         Trial(
             bad=(_ADD,),

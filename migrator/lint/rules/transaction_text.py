@@ -35,7 +35,9 @@ class TransactionText(Rule):
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for each of them; in an autocommit block they are the revision's own."""
-        if not isinstance(statement, st.Transaction) or scene.autocommit:
+        if not isinstance(statement, st.Transaction):
+            return
+        if scene.autocommit or not scene.begun:
             return
         how = statement.how.upper()
         if how == "BEGIN":
