@@ -20,7 +20,6 @@ from migrator.plan import (
     ChunkedUpdate,
     Phase,
     State,
-    Transaction,
 )
 from migrator.words import counted
 
@@ -162,13 +161,13 @@ class Phases(Inspection):
         """
         Begin a verification again that was cut off behind its comparisons.
 
-        What follows them rests on them, and a dual write may have been off since.
+        What follows them rests on them, and a dual write may have been off since. Once
+        it has begun, it goes on.
         """
         mine = self._steps_of(run, Phase.VERIFY)
-        left = [s for s in mine if s.status != "done"]
-        if any(isinstance(s.step.work, ChunkedCheck) for s in left) or not any(
-            isinstance(s.step.work, Transaction) for s in left
-        ):
+        left = [s.step.work for s in mine if s.status != "done"]
+        begun = any(s.step.reverse for s in mine if s.status == "done")
+        if begun or not left or any(isinstance(w, ChunkedCheck) for w in left):
             return
         with self._execution.short(run, f"verification of {run.change.id} again"):
             for row in mine:
@@ -195,12 +194,9 @@ class Phases(Inspection):
             for s in compared
         )
         resumed = f"`migrator resume {change}` and " if repairs else ""
-        mine = self._steps_of(run, compared[0].phase)
         with self._execution.short(run, f"{change} back to backfilled"):
-            for row in mine:
-                # What was not come to is rendered again behind the next comparison.
-                if row in compared or row.status == "pending":
-                    store.set_status(run.conn, change, row, "reversed")
+            for row in compared:
+                store.set_status(run.conn, change, row, "reversed")
             if run.change.state is State.VERIFIED:
                 store.set_state(run.conn, change, State.BACKFILLED, finished=False)
         why = ""

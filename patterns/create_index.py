@@ -20,19 +20,17 @@ Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently; section
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
 
 from migrator import names
 from migrator.facts import Facts
 from migrator.kernels import constraints, indexes, partitioned_index, requirements
-from migrator.kernels.index_definition import Definition, Keys, as_data, from_data
+from migrator.kernels.index_definition import IndexPattern, Keys
 from migrator.kernels.partitioned_index import Part
-from migrator.pattern import Pattern
-from migrator.plan import Notice, Probe, State, Step, Steps
+from migrator.plan import Notice, Probe, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
-class CreateIndex(Pattern):
+class CreateIndex(IndexPattern):
     """
     Build an index on columns of `table`.
 
@@ -67,41 +65,14 @@ class CreateIndex(Pattern):
     schema: str | None = None
     assured: str = ""
 
-    def __post_init__(self) -> None:
-        """Take keys back that come from the ledger."""
-        object.__setattr__(self, "on", from_data(self.on))
-
     @property
     def title(self) -> str:
         """One line that names the change."""
         return f'create index "{self.name}" on table "{self.table}"'
 
-    @property
-    def admission(self) -> State:
-        """From expanded; a unique index says nothing to the new release before."""
-        return State.EXPANDED
-
-    @property
-    def definition(self) -> Definition:
-        """All of the index but its name and its table."""
-        return Definition(
-            title=self.title,
-            on=self.on,
-            unique=self.unique,
-            include=self.include,
-            nulls_not_distinct=self.nulls_not_distinct,
-            where=self.where,
-            method=self.method,
-            storage=self.storage,
-        )
-
     def columns(self) -> frozenset[str] | None:
         """Return the indexed columns; None where an expression takes part."""
         return self.definition.columns()
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the declaration as plain data."""
-        return {**Pattern.parameters(self), "on": as_data(self.on)}
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""

@@ -8,6 +8,8 @@ backfill  UPDATE in chunks, the other table       ROW EXCLUSIVE, per chunk
 verify    both tables compared                    ACCESS SHARE
           RENAME TABLE, CREATE VIEW, triggers     ACCESS EXCLUSIVE on both, no scan
 retire    DROP VIEW, DROP CONSTRAINT (a check)    ACCESS EXCLUSIVE on both, no scan
+          ADD CONSTRAINT … NOT VALID              ACCESS EXCLUSIVE, no scan
+          VALIDATE CONSTRAINT                     SHARE UPDATE EXCLUSIVE, full scan
 drop      DROP TABLE, triggers                    ACCESS EXCLUSIVE on both, no scan
 
 Before the new release comes in, a view over the other table takes the place of this
@@ -22,13 +24,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
-from migrator import names
-from migrator.errors import Refused
-from migrator.facts import Column, Facts, Table
+from migrator.facts import Facts, Table
 from migrator.kernels import constraints, requirements
-from migrator.kernels.mirror_table import Merge, require_pair
+from migrator.kernels.mirror_table import Merge, require_mergeable, require_pair
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Steps
+from migrator.plan import Footprint, Notice, Probe, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,123 +97,9 @@ class MergeTables(Pattern):
             requirements.require_mirrored(one)
         pair = {there: here for here, there in self.key.items()}
         require_pair(into, facts.table, pair)
-        self._check_keys(facts, into.table)
-        for column, name in self._columns.items():
-            names.checked(name, "column")
-            requirements.require_free_column(into, name)
-            self._check_column(facts, facts.table.require(column))
-        self._check_whole(facts)
-        self._check_used(facts)
-        self._check_indexes(facts)
-        return self.assure((*self._notices(facts), *self._trigger_notices(into)))
-
-    def _check_keys(self, facts: Facts, into: Table) -> None:
-        for here, there in self.key.items():
-            mine, other = facts.table.require(here).type, into.require(there).type
-            if mine != other:
-                raise Refused(
-                    f'Column "{here}" of table {facts.table.name} is of type {mine},'
-                    f' column "{there}" of table {into.name} of type {other}.',
-                    next="give both one type by a change of its own first.",
-                )
-        for c in self._merge(facts).references():
-            # What follows the columns that it refers to.
-            acts = c.definition.rpartition(")")[2]
-            if "RESTRICT" in acts or " SET " in acts:
-                raise Refused(
-                    f'Foreign key "{c.name}" of table {facts.table.name} says'
-                    f"{acts}: the new release could not delete a row of"
-                    f' "{self.into}".',
-                    next="make it ON DELETE CASCADE, or NO ACTION, by a change of its"
-                    " own first.",
-                )
-
-    def _check_column(self, facts: Facts, column: Column) -> None:
-        requirements.require_plain(facts, column)
-        where = f'Column "{column.name}" of table {facts.table.name}'
-        if column.base is not None:
-            raise Refused(
-                f"{where} is of domain {column.type}, whose default and checks would"
-                f' hold for rows of "{self.into}" that have none.',
-                next=f"change its type to {column.base} first.",
-            )
-        if column.name in self.key:
-            raise Refused(
-                f"{where} both goes and is in the key.", next="leave it out of `move`."
-            )
-
-    def _check_whole(self, facts: Facts) -> None:
-        """Refuse columns that are left out, and what hangs on any."""
-        table = facts.table
-        for column in table.columns:
-            where = f'Column "{column.name}" of table {table.name}'
-            if column.name not in {*self._columns, *self.key}:
-                raise Refused(
-                    f"{where} is neither in `move` nor in `key`: it would be lost.",
-                    next="name it, or drop it by a change of its own first.",
-                )
-            requirements.require_droppable(facts, column)
-            if requirements.COLUMN_GRANTS in column.dependents:
-                raise Refused(
-                    f"{where} has grants of its own.",
-                    next="grant the whole table instead, and take these back.",
-                )
-        names_there = list(self._columns.values())
-        for name in names_there:
-            if names_there.count(name) > 1:
-                raise Refused(
-                    f'{self.title}: two columns would be named "{name}".',
-                    next="give them different names in `move`.",
-                )
-
-    def _check_used(self, facts: Facts) -> None:
-        table = facts.table
-        own = {c.name for c in self._merge(facts).references()}
-        for c in table.constraints:
-            keyed = c.kind in ("p", "u") and {*c.columns} == {*self.key}
-            if not (keyed or c.kind == "n" or c.name in own):
-                raise Refused(
-                    f'Constraint "{c.name}" of table {table.name} cannot go along.',
-                    next="drop it by a change of its own first, and add it to"
-                    f' "{self.into}" afterwards.',
-                )
-        used = [*table.dependents, *(f"publication {p}" for p in table.publications)]
-        if used:
-            raise Refused(
-                f"Table {table.name} is used by {'; '.join(used)}.",
-                next="drop what depends on it first, and make it again over"
-                f' "{self.into}" afterwards.',
-            )
-        for t in requirements.triggers(table):
-            raise Refused(
-                f'Table {table.name} has a trigger "{t.name}", which a view would not'
-                " fire.",
-                next=f'drop it first, or let a trigger of "{self.into}" do its work.',
-            )
-
-    def _check_indexes(self, facts: Facts) -> None:
-        table = facts.table
-        going = [i.name for i in self._merge(facts).carried()]
-        for i in table.indexes:
-            if i.unique and i.name not in going and {*i.columns} != {*self.key}:
-                raise Refused(
-                    f'Unique index "{i.name}" of table {table.name} cannot go along.',
-                    next="drop it by a change of its own first, and create it on"
-                    f' "{self.into}" afterwards.',
-                )
-        for index, new in self.indexes.items():
-            names.checked(new, "index")
-            if index not in going:
-                known = ", ".join(going) or "none"
-                raise Refused(
-                    f'{self.title}: index "{index}" does not go along.',
-                    next=f"correct `indexes`; there go {known}.",
-                )
-            if new in facts.relation_names:
-                raise Refused(
-                    f'The name "{new}" is taken in schema "{table.name.schema}".',
-                    next="choose another name for the index.",
-                )
+        require_mergeable(self._merge(facts), self.title)
+        notices = requirements.backfill_notices(into, *self._columns.values())
+        return self.assure((*self._notices(facts), *notices))
 
     def _notices(self, facts: Facts) -> tuple[Notice, ...]:
         merge = self._merge(facts)
@@ -251,8 +137,9 @@ class MergeTables(Pattern):
             ),
         )
 
-    def _trigger_notices(self, into: Facts) -> tuple[Notice, ...]:
-        return requirements.backfill_notices(into, *self._columns.values())
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trials that checks hold for rows that have nothing."""
+        return self._merge(facts).probes()
 
     def expand(self, facts: Facts) -> Steps:
         """Return the columns of the other table, and their dual write."""

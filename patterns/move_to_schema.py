@@ -13,19 +13,17 @@ Source: PostgreSQL manual, ALTER TABLE, SET SCHEMA; CREATE VIEW, Updatable Views
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import ClassVar
 
 from psycopg import sql
 
 from migrator.facts import Facts
-from migrator.kernels.renamed import Renamed
+from migrator.kernels.renamed import Renaming
 from migrator.names import TableName
-from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, State, Steps, render
+from migrator.plan import Notice, Probe, render
 
 
 @dataclass(frozen=True, slots=True)
-class MoveToSchema(Pattern):
+class MoveToSchema(Renaming):
     """
     Move `table` to the schema `to`.
 
@@ -39,8 +37,6 @@ class MoveToSchema(Pattern):
         assured: why hazards that need a person's word are none here.
     """
 
-    reversible: ClassVar[str] = "always"
-
     table: str
     to: str
     _: KW_ONLY
@@ -52,26 +48,13 @@ class MoveToSchema(Pattern):
         """One line that names the change."""
         return f'move table "{self.table}" to schema "{self.to}"'
 
-    @property
-    def admission(self) -> State:
-        """From expanded, which makes the view."""
-        return State.EXPANDED
+    def renamed(self, table: TableName) -> TableName:
+        """Return the name in the other schema."""
+        return replace(table, schema=self.to)
 
-    def columns(self) -> None:
-        """Return None: all of it."""
-        return
-
-    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
-        """Return both names."""
-        return self._renamed(facts).footprints
-
-    def places(self, table: TableName, tag: str) -> tuple[TableName, ...]:
-        """Return the new name, then the old one."""
-        return (replace(table, schema=self.to), table)
-
-    def check(self, facts: Facts) -> tuple[Notice, ...]:
-        """Refuse what cannot be moved; tell what a view does not do."""
-        found = [*self._renamed(facts).check(facts)]
+    def remarks(self, facts: Facts) -> tuple[Notice, ...]:
+        """Tell what goes along, what does not, and who may not follow."""
+        found: list[Notice] = []
         if any(c.sequences or c.identity for c in facts.table.columns):
             found.append(
                 Notice(
@@ -91,7 +74,7 @@ class MoveToSchema(Pattern):
                     needs_assurance=True,
                 )
             )
-        return self.assure(tuple(found))
+        return tuple(found)
 
     def questions(self, facts: Facts) -> Mapping[str, Probe]:
         """Return what the catalogue is asked; of roles, who may use the schema."""
@@ -107,31 +90,6 @@ class MoveToSchema(Pattern):
             " 'USAGE'))"
         ).format(sql.Literal(self.to), sql.Literal(str(facts.table.name)))
         return {
-            **self._renamed(facts).questions(),
+            **Renaming.questions(self, facts),
             "usable": Probe(statements=(), question=render(usable), otherwise=""),
         }
-
-    def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return the trial that the names are free in the other schema."""
-        return self._renamed(facts).probes()
-
-    def expand(self, facts: Facts) -> Steps:
-        """Return the view in the new schema."""
-        return (self._renamed(facts).expand(),)
-
-    def retire(self, facts: Facts) -> Steps:
-        """Return the exchange of table and view."""
-        return (self._renamed(facts).retire(),)
-
-    def drop(self, facts: Facts) -> Steps:
-        """Return the drop of the view in the old schema."""
-        return (self._renamed(facts).drop(),)
-
-    def _renamed(self, facts: Facts) -> Renamed:
-        old = facts.known_as
-        return Renamed(
-            title=self.title,
-            old=old,
-            new=replace(old, schema=self.to),
-            columns=tuple(c.name for c in facts.table.columns),
-        )

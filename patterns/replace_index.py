@@ -16,7 +16,7 @@ Concurrently.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from psycopg import sql
 
@@ -24,13 +24,12 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import indexes, requirements
-from migrator.kernels.index_definition import Definition, Keys, as_data, from_data
-from migrator.pattern import Pattern
-from migrator.plan import Notice, Probe, State, Step, Steps, Transaction, render
+from migrator.kernels.index_definition import IndexPattern, Keys
+from migrator.plan import Notice, Probe, Step, Steps, Transaction, render
 
 
 @dataclass(frozen=True, slots=True)
-class ReplaceIndex(Pattern):
+class ReplaceIndex(IndexPattern):
     """
     Give the index `name` of `table` another definition.
 
@@ -67,42 +66,15 @@ class ReplaceIndex(Pattern):
     schema: str | None = None
     assured: str = ""
 
-    def __post_init__(self) -> None:
-        """Take keys back that come from the ledger."""
-        object.__setattr__(self, "on", from_data(self.on))
-
     @property
     def title(self) -> str:
         """One line that names the change."""
         return f'replace index "{self.name}" of table "{self.table}"'
 
-    @property
-    def admission(self) -> State:
-        """From expanded: queries use whichever index there is."""
-        return State.EXPANDED
-
-    @property
-    def definition(self) -> Definition:
-        """All of the new index but its name and its table."""
-        return Definition(
-            title=self.title,
-            on=self.on,
-            unique=self.unique,
-            include=self.include,
-            nulls_not_distinct=self.nulls_not_distinct,
-            where=self.where,
-            method=self.method,
-            storage=self.storage,
-        )
-
     def columns(self) -> frozenset[str] | None:
         """Return the index, and what the new one is on."""
         columns = self.definition.columns()
         return None if columns is None else columns | {self.name}
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the declaration as plain data."""
-        return {**Pattern.parameters(self), "on": as_data(self.on)}
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse an index on which something rests."""

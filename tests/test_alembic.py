@@ -784,3 +784,40 @@ def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
     project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
     project.run("check")
     assert project.columns() == ["id"]
+
+
+def test_check_stays_clean_while_tables_are_merged(project: Project) -> None:
+    """The model has one table from the start; the other one is no part of it."""
+    bio = "    bio: Mapped[str | None] = mapped_column(index=True)"
+    (project.folder / "models.py").write_text(MODELS.format(name="name") + bio)
+    profiles = """
+    op.create_table(
+        "profiles",
+        sa.Column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
+        sa.Column("bio", sa.String, index=True),
+    )
+"""
+    project.write(
+        "r1", FIRST.replace("\n\ndef downgrade", f"{profiles}\n\ndef downgrade")
+    )
+    project.run("upgrade", "r1")
+    project.fill()
+    with psycopg.connect(project.url) as conn:
+        conn.execute("INSERT INTO profiles SELECT id, 'b' FROM users")
+    pattern = (
+        'MergeTables("profiles", "users", ["bio"], key={"user_id": "id"},'
+        ' indexes={"ix_profiles_bio": "ix_users_bio"}, assured="no ON CONFLICT")'
+    )
+    text = SECOND.replace("RenameColumn", "MergeTables", 1)
+    project.write(
+        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
+    )
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id", "name", "bio"]

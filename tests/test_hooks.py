@@ -365,6 +365,8 @@ def test_a_deployment_that_was_overtaken_is_not_ended(
     found = v2.hook("post-deploy", code=3)
     assert "The deployment of v3 has begun since that of v2" in found["reasons"][0]
     assert marks(sql) == [("v1", True), ("v2", False), ("v3", False)]
+    text = v2.run("hook", "post-deploy", "--release", "v2", code=3)
+    assert text.splitlines()[-1] == "The deployment of v2 is not marked as ended."
 
 
 def test_an_edited_pattern_is_held_at_the_gate(releases: tuple[Release, ...]) -> None:
@@ -397,6 +399,25 @@ def test_a_change_that_overlaps_another_keeps_a_release_out(
     assert states(found) == {"r2": "verified", "r3": None}
     assert "r3 touches what r2" in found["reasons"][0]
     assert "The database is at revision r2" in found["reasons"][1]
+
+
+def test_what_was_rolled_back_is_expanded_again(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """With its revision applied at once; after a downgrade behind those before it."""
+    v1, v2, _ = releases
+    v2.hook("pre-deploy")
+    v2.run("rollback", "r2", "--to", "planned")
+    assert reason(v2.hook("gate", code=3), "r2") == "it is not expanded yet"
+    v2.hook("pre-deploy")
+    notes = PLAIN.replace('"r1", None', '"r2", "r1"').replace("users", "notes")
+    name = NAME.replace('"users"', '"notes"').replace('"r2", "r1"', '"r3", "r2"')
+    v2.alembic("downgrade", "r1")
+    sql.execute("DROP SCHEMA migrator CASCADE")
+    other = Release.make("other", v1.folder.parent, v1.url, PLAIN, notes, name)
+    other.hook("pre-deploy")
+    other.alembic("downgrade", "r1")
+    assert states(other.hook("pre-deploy")) == {"r3": "verified"}
 
 
 def test_a_listener_holds_a_deployment(

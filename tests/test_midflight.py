@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from quick import Quick
 from test_alembic import FIRST, MODELS, SECOND
 
@@ -191,6 +192,63 @@ def test_schemas(project: Quick) -> None:
             project.run("check", code=255)
             models.write_text(text)
     project.migrator("status", "r2")
+
+
+# Of a project that goes from one tenant's schema to the next, as Alembic's cookbook
+# has it; and of one whose driver is told where to look, and how to log in.
+TENANT = """
+    connection.execute(text('SET search_path TO "the app"'))
+    connection.commit()
+    connection.dialect.default_schema_name = "the app"
+"""
+TOLD = """
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        connect_args={{
+            "host": "{host}", "port": {port}, "database": "{database}",
+            "user": "postgres", "server_settings": {{"search_path": '"the app"'}},
+        }},
+    )
+"""
+
+
+@pytest.mark.parametrize("way", ["by a statement", "by the driver"])
+def test_another_search_path(project: Quick, way: str) -> None:
+    """A table is looked for where env.py's own connection would find it."""
+    if way == "by a statement":
+        top = "from sqlalchemy import text"
+        at = "    context.configure("
+        set_env(project, ENV.replace(at, f"{TENANT}{at}"), top=top)
+    else:
+        parts = conninfo_to_dict(project.url)
+        told = TOLD.format(
+            host=parts["host"], port=parts["port"], database=parts["dbname"]
+        )
+        at = "    engine = create_async_engine"
+        lines = ENV_ASYNC.splitlines(keepends=True)
+        set_env(
+            project,
+            "".join(
+                told.replace("{", "{{").replace("}", "}}")
+                if line.startswith(at)
+                else line
+                for line in lines
+            ),
+        )
+    text = FIRST_IN_APP.replace('("app", "public")', '(\'"the app"\', "public")')
+    project.write("r1", text)
+    with psycopg.connect(project.url) as conn:
+        conn.execute('CREATE SCHEMA "the app"')
+    project.run("upgrade", "r1")
+    project.write("r2", SECOND)
+    for phase in phases(project):
+        project.run("check")
+        if phase == "retired":
+            break
+    assert project.columns() == ["id", "name"]
+    with psycopg.connect(project.url) as conn:
+        conn.execute('SELECT full_name FROM "the app".users')
+    project.run("downgrade", "r1")
 
 
 def test_a_second_autogenerate(project: Quick) -> None:

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": DATA,
     "patterns": DATA | {"kernels"},
     "postgres": {"facts", "plan", "names", "errors"},
-    "ledger": {"postgres", "plan", "names", "errors"},
+    "ledger": {"postgres", "plan", "names", "errors", "words"},
     "guard": {"ledger", "postgres", "events", "names", "errors"},
     "backfill": ENGINE | {"guard"},
     "execution": ENGINE | {"backfill", "guard"},

@@ -13,6 +13,7 @@ from migrator.patterns import (
     ChangeColumnType,
     ChangePrimaryKey,
     MergeColumns,
+    MergeTables,
     MoveColumn,
     MoveToSchema,
     PartitionTable,
@@ -196,6 +197,14 @@ SHAPES = [
         setup="CREATE TABLE n (id int PRIMARY KEY REFERENCES t ON UPDATE CASCADE ON"
         " DELETE CASCADE, note text); INSERT INTO n SELECT id FROM t",
         after="INSERT INTO n (id) SELECT id FROM t ON CONFLICT DO NOTHING",
+    ),
+    Shape(
+        "merge_tables",
+        MergeTables("n", "t", ["w"], key={"id": "id"}, assured="no ON CONFLICT"),
+        Side("n", "w", view=True, owned=True),
+        Side("t", "w"),
+        setup="CREATE TABLE n (w text, id int PRIMARY KEY REFERENCES t ON UPDATE"
+        " CASCADE ON DELETE CASCADE); INSERT INTO n SELECT v, id FROM t",
     ),
 ]
 

@@ -115,17 +115,65 @@ def target_of(connection: SAConnection) -> Target:
         params = dict(info.dsn_parameters)
         params["password"] = info.password
     else:
-        url = connection.engine.url
-        params = {
-            "host": url.host,
-            "port": url.port,
-            "dbname": url.database,
-            "user": url.username,
-            "password": url.password,
-        }
+        params = _of_asyncpg(raw) or _of_url(connection)
     for name in ("application_name", "fallback_application_name", "replication"):
         params.pop(name, None)
+    by_statement = connection.execute(text(_PATH)).scalar()
+    if by_statement is not None:
+        # As where env.py goes from one tenant's schema to the next.
+        found = _as_options({"search_path": by_statement})
+        params["options"] = f"{params.get('options') or ''} {found}".strip()
     return Target({k: v for k, v in params.items() if v not in (None, "")})
+
+
+#: The search path that env.py set on its connection; nobody else's connection has it.
+_PATH = (
+    "SELECT setting FROM pg_catalog.pg_settings"
+    " WHERE name = 'search_path' AND source = 'session'"
+)
+
+
+def _of_asyncpg(raw: Any) -> Options | None:
+    """Return what asyncpg connected by, None where it is another driver."""
+    driver: Any = getattr(raw, "driver_connection", None)
+    given = getattr(driver, "_params", None)
+    address = getattr(driver, "_addr", None)
+    if given is None or address is None:
+        return None
+    if isinstance(address, str):
+        # The path of a socket.
+        folder, _, number = address.rpartition("/.s.PGSQL.")
+        address = (folder, number)
+    settings = dict(given.server_settings or {})
+    settings.pop("application_name", None)
+    return {
+        "host": address[0],
+        "port": address[1],
+        "dbname": given.database,
+        "user": given.user,
+        "password": given.password,
+        "options": _as_options(settings),
+    }
+
+
+def _of_url(connection: SAConnection) -> Options:
+    url = connection.engine.url
+    return {
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.database,
+        "user": url.username,
+        "password": url.password,
+    }
+
+
+def _as_options(settings: Mapping[str, str]) -> str:
+    """Return parameters of a session as libpq's `options`."""
+    quoted = {
+        name: value.replace("\\", "\\\\").replace(" ", "\\ ")
+        for name, value in settings.items()
+    }
+    return " ".join(f"-c {name}={value}" for name, value in quoted.items())
 
 
 def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
@@ -141,6 +189,7 @@ def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
         _end_transaction(ctx)
         with ExitStack() as stack:
             target = target_of(ctx.connection)
+            _end_transaction(ctx)
             conn = connect(target, "migrator:alembic")
             stack.callback(conn.close)
             store.install(conn)

@@ -200,11 +200,14 @@ def _expand(app: App, changes: list[Change], answer: Answer) -> None:
     deployer = app.deployer()
     try:
         with deployer.alone(f"hook {app.version_table()}"):
+            at = app.look_again()
+            ahead = {r.revision for r in app.project().revisions(applied=at)}
             known = {row.id: row for row in deployer.changes()}
             for change in changes:
                 row = known.get(change.id)
-                # Its revision may be applied already: rolled back, or cut off.
-                if row is not None and row.state is State.PLANNED and not row.finished:
+                back = row is not None and row.state is State.PLANNED
+                # Rolled back, while its revision stays applied: Alembic would pass it.
+                if back and change.revision not in ahead:
                     deployer.expand(change)
             app.upgrade("heads")
     except Held as error:
@@ -243,10 +246,11 @@ def post_deploy(app: App, release: str | None, retire: str, json: bool) -> None:
     def work(answer: Answer) -> None:
         changes = app.changes()
         answer.release = _named(app, release)
-        answer.yes = f"The deployment of {answer.release} has ended."
-        answer.no = f"{answer.yes} Not all that is due is retired: run this again."
+        answer.no = f"The deployment of {answer.release} is not marked as ended."
         deployer = app.deployer()
         mark = deployer.end(answer.release, changes)
+        answer.yes = f"The deployment of {answer.release} has ended."
+        answer.no = f"{answer.yes} Not all that is due is retired: run this again."
         answer.verdicts, failures = deployer.retire_due(mark, changes, Retire(retire))
         answer.add(failures.values())
 

@@ -75,9 +75,9 @@ def lint(
         project = app.project()
         heads = () if offline else app.heads()
         wanted = project.revisions(named, after=start_after, applied=heads)
+        guarded = project.is_guarded()
         if not offline:
             new = {r.revision for r in project.revisions(applied=heads)}
-        guarded = project.is_guarded()
     with ExitStack() as stack:
         linter = Linter(
             allow=_allowed(),

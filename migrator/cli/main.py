@@ -171,8 +171,8 @@ def expand(app: App, change: str | None, json: bool) -> None:
     known = {c.id: c for c in app.runner().changes()}
     refused: list[Refused] = []
     for one in wanted:
-        if one.id in known:
-            # Its revision may be applied already: rolled back, or cut off.
+        if one.id in known and one.revision not in app.left():
+            # Its revision is applied already: rolled back.
             try:
                 app.runner().expand(one)
             except Refused as error:

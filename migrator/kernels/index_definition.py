@@ -9,7 +9,8 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Facts, Index
 from migrator.kernels import indexes
-from migrator.plan import Probe, expression, render, type_name
+from migrator.pattern import Pattern
+from migrator.plan import Probe, State, expression, render, type_name
 
 ORDERS = ("", "asc", "desc")
 NULLS = ("", "first", "last")
@@ -207,3 +208,44 @@ class Definition:
             and mine == {k.name for k in old.keys}
             and (self.nulls_not_distinct or not old.nulls_not_distinct)
         )
+
+
+class IndexPattern(Pattern):
+    """A pattern that declares an index, but for what it does with it."""
+
+    __slots__ = ()
+
+    on: Keys
+    unique: bool
+    where: str | None
+    method: str
+    include: Sequence[str]
+    nulls_not_distinct: bool
+    storage: Mapping[str, str | int]
+
+    def __post_init__(self) -> None:
+        """Take keys back that come from the ledger."""
+        object.__setattr__(self, "on", from_data(self.on))
+
+    @property
+    def admission(self) -> State:
+        """From expanded: queries use whichever index there is."""
+        return State.EXPANDED
+
+    @property
+    def definition(self) -> Definition:
+        """All of the index but its name and its table."""
+        return Definition(
+            title=self.title,
+            on=self.on,
+            unique=self.unique,
+            include=self.include,
+            nulls_not_distinct=self.nulls_not_distinct,
+            where=self.where,
+            method=self.method,
+            storage=self.storage,
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the declaration as plain data."""
+        return {**Pattern.parameters(self), "on": as_data(self.on)}

@@ -335,6 +335,7 @@ def build_like(
         ),
         unique=index.unique,
         include=tuple(columns.get(c, c) for c in index.include),
+        nulls_not_distinct=index.nulls_not_distinct,
         where=index.predicate,
         storage=index.storage,
         tablespace=index.tablespace,

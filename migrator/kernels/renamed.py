@@ -9,8 +9,10 @@ own grants let everybody through to them.
 Source: PostgreSQL manual, CREATE VIEW, Updatable Views; section 41.5 (rights).
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from psycopg import sql
 
@@ -19,13 +21,16 @@ from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct, requirements
 from migrator.names import TableName
+from migrator.pattern import Pattern
 from migrator.plan import (
     Footprint,
     Lock,
     Notice,
     Probe,
     Refusal,
+    State,
     Step,
+    Steps,
     Transaction,
     render,
 )
@@ -247,6 +252,72 @@ class Renamed:
             through=view,
         )
         return replace(done, refusals=(_used(view),))
+
+
+class Renaming(Pattern):
+    """A table that goes to another name or schema: a pattern but for its words."""
+
+    __slots__ = ()
+
+    reversible: ClassVar[str] = "always"
+
+    @abstractmethod
+    def renamed(self, table: TableName) -> TableName:
+        """Return the name that a table has in the new release."""
+
+    @property
+    def admission(self) -> State:
+        """From expanded, which makes the view."""
+        return State.EXPANDED
+
+    def columns(self) -> None:
+        """Return None: all of it."""
+        return
+
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
+        """Return both names."""
+        return self._renamed(facts).footprints
+
+    def places(self, table: TableName, tag: str) -> tuple[TableName, ...]:
+        """Return the new name, then the old one."""
+        return (self.renamed(table), table)
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse what cannot be renamed; tell what a view does not do."""
+        return self.assure((*self._renamed(facts).check(facts), *self.remarks(facts)))
+
+    @abstractmethod
+    def remarks(self, facts: Facts) -> tuple[Notice, ...]:
+        """Return what else a reviewer of the one pattern should know."""
+
+    def questions(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return what the catalogue is asked."""
+        return self._renamed(facts).questions()
+
+    def probes(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial that the new name, and what goes along, can be had."""
+        return self._renamed(facts).probes()
+
+    def expand(self, facts: Facts) -> Steps:
+        """Return the view under the new name."""
+        return (self._renamed(facts).expand(),)
+
+    def retire(self, facts: Facts) -> Steps:
+        """Return the exchange of table and view."""
+        return (self._renamed(facts).retire(),)
+
+    def drop(self, facts: Facts) -> Steps:
+        """Return the drop of the view under the old name."""
+        return (self._renamed(facts).drop(),)
+
+    def _renamed(self, facts: Facts) -> Renamed:
+        old = facts.known_as
+        return Renamed(
+            title=self.title,
+            old=old,
+            new=self.renamed(old),
+            columns=tuple(c.name for c in facts.table.columns),
+        )
 
 
 def _drop(view: TableName) -> Transaction:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from migrator.facts import Column, Index, Table
 from migrator.lint import statements as st
-from migrator.lint import types
+from migrator.lint import text, types
 from migrator.lint.added import ref
 from migrator.lint.scene import Scene
 from migrator.lint.types import Effect, SqlType
@@ -141,6 +141,14 @@ def _recollated(statement: st.ChangeType, column: Column | None) -> bool:
     if column is None or column.collation is None:
         return statement.collation != "default"
     return ref(column.collation).name != ref(statement.collation).name
+
+
+def clause(statement: st.ChangeType) -> str:
+    """Return the change as it stands behind ALTER TABLE."""
+    found = f"ALTER COLUMN {text.name(statement.column)} TYPE {statement.type}"
+    if statement.collation and "COLLATE" not in statement.type:
+        found += f" COLLATE {text.name(statement.collation)}"
+    return found
 
 
 def in_utc(scene: Scene) -> bool:

@@ -347,7 +347,8 @@ def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
     )
     assert [
         (p.revision, p.finding.code, p.line, p.allowed)
-        for p in Linter(guarded=True).lint_sql(file)
+        for p in Linter().lint_sql(file)
+        if p.finding.code[:3] in ("ZD1", "ZD3")
     ] == [
         ("V1", "ZD112", 2, "never read"),
         ("V1", "ZD112", 3, "nor this"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,9 @@ MESSAGES = (
 # Rows that are many, for a trial's table of a thousand.
 MANY_ROWS = 100
 
-# Statements that refuse a transaction: what they hold is not seen from within.
+# Statements that refuse a transaction: what they hold is not seen from within. Of those
+# that ask for ACCESS EXCLUSIVE it is seen from a session that is in their way; what the
+# others hold, SHARE UPDATE EXCLUSIVE, tests of the patterns have shown.
 ALONE = re.compile(r"\b(CONCURRENTLY|VACUUM)\b|^DO\b.*\bCOMMIT;", re.I | re.S)
 
 
@@ -95,12 +98,52 @@ def _scans(conn: psycopg.Connection, oid: int | None) -> int:
     return int(row[0] or 0) if row else 0
 
 
+def _is_about_nothing(conn: psycopg.Connection, text: str) -> bool:
+    """Tell whether a message is of a table without rows: then it was no work."""
+    named = re.search(r'table "(?P<name>[^"]+)"', text)
+    if named is None:
+        return False
+    row = conn.execute(
+        "SELECT to_regclass(quote_ident(%s))::oid", [named["name"]]
+    ).fetchone()
+    return row is not None and row[0] is not None and _is_empty(conn, row[0])
+
+
+def _is_empty(conn: psycopg.Connection, oid: int) -> bool:
+    row = conn.execute("SELECT pg_relation_size(%s::oid) = 0", [oid]).fetchone()
+    return row is not None and row[0]
+
+
 def _transaction(conn: psycopg.Connection) -> AbstractContextManager[object]:
     """Return a transaction of its own, none within one that has begun."""
     if conn.info.transaction_status is TransactionStatus.IDLE:
         return conn.transaction()
     # No savepoint either: a COMMIT in the text is to be what it is.
     return nullcontext()
+
+
+def _alone(conn: psycopg.Connection, statement: str, oid: int | None) -> Lock:
+    """Run a statement against a reader, and return the lock that it waits for."""
+    asked = Lock.SHARE_UPDATE_EXCLUSIVE
+    at = conn.info
+    with (
+        psycopg.connect(at.dsn, password=at.password) as reader,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        name = reader.execute("SELECT %s::regclass::text", [oid]).fetchone()
+        if name is not None and name[0] is not None:
+            reader.execute(f"SELECT FROM {name[0]} LIMIT 0".encode())
+        done = thread.submit(conn.execute, statement.encode())
+        while not done.done():
+            waits = reader.execute(
+                "SELECT mode FROM pg_locks WHERE pid = %s AND NOT granted",
+                [at.backend_pid],
+            ).fetchone()
+            if waits is not None:
+                asked = Lock.ACCESS_EXCLUSIVE if "AccessExcl" in waits[0] else asked
+                reader.rollback()
+        done.result()
+    return asked
 
 
 def bad(conn: psycopg.Connection, trial: Trial) -> Seen:
@@ -132,12 +175,12 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
     oid = row[0] if row else None
     before = _files(conn, table)
     conn.execute("SET client_min_messages = debug1")
-    lock = Lock.SHARE_UPDATE_EXCLUSIVE
+    lock = Lock.NONE
     scans = changed = 0
     with _messages(conn) as said:
         try:
             if ALONE.search(statement):
-                conn.execute(statement.encode())
+                lock = _alone(conn, statement, oid)
             else:
                 with _transaction(conn):
                     scans = -_scans(conn, oid)
@@ -147,15 +190,21 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
         finally:
             if conn.info.transaction_status is not TransactionStatus.INERROR:
                 conn.execute("RESET client_min_messages")
-    if "VACUUM" in statement.upper():
-        lock = Lock.ACCESS_EXCLUSIVE
     after = _files(conn, table)
-    done = {w for text in said for pattern, w in MESSAGES if pattern.search(text)}
+    done = {
+        work
+        for text in said
+        for pattern, work in MESSAGES
+        if pattern.search(text) and not _is_about_nothing(conn, text)
+    }
     if scans:
         done.add(Work.SCAN)
     if changed >= MANY_ROWS:
         done.add(Work.ROWS)
     if oid is not None and oid in after and after[oid] != before.get(oid):
+        if _is_empty(conn, oid):
+            # A file exchanged for an empty one: nothing was written.
+            return Seen(lock, Work.CATALOGUE)
         done.add(Work.REWRITE)
     if any(after.get(o, f) != f for o, f in before.items()):
         done.add(Work.BUILD)

@@ -102,6 +102,10 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     ) == [("y", 7)]
     sql.execute("UPDATE profiles SET hits = hits + 1 WHERE user_id = 12")
     sql.execute("UPDATE profiles SET bio = 'was empty' WHERE user_id = 9002")
+    sql.execute("INSERT INTO users VALUES (9006, 'old')")
+    sql.execute("INSERT INTO profiles VALUES (NULL, 9006, NULL)")
+    assert rows(sql, "SELECT hits FROM profiles WHERE user_id = 9006") == [(None,)]
+    sql.execute("UPDATE profiles SET bio = 'was empty' WHERE user_id = 9006")
     sql.execute("DELETE FROM profiles WHERE user_id = 13")
     # The new one.
     sql.execute("INSERT INTO users (id, bio) VALUES (9004, 'new'), (9005, NULL)")
@@ -261,7 +265,8 @@ NEEDED = (
     "CREATE TABLE users (id int PRIMARY KEY);"
     "CREATE TABLE profiles (user_id int PRIMARY KEY REFERENCES users ON DELETE CASCADE,"
     " email text NOT NULL, theme text NOT NULL DEFAULT 'dark', bio text);"
-    "CREATE UNIQUE INDEX profiles_email ON profiles (email);"
+    "ALTER TABLE profiles ADD CONSTRAINT profiles_email UNIQUE (email);"
+    "CREATE UNIQUE INDEX profiles_bio ON profiles (user_id, bio DESC);"
     "INSERT INTO users SELECT generate_series(1, 9);"
     "INSERT INTO profiles SELECT g, 'e' || g, 't', 'b' FROM generate_series(1, 7) g"
 )
@@ -294,6 +299,8 @@ def test_a_row_is_there_where_it_has_what_it_must_have(
     sql.execute("UPDATE users SET bio = 'part' WHERE id = 9")
     with pytest.raises(Refused, match="1 row has values in columns that"):
         runner.rollback("m")
+    # The check is not there yet.
+    sql.execute("UPDATE users SET bio = 'part' WHERE id = 9")
     sql.execute("UPDATE users SET email = 'e9', theme = 'y' WHERE id = 9")
     assert runner.rollback("m") is State.VERIFIED
     assert rows(sql, "SELECT bio FROM profiles WHERE user_id = 9") == [("part",)]
@@ -303,7 +310,84 @@ def test_a_row_is_there_where_it_has_what_it_must_have(
         sql,
         "SELECT indexrelid::regclass::text, indisunique FROM pg_index"
         " WHERE indrelid = 'users'::regclass ORDER BY 1",
-    ) == [("profiles_email", True), ("users_pkey", True)]
+    ) == [("profiles_bio", True), ("profiles_email", True), ("users_pkey", True)]
+    assert rows(
+        sql,
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conname = 'profiles_email'",
+    ) == [("UNIQUE (email)",)]
+
+
+def test_checks_and_foreign_keys_go_along(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """They hold for both releases from the exchange on, and are there at retire."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        b"CREATE TABLE counts (hits int PRIMARY KEY);"
+        b"INSERT INTO counts SELECT generate_series(0, 9);"
+        b"ALTER TABLE profiles ADD CONSTRAINT known FOREIGN KEY (hits) REFERENCES"
+        b" counts, ADD CONSTRAINT told CHECK (bio <> '')"
+    )
+    runner.expand(CHANGE)
+    runner.settle("m")
+
+    def holds() -> None:
+        for statement, error in (
+            ("UPDATE users SET bio = '' WHERE id = 1", psycopg.errors.CheckViolation),
+            ("UPDATE users SET hits = 11", psycopg.errors.ForeignKeyViolation),
+            ("DELETE FROM counts", psycopg.errors.ForeignKeyViolation),
+        ):
+            with pytest.raises(error):
+                sql.execute(statement.encode())
+
+    holds()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql.execute("UPDATE profiles SET bio = '' WHERE user_id = 1")
+    runner.retire("m", old_release_gone="test")
+    assert runner.rollback("m") is State.VERIFIED
+    runner.retire("m", old_release_gone="test")
+    holds()
+    runner.drop("m")
+    holds()
+    assert rows(
+        sql,
+        "SELECT conname::text, convalidated FROM pg_constraint"
+        " WHERE conrelid = 'users'::regclass AND contype IN ('c', 'f') ORDER BY 1",
+    ) == [("known", True), ("told", True)]
+
+
+def test_message_about_a_check_that_refuses_nulls(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The server is asked."""
+    sql.execute(SETUP.encode())
+    sql.execute("ALTER TABLE profiles ADD CONSTRAINT one CHECK (hits IS NOT NULL)")
+    with pytest.raises(Refused, match=r'Constraint "one" of .* refuses NULLs'):
+        runner.expand(CHANGE)
+
+
+def test_a_value_that_goes_to_another_row_is_unique_all_the_while(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """While the row that had it is behind, the other table has it twice."""
+    sql.execute(NEEDED.encode())
+    runner.expand(WHOLE)
+    runner.backfill("m")
+    with psycopg.connect(database) as other:
+        other.execute("SELECT FROM users WHERE id = 1 FOR UPDATE")
+        sql.execute("UPDATE profiles SET email = 'other' WHERE user_id = 1")
+        sql.execute("UPDATE profiles SET email = 'e1' WHERE user_id = 2")
+    assert runner.verify("m") is State.VERIFIED
+    assert rows(sql, "SELECT email FROM users WHERE id < 3 ORDER BY id") == [
+        ("other",),
+        ("e1",),
+    ]
+    assert rows(
+        sql,
+        "SELECT indisvalid FROM pg_index WHERE indrelid = 'users'::regclass"
+        " AND NOT indisprimary",
+    ) == [(True,), (True,)]
 
 
 def test_a_key_of_two_columns(runner: Runner, sql: psycopg.Connection) -> None:
@@ -410,6 +494,7 @@ def test_nobody_waits_for_a_row_of_the_other_table(
         {"compare_values": lambda: met(21), "catch_up": lambda: met(31)}
     )
     assert runner.verify("m") is State.VERIFIED
+    assert not runner.mismatches("m")
     assert rows(sql, NEW) == rows(sql, OLD)
     for key in (1, 21, 31):
         assert rows(sql, f"SELECT bio, hits FROM users WHERE id = {key}") == [("y", 1)]
@@ -481,6 +566,43 @@ def test_an_exchange_that_got_no_lock_is_tried_again(
                     sql.execute(change.encode())
     assert runner.verify("m") is State.VERIFIED
     assert rows(sql, "SELECT bio FROM users WHERE id = 1") == [("b1yy",)]
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["copy_values", "compare_values", "catch_up", "exchange_for_view", "copy_index_1"],
+)
+def test_a_run_that_ends_behind_a_step_goes_on(
+    runner: Runner, sql: psycopg.Connection, step: str
+) -> None:
+    """Forward, and back from there."""
+    for goal in (State.PLANNED, State.VERIFIED):
+        if goal is State.PLANNED:
+            sql.execute(NEEDED.encode())
+        runner.expand(WHOLE)
+
+        def end() -> None:
+            raise KeyboardInterrupt
+
+        runner.progress = Between({step: end})
+        with pytest.raises(KeyboardInterrupt):
+            runner.settle("m")
+        sql.execute("UPDATE profiles SET bio = bio || 'x' WHERE user_id = 1")
+        sql.execute("DELETE FROM profiles WHERE user_id = 2")
+        sql.execute("INSERT INTO profiles VALUES (2, 'e2', 't')")
+        if goal is State.PLANNED:
+            assert runner.rollback("m") is goal
+        else:
+            assert runner.settle("m") is goal
+        assert rows(sql, "SELECT * FROM profiles WHERE user_id < 3 ORDER BY 1") == [
+            (1, "e1", "t", "bx" if goal is State.PLANNED else "bxx"),
+            (2, "e2", "t", None),
+        ]
+    assert rows(sql, "SELECT bio FROM users WHERE id < 3 ORDER BY id") == [
+        ("bxx",),
+        (None,),
+    ]
+    assert runner.rollback("m") is State.PLANNED
 
 
 @pytest.mark.parametrize(
@@ -659,7 +781,7 @@ def test_many_requests_on_a_few_rows(
             psycopg.Error,
         ),
         # It would change the key of the other table.
-        ("UPDATE profiles SET user_id = 10 WHERE user_id = 1", psycopg.Error),
+        ("UPDATE profiles SET user_id = 99999 WHERE user_id = 1", psycopg.Error),
         ("TRUNCATE profiles", psycopg.Error),
     ],
 )
@@ -940,10 +1062,10 @@ def with_column(**given: Any) -> Facts:
     return with_table(columns=(TABLE.columns[0], bio))
 
 
-def with_constraint(*, definition: str = "", **given: Any) -> Facts:
+def with_constraint(**given: Any) -> Facts:
     """Return the facts with a constraint more, or another foreign key."""
-    if definition:
-        owned = replace(TABLE.constraints[1], definition=definition)
+    if "name" not in given:
+        owned = replace(TABLE.constraints[1], **given)
         return with_table(constraints=(TABLE.constraints[0], owned))
     return with_table(constraints=(*TABLE.constraints, Constraint(**given)))
 
@@ -1065,9 +1187,51 @@ MESSAGES = [
         "says ON DELETE SET NULL",
     ),
     (
+        with_constraint(
+            name="profiles_bio", kind="u", columns=("bio",), deferrable=True
+        ),
+        {},
+        'Constraint "profiles_bio" of table "public"."profiles" cannot go along',
+    ),
+    (
+        with_table(
+            indexes=(
+                *TABLE.indexes,
+                replace(
+                    TABLE.indexes[2], name="u", unique=True, nulls_not_distinct=True
+                ),
+            )
+        ),
+        {},
+        'Unique index "u" of table "public"."profiles" cannot go along',
+    ),
+    (
         with_constraint(name="c1", kind="c", columns=("bio",)),
+        {"move": {"bio": "about"}},
+        'Constraint "c1" of table "public"."profiles" cannot go along',
+    ),
+    (
+        with_constraint(name="c1", kind="c", columns=("bio", "user_id")),
         {},
         'Constraint "c1" of table "public"."profiles" cannot go along',
+    ),
+    (
+        with_constraint(
+            name="c1",
+            kind="f",
+            columns=("bio",),
+            definition="FOREIGN KEY (bio) REFERENCES public.b(b) ON DELETE CASCADE",
+        ),
+        {},
+        'Constraint "c1" of table "public"."profiles" cannot go along',
+    ),
+    (
+        replace(
+            with_constraint(name="c1", kind="c", columns=("bio",)),
+            others=(replace(INTO, constraints=(Constraint(name="c1", kind="c"),)),),
+        ),
+        {},
+        'Table "public"."users" has a constraint "c1" already',
     ),
     (
         with_table(

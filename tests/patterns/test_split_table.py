@@ -15,7 +15,7 @@ from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table,
 from migrator.ledger import store
 from migrator.names import TableName
 from migrator.patterns import SplitTable
-from migrator.plan import Phase, State, Transaction, Work
+from migrator.plan import Autocommit, Phase, State, Transaction, Work
 from migrator.postgres.connection import connect
 from migrator.runner import Runner
 
@@ -561,6 +561,27 @@ def assert_claimed(sql: psycopg.Connection, work: Work) -> None:
     """Assert that a transaction locks the table no more than it says."""
     if isinstance(work, Transaction):
         assert taken(sql, work, "users")["users"].rank <= work.lock.rank
+
+
+def test_an_index_that_goes_along_is_the_same() -> None:
+    """Also in what it says of NULL."""
+    index = Index(
+        name="once",
+        method="btree",
+        keys=(IndexColumn(name="bio", options="DESC"),),
+        include=("hits",),
+        unique=True,
+        nulls_not_distinct=True,
+        columns=("bio", "hits"),
+    )
+    facts = replace(FACTS, table=replace(TABLE, indexes=(*TABLE.indexes, index)))
+    _, build = PATTERN.backfill(facts)
+    assert isinstance(build.work, Autocommit)
+    assert build.work.statement == (
+        'CREATE UNIQUE INDEX CONCURRENTLY "_migrator_index_once_0123456789" ON'
+        ' "public"."_migrator_table_profiles_0123456789" USING "btree" ("bio" DESC)'
+        ' INCLUDE ("hits") NULLS NOT DISTINCT'
+    )
 
 
 MESSAGES = [

@@ -22,6 +22,7 @@ Source: PostgreSQL manual, sections 13.3.4 (deadlocks), 39.1 (AFTER triggers see
 statement's final state) and 41.10.
 """
 
+from migrator.kernels.mirror_table.absorbed import require_mergeable
 from migrator.kernels.mirror_table.extract import Extract
 from migrator.kernels.mirror_table.merge import Merge
 from migrator.kernels.mirror_table.moved import Moved, require_pair
@@ -38,6 +39,7 @@ __all__ = [
     "Split",
     "Swap",
     "former",
+    "require_mergeable",
     "require_pair",
     "require_swappable",
     "shadow_of",

@@ -363,7 +363,11 @@ END
             *comparisons(
                 target,
                 "compare_values",
-                self._apart(sql.Identifier(self.target.name)),
+                # A row that is noted is to be brought up, and not out of step: between
+                # two looks of a chunk, which holds the row, it may have been noted.
+                sql.SQL("{} AND NOT {}").format(
+                    self._apart(sql.Identifier(self.target.name)), self._is_noted()
+                ),
                 shown=self._columns_of_target(),
                 beside={
                     "merged": self._of_source(
@@ -438,6 +442,23 @@ END
 
     def _noted(self) -> sql.Composable:
         return sql.SQL(", ").join(sql.Identifier(k.column) for k in self.key.values())
+
+    def _is_noted(self) -> sql.Composable:
+        """Return the condition of a row of the target that is noted."""
+        here = sql.Identifier(self.target.name)
+        return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+            self.behind.identifier,
+            _FROM,
+            sql.SQL(" AND ").join(
+                sql.SQL("{from_}.{c} {equal} {here}.{c}").format(
+                    from_=_FROM,
+                    c=sql.Identifier(k.column),
+                    equal=type_name(k.equal),
+                    here=here,
+                )
+                for k in self.key.values()
+            ),
+        )
 
     def _indexed(self) -> sql.Composable:
         """Return a condition that is true of each row that is noted."""

@@ -7,19 +7,17 @@ is one place where the columns are written, for either release. The table itself
 out of sight until the drop, so that going back loses nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Column, Constraint, Facts, Index, Table
+from migrator.facts import Index
 from migrator.kernels import constraints, direct, indexes
-from migrator.kernels.column_definition import carried, definition, looks
-from migrator.kernels.mirror_table.facade import Shown, viewed
-from migrator.kernels.mirror_table.inflow import Inflow
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
-from migrator.kernels.mirror_table.stand_in import StandIn
+from migrator.kernels.column_definition import definition, looks
+from migrator.kernels.mirror_table.absorbed import Absorbed
+from migrator.kernels.mirror_table.shadow import Shadow, Value
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -36,168 +34,8 @@ from migrator.plan import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
-    """
-    The phases of the merge.
-
-    Args:
-        facts: of the table that goes, in any phase.
-        into: the other table.
-        key: the columns that refer to the other table, each with the one referred to.
-        columns: its other columns, each with its name in the other table.
-        indexes: new names of indexes that go along.
-    """
-
-    facts: Facts
-    into: Table
-    key: Mapping[str, str]
-    columns: Mapping[str, str]
-    indexes: Mapping[str, str]
-
-    # -- what it is made of ----------------------------------------------
-
-    @property
-    def table(self) -> Table:
-        """The table that goes, under whichever name."""
-        return self.facts.table
-
-    @property
-    def name(self) -> TableName:
-        """The name that it had, and that the view has."""
-        return self.facts.known_as
-
-    @property
-    def former_name(self) -> TableName:
-        """The name that it has once the view stands for it."""
-        return names.retired(self.name, self.facts.tag)
-
-    @property
-    def is_exchanged(self) -> bool:
-        """Whether the view stands for it."""
-        return self.table.name == self.former_name
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Columns of the other table without which there is no row of this one."""
-        return tuple(
-            name for c, name in self.columns.items() if self.table.require(c).not_null
-        )
-
-    @property
-    def mark(self) -> str | None:
-        """The column that tells a row of this one where none of the others has to."""
-        if self.required:
-            return None
-        return names.owned("row", self.name.name, self.facts.tag)
-
-    def _key(self) -> dict[str, KeyColumn]:
-        found = ((self.into.require(c), name) for name, c in self.key.items())
-        return {
-            name: KeyColumn(
-                column=c.name,
-                type=c.type,
-                equal=c.equal,
-                image_equal=c.image_equal,
-            )
-            for c, name in found
-        }
-
-    def _columns(self) -> dict[str, Column]:
-        return {name: self.table.require(name) for name in self.columns}
-
-    def _given(self, row: sql.Composable) -> sql.Composable:
-        """Return the condition of rows of the other table that have one of this one."""
-
-        def given(columns: Iterable[str]) -> list[sql.Composable]:
-            return [
-                present(sql.SQL("{}.{}").format(row, sql.Identifier(c)))
-                for c in columns
-            ]
-
-        if self.mark is None:
-            return sql.SQL(" AND ").join(given(self.required))
-        return sql.SQL("({})").format(
-            sql.SQL(" OR ").join(given((*self.columns.values(), self.mark)))
-        )
-
-    @property
-    def _owner(self) -> str | None:
-        return self.table.owner if self.facts.superuser else None
-
-    def inflow(self) -> Inflow:
-        """Return the mirror of the table in the other one, before the exchange."""
-        return Inflow(
-            source=self.name,
-            target=self.into.name,
-            behind=TableName(
-                self.name.schema, names.owned("behind", self.name.name, self.facts.tag)
-            ),
-            tag=self.facts.tag,
-            key=self._key(),
-            columns={
-                name: Shown(column=self.columns[name], type=c.type)
-                for name, c in self._columns().items()
-            },
-            mark=self.mark,
-            owner=self._owner,
-        )
-
-    def shadow(self) -> Shadow:
-        """Return the mirror of the other table in this one, after the exchange."""
-        return Shadow(
-            source=self.into.name,
-            target=self.former_name,
-            tag=self.facts.tag,
-            key=self._key(),
-            values={
-                name: Value(
-                    expression=sql.Identifier(self.into.name.name, self.columns[name]),
-                    type=c.type,
-                )
-                for name, c in self._columns().items()
-            },
-            rows=self._given(sql.Identifier(self.into.name.name)),
-            path=self.facts.path,
-            owner=self._owner,
-        )
-
-    def stand_in(self) -> StandIn:
-        """Return the view."""
-        return StandIn(
-            table=self.into.name,
-            view=self.name,
-            tag=self.facts.tag,
-            key=self._key(),
-            columns={
-                name: Shown(column=self.columns[name], type=c.type, rest=c.default)
-                for name, c in self._columns().items()
-            },
-            rows=self._given(sql.Identifier(self.into.name.name)),
-            path=self.facts.path,
-            grants=viewed(self.table.grants),
-            owner=self.table.owner,
-            order=tuple(c.name for c in self.table.columns),
-            given=self._given(sql.Identifier("_row")),
-            mark=self.mark,
-            definer=self._owner,
-        )
-
-    def references(self) -> tuple[Constraint, ...]:
-        """Return the foreign keys by which its rows belong to the other table's."""
-        named = {
-            k.name
-            for k in self.table.foreign_keys
-            if k.table == self.table.name
-            and k.to == self.into.name
-            and dict(zip(k.columns, k.to_columns, strict=True)) == dict(self.key)
-        }
-        return tuple(
-            c for c in self.table.constraints if c.kind == "f" and c.name in named
-        )
-
-    def carried(self) -> tuple[Index, ...]:
-        """Return the indexes that go along: those that a column that goes is in."""
-        return carried(self.table, self.columns, self.key)
+class Merge(Absorbed):
+    """The phases of the merge."""
 
     # -- phases ----------------------------------------------------------
 
@@ -211,11 +49,11 @@ class Merge:
                     replace(c, default=None, not_null=False), self.columns[name]
                 ),
             )
-            for name, c in self._columns().items()
+            for name, c in self.going().items()
         ]
         kept = [
             statement
-            for name, c in self._columns().items()
+            for name, c in self.going().items()
             for statement in looks(into.identifier, self.columns[name], c)
         ]
         if self.mark is not None:
@@ -290,6 +128,7 @@ class Merge:
                 reverse=(replace(again, refusals=(direct.name_taken(self.name),)),),
             ),
             *([self._lift_check()] if self.required else []),
+            *self._rules(),
         )
 
     def drop(self) -> Steps:
@@ -309,13 +148,7 @@ class Merge:
             *self.shadow().off(),
             sql.SQL("DROP TABLE {}").format(former.identifier),
             *marked,
-            *(
-                sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                    sql.Identifier(into.schema, self._copy(index)),
-                    sql.Identifier(self.indexes.get(index.name, index.name)),
-                )
-                for index in self.carried()
-            ),
+            *(s for index in self.carried() for s in self._named(index)),
             also=(into,),
         )
         return (
@@ -337,7 +170,7 @@ class Merge:
             source=into,
             target=name,
             tag=self.facts.tag,
-            key=self._key(),
+            key=self.keys(),
             values={
                 c: Value(expression=sql.Identifier(into.name, to.name), type=to.type)
                 for c, to in columns.items()
@@ -411,6 +244,47 @@ class Merge:
             for number, index in enumerate(self.carried(), 1)
             if index.unique is unique
         )
+
+    def _rules(self) -> Steps:
+        """Return the checks and foreign keys of the other table, each proved."""
+        into = self.into.name
+        found: list[Step] = []
+        for number, c in enumerate(self.ruled("c"), 1):
+            text = type_name(c.definition) + sql.SQL(" NOT VALID")
+            found += (
+                Step(
+                    name=f"add_check_{number}",
+                    work=constraints.add(into, c.name, text),
+                    reverse=(constraints.drop(into, c.name),),
+                ),
+                Step(
+                    name=f"validate_check_{number}",
+                    work=constraints.validated(into, c.name),
+                    no_reverse="the proof goes with the check",
+                ),
+            )
+        for number, c in enumerate(self.ruled("f"), 1):
+            found += constraints.foreign_key(
+                f"_{number}",
+                into,
+                c.name,
+                type_name(c.definition),
+                c.references or into,
+            )
+        return tuple(found)
+
+    def _named(self, index: Index) -> Iterable[sql.Composable]:
+        """Return what gives the copy of an index its name, and its constraint."""
+        into, name = self.into.name, self.indexes.get(index.name, index.name)
+        yield sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+            sql.Identifier(into.schema, self._copy(index)), sql.Identifier(name)
+        )
+        if constraint := self.unique(index):
+            yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                into.identifier,
+                sql.Identifier(name),
+                constraints.over_index("u", name, constraints.timing(constraint)),
+            )
 
     def _exchange(self) -> Transaction:
         inflow, into = self.inflow(), self.into.name

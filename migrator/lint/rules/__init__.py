@@ -10,8 +10,11 @@ from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
+from migrator.lint.rules.attach_partition import AttachPartition
 from migrator.lint.rules.change_domain import ChangeDomain
+from migrator.lint.rules.change_policy import ChangePolicy
 from migrator.lint.rules.change_rows import ChangeRows
+from migrator.lint.rules.change_trigger import ChangeTrigger
 from migrator.lint.rules.change_type import ChangeType
 from migrator.lint.rules.change_type_check import ChangeTypeCheck
 from migrator.lint.rules.change_type_index import ChangeTypeIndex
@@ -27,11 +30,14 @@ from migrator.lint.rules.column_unique import ColumnUnique
 from migrator.lint.rules.column_volatile_default import ColumnVolatileDefault
 from migrator.lint.rules.convoy import Convoy
 from migrator.lint.rules.create_index import CreateIndex
+from migrator.lint.rules.create_partition import CreatePartition
+from migrator.lint.rules.detach_partition import DetachPartition
 from migrator.lint.rules.drop_column import DropColumn
 from migrator.lint.rules.drop_default import DropDefault
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
 from migrator.lint.rules.drop_index import DropIndex
 from migrator.lint.rules.drop_not_null import DropNotNull
+from migrator.lint.rules.drop_table import DropTable
 from migrator.lint.rules.enum_value_used import EnumValueUsed
 from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
 from migrator.lint.rules.foreign_key_type import ForeignKeyType
@@ -40,18 +46,23 @@ from migrator.lint.rules.integer_key import IntegerKey
 from migrator.lint.rules.invalid_index import InvalidIndex
 from migrator.lint.rules.lock_table import LockTable
 from migrator.lint.rules.lock_timeout import LockTimeout
+from migrator.lint.rules.move_table import MoveTable
 from migrator.lint.rules.not_in_transaction import NotInTransaction
 from migrator.lint.rules.partitioned_index import PartitionedIndex
 from migrator.lint.rules.refresh_view import RefreshView
 from migrator.lint.rules.reindex import Reindex
 from migrator.lint.rules.rename_column import RenameColumn
 from migrator.lint.rules.rename_enum_value import RenameEnumValue
+from migrator.lint.rules.rename_schema import RenameSchema
+from migrator.lint.rules.rename_table import RenameTable
 from migrator.lint.rules.replaced_index import ReplacedIndex
+from migrator.lint.rules.rewrite_table import RewriteTable
 from migrator.lint.rules.rows_beside_ddl import RowsBesideDdl
 from migrator.lint.rules.set_default import SetDefault
 from migrator.lint.rules.set_expression import SetExpression
 from migrator.lint.rules.set_not_null import SetNotNull
 from migrator.lint.rules.transaction_text import TransactionText
+from migrator.lint.rules.truncate import Truncate
 from migrator.lint.rules.validate_together import ValidateTogether
 
 #: In the order of their codes.
@@ -93,6 +104,17 @@ RULES: tuple[Rule, ...] = (
     NotInTransaction(),
     InvalidIndex(),
     ReplacedIndex(),
+    DropTable(),
+    RenameTable(),
+    MoveTable(),
+    RenameSchema(),
+    Truncate(),
+    AttachPartition(),
+    CreatePartition(),
+    DetachPartition(),
+    RewriteTable(),
+    ChangeTrigger(),
+    ChangePolicy(),
     EnumValueUsed(),
     RenameEnumValue(),
     ChangeDomain(),

@@ -76,7 +76,7 @@ def _code(
     known = [check for check in found if check is not None]
     parts = [
         *(f"DROP CONSTRAINT {text.name(c.name)}" for c in known),
-        f"ALTER COLUMN {text.name(statement.column)} TYPE {statement.type}",
+        casts.clause(statement),
         *(
             f"ADD CONSTRAINT {text.name(c.name)}"
             f" {c.definition.removesuffix(' NOT VALID')} NOT VALID"

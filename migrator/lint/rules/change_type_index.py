@@ -92,7 +92,7 @@ class ChangeTypeIndex(Rule):
         yield from self.found(
             table,
             scene,
-            f"ALTER COLUMN {table}.{column} TYPE {statement.type} builds {named} anew"
+            f"ALTER COLUMN {table}.{column} TYPE {cast.new} builds {named} anew"
             f" under ACCESS EXCLUSIVE; {reason}.",
             "No request can read or write the table meanwhile.",
             safe=_safe(statement, cast, indexes),
@@ -113,10 +113,7 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, indexes: list[Index]) -> S
         old_type=cast.old,
         schema=table.schema,
     )
-    alter = (
-        f"ALTER TABLE {text.name(table)} ALTER COLUMN {text.name(column)}"
-        f" TYPE {statement.type}"
-    )
+    alter = f"ALTER TABLE {text.name(table)} {casts.clause(statement)}"
     code = ""
     if indexes and not any(i.constraints for i in indexes):
         schema = cast.table.name.schema if cast.table is not None else None
