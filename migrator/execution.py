@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL
 
 from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
@@ -32,9 +31,9 @@ from migrator.plan import (
     ChunkedUpdate,
     Lock,
     Transaction,
-    render,
 )
 from migrator.postgres import catalog
+from migrator.postgres.blocking import advice, held_by, move_aside
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -351,7 +350,7 @@ class Execution:
             named = action.table is not None and action.lock is not Lock.NONE
             wanted = f"{action.lock} on {action.table}" if named else "a lock"
             self.progress.waiting(f"for {wanted}{held}")
-            if self._move_aside(run.conn, blockers):
+            if move_aside(run.conn, blockers):
                 continue
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LAST_PAUSE_S)
@@ -364,59 +363,15 @@ class Execution:
             found += catalog.blockers(conn, other.table, other.lock)
         return list({blocker.pid: blocker for blocker in found}.values())
 
-    def _move_aside(self, conn: Connection, blockers: list[Blocker]) -> bool:
-        """
-        Have the server end autovacuums, and tell whether one was.
-
-        It ends one that a lock waits for, once that lock has waited for
-        `deadlock_timeout`: longer than ours may. This one waits so long, and stops
-        neither readers nor writers meanwhile.
-        """
-        moved = False
-        for table in {b.table for b in blockers if b.autovacuum and not b.forced}:
-            assert table is not None
-            what = f"Autovacuum of table {table}"
-            look_ms = catalog.deadlock_timeout_ms(conn)
-            lock = SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE")
-            try:
-                with transaction(
-                    conn,
-                    lock_timeout_ms=look_ms + CATALOGUE_STATEMENT_MS,
-                    statement_timeout_ms=look_ms + 2 * CATALOGUE_STATEMENT_MS,
-                    what=what,
-                ):
-                    execute_stored(conn, render(lock.format(table.identifier)))
-                moved = True
-            except psycopg.Error as error:
-                # Of a materialized view, or for want of rights, it goes on.
-                if conn.closed or conn.broken:
-                    raise
-                log.info("%s goes on: %s", what, said(error))
-        return moved
-
     def _no_lock(
         self, what: str, attempts: int, blockers: list[Blocker]
     ) -> LockBudgetError:
-        names = "; ".join(map(str, blockers))
-        held = f"Held by {names}." if names else "Nobody holds it just now."
-        advice = "end that session, then run the same command again."
-        if any(b.forced for b in blockers):
-            advice = (
-                "wait until that autovacuum is through, then run the same command"
-                " again: the server ends it for no lock, and begins it again when a"
-                " person does."
-            )
-        elif any(b.autovacuum for b in blockers):
-            advice = (
-                "as a superuser, or from 18 on with pg_signal_autovacuum_worker, end"
-                " it by pg_cancel_backend and run the same command again. GRANT SET ON"
-                " PARAMETER deadlock_timeout lets this role move it aside."
-            )
         return LockBudgetError(
             f"{what} got no lock within"
             f" {self.settings.lock_timeout_ms} ms ({counted(attempts, 'attempt')}).",
-            state=f"This step changed nothing; steps before it stay.\n{held}",
-            next=advice,
+            state="This step changed nothing; steps before it stay.\n"
+            f"{held_by(blockers)}",
+            next=advice(blockers),
         )
 
 

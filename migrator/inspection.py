@@ -161,8 +161,12 @@ class Inspection(Engine):
     def events(self, change: str | None) -> list[dict[str, Any]]:
         """Return the event log."""
         with self._connected("migrator:log") as conn:
-            whole = None if change is None else store.get(conn, change).id
-            return store.events(conn, whole)
+            if change is None:
+                return store.events(conn, None)
+            # What a plain revision was allowed stands under its own id.
+            return store.events(conn, change) or store.events(
+                conn, store.get(conn, change).id
+            )
 
     def _unwatched(self, conn: Connection, facts: Facts) -> tuple[Notice, ...]:
         """Return a note on each signal that cannot be read here."""

@@ -27,6 +27,10 @@ class Settings:
         workers: connections of this process that share a backfill.
         show_values: whether verification tells the values of rows out of step.
         chunking: `strides`, `blocks` or `keys`; None chooses from facts.
+        guard_rows: rows from which on a table counts as in use, so that a plain
+            revision that is a hazard to it is refused. Below 1,000 are the tables of
+            a developer's own database and of fixtures, where a refusal would only
+            teach to switch the guard off.
         until_s: on the monotonic clock, after which no further step or chunk is
             begun; None sets no limit.
     """
@@ -40,6 +44,7 @@ class Settings:
     workers: int = 1
     show_values: bool = False
     chunking: str | None = None
+    guard_rows: int = 1000
     until_s: float | None = None
 
     @property

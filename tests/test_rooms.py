@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "pattern": {"facts", "plan", "names", "errors"},
     "change": {"pattern", "names"},
     "settings": {"errors"},
+    "configuration": {"errors", "settings"},
     "progress": {"errors"},
     "events": {"errors"},
     "kernels": DATA,
@@ -36,11 +37,11 @@ ALLOWED: dict[str, set[str]] = {
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
-    "alembic": ENGINE | {"engine", "guard", "lint", "runner"},
+    "alembic": ENGINE | {"configuration", "engine", "guard", "lint", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
     | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}
-    | {"patterns"},
+    | {"configuration", "patterns"},
 }
 
 

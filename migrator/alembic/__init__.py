@@ -18,6 +18,7 @@ In a revision::
 """
 
 from migrator.alembic.environment import options
+from migrator.alembic.guarded import assured
 from migrator.alembic.revision import downgrade, upgrade
 
-__all__ = ["downgrade", "options", "upgrade"]
+__all__ = ["assured", "downgrade", "options", "upgrade"]

@@ -1,28 +1,27 @@
 """What `env.py` passes to `context.configure`, and the lease around a command."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection as SAConnection
+from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.schema import SchemaItem
 
+from migrator.alembic import revision
+from migrator.alembic.guarded import Guard
+from migrator.alembic.underway import Options, command, target_of, told
+from migrator.configuration import allowed, configured, pyproject
 from migrator.engine import LEASE_WAIT_S
 from migrator.errors import UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
 from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX
 from migrator.plan import Footprint
-from migrator.postgres.connection import Target, connect
-from migrator.settings import Settings
-
-# What an Alembic option may hold; its own stubs say Any.
-Options = dict[str, Any]
+from migrator.postgres.connection import connect
 
 MODES = ("live", "complete")
 
@@ -30,29 +29,12 @@ MODES = ("live", "complete")
 _HIDDEN = ("table", "column", "index", "unique_constraint", "foreign_key_constraint")
 
 
-@dataclass(slots=True)
-class Command:
-    """The Alembic command under way."""
-
-    #: Whether the version table was empty when it started.
-    fresh: bool = False
-    #: The script of the revision that is running.
-    script: Any = None
-    mode: str = "live"
-    active: bool = False
-    #: Changes that were carried out in it.
-    carried: int = 0
-
-
-#: One Alembic command runs at a time in a process: its own proxies are global.
-command = Command()
-
-
 def options(
     *,
     target_metadata: Any = None,
     include_object: Callable[..., bool] | None = None,
     mode: str | None = None,
+    start_after: str | Sequence[str] | None = None,
 ) -> Options:
     """
     Return the options for `context.configure` in `env.py`.
@@ -62,6 +44,9 @@ def options(
         include_object: the project's own filter, asked as well.
         mode: `live`, or `complete` where no other release runs; None reads
             `-x migrator_mode=…`, then MIGRATOR_MODE, then means live.
+        start_after: this revision and all before it run without the guard, as
+            they always did; of several branches, one of each. None reads it from
+            `[tool.migrator]`.
 
     Raises:
         UsageError: the mode is neither.
@@ -82,7 +67,7 @@ def options(
     }
     original = _migrations_function()
     if original is not None:
-        found["fn"] = _leased(original)
+        found["fn"] = _leased(original, start_after)
     return found
 
 
@@ -99,101 +84,28 @@ def _migrations_function() -> Callable[..., Any] | None:
     return opts.get("fn")
 
 
-def target_of(connection: SAConnection) -> Target:
-    """
-    Return where an SQLAlchemy connection leads, whatever driver made it.
-
-    What the live connection says counts: it holds what `creator`, events and
-    token logins put in.
-    """
-    raw: Any = connection.connection.dbapi_connection
-    info = getattr(raw, "info", None)
-    if info is not None and hasattr(info, "get_parameters"):  # psycopg
-        params = dict(info.get_parameters())
-        params["password"] = info.password
-    elif info is not None and hasattr(info, "dsn_parameters"):  # psycopg2
-        params = dict(info.dsn_parameters)
-        params["password"] = info.password
-    else:
-        params = _of_asyncpg(raw) or _of_url(connection)
-    for name in ("application_name", "fallback_application_name", "replication"):
-        params.pop(name, None)
-    by_statement = connection.execute(text(_PATH)).scalar()
-    if by_statement is not None:
-        # As where env.py goes from one tenant's schema to the next.
-        found = _as_options({"search_path": by_statement})
-        params["options"] = f"{params.get('options') or ''} {found}".strip()
-    return Target({k: v for k, v in params.items() if v not in (None, "")})
-
-
-#: The search path that env.py set on its connection; nobody else's connection has it.
-_PATH = (
-    "SELECT setting FROM pg_catalog.pg_settings"
-    " WHERE name = 'search_path' AND source = 'session'"
-)
-
-
-def _of_asyncpg(raw: Any) -> Options | None:
-    """Return what asyncpg connected by, None where it is another driver."""
-    driver: Any = getattr(raw, "driver_connection", None)
-    given = getattr(driver, "_params", None)
-    address = getattr(driver, "_addr", None)
-    if given is None or address is None:
-        return None
-    if isinstance(address, str):
-        # The path of a socket.
-        folder, _, number = address.rpartition("/.s.PGSQL.")
-        address = (folder, number)
-    settings = dict(given.server_settings or {})
-    settings.pop("application_name", None)
-    return {
-        "host": address[0],
-        "port": address[1],
-        "dbname": given.database,
-        "user": given.user,
-        "password": given.password,
-        "options": _as_options(settings),
-    }
-
-
-def _of_url(connection: SAConnection) -> Options:
-    url = connection.engine.url
-    return {
-        "host": url.host,
-        "port": url.port,
-        "dbname": url.database,
-        "user": url.username,
-        "password": url.password,
-    }
-
-
-def _as_options(settings: Mapping[str, str]) -> str:
-    """Return parameters of a session as libpq's `options`."""
-    quoted = {
-        name: value.replace("\\", "\\\\").replace(" ", "\\ ")
-        for name, value in settings.items()
-    }
-    return " ".join(f"-c {name}={value}" for name, value in quoted.items())
-
-
-def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """Return the command's function, its steps under the lease of the versions."""
+def _leased(
+    original: Callable[..., Any], start_after: str | Sequence[str] | None
+) -> Callable[..., Iterator[Any]]:
+    """Return the command's function, its steps guarded and under a lease."""
 
     def steps(heads: tuple[str, ...], ctx: MigrationContext) -> Iterator[Any]:
         todo = list(original(heads, ctx))
         changing = "destination_rev" in ctx.opts and not ctx.opts.get("dont_mutate")
         if not todo or not changing or ctx.as_sql:
-            yield from _noted(todo)
+            yield from _noted(todo, ctx, None)
             return
         assert ctx.connection is not None
         _end_transaction(ctx)
-        with ExitStack() as stack:
+        with told(), ExitStack() as stack:
+            project = pyproject()
+            settings = revision.settings or configured()
+            passed = _passed(ctx, start_after or project.get("start_after"))
             target = target_of(ctx.connection)
             _end_transaction(ctx)
             conn = connect(target, "migrator:alembic")
             stack.callback(conn.close)
             store.install(conn)
-            settings = Settings()
             stack.enter_context(
                 held(
                     target,
@@ -204,33 +116,71 @@ def _leased(original: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
                     wait_s=LEASE_WAIT_S * 20,
                 )
             )
-            if ctx.get_current_heads() != heads:
+            now = ctx.get_current_heads()
+            _end_transaction(ctx)
+            command.fresh = not now
+            command.carried = 0
+            guard = Guard(
+                conn=conn,
+                settings=settings,
+                progress=revision.progress,
+                allow=allowed(project),
+                passed=passed,
+                fresh=command.fresh,
+            )
+            stack.enter_context(guard.over_all(ctx))
+            if now != heads:
                 # Another process migrated while this one waited: start over,
                 # with the lease in hand.
-                _end_transaction(ctx)
-                ctx._migrations_fn = lambda now, c: _noted(list(original(now, c)))
+                ctx._migrations_fn = lambda at, c: _noted(
+                    list(original(at, c)), c, guard
+                )
                 ctx.run_migrations()
                 return
-            _end_transaction(ctx)
-            command.fresh = not heads
-            command.carried = 0
-            yield from _noted(todo)
+            yield from _noted(todo, ctx, guard)
 
     return steps
+
+
+def _passed(
+    ctx: MigrationContext, start_after: str | Sequence[str] | None
+) -> frozenset[str]:
+    """Return revisions, and all before them."""
+    if not start_after:
+        return frozenset()
+    given = (start_after,) if isinstance(start_after, str) else tuple(start_after)
+    assert ctx.script is not None
+    try:
+        last = tuple(r.revision for r in ctx.script.get_revisions(given) if r)
+    except CommandError as error:
+        raise UsageError(
+            f"start_after names no revision of this project: {error}",
+            next="correct it in env.py or in pyproject.toml.",
+        ) from error
+    return frozenset(
+        script.revision for script in ctx.script.iterate_revisions(last, "base")
+    )
 
 
 def _end_transaction(ctx: MigrationContext) -> None:
     """End what SQLAlchemy began by itself to read or make the version table."""
     connection = ctx.connection
     assert connection is not None
-    if connection.in_transaction() and not ctx._in_external_transaction:
+    # Where env.py had Alembic begin one for all revisions, that is not ours to end.
+    own = ctx._in_external_transaction or ctx._transaction is not None
+    if connection.in_transaction() and not own:
         connection.commit()
 
 
-def _noted(todo: list[Any]) -> Iterator[Any]:
+def _noted(
+    todo: list[Any], ctx: MigrationContext, guard: Guard | None
+) -> Iterator[Any]:
     for step in todo:
         command.script = getattr(step, "revision", None)
+        if guard is not None:
+            guard.over(step, ctx)
         yield step
+        command.carried += 1
     command.script = None
 
 

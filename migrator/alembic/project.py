@@ -18,7 +18,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from migrator.alembic.environment import target_of
+from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.errors import MigratorError, Refused, UsageError
 from migrator.pattern import Pattern

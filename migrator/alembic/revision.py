@@ -1,17 +1,14 @@
 """`zd.upgrade` and `zd.downgrade`, called inside a revision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from alembic import op
 from alembic.runtime.migration import MigrationContext
-from alembic.util import CommandError
 from sqlalchemy import text
 
-from migrator.alembic.environment import command, target_of
 from migrator.alembic.project import patterns_of
+from migrator.alembic.underway import command, target_of, told
 from migrator.change import Change
-from migrator.errors import MigratorError, Refused
+from migrator.configuration import configured
+from migrator.errors import Refused
 from migrator.facts import Kind
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
@@ -22,8 +19,9 @@ from migrator.progress import Progress, Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
-#: What the next command uses; the command line puts its own in place.
-settings = Settings()
+#: What the next command uses; the command line puts its own in place, and plain
+#: `alembic` goes by the environment and pyproject.toml.
+settings: Settings | None = None
 progress: Progress = Silent()
 guard = Policy()
 
@@ -40,7 +38,7 @@ def upgrade(pattern: Pattern) -> None:
     """
     if note_change(pattern):
         return
-    with _told():
+    with told():
         _upgrade(pattern)
 
 
@@ -51,24 +49,8 @@ def downgrade(pattern: Pattern) -> None:
     Raises:
         CommandError: it was refused (the change is dropped) or failed.
     """
-    with _told():
+    with told():
         _downgrade(pattern)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Raise our errors as Alembic's; say so where earlier revisions stay."""
-    try:
-        yield
-        command.carried += 1
-    except MigratorError as error:
-        if command.carried and error.state == Refused("").state:
-            state = (
-                "This revision changed nothing; the"
-                f" {command.carried} of this command before it stay as they are now."
-            )
-            error = type(error)(error.what, state=state, next=error.next)
-        raise CommandError(str(error)) from error
 
 
 def _upgrade(pattern: Pattern) -> None:
@@ -162,7 +144,10 @@ def version_table(ctx: MigrationContext) -> str:
 def _runner(ctx: MigrationContext) -> Runner:
     assert ctx.connection is not None
     return Runner(
-        target_of(ctx.connection), settings=settings, progress=progress, guard=guard
+        target_of(ctx.connection),
+        settings=settings or configured(),
+        progress=progress,
+        guard=guard,
     )
 
 

@@ -1,6 +1,5 @@
 """What commands share: the project, the database, settings and options."""
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from migrator.alembic import revision as alembic_revision
 from migrator.alembic.project import Project
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
+from migrator.configuration import seconds
 from migrator.deployment import Deployer
 from migrator.errors import MigratorError, UsageError
 from migrator.events import Listeners
@@ -199,29 +199,6 @@ class App:
         return [c.id for c in known if c.in_flight and c.state in states]
 
 
-def pyproject() -> dict[str, Any]:
-    """Return `[tool.migrator]` of the project's pyproject.toml."""
-    path = Path("pyproject.toml")
-    if not path.is_file():
-        return {}
-    try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(
-            f"pyproject.toml cannot be read: {error}.", next="correct it."
-        ) from None
-    found = data.get("tool", {}).get("migrator", {})
-    if any("url" in key for key in found):
-        raise UsageError(
-            "pyproject.toml holds a database URL under [tool.migrator].",
-            next="keep it in MIGRATOR_DATABASE_URL: passwords do not belong there.",
-        )
-    return {key.replace("-", "_"): value for key, value in found.items()}
-
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
 class Seconds(click.ParamType[float]):
     """A time such as 90s, 15m, 12h or 7d."""
 
@@ -231,10 +208,9 @@ class Seconds(click.ParamType[float]):
         """Return seconds."""
         if isinstance(value, float):
             return value
-        text = str(value)
-        number, unit = text[:-1], text[-1:]
-        if unit in UNITS and number.replace(".", "", 1).isdigit():
-            return float(number) * UNITS[unit]
+        found = seconds(str(value))
+        if found is not None:
+            return found
         self.fail(f"{value!r} is not a time; write 90s, 15m, 12h or 7d", param, ctx)
 
 

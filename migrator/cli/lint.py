@@ -8,7 +8,8 @@ import click
 from alembic.script import Script
 
 from migrator.cli import findings, output, rules, sarif
-from migrator.cli.app import App, example, json_option, pass_app, pyproject
+from migrator.cli.app import App, example, json_option, pass_app
+from migrator.configuration import allowed, pyproject
 from migrator.errors import UsageError
 from migrator.lint import Linter, Placed, Severity, Squawk
 from migrator.lint.database import domain_reader, reader
@@ -68,19 +69,21 @@ def lint(
     if files and not named and not app.has_database() and not offline:
         click.echo("No database is given: how large tables are is not known.", err=True)
         offline = True
+    settled = pyproject()
     wanted: list[Script] = []
     new: set[str] | None = None
     guarded = False
     if named or not files:
         project = app.project()
         heads = () if offline else app.heads()
-        wanted = project.revisions(named, after=start_after, applied=heads)
+        after = start_after or settled.get("start_after")
+        wanted = project.revisions(named, after=after, applied=heads)
         guarded = project.is_guarded()
         if not offline:
             new = {r.revision for r in project.revisions(applied=heads)}
     with ExitStack() as stack:
         linter = Linter(
-            allow=_allowed(),
+            allow=allowed(settled),
             short_s=app.settings.lock_timeout_ms / 1000,
             guarded=guarded,
         )
@@ -136,16 +139,3 @@ def _print(found: list[Placed], revisions: int, format: str, linter: Linter) -> 
             findings.as_annotations(found)
         case _:
             findings.as_text(found, revisions)
-
-
-def _allowed() -> dict[str, str]:
-    """Return codes that the project silences, with their reasons."""
-    given = pyproject().get("lint", {}).get("allow", {})
-    if not isinstance(given, dict) or not all(
-        isinstance(v, str) and v.strip() for v in given.values()
-    ):
-        raise UsageError(
-            "[tool.migrator.lint] allow is not a table of codes with their reasons.",
-            next='write allow = { ZD301 = "every table is small" }.',
-        )
-    return given

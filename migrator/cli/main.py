@@ -18,7 +18,6 @@ from migrator.cli.app import (
     example,
     json_option,
     pass_app,
-    pyproject,
 )
 from migrator.cli.bars import Bars
 from migrator.cli.report import (
@@ -32,6 +31,7 @@ from migrator.cli.report import (
     said_of,
     status_of,
 )
+from migrator.configuration import pyproject
 from migrator.errors import MigratorError, Refused, UsageError
 from migrator.guard.policy import policy
 from migrator.kernels.chunking import KINDS
@@ -80,6 +80,13 @@ from migrator.settings import Settings
     help="How long an index build may wait for old snapshots.",
 )
 @click.option(
+    "--guard-rows",
+    type=click.IntRange(0),
+    default=Settings().guard_rows,
+    show_default=True,
+    help="Rows from which on a table counts as in use.",
+)
+@click.option(
     "--target-ms",
     type=click.FloatRange(1, 500),
     default=Settings().target_ms,
@@ -102,6 +109,7 @@ def cli(
     lock_timeout_ms: int,
     step_budget: float,
     build_budget: float,
+    guard_rows: int,
     target_ms: float,
     hold: float,
 ) -> None:
@@ -110,6 +118,7 @@ def cli(
         lock_timeout_ms=lock_timeout_ms,
         step_budget_s=step_budget,
         build_budget_s=build_budget,
+        guard_rows=guard_rows,
         target_ms=target_ms,
         hold_s=hold,
     )
@@ -458,7 +467,8 @@ def main() -> None:
     """Run the command line, and turn errors into exit codes."""
     try:
         defaults = pyproject()
-        known = {p.name for p in cli.params} | {"guard", "events"} | set(cli.commands)
+        known = {p.name for p in cli.params} | {"guard", "events", "start_after"}
+        known |= set(cli.commands)
         if unknown := sorted(set(defaults) - known):
             raise UsageError(
                 f"[tool.migrator] has a setting {unknown[0]!r} that there is not.",

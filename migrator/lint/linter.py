@@ -185,6 +185,8 @@ class Linter:
     def _weighed(self, place: Placed, said: "Said") -> Placed:
         code = place.finding.code
         reason = self.allow.get(code) or said.reason(code, place.line)
+        if not reason and place.recorded is not None:
+            reason = place.recorded.assured
         return replace(place, allowed=reason) if reason else place
 
 

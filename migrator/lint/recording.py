@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType, ModuleType
 from typing import Any
 
+from alembic import op
 from alembic.operations import Operations, ops
 from alembic.operations.base import AbstractOperations
 from alembic.operations.batch import BatchOperationsImpl
@@ -22,6 +23,7 @@ from alembic.runtime.migration import MigrationContext
 from migrator.lint import sql
 from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
+from migrator.lint.silence import assurance
 from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern
 
@@ -42,6 +44,7 @@ class Recorded:
         autocommit: whether it is a transaction of its own.
         operation: as Alembic has it; None for others.
         transaction: the number of the transaction that it is in.
+        assured: why a person said that it is no hazard; "" where nobody did.
     """
 
     statement: Statement
@@ -49,6 +52,7 @@ class Recorded:
     autocommit: bool = False
     operation: MigrateOperation | None = None
     transaction: int = 0
+    assured: str = ""
 
 
 @dataclass(slots=True)
@@ -101,6 +105,44 @@ def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[
         yield
     finally:
         setattr(owner, name, original)
+
+
+@contextmanager
+def _operations(context: MigrationContext) -> Iterator[None]:
+    """Let `alembic.op` work in a context, and then in that of before, if any."""
+    before: Operations | None = getattr(op, "_proxy", None)
+    try:
+        with Operations.context(context):
+            yield
+    finally:
+        if before is not None:
+            before._install_proxy()
+
+
+def line_in(file: str | None) -> int:
+    """Return the line of a file whose code is running, from 1; 0 where none is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == file:
+            return frame.f_lineno
+        frame = frame.f_back
+    return 0
+
+
+@contextmanager
+def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
+    """Let functions run around what a batch sends: its operations were met before."""
+    original: Any = BatchOperationsImpl.flush
+
+    def flush(batch: BatchOperationsImpl) -> None:
+        before()
+        try:
+            original(batch)
+        finally:
+            after()
+
+    with _replaced(BatchOperationsImpl, "flush", flush):
+        yield
 
 
 def record(module: ModuleType) -> Record:
@@ -183,20 +225,13 @@ class Recorder:
         self.record.done.append(
             Recorded(
                 statement,
-                self._line(),
+                line_in(self._file),
                 self._block and alone,
                 operation,
                 self._transaction,
+                assurance(),
             )
         )
-
-    def _line(self) -> int:
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code.co_filename == self._file:
-                return frame.f_lineno
-            frame = frame.f_back
-        return 0
 
     def run(self) -> None:
         """Run `upgrade()`, as far as it goes without a server."""
@@ -220,8 +255,8 @@ class Recorder:
         try:
             with (
                 intercepted(self._noting),
-                self._flushed(),
-                Operations.context(self._context),
+                flushing(self._in, self._out),
+                _operations(self._context),
             ):
                 if upgrade is not None:
                     upgrade()
@@ -240,7 +275,7 @@ class Recorder:
             raise RuntimeError("it asks for rows again and again")
         if not self.record.unread:
             self.record.unread = "it asks the database for rows"
-            self.record.unread_line = self._line()
+            self.record.unread_line = line_in(self._file)
 
     def _line_of(self, error: Exception) -> int:
         trace, line = error.__traceback__, 0
@@ -259,20 +294,11 @@ class Recorder:
             self._block = before
             self._transaction += 1
 
-    @contextmanager
-    def _flushed(self) -> Iterator[None]:
-        """Note nothing of what a batch sends: its operations are noted already."""
-        original: Any = BatchOperationsImpl.flush
+    def _in(self) -> None:
+        self._inside = True
 
-        def flush(batch: BatchOperationsImpl) -> None:
-            before, self._inside = self._inside, True
-            try:
-                original(batch)
-            finally:
-                self._inside = before
-
-        with _replaced(BatchOperationsImpl, "flush", flush):
-            yield
+    def _out(self) -> None:
+        self._inside = False
 
     def _noting(self, original: Invoke) -> Invoke:
         def invoke(operations: AbstractOperations, operation: MigrateOperation) -> Any:

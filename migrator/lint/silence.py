@@ -1,10 +1,13 @@
-"""What a person has said is none: a hazard on a line, or in the whole project."""
+"""What a person has said is none: a hazard on a line, in a block, or in the project."""
 
 import re
 import tokenize
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 
+from migrator.errors import UsageError
 from migrator.lint import sql
 
 _CODE = r"(?:ZD\d+|squawk:[\w-]+)"
@@ -61,3 +64,34 @@ def sql_comments(text: str) -> list[Allowed]:
 def _allowed(said: re.Match[str], line: int, *, alone: bool) -> Allowed:
     codes = tuple(c.strip() for c in said["codes"].split(","))
     return Allowed(line, codes, said["reason"].strip(), alone)
+
+
+#: Reasons of the blocks that are open, the innermost last.
+_open: list[str] = []
+
+
+@contextmanager
+def assured(reason: str) -> Iterator[None]:
+    """
+    Let pass what a revision does in a block, on a person's word.
+
+    Args:
+        reason: why it is no hazard here; whoever reads it later is told.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not reason.strip():
+        raise UsageError(
+            "assured(…) is given no reason.", next="write why it is no hazard here."
+        )
+    _open.append(reason.strip())
+    try:
+        yield
+    finally:
+        _open.pop()
+
+
+def assurance() -> str:
+    """Return the reason of the block that is open, "" where none is."""
+    return _open[-1] if _open else ""

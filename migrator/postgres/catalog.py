@@ -302,6 +302,42 @@ def table_facts(conn: Connection, table: TableName) -> Table:
     )
 
 
+def outline(conn: Connection, table: TableName) -> Table | None:
+    """Return a table's size and no more, which is read whoever has locked it."""
+    row = conn.execute(
+        "SELECT c.oid::bigint AS oid, c.relkind::text AS kind,"
+        " (SELECT COALESCE(sum(GREATEST(p.reltuples, 0)), 0)::bigint"
+        "    FROM pg_catalog.pg_class p WHERE p.oid = ANY (l.oids)) AS rows,"
+        " (SELECT COALESCE(sum(p.relpages::bigint), 0)::bigint"
+        "    FROM pg_catalog.pg_class p WHERE p.oid = ANY (l.oids))"
+        "   * current_setting('block_size')::bigint AS size_bytes"
+        " FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " CROSS JOIN LATERAL (WITH RECURSIVE part (oid) AS (SELECT c.oid UNION ALL"
+        "   SELECT i.inhrelid FROM pg_catalog.pg_inherits i"
+        "     JOIN part ON part.oid = i.inhparent)"
+        "   SELECT pg_catalog.array_agg(oid) AS oids FROM part) l"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (table.schema, table.name),
+    ).fetchone()
+    return None if row is None else Table(name=table, columns=(), **row)
+
+
+def has_rows(conn: Connection, rows: int) -> bool:
+    """Tell whether the database has a table of so many rows, about."""
+    return bool(
+        ask(
+            conn,
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relkind IN ('r', 'm') AND c.reltuples >= $1"
+            " AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'migrator')"
+            " AND n.nspname !~ '^pg_')",
+            [float(rows)],
+        )
+    )
+
+
 def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
     rows = _definitions(conn, "foreign_keys", table.oid)
     return tuple(

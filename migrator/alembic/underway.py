@@ -1,0 +1,126 @@
+"""The Alembic command under way, and where its connection leads."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.util import CommandError
+from sqlalchemy import Connection as SAConnection
+from sqlalchemy import text
+
+from migrator.errors import MigratorError, Refused
+from migrator.postgres.connection import Target
+
+# What an Alembic option may hold, or a driver; their own stubs say Any.
+Options = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Command:
+    """The Alembic command under way."""
+
+    #: Whether the version table was empty when it started.
+    fresh: bool = False
+    #: The script of the revision that is running.
+    script: Any = None
+    mode: str = "live"
+    active: bool = False
+    #: Revisions that were carried out in it.
+    carried: int = 0
+
+
+#: One Alembic command runs at a time in a process: its own proxies are global.
+command = Command()
+
+
+def target_of(connection: SAConnection) -> Target:
+    """
+    Return where an SQLAlchemy connection leads, whatever driver made it.
+
+    What the live connection says counts: it holds what `creator`, events and
+    token logins put in.
+    """
+    raw: Any = connection.connection.dbapi_connection
+    info = getattr(raw, "info", None)
+    if info is not None and hasattr(info, "get_parameters"):  # psycopg
+        params = dict(info.get_parameters())
+        params["password"] = info.password
+    elif info is not None and hasattr(info, "dsn_parameters"):  # psycopg2
+        params = dict(info.dsn_parameters)
+        params["password"] = info.password
+    else:
+        params = _of_asyncpg(raw) or _of_url(connection)
+    for name in ("application_name", "fallback_application_name", "replication"):
+        params.pop(name, None)
+    by_statement = connection.execute(text(_PATH)).scalar()
+    if by_statement is not None:
+        # As where env.py goes from one tenant's schema to the next.
+        found = _as_options({"search_path": by_statement})
+        params["options"] = f"{params.get('options') or ''} {found}".strip()
+    return Target({k: v for k, v in params.items() if v not in (None, "")})
+
+
+#: The search path that env.py set on its connection; nobody else's connection has it.
+_PATH = (
+    "SELECT setting FROM pg_catalog.pg_settings"
+    " WHERE name = 'search_path' AND source = 'session'"
+)
+
+
+def _of_asyncpg(raw: Any) -> Options | None:
+    """Return what asyncpg connected by, None where it is another driver."""
+    driver: Any = getattr(raw, "driver_connection", None)
+    given = getattr(driver, "_params", None)
+    address = getattr(driver, "_addr", None)
+    if given is None or address is None:
+        return None
+    if isinstance(address, str):
+        # The path of a socket.
+        folder, _, number = address.rpartition("/.s.PGSQL.")
+        address = (folder, number)
+    settings = dict(given.server_settings or {})
+    settings.pop("application_name", None)
+    return {
+        "host": address[0],
+        "port": address[1],
+        "dbname": given.database,
+        "user": given.user,
+        "password": given.password,
+        "options": _as_options(settings),
+    }
+
+
+def _of_url(connection: SAConnection) -> Options:
+    url = connection.engine.url
+    return {
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.database,
+        "user": url.username,
+        "password": url.password,
+    }
+
+
+def _as_options(settings: Mapping[str, str]) -> str:
+    """Return parameters of a session as libpq's `options`."""
+    quoted = {
+        name: value.replace("\\", "\\\\").replace(" ", "\\ ")
+        for name, value in settings.items()
+    }
+    return " ".join(f"-c {name}={value}" for name, value in quoted.items())
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise our errors as Alembic's; say so where earlier revisions stay."""
+    try:
+        yield
+    except MigratorError as error:
+        if command.carried and error.state == Refused("").state:
+            state = (
+                "This revision changed nothing; the"
+                f" {command.carried} of this command before it stay as they are now."
+            )
+            error = type(error)(error.what, state=state, next=error.next)
+        raise CommandError(str(error)) from error

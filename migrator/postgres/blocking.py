@@ -1,0 +1,76 @@
+"""What to do about sessions that hold a lock which somebody waits for."""
+
+import logging
+from collections.abc import Sequence
+
+import psycopg
+from psycopg.sql import SQL
+
+from migrator.facts import Blocker
+from migrator.plan import render
+from migrator.postgres import catalog
+from migrator.postgres.connection import (
+    Connection,
+    execute_stored,
+    said,
+    transaction,
+)
+
+log = logging.getLogger(__name__)
+
+# ms beyond `deadlock_timeout` in which the server ends an autovacuum and it goes away.
+GONE_MS = 1000
+
+
+def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
+    """
+    Have the server end autovacuums, and tell whether one was.
+
+    It ends one that a lock waits for, once that lock has waited for
+    `deadlock_timeout`: longer than ours may. This one waits so long, and stops
+    neither readers nor writers meanwhile.
+    """
+    moved = False
+    for table in {b.table for b in blockers if b.autovacuum and not b.forced}:
+        assert table is not None
+        what = f"Autovacuum of table {table}"
+        look_ms = catalog.deadlock_timeout_ms(conn)
+        lock = SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE")
+        try:
+            with transaction(
+                conn,
+                lock_timeout_ms=look_ms + GONE_MS,
+                statement_timeout_ms=look_ms + 2 * GONE_MS,
+                what=what,
+            ):
+                execute_stored(conn, render(lock.format(table.identifier)))
+            moved = True
+        except psycopg.Error as error:
+            # Of a materialized view, or for want of rights, it goes on.
+            if conn.closed or conn.broken:
+                raise
+            log.info("%s goes on: %s", what, said(error))
+    return moved
+
+
+def held_by(blockers: Sequence[Blocker]) -> str:
+    """Return a sentence that says who stands in the way."""
+    names = "; ".join(map(str, blockers))
+    return f"Held by {names}." if names else "Nobody holds it just now."
+
+
+def advice(blockers: Sequence[Blocker]) -> str:
+    """Return what a person does about them."""
+    if any(b.forced for b in blockers):
+        return (
+            "wait until that autovacuum is through, then run the same command"
+            " again: the server ends it for no lock, and begins it again when a"
+            " person does."
+        )
+    if any(b.autovacuum for b in blockers):
+        return (
+            "as a superuser, or from 18 on with pg_signal_autovacuum_worker, end"
+            " it by pg_cancel_backend and run the same command again. GRANT SET ON"
+            " PARAMETER deadlock_timeout lets this role move it aside."
+        )
+    return "end that session, then run the same command again."
