@@ -18,6 +18,6 @@ In a revision::
 """
 
 from migrator.alembic.environment import options
-from migrator.alembic.revision import downgrade, upgrade
+from migrator.alembic.revision import downgrade, undecided, upgrade
 
-__all__ = ["downgrade", "options", "upgrade"]
+__all__ = ["downgrade", "options", "undecided", "upgrade"]

@@ -1,6 +1,7 @@
 """`zd.upgrade` and `zd.downgrade`, called inside a revision."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from alembic import op
@@ -16,7 +17,7 @@ from migrator.facts import Kind
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
 from migrator.lint.recording import note_change
-from migrator.pattern import Pattern
+from migrator.pattern import Pattern, Undecided
 from migrator.plan import State
 from migrator.progress import Progress, Silent
 from migrator.runner import Runner
@@ -28,31 +29,51 @@ progress: Progress = Silent()
 guard = Policy()
 
 
-def upgrade(pattern: Pattern) -> None:
+def upgrade(change: Pattern | Sequence[Pattern]) -> None:
     """
     Expand a change, or carry it through where no other release runs.
 
     Args:
-        pattern: bound to a name at the top level of the revision.
+        change: bound to a name at the top level of the revision; several are taken
+            in their order.
 
     Raises:
         CommandError: it was refused or failed; the cause says which.
     """
-    if note_change(pattern):
-        return
-    with _told():
-        _upgrade(pattern)
+    for pattern in _each(change):
+        if note_change(pattern):
+            continue
+        with _told():
+            _upgrade(pattern)
 
 
-def downgrade(pattern: Pattern) -> None:
+def downgrade(change: Pattern | Sequence[Pattern]) -> None:
     """
-    Take back what the ledger says ran.
+    Take back what the ledger says ran; of several changes the last one first.
 
     Raises:
         CommandError: it was refused (the change is dropped) or failed.
     """
-    with _told():
-        _downgrade(pattern)
+    for pattern in reversed(_each(change)):
+        with _told():
+            _downgrade(pattern)
+
+
+def undecided(choice: str) -> Undecided:
+    """
+    Return what stands for a change until a person has chosen one.
+
+    Its revision is read and told like any other, and refuses to run.
+
+    Args:
+        choice: what has to be decided, to follow "decide": "whether …", "what …".
+    """
+    caller = sys._getframe(1)
+    return Undecided(choice, caller.f_code.co_filename, caller.f_lineno)
+
+
+def _each(change: Pattern | Sequence[Pattern]) -> Sequence[Pattern]:
+    return (change,) if isinstance(change, Pattern) else change
 
 
 @contextmanager
@@ -107,6 +128,8 @@ def _downgrade(pattern: Pattern) -> None:
 
 def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
     """Return the context and the change, if the revision is fit for it."""
+    if isinstance(pattern, Undecided):
+        raise pattern.refusal()
     ctx = op.get_context()
     if not command.active or command.script is None:
         raise Refused(
