@@ -27,7 +27,14 @@ Options = dict[str, Any]
 MODES = ("live", "complete")
 
 #: Kinds of objects that a change in flight may own or touch.
-_HIDDEN = ("table", "column", "index", "unique_constraint", "foreign_key_constraint")
+_HIDDEN = (
+    "table",
+    "column",
+    "index",
+    "unique_constraint",
+    "foreign_key_constraint",
+    "check_constraint",
+)
 
 
 @dataclass(slots=True)
@@ -52,6 +59,7 @@ def options(
     *,
     target_metadata: Any = None,
     include_object: Callable[..., bool] | None = None,
+    process_revision_directives: Callable[..., None] | None = None,
     mode: str | None = None,
 ) -> Options:
     """
@@ -60,12 +68,16 @@ def options(
     Args:
         target_metadata: as for `context.configure`.
         include_object: the project's own filter, asked as well.
+        process_revision_directives: the project's own, which runs first.
         mode: `live`, or `complete` where no other release runs; None reads
             `-x migrator_mode=…`, then MIGRATOR_MODE, then means live.
 
     Raises:
         UsageError: the mode is neither.
     """
+    # It needs what is here.
+    from migrator.alembic.autogenerate import revisions
+
     chosen = mode or _mode_given()
     if chosen not in MODES:
         raise UsageError(
@@ -79,6 +91,7 @@ def options(
         # Alembic reads it in its constructor, so a later line cannot set it.
         "transaction_per_migration": True,
         "include_object": _hiding(include_object),
+        "process_revision_directives": revisions(process_revision_directives),
     }
     original = _migrations_function()
     if original is not None:
