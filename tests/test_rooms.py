@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
-    "alembic": ENGINE | {"configuration", "engine", "guard", "lint", "runner"},
+    "alembic": ENGINE
+    | {"configuration", "engine", "guard", "lint", "patterns", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
     | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}

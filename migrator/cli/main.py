@@ -11,6 +11,7 @@ from migrator.alembic import revision as alembic_revision
 from migrator.cli import control, hook, lint, output, patterns
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
+from migrator.cli import revision as revision_command
 from migrator.cli.app import (
     App,
     Seconds,
@@ -457,7 +458,7 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
-for group in (control.group, lint.group, patterns.group):
+for group in (control.group, lint.group, patterns.group, revision_command.group):
     for command in group.commands.values():
         cli.add_command(command)
 cli.add_command(hook.group)
