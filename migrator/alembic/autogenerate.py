@@ -18,17 +18,15 @@ from alembic.autogenerate.api import RevisionContext
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
-from alembic.util import CommandError
 
 from migrator.alembic import enums, writing
 from migrator.alembic.author import Author
 from migrator.alembic.normal import leaves
 from migrator.alembic.order import Piece, in_order
 from migrator.alembic.rephrase import Rephrased
-from migrator.alembic.underway import target_of
+from migrator.alembic.underway import target_of, told
 from migrator.alembic.writing import CarryOp, Written
 from migrator.change import Change
-from migrator.errors import MigratorError
 from migrator.ledger import store
 from migrator.lint import RULES
 from migrator.lint.database import domain_reader, reader
@@ -68,20 +66,11 @@ def revisions(own: Hook | None) -> Hook:
             return
         assert ctx.connection is not None
         place = _Place(target_of(ctx.connection), ctx.opts.get("target_metadata"))
-        with _told():
+        with told():
             settled = [d for d in found if _settled(d, place)]
         _generate(context, place, settled)
 
     return process
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Raise our errors as Alembic's."""
-    try:
-        yield
-    except MigratorError as error:
-        raise CommandError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +235,7 @@ def _generate(
     def generate() -> Iterator[Script | None]:
         parts: list[ops.MigrationScript] = []
         changes: dict[str, Written] = {}
-        with _told(), place.author() as author:
+        with told(), place.author() as author:
             for directive in context.generated_revisions:
                 done = any(directive is d for d in settled)
                 parts += _parts(directive, author, changes, settled=done)
