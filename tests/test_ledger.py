@@ -3,8 +3,10 @@
 from importlib.resources import files
 
 import psycopg
+import pytest
 
 from migrator.change import Change
+from migrator.errors import Refused
 from migrator.ledger import store
 from migrator.patterns import RenameColumn
 from migrator.plan import State
@@ -27,3 +29,25 @@ def test_an_older_ledger_is_upgraded(runner: Runner, sql: psycopg.Connection) ->
     versions = sql.execute("SELECT version FROM migrator.upgrades ORDER BY 1")
     assert [v for (v,) in versions] == list(store.VERSIONS)
     assert runner.events(None)[0]["change"] == "before"
+
+
+def test_a_ledger_copied_without_rows_is_made_again(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A schema alone says nothing of changes; one with changes is not touched."""
+    sql.execute("CREATE TABLE t (id int, old text)")
+    change = Change(revision="c", pattern=RenameColumn("t", "old", "new"))
+    runner.expand(change)
+    made = sql.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'migrator'::regnamespace"
+        " AND relkind = 'r'"
+    ).fetchall()
+    assert {name for (name,) in made} == set(store.TABLES)
+    sql.execute("TRUNCATE migrator.upgrades")
+    with pytest.raises(Refused, match="does not say of which form"):
+        runner.expand(change)
+    sql.execute("ALTER TABLE migrator.events DISABLE TRIGGER ALL")
+    for table in store.TABLES:
+        sql.execute(f"TRUNCATE migrator.{table} CASCADE".encode())
+    other = Change(revision="d", pattern=RenameColumn("t", "id", "key"))
+    assert runner.expand(other) is State.EXPANDED

@@ -7,6 +7,8 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from psycopg import sql
+
 from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.names import TableName
@@ -21,7 +23,7 @@ from migrator.plan import (
     step_from_dict,
     step_to_dict,
 )
-from migrator.postgres.connection import Connection, execute_stored
+from migrator.postgres.connection import Connection, ask, execute_stored
 
 # Key of the transaction-level lock under which the ledger is made or upgraded:
 # the letters "migr". Held for milliseconds and never while anything waits for a
@@ -106,6 +108,22 @@ class StepRow:
         return self.waited_ms / max(self.busy_ms + self.waited_ms, 1.0)
 
 
+#: The ledger's tables, of all forms.
+TABLES = (
+    "upgrades",
+    "changes",
+    "steps",
+    "leases",
+    "events",
+    "windows",
+    "control",
+    "samples",
+    "mismatches",
+    "failures",
+    "deployments",
+)
+
+
 def exists(conn: Connection, table: str = "upgrades") -> bool:
     """Tell whether the database has a ledger, with a table of a later form."""
     # A query of the catalogue's tables: to_regclass answers from a cache, which a
@@ -131,6 +149,8 @@ def install(conn: Connection) -> None:
     with conn.transaction():
         conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (INSTALL_KEY,))
         there = _version(conn) if exists(conn) else 0
+        if not there:
+            _clear_empty(conn)
         if there > VERSIONS[-1]:
             raise Refused(
                 f"The ledger has form {there}; this release knows up to"
@@ -146,6 +166,27 @@ def install(conn: Connection) -> None:
                 conn.execute(
                     "INSERT INTO migrator.upgrades (version) VALUES (%s)", (version,)
                 )
+
+
+def _clear_empty(conn: Connection) -> None:
+    """
+    Drop tables that were copied without their rows: of which form is not known.
+
+    Raises:
+        Refused: there are rows in them.
+    """
+    if exists(conn, "changes") and ask(
+        conn, "SELECT EXISTS (SELECT FROM migrator.changes)"
+    ):
+        raise Refused(
+            "The ledger holds changes, but table migrator.upgrades does not say of"
+            " which form it is.",
+            next="restore that table as well.",
+        )
+    owned = sql.SQL(", ").join(sql.Identifier("migrator", t) for t in TABLES)
+    conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(owned))
+    conn.execute("DROP SEQUENCE IF EXISTS migrator.tokens")
+    conn.execute("DROP FUNCTION IF EXISTS migrator.refuse_edit()")
 
 
 def _version(conn: Connection) -> int:
