@@ -63,9 +63,10 @@ class Hazards:
     _in_use: bool | None = None
 
     def __post_init__(self) -> None:
-        file = Path(self._file)
+        # A fresh install runs hundreds of revisions, and refuses none.
+        file = Path(self._file) if self.refuses else None
         self._said = Said(file)
-        self._text = file.read_text() if file.is_file() else ""
+        self._text = file.read_text() if file is not None and file.is_file() else ""
         self.again()
 
     @property
