@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from migrator import names
@@ -200,3 +200,53 @@ class Pattern(ABC):
                 " the pattern.",
             )
         return notices
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided(Pattern):
+    """
+    A change that a person has to choose first; it can be told, and never run.
+
+    Args:
+        choice: what has to be decided, to follow "decide".
+        file: the revision's file.
+        line: its line, from 1.
+    """
+
+    choice: str
+    file: str
+    line: int
+
+    @property
+    def title(self) -> str:
+        """One line that names the choice."""
+        return f"decide {self.choice}"
+
+    @property
+    def subject(self) -> tuple[str, str | None]:
+        """Refuse: what is changed is not known."""
+        raise self.refusal()
+
+    def columns(self) -> frozenset[str] | None:
+        """Refuse: what is changed is not known."""
+        raise self.refusal()
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse: what is changed is not known."""
+        raise self.refusal()
+
+    def expand(self, facts: Facts) -> Steps:
+        """Refuse: what is changed is not known."""
+        raise self.refusal()
+
+    def require_plain(self) -> None:
+        """Refuse: what is changed is not known."""
+        raise self.refusal()
+
+    def refusal(self) -> Refused:
+        """Return the error that says where which choice is open."""
+        return Refused(
+            f"{self.file}, line {self.line}: nobody has decided yet {self.choice}.",
+            next="uncomment the alternative that is meant, above that line, complete"
+            " it, and delete the line.",
+        )

@@ -75,7 +75,7 @@ class RemoveEnumValue(Pattern):
         requirements.require_all_rows_visible(facts)
         requirements.require_plain(facts, column)
         requirements.require_not_key(facts, column)
-        constraints.require_free_name(facts, self._check)
+        constraints.require_free_name(facts, self.check_name)
         if self.instead == self.value:
             raise Refused(
                 f"{self.title}: its rows would keep it.",
@@ -155,15 +155,16 @@ class RemoveEnumValue(Pattern):
                 held,
                 no_reverse="which rows held the value is not known afterwards",
             ),
-            constraints.add_check(facts.table.name, self._check, kept_out),
-            constraints.validate(facts.table.name, self._check),
+            constraints.add_check(facts.table.name, self.check_name, kept_out),
+            constraints.validate(facts.table.name, self.check_name),
         )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the drop of the check."""
-        return (constraints.drop_check(facts.table.name, self._check),)
+        return (constraints.drop_check(facts.table.name, self.check_name),)
 
     @property
-    def _check(self) -> str:
+    def check_name(self) -> str:
+        """The check's name."""
         made = names.fitted(f"{self.table}_{self.column}_not_{self.value}", "")
         return self.name or made

@@ -1,6 +1,5 @@
 """Alembic's own commands in projects of every kind, with a change in each phase."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,16 +251,15 @@ def test_another_search_path(project: Quick, way: str) -> None:
 
 
 def test_a_second_autogenerate(project: Quick) -> None:
-    """It writes an empty revision in each phase, and one that can be applied."""
+    """It writes nothing in any phase; an empty revision by hand can be applied."""
     started(project)
     project.write("r2", SECOND)
     head = "r2"
     for phase in phases(project):
         project.run("revision", "--autogenerate", "--rev-id", phase, "-m", "again")
-        (path,) = (project.folder / "migrations" / "versions").glob(f"{phase}_*.py")
-        assert re.search(
-            r"def upgrade.*?:\n.*\n(    #.*\n)*    pass\n", path.read_text()
-        )
+        versions = project.folder / "migrations" / "versions"
+        assert not list(versions.glob(f"{phase}_*.py"))
+        project.run("revision", "--rev-id", phase, "-m", "again")
         project.run("upgrade", "+1")
         head = phase
     assert f"{head} (head)" in project.run("current").stdout

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": DATA,
     "patterns": DATA | {"kernels"},
     "postgres": {"facts", "plan", "names", "errors"},
-    "ledger": {"postgres", "plan", "names", "errors"},
+    "ledger": {"postgres", "plan", "names", "errors", "words"},
     "guard": {"ledger", "postgres", "events", "names", "errors"},
     "backfill": ENGINE | {"guard"},
     "execution": ENGINE | {"backfill", "guard"},
@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
-    "alembic": ENGINE | {"configuration", "engine", "guard", "lint", "runner"},
+    "alembic": ENGINE
+    | {"configuration", "engine", "guard", "lint", "patterns", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
     | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}

@@ -19,6 +19,6 @@ In a revision::
 
 from migrator.alembic.environment import options
 from migrator.alembic.guarded import assured
-from migrator.alembic.revision import downgrade, upgrade
+from migrator.alembic.revision import downgrade, undecided, upgrade
 
-__all__ = ["assured", "downgrade", "options", "upgrade"]
+__all__ = ["assured", "downgrade", "options", "undecided", "upgrade"]

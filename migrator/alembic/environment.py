@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.schema import SchemaItem
 
 from migrator.alembic import revision
+from migrator.alembic.autogenerate import revisions
 from migrator.alembic.guarded import Guard
 from migrator.alembic.underway import Options, command, target_of, told
 from migrator.configuration import allowed, configured, pyproject
@@ -26,13 +27,21 @@ from migrator.postgres.connection import connect
 MODES = ("live", "complete")
 
 #: Kinds of objects that a change in flight may own or touch.
-_HIDDEN = ("table", "column", "index", "unique_constraint", "foreign_key_constraint")
+_HIDDEN = (
+    "table",
+    "column",
+    "index",
+    "unique_constraint",
+    "foreign_key_constraint",
+    "check_constraint",
+)
 
 
 def options(
     *,
     target_metadata: Any = None,
     include_object: Callable[..., bool] | None = None,
+    process_revision_directives: Callable[..., None] | None = None,
     mode: str | None = None,
     start_after: str | Sequence[str] | None = None,
 ) -> Options:
@@ -42,6 +51,7 @@ def options(
     Args:
         target_metadata: as for `context.configure`.
         include_object: the project's own filter, asked as well.
+        process_revision_directives: the project's own, which runs first.
         mode: `live`, or `complete` where no other release runs; None reads
             `-x migrator_mode=…`, then MIGRATOR_MODE, then means live.
         start_after: this revision and all before it run without the guard, as
@@ -64,6 +74,7 @@ def options(
         # Alembic reads it in its constructor, so a later line cannot set it.
         "transaction_per_migration": True,
         "include_object": _hiding(include_object),
+        "process_revision_directives": revisions(process_revision_directives),
     }
     original = _migrations_function()
     if original is not None:

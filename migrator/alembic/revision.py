@@ -1,5 +1,8 @@
 """`zd.upgrade` and `zd.downgrade`, called inside a revision."""
 
+import sys
+from collections.abc import Sequence
+
 from alembic import op
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -13,7 +16,7 @@ from migrator.facts import Kind
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
 from migrator.lint.recording import note_change
-from migrator.pattern import Pattern
+from migrator.pattern import Pattern, Undecided
 from migrator.plan import State
 from migrator.progress import Progress, Silent
 from migrator.runner import Runner
@@ -26,31 +29,51 @@ progress: Progress = Silent()
 guard = Policy()
 
 
-def upgrade(pattern: Pattern) -> None:
+def upgrade(change: Pattern | Sequence[Pattern]) -> None:
     """
     Expand a change, or carry it through where no other release runs.
 
     Args:
-        pattern: bound to a name at the top level of the revision.
+        change: bound to a name at the top level of the revision; several are taken
+            in their order.
 
     Raises:
         CommandError: it was refused or failed; the cause says which.
     """
-    if note_change(pattern):
-        return
-    with told():
-        _upgrade(pattern)
+    for pattern in _each(change):
+        if note_change(pattern):
+            continue
+        with told():
+            _upgrade(pattern)
 
 
-def downgrade(pattern: Pattern) -> None:
+def downgrade(change: Pattern | Sequence[Pattern]) -> None:
     """
-    Take back what the ledger says ran.
+    Take back what the ledger says ran; of several changes the last one first.
 
     Raises:
         CommandError: it was refused (the change is dropped) or failed.
     """
-    with told():
-        _downgrade(pattern)
+    for pattern in reversed(_each(change)):
+        with told():
+            _downgrade(pattern)
+
+
+def undecided(choice: str) -> Undecided:
+    """
+    Return what stands for a change until a person has chosen one.
+
+    Its revision is read and told like any other, and refuses to run.
+
+    Args:
+        choice: what has to be decided, to follow "decide": "whether …", "what …".
+    """
+    caller = sys._getframe(1)
+    return Undecided(choice, caller.f_code.co_filename, caller.f_lineno)
+
+
+def _each(change: Pattern | Sequence[Pattern]) -> Sequence[Pattern]:
+    return (change,) if isinstance(change, Pattern) else change
 
 
 def _upgrade(pattern: Pattern) -> None:
@@ -89,6 +112,8 @@ def _downgrade(pattern: Pattern) -> None:
 
 def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
     """Return the context and the change, if the revision is fit for it."""
+    if isinstance(pattern, Undecided):
+        raise pattern.refusal()
     ctx = op.get_context()
     if not command.active or command.script is None:
         raise Refused(

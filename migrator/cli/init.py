@@ -70,7 +70,11 @@ def with_options(text: str) -> str | None:
                 return None
             own = {k.arg for k in node.keywords}
             if keyword.arg == "target_metadata" and own.isdisjoint(
-                {"include_object", "transaction_per_migration"}
+                {
+                    "include_object",
+                    "process_revision_directives",
+                    "transaction_per_migration",
+                }
             ):
                 assert keyword.end_lineno is not None
                 assert keyword.end_col_offset is not None

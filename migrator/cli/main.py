@@ -11,6 +11,7 @@ from migrator.alembic import revision as alembic_revision
 from migrator.cli import control, hook, lint, output, patterns
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
+from migrator.cli import revision as revision_command
 from migrator.cli.app import (
     App,
     Seconds,
@@ -180,8 +181,8 @@ def expand(app: App, change: str | None, json: bool) -> None:
     known = {c.id: c for c in app.runner().changes()}
     refused: list[Refused] = []
     for one in wanted:
-        if one.id in known:
-            # Its revision may be applied already: rolled back, or cut off.
+        if one.id in known and one.revision not in app.left():
+            # Its revision is applied already: rolled back.
             try:
                 app.runner().expand(one)
             except Refused as error:
@@ -457,7 +458,7 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
-for group in (control.group, lint.group, patterns.group):
+for group in (control.group, lint.group, patterns.group, revision_command.group):
     for command in group.commands.values():
         cli.add_command(command)
 cli.add_command(hook.group)

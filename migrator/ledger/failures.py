@@ -7,6 +7,7 @@ backfill and the application are in each other's way.
 from migrator.ledger import control
 from migrator.ledger.control import Mode
 from migrator.postgres.connection import Connection
+from migrator.words import counted
 
 # Minutes over which failures are counted: so that a backfill of days is not stopped
 # by a few of them every night.
@@ -43,8 +44,8 @@ def note(conn: Connection, change: str, reason: str, budget: int | None) -> str 
         if budget is None or row["failed"] < budget:
             return None
         why = (
-            f"{row['failed']} chunks failed within {OVER_MIN} minutes, the last one"
-            f" of: {reason}"
+            f"{counted(row['failed'], 'chunk')} failed within {OVER_MIN} minutes,"
+            f" the last one of: {reason}"
         )
         control.say(conn, change, Mode.PAUSE, why)
     return why

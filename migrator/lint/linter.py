@@ -13,15 +13,18 @@ from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.squawk import Squawk
-from migrator.lint.statements import Statement
+from migrator.lint.statements import Carried, Statement
 
-#: A revision that cannot be followed, and a comment that gives no reason.
+#: A revision that cannot be followed, a comment that gives no reason, and a choice
+#: that nobody has made yet.
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
+UNDECIDED = "ZD903"
 #: What is found in a revision besides what rules look for.
 OWN = {
     UNREAD: "the revision could not be followed to its end",
     NO_REASON: "a hazard is allowed without a reason",
+    UNDECIDED: "a choice is open that a person has to make",
 }
 
 
@@ -120,6 +123,22 @@ class Linter:
                 )
                 here.append(self._weighed(place, said))
             found += self._told(here)
+            if isinstance(one.statement, Carried) and one.statement.undecided:
+                found.append(
+                    Placed(
+                        finding=Finding(
+                            code=UNDECIDED,
+                            severity=Severity.ERROR,
+                            what=f"Nobody has decided yet {one.statement.undecided}.",
+                            why="The revision refuses to run until the alternative"
+                            " that is meant stands in place of zd.undecided(…).",
+                        ),
+                        revision=revision,
+                        file=file,
+                        line=one.line,
+                        recorded=one,
+                    )
+                )
             scene.passed(one.statement)
         if self.squawk is not None:
             ours = {place.line for place in found}

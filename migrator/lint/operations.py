@@ -317,11 +317,16 @@ def _target(key: Any, names: Sequence[str]) -> st.ForeignTo:
     return st.ForeignTo(
         table=table or Ref(first[0]),
         columns=tuple(p[-1] for p in parts) if len(first) > 1 else (),
-        on_delete=key.ondelete,
-        on_update=key.onupdate,
-        match=key.match,
+        on_delete=_upper(key.ondelete),
+        on_update=_upper(key.onupdate),
+        match=_upper(key.match),
         deferrable=deferrable,
     )
+
+
+def _upper(word: str | None) -> str | None:
+    """Return a keyword as changes and the statements of SQL text have it."""
+    return None if word is None else word.upper()
 
 
 def type_sql(given: Any) -> str:

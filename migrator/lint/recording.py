@@ -25,7 +25,7 @@ from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
 from migrator.lint.silence import assurance
 from migrator.lint.statements import Carried, Statement, Transaction, is_alone
-from migrator.pattern import Pattern
+from migrator.pattern import Pattern, Undecided
 
 # A revision that still asks for rows then waits for some, and would for ever.
 MOST_READS = 100
@@ -78,7 +78,8 @@ def note_change(pattern: Pattern) -> bool:
     """
     if _current is None:
         return False
-    _current.note(Carried(title=pattern.title))
+    choice = pattern.choice if isinstance(pattern, Undecided) else ""
+    _current.note(Carried(title=pattern.title, undecided=choice))
     return True
 
 

@@ -485,6 +485,8 @@ class Carried(Statement):
     """A change that the toolkit carries: `zd.upgrade(…)`; `title` names it."""
 
     title: str
+    #: What a person has to decide before it can run.
+    undecided: str = ""
 
 
 # Of what has no form here.

@@ -7,11 +7,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from migrator.change import Change
 from migrator.lint import Harm, Linter, Severity, defaults
 from migrator.lint.rules import RULES
 from migrator.lint.rules.column_generated import VIRTUAL
 from migrator.lint.statements import Ref, SetExpression
-from migrator.plan import Lock
+from migrator.plan import Lock, State
+from migrator.runner import Runner
 from tests.lint.looking import codes, findings, look, looking_at, only, shown
 
 COMING = [
@@ -575,3 +577,37 @@ def test_a_rename_keeps_both_names(tmp_path: Path) -> None:
     )
     assert found.severity is Severity.ERROR
     assert shown(found.safe) == ['RenameColumn("t", "a", "c", schema="app")']
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "sa.Column('c', sa.BigInteger, sa.Identity())",
+        "sa.Column('c', sa.Text, sa.CheckConstraint(\"c <> ''\"),"
+        " server_default=sa.text('gen_random_uuid()::text'), unique=True,"
+        " nullable=False)",
+    ],
+)
+def test_the_proposal_is_carried_to_its_end(
+    tmp_path: Path,
+    linter: Linter,
+    runner: Runner,
+    sql: psycopg.Connection,
+    column: str,
+) -> None:
+    """The changes, one after the other, bring a column that each row has a value in."""
+    (first, *_) = findings(tmp_path, adding(column), linter)
+    assert first.safe is not None
+    for pattern in (*first.safe.patterns, *first.safe.then):
+        change = Change(revision=type(pattern).__name__, pattern=pattern)
+        runner.expand(change)
+        runner.backfill(change.id)
+        runner.verify(change.id)
+        runner.retire(change.id, old_release_gone="a test")
+        if runner.change(change.id).state is State.RETIRED:
+            runner.drop(change.id)
+    sql.execute("INSERT INTO t (id, a, p) VALUES (0, 1, 1)")
+    row = sql.execute("SELECT count(DISTINCT c) = count(*) FROM t").fetchone()
+    assert row == (True,)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        sql.execute("UPDATE t SET c = NULL")
