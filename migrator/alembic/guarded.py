@@ -6,6 +6,7 @@ committed, it does not queue behind a session that keeps its lock, and it does n
 harm to a table that is in use.
 """
 
+import gc
 import logging
 import random
 import re
@@ -176,9 +177,16 @@ class Guard:
         for name, listener in listeners:
             event.listen(connection, name, listener)
         before = self._once(ctx) if self.fresh else None
+        # The collector would go through all that the toolkit has loaded, again and
+        # again: half a millisecond for each revision.
+        frozen = self.fresh and not gc.get_freeze_count()
+        if frozen:
+            gc.freeze()
         try:
             yield
         finally:
+            if frozen:
+                gc.unfreeze()
             if before is not None and not connection.closed:
                 # A lost connection has no settings.
                 with suppress(SQLAlchemyError), connection.begin():
@@ -394,9 +402,9 @@ class Guarded:
         """Stand around an autocommit block, which commits what was before it."""
         self._committed = True
         self.hazards.scene.committed()
+        # Behind it, a transaction begins in which nothing is set: see `before`.
         with original(), self._by_itself():
             yield
-        self._begin()
 
     @contextmanager
     def _by_itself(self) -> Iterator[None]:
