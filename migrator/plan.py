@@ -74,7 +74,10 @@ class Lock(StrEnum):
     @property
     def rank(self) -> int:
         """Position by strength, 0 for none."""
-        return list(Lock).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {lock: number for number, lock in enumerate(Lock)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,30 @@ class SetNotNull(Rule):
                 "ALTER TABLE t ALTER COLUMN a SET NOT NULL",
             ),
         ),
+        Trial(
+            bad=("ALTER TABLE t ADD CONSTRAINT c NOT NULL a",),
+            good=(
+                "ALTER TABLE t ADD CONSTRAINT c NOT NULL a NOT VALID",
+                "ALTER TABLE t VALIDATE CONSTRAINT c",
+            ),
+            since=180000,
+        ),
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for one that nothing proves."""
-        if not isinstance(statement, st.SetNotNull):
-            return
-        table, column = statement.table, statement.column
+        match statement:
+            case st.SetNotNull(table=table, column=column):
+                pass
+            case st.AddConstraint(
+                table=table,
+                constraint=st.NewConstraint(
+                    kind="n", columns=(column,), not_valid=False
+                ),
+            ):
+                pass
+            case _:
+                return
         if scene.is_proved(table, column):
             return
         yield from self.found(
