@@ -731,12 +731,12 @@ def test_many_edits_are_a_chain_that_begins_with_what_stays(project: Project) ->
     scripts = project.autogenerate("teams", rev_id="abc")
     assert [(s.doc, s.down_revision) for s in scripts] == [
         ("teams", first),
+        ("teams: create index ix_users_n on table users", scripts[0].revision),
         (
             "teams: set the default of column n of table users to '1'",
-            scripts[0].revision,
+            scripts[1].revision,
         ),
-        ("teams: make column n of table users NOT NULL", scripts[1].revision),
-        ("teams: create index ix_users_n on table users", scripts[2].revision),
+        ("teams: make column n of table users NOT NULL", scripts[2].revision),
         (
             "teams: add unique constraint users_team_key to table users",
             scripts[3].revision,
@@ -1086,3 +1086,17 @@ def test_hooks_of_the_project_see_the_change(project: Project) -> None:
     (script,) = project.autogenerate()
     assert (project.folder / "copied").read_text() == text_of(script)
     assert "change = CreateIndex" in text_of(script)
+
+
+def test_an_index_waits_for_no_change_of_its_column(project: Project) -> None:
+    """It comes first: behind NOT NULL it would wait for the release to be out."""
+    project.model(users(lambda: [sa.Column("n", sa.Integer)]))
+    project.autogenerate("v1")
+    project.upgrade()
+    project.model(
+        users(lambda: [sa.Column("n", sa.Integer, nullable=False, index=True)])
+    )
+    index, not_null = project.autogenerate()
+    assert changes_of(index) == 'change = CreateIndex("users", ["n"], "ix_users_n")'
+    assert "SetNotNull" in text_of(not_null)
+    assert not_null.down_revision == index.revision

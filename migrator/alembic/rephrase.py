@@ -456,4 +456,8 @@ class Rephrased:
 
 
 def _rank(pattern: Pattern) -> int:
+    if isinstance(pattern, CreateIndex) and not pattern.unique:
+        # It is finished at expand. Behind a change of its column that waits for a
+        # deployment it would keep that deployment waiting.
+        return -1
     return _RANKS.index(type(pattern)) if type(pattern) in _RANKS else len(_RANKS)

@@ -35,7 +35,7 @@ def run(project: Project) -> None:
         env.write_text(changed)
         click.echo(
             f"{env} now passes zd.options(…) to Alembic. Look at it with git diff.\n"
-            "Next: write a change into a revision, then run `migrator plan`."
+            "Next: edit the models, then run `migrator revision --autogenerate -m …`."
         )
 
 
