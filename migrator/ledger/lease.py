@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from migrator import names
-from migrator.errors import Busy, Failed, Fenced, Held
+from migrator.errors import Busy, Failed, Fenced, MigratorError
 from migrator.postgres import catalog
 from migrator.postgres.connection import Connection, Target, connect
 
@@ -207,7 +207,7 @@ def _beat(target: Target, lease: Lease, seconds: float, stop: threading.Event) -
                 (seconds, lease.scope, lease.token),
             )
             lease.lost = done.rowcount != 1
-        except (psycopg.Error, Failed, Held) as error:
+        except (psycopg.Error, MigratorError) as error:
             # The next beat tries again; a lease that has run out is noticed by
             # `Lease.check`, in the transaction that it matters to.
             log.warning("heartbeat of %s failed: %s", lease.scope, error)

@@ -363,6 +363,7 @@ def test_a_file_of_sql_is_one_revision(tmp_path: Path) -> None:
         ("V1", "ZD112", 2, "never read"),
         ("V1", "ZD112", 3, "nor this"),
         ("V1", "ZD301", 5, ""),
+        ("V1", "ZD605", 5, ""),
         ("V1", "ZD311", 7, ""),
     ]
     assert [d.autocommit for d in record_text(file.read_text()).done] == [

@@ -184,7 +184,7 @@ def test_a_reader_makes_it_give_up(
             [Sql("SELECT 1", reverse="SELECT 2", lock="strong")],
             "the statement 'SELECT 1' names a lock that there is not, 'strong'."
             f"{NOTHING}take one of these: none, ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE,"
-            " SHARE UPDATE EXCLUSIVE, SHARE ROW EXCLUSIVE, EXCLUSIVE, ACCESS"
+            " SHARE UPDATE EXCLUSIVE, SHARE, SHARE ROW EXCLUSIVE, EXCLUSIVE, ACCESS"
             " EXCLUSIVE.",
         ),
     ],
