@@ -9,7 +9,6 @@ harm to a table that is in use.
 import gc
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -83,19 +82,10 @@ _BEGIN = text(
     "   pg_catalog.current_setting('search_path') AS path,"
     "   pg_catalog.pg_backend_pid() AS pid) AS now"
 )
-_ONCE = text(
-    "SELECT now.lock AS before,"
-    " pg_catalog.set_config('lock_timeout', CAST(:limit AS text), false) AS now"
-    " FROM (SELECT pg_catalog.current_setting('lock_timeout') AS lock OFFSET 0) AS now"
-)
 _SESSION = text(
     "SELECT pg_catalog.set_config('lock_timeout', CAST(:limit AS text), false)"
     " WHERE pg_catalog.current_setting('lock_timeout') = CAST(:known AS text)"
 )
-
-
-# A text without one of these words does not end a transaction.
-_ENDS = re.compile(r"\b(COMMIT|END|ROLLBACK|ABORT|PREPARE)\b", re.IGNORECASE)
 
 
 @contextmanager
@@ -148,8 +138,8 @@ class Guard:
         progress: told what is waited for.
         allow: codes of lint that the project silences, with their reasons.
         passed: revisions that run as they are, without a guard.
-        fresh: whether the database is made anew: nobody uses it, so that nothing is
-            looked at, and the session's `lock_timeout` will do.
+        fresh: whether the database is made anew: nobody uses it, so that nobody is
+            kept waiting, and revisions run as they are.
     """
 
     conn: Connection
@@ -160,14 +150,16 @@ class Guard:
     fresh: bool = False
     #: The revision that is running.
     _now: "Guarded | None" = None
-    #: `lock_timeout` of the session, where it is set once for all revisions.
-    _session: str | None = None
 
     @contextmanager
     def over_all(self, ctx: MigrationContext) -> Iterator[None]:
         """Stand by the command's connection, which is left as it was."""
         connection = ctx.connection
         assert connection is not None
+        if self.fresh:
+            with _uncollected():
+                yield
+            return
         listeners: tuple[tuple[str, Callable[..., None]], ...] = (
             ("before_cursor_execute", self._before),
             ("after_cursor_execute", self._after),
@@ -176,37 +168,11 @@ class Guard:
         )
         for name, listener in listeners:
             event.listen(connection, name, listener)
-        before = self._once(ctx) if self.fresh else None
-        # The collector would go through all that the toolkit has loaded, again and
-        # again: half a millisecond for each revision.
-        frozen = self.fresh and not gc.get_freeze_count()
-        if frozen:
-            gc.freeze()
         try:
             yield
         finally:
-            if frozen:
-                gc.unfreeze()
-            if before is not None and not connection.closed:
-                # A lost connection has no settings.
-                with suppress(SQLAlchemyError), connection.begin():
-                    values = {"limit": before, "known": self._session}
-                    connection.execute(_SESSION, values)
             for name, listener in listeners:
                 event.remove(connection, name, listener)
-
-    def _once(self, ctx: MigrationContext) -> str | None:
-        """Set the session's timeout, for all revisions; return what it was."""
-        connection = ctx.connection
-        assert connection is not None
-        if connection.in_transaction():
-            # Of env.py, which may have begun it for all that it does.
-            return None
-        with connection.begin():
-            values = {"limit": f"{self.settings.lock_timeout_ms}ms"}
-            row = connection.execute(_ONCE, values).one()
-        self._session = row.now
-        return str(row.before)
 
     def _before(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
         if self._now is not None:
@@ -227,18 +193,17 @@ class Guard:
     def over(self, step: Any, ctx: MigrationContext) -> None:
         """Put the guard over a step of Alembic's, where it is to have one."""
         script = getattr(step, "revision", None)
-        if script is None or script.revision in self.passed:
+        if self.fresh or script is None or script.revision in self.passed:
             return
-        live = command.mode != "complete" and not self.fresh
         hazards = Hazards(
             conn=self.conn,
             script=script,
             settings=self.settings,
             allow=self.allow,
             upgrade=step.is_upgrade,
-            refuses=live,
+            refuses=command.mode != "complete",
         )
-        guarded = Guarded(guard=self, ctx=ctx, hazards=hazards, looks=not self.fresh)
+        guarded = Guarded(guard=self, ctx=ctx, hazards=hazards)
         original = step.migration_fn
 
         @wraps(original)
@@ -246,6 +211,24 @@ class Guard:
             guarded.run(original, **kw)
 
         step.migration_fn = run
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """
+    Leave what is loaded out of the collector's looks.
+
+    It would go through all of the toolkit again and again: half a millisecond for each
+    of hundreds of revisions.
+    """
+    frozen = not gc.get_freeze_count()
+    if frozen:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if frozen:
+            gc.unfreeze()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -257,14 +240,11 @@ class Guarded:
         guard: what it is run with.
         ctx: Alembic's.
         hazards: what is looked for.
-        looks: whether each statement is looked at; nobody uses a database that is
-            made anew.
     """
 
     guard: Guard
     ctx: MigrationContext
     hazards: Hazards
-    looks: bool
     #: When nothing is waited for any longer; None before anything was.
     _until: float | None = None
     #: Whether some of it has committed, so that it cannot be tried again.
@@ -370,10 +350,6 @@ class Guarded:
     def _begin(self) -> None:
         """Set what holds until the end of the transaction."""
         self._dirty = self._ended = False
-        if self.guard._session is not None:
-            # That of the session holds for all revisions.
-            self._session = self.guard._session
-            return
         row = self._ask(
             _BEGIN,
             known=self._session,
@@ -383,9 +359,8 @@ class Guarded:
         self._pid = row.pid
         if self._session is None:
             self._session = row.session
-        if self.looks:
-            # Names without a schema mean what they mean to the revision.
-            configure(self.guard.conn, {"search_path": row.path}, local=False)
+        # Names without a schema mean what they mean to the revision.
+        configure(self.guard.conn, {"search_path": row.path}, local=False)
 
     def _ask(self, query: Any, **values: Any) -> Any:
         assert self.ctx.connection is not None
@@ -439,9 +414,8 @@ class Guarded:
         self.guard._now = self
         try:
             with ExitStack() as stack:
-                if self.looks:
-                    stack.enter_context(intercepted(self._standing))
-                    stack.enter_context(flushing(self._enter, self._leave))
+                stack.enter_context(intercepted(self._standing))
+                stack.enter_context(flushing(self._enter, self._leave))
                 self._begin()
                 if getattr(connection.connection, "autocommit", False):
                     # The engine commits each statement.
@@ -488,7 +462,7 @@ class Guarded:
             # The revision has ended the transaction itself.
             self._begin()
         self._statement, self._sent = statement, ()
-        if not self._inside and self._is_read(statement):
+        if not self._inside:
             self._sent = sql.statements(statement)
             self._ready(self._sent)
             self._committed = self._committed or _ends(self._sent)
@@ -501,19 +475,14 @@ class Guarded:
         self._passed(self._sent)
         self._ended = self._ended or _ends(self._sent)
 
-    def _is_read(self, text: str) -> bool:
-        """Tell whether it matters what a text does."""
-        return self.looks or self._autocommit or _ENDS.search(text) is not None
-
     def ended(self, *, committed: bool) -> None:
         """Note that the transaction has ended, be it by the revision itself."""
         self._ended = True
         self._committed = self._committed or committed
 
     def _passed(self, found: Sequence[Statement]) -> None:
-        if self.looks:
-            for statement in found:
-                self.hazards.scene.passed(statement)
+        for statement in found:
+            self.hazards.scene.passed(statement)
 
     def _ready(self, found: Sequence[Statement]) -> None:
         """
@@ -528,8 +497,6 @@ class Guarded:
             patient = bool(found) and all(map(_is_patient, found))
             used = self.guard.settings
             self._limit(used.build_budget_s * 1000 if patient else used.lock_timeout_ms)
-        if not self.looks:
-            return
         for statement in found:
             refused = self.hazards.refuse(statement)
             if refused is not None:

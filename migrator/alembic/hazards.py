@@ -63,7 +63,7 @@ class Hazards:
     _in_use: bool | None = None
 
     def __post_init__(self) -> None:
-        # A fresh install runs hundreds of revisions, and refuses none.
+        # Where nothing is refused, nothing has to be let pass.
         file = Path(self._file) if self.refuses else None
         self._said = Said(file)
         self._text = file.read_text() if file is not None and file.is_file() else ""
