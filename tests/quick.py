@@ -19,6 +19,8 @@ FORKS.set_forkserver_preload(
 def command(module: str, words: tuple[str, ...], folder: str, output: str) -> None:
     """Run a command; called in the forked process."""
     os.chdir(folder)
+    # What "." on the path was when the forkserver began is another folder.
+    sys.path_importer_cache.clear()
     for number, name in ((1, "stdout"), (2, "stderr")):
         with (Path(output) / name).open("w") as file:
             os.dup2(file.fileno(), number)

@@ -127,7 +127,17 @@ def test_a_standby_that_stops_pauses_the_backfill(
         standby.tell(signal.SIGSTOP)
         thread = threading.Thread(target=runner.backfill, args=("c",))
         thread.start()
-        time.sleep(2)
+
+        def paused() -> bool:
+            told = [e["detail"] for e in runner.events("c") if e["kind"] == "guard"]
+            return bool(told) and told[-1]["action"] == "pause"
+
+        for _ in range(600):
+            if paused():
+                break
+            time.sleep(0.05)
+        # The chunk under way comes to its end.
+        time.sleep(0.5)
         before = filled()
         time.sleep(0.5)
         assert filled() == before
