@@ -433,11 +433,14 @@ def test_a_database_that_cannot_be_reached(
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_an_error_of_the_projects_own_code(project: Project) -> None:
+@pytest.mark.parametrize(
+    "words", ["status", "lint", "hook gate", "revision --autogenerate -m x"]
+)
+def test_an_error_of_the_projects_own_code(words: str, project: Project) -> None:
     """What env.py raises is told with its line, without words that may be secret."""
     env = project.folder / "migrations" / "env.py"
     env.write_text("raise RuntimeError('postgresql://u:secret@h/d')\n")
-    told = project.run("status", module="migrator", code=2)
+    told = project.run(*words.split(), module="migrator", code=2)
     assert "env.py, line 1: RuntimeError." in told.stderr
     assert "secret" not in told.stderr + told.stdout
 

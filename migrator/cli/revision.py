@@ -82,6 +82,9 @@ def revision(
             "Either --autogenerate or changes are asked for.",
             next="give --rename, --rename-table or --split, or --autogenerate alone.",
         )
+    if autogenerate:
+        # What is wrong with env.py is told as by every other command.
+        app.heads()
     config = app.project().config
     # What Alembic tells is for a person; on standard output are the paths.
     config.stdout = sys.stderr
