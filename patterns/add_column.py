@@ -1,18 +1,23 @@
-"""Add a column: nullable, with a constant default, or computed from its row.
+"""Add a column: empty, with a default, computed, counted, or computed when it is read.
 
-phase     statement                            lock on the table
-expand    ADD COLUMN (+ trigger if computed)   ACCESS EXCLUSIVE, no scan
-backfill  UPDATE in chunks (computed)          ROW EXCLUSIVE, per chunk
-verify    count of rows to fill (computed)     ACCESS SHARE
-retire    DROP TRIGGER (computed)              ACCESS EXCLUSIVE, no scan
+phase     statement                                      lock on the table
+expand    ADD COLUMN, with what gives new rows a value   ACCESS EXCLUSIVE, no scan
+backfill  UPDATE in chunks (1)                           ROW EXCLUSIVE, per chunk
+verify    count of rows without a value (1)              ACCESS SHARE
+retire    CHECK proved, SET NOT NULL (2)                 SHARE UPDATE EXCLUSIVE, then
+          end of what computed, or ADD IDENTITY          ACCESS EXCLUSIVE, no scan
+
+(1) where rows that are there have to be given one each: a default that differs from row
+to row, an expression over the row, a sequence. (2) where it was asked for.
 
 Going back parks the column under another name, since the values that the new
 release wrote have no counterpart; expanding again brings them back.
 
-Source: PostgreSQL manual, ALTER TABLE, ADD COLUMN (constant defaults are
-stored once, without a rewrite).
+Source: PostgreSQL manual, ALTER TABLE, ADD COLUMN (a default that is the same in each
+row is stored once, without a rewrite); section 5.4 (generated columns).
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
@@ -21,7 +26,15 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import direct, requirements, trials
-from migrator.kernels.mirror_columns import Fill
+from migrator.kernels.new_column import (
+    IDENTITY,
+    SERIAL,
+    Counted,
+    Derived,
+    Drawn,
+    NewColumn,
+    Virtual,
+)
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
@@ -29,10 +42,12 @@ from migrator.plan import (
     State,
     Step,
     Steps,
-    expression,
-    render,
-    type_name,
 )
+
+# From here on a column can be computed when it is read.
+VIRTUAL_SINCE = 180000
+# The name of the question whether a default is the same in each row.
+CONSTANT = "constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +61,13 @@ class AddColumn(Pattern):
     Args:
         table: the table's name, without its schema.
         column: the new column.
-        type: its type in SQL, e.g. `"numeric(12, 2)"`.
-        default: constant SQL expression, e.g. `"'new'"`.
-        computed: SQL expression over the row's other columns.
+        type: its type in SQL, e.g. `"numeric(12, 2)"`, or `"bigserial"`.
+        default: SQL expression, e.g. `"'new'"` or `"gen_random_uuid()"`.
+        computed: SQL expression over the row's other columns, kept up to retire.
+        virtual: SQL expression over the row's other columns, for a generated column
+            that is computed when it is read (PostgreSQL 18).
+        identity: "always" or "by default", for an identity column.
+        not_null: whether it ends as NOT NULL; serials and identities do anyhow.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -59,6 +78,9 @@ class AddColumn(Pattern):
     _: KW_ONLY
     default: str | None = None
     computed: str | None = None
+    virtual: str | None = None
+    identity: str | None = None
+    not_null: bool = False
     schema: str | None = None
     assured: str = ""
 
@@ -69,139 +91,117 @@ class AddColumn(Pattern):
 
     @property
     def admission(self) -> State:
-        """From expanded, unless the new release reads computed values."""
-        return State.EXPANDED if self.computed is None else State.VERIFIED
+        """From expanded, unless the new release reads values that are to be made."""
+        made = self._is_counted or self.computed is not None or self.default is not None
+        return State.VERIFIED if made else State.EXPANDED
 
     def columns(self) -> frozenset[str]:
         """Return the new column."""
         return frozenset({self.column})
 
+    @property
+    def _is_counted(self) -> bool:
+        return self.identity is not None or self.type.lower() in SERIAL
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
-        """Refuse a name that is taken and a default beside an expression."""
-        computed = self.computed is not None
+        """Refuse a name that is taken, and values from more than one place."""
         requirements.require_table(facts)
-        if computed:
-            requirements.require_all_rows_visible(facts)
         names.checked(self.column, "column")
         requirements.require_free_column(facts, self.column)
-        if computed and self.default is not None:
+        self._require_one_source()
+        self._require_server(facts)
+        notices = [*requirements.partition_notices(facts)]
+        if self.virtual is not None:
+            text = (
+                "Rows are not looked at: where the expression is an error for one of"
+                " them, every SELECT that reads its new column is, of the old release"
+                " too (SELECT *)."
+            )
+            return self.assure((Notice(text=text), *notices))
+        notices.insert(
+            0,
+            Notice(text="Rolling back parks the column; it is dropped after the hold."),
+        )
+        if self._new(facts).repair() is None:
+            return self.assure(tuple(notices))
+        requirements.require_all_rows_visible(facts)
+        notices += requirements.backfill_notices(facts, self.column)
+        text = (
+            f'Until retire a NULL in "{self.column}" means "not made yet" and is'
+            " filled, also where the new release wrote it."
+        )
+        if self.computed is not None:
+            text += " From retire on nothing computes it: the new release writes it"
+            text += " itself."
+        if self._is_counted:
+            text += " Rows that are there are counted in the order of their blocks."
+        return self.assure((*notices, Notice(text=text)))
+
+    def _require_one_source(self) -> None:
+        given = {
+            "default": self.default is not None,
+            "computed": self.computed is not None,
+            "virtual": self.virtual is not None,
+            "identity": self.identity is not None,
+            f"type {self.type}": self.type.lower() in SERIAL,
+        }
+        sources = [name for name, there in given.items() if there]
+        if len(sources) > 1:
             raise Refused(
-                f"{self.title}: both a default and an expression are given; the"
-                " default would keep rows from being computed.",
+                f"{self.title}: {' and '.join(sources)} are given; values would come"
+                " from more than one place.",
                 next="give one of them.",
             )
-        notices = [
-            Notice(text="Rolling back parks the column; it is dropped after the hold."),
-            *requirements.partition_notices(facts),
-        ]
-        if computed:
-            notices += requirements.backfill_notices(facts, self.column)
-            notices.append(
-                Notice(
-                    text=f'Until retire a NULL in "{self.column}" means "not computed'
-                    ' yet" and is filled, also where the new release wrote it. From'
-                    " retire on nothing computes it: the new release writes it itself."
-                )
+        if self.identity not in (None, *IDENTITY):
+            raise Refused(
+                f'{self.title}: identity is "{self.identity}".',
+                next=f"give one of {', '.join(IDENTITY)}.",
             )
-        return self.assure(tuple(notices))
+        if self.not_null and (not sources or self.virtual is not None):
+            raise Refused(
+                f"{self.title}: nothing keeps rows from being NULL.",
+                next="give default=… or computed=…, or leave not_null out.",
+            )
+
+    def _require_server(self, facts: Facts) -> None:
+        if self.virtual is not None and facts.server_version < VIRTUAL_SINCE:
+            raise Refused(
+                f"{self.title}: the server is older than PostgreSQL"
+                f" {VIRTUAL_SINCE // 10000}, and has no virtual columns.",
+                next="use computed=… for a column of its own, or a view.",
+            )
+        if self.identity is not None and facts.table.kind == "p":
+            raise Refused(
+                f"{self.title}: table {facts.table.name} is partitioned; an identity"
+                " does not reach partitions on every server.",
+                next='give the type "bigserial".',
+            )
+
+    def questions(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return whether the default is the same in each row."""
+        if self.default is None:
+            return {}
+        return {CONSTANT: trials.bare_type(self.title, self.type, self.default)}
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return trials of the type, the default and the expression."""
-        probes = [trials.bare_type(self.title, self.type)]
-        if self.default is not None:
-            probes.append(
-                trials.bare_type(
-                    self.title,
-                    self.type,
-                    self.default,
-                    f"{self.title}: the default {self.default} is not constant;"
-                    " PostgreSQL would rewrite the table under ACCESS EXCLUSIVE.",
-                )
-            )
-        if self.computed is not None:
-            probes.append(
-                Probe(
-                    statements=(
-                        "CREATE TEMP TABLE migrator_trial (first int)",
-                        render(
-                            sql.SQL(
-                                "ALTER TABLE migrator_trial ADD COLUMN trial {}"
-                            ).format(type_name(self.type))
-                        ),
-                        render(
-                            sql.SQL(
-                                "INSERT INTO migrator_trial (trial)"
-                                " SELECT {} FROM {} LIMIT 100"
-                            ).format(
-                                expression(self.computed), facts.table.name.identifier
-                            )
-                        ),
-                    ),
-                    question="SELECT true",
-                    otherwise="",
-                )
-            )
-            probes += trials.reads_no_generated(self.title, facts, self.computed)
-        return tuple(probes)
+        """Return trials of the type, and of what the values are made by."""
+        return tuple(self._new(facts).probes(self.title))
 
     def expand(self, facts: Facts) -> Steps:
         """Return the column, or its return from where a rollback parked it."""
-        table = facts.table.name
-        parked = names.owned("parked", self.column, facts.tag)
-        ident = sql.Identifier(self.column)
-        if facts.table.column(parked) is not None:
-            make = sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
-                table.identifier, sql.Identifier(parked), ident
-            )
-        else:
-            default = sql.SQL(" DEFAULT ") + expression(self.default or "NULL")
-            make = sql.SQL("ALTER TABLE {} ADD COLUMN {} {}{}").format(
-                table.identifier,
-                ident,
-                type_name(self.type),
-                default if self.default is not None else sql.SQL(""),
-            )
-        fill = self._fill(facts)
-        park = sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
-            table.identifier, ident, sql.Identifier(parked)
-        )
-        return (
-            Step(
-                name="add_column",
-                work=direct.catalogue_step(table, make, *(fill.on() if fill else ())),
-                reverse=(
-                    direct.catalogue_step(
-                        table, *(fill.remove() if fill else ()), park
-                    ),
-                ),
-                parked=direct.catalogue_step(
-                    table,
-                    sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
-                        table.identifier, sql.Identifier(parked)
-                    ),
-                ),
-            ),
-        )
+        return self._new(facts).expand()
 
     def backfill(self, facts: Facts) -> Steps:
-        """Return the fill of existing rows, where there is an expression."""
-        fill = self._fill(facts)
-        if fill is None:
-            return ()
-        why = "the values are parked with the column"
-        return fill.backfill(facts, name="fill_rows", no_reverse=why)
+        """Return the fill of existing rows, where each has to be given a value."""
+        return self._new(facts).backfill()
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that are not filled."""
-        fill = self._fill(facts)
-        return fill.verify(facts) if fill else ()
+        return self._new(facts).verify()
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the end of the fill: the new release writes the column itself."""
-        fill = self._fill(facts)
-        if fill is None:
-            return ()
-        return (Step(name="drop_fill", work=fill.off(), reverse=(fill.back_on(),)),)
+        """Return the end of the fill, and NOT NULL."""
+        return self._new(facts).retire()
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the plain drop of the column."""
@@ -219,19 +219,25 @@ class AddColumn(Pattern):
             ),
         )
 
-    def _fill(self, facts: Facts) -> Fill | None:
-        if self.computed is None:
-            return None
-        column = facts.table.column(self.column)
-        return Fill(
-            table=facts.table.name,
-            tag=facts.tag,
-            column=self.column,
-            expression=self.computed,
-            # Before the column exists its type is not known: images are the
-            # comparison that is right for every type.
-            image_equal=column.image_equal if column else False,
-            type=self.type,
-            path=facts.path,
-            follow=True,
+    def _new(self, facts: Facts) -> NewColumn:
+        """Return the kind of column that the arguments, and the server, say."""
+        if self._is_counted:
+            return Counted.of(facts, self.column, self.type, self.identity)
+        name, kind, strict = self.column, self.type, self.not_null
+        if self.computed is not None:
+            return Derived(
+                facts=facts,
+                column=name,
+                type=kind,
+                not_null=strict,
+                computed=self.computed,
+            )
+        if self.virtual is not None:
+            return Virtual(facts=facts, column=name, type=kind, virtual=self.virtual)
+        if self.default is not None and not facts.answers.get(CONSTANT, True):
+            return Drawn(
+                facts=facts, column=name, type=kind, not_null=strict, each=self.default
+            )
+        return NewColumn(
+            facts=facts, column=name, type=kind, not_null=strict, default=self.default
         )

@@ -619,3 +619,60 @@ def test_check_is_clean_with_every_pattern(project: Quick) -> None:
     for name in COLUMNS:
         project.migrator("--hold", "0s", "contract", name, "--drop", "--yes")
     project.run("check")
+
+
+NEW_COLUMNS = {
+    "token": (
+        '"uuid", default="gen_random_uuid()", not_null=True',
+        'token: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))',
+    ),
+    "state": (
+        '"text", default="\'new\'", not_null=True',
+        "state: Mapped[str] = mapped_column(Text, server_default=\"'new'\")",
+    ),
+    "upper": (
+        '"text", computed="upper(name)", not_null=True',
+        "upper: Mapped[str] = mapped_column(Text)",
+    ),
+    "number": (
+        '"int", identity="always"',
+        "number: Mapped[int] = mapped_column(Identity(always=True))",
+    ),
+    "other": (
+        '"bigserial"',
+        # Alembic takes the default of a serial for a part of its type.
+        "other: Mapped[int] = mapped_column(BigInteger)",
+    ),
+}
+
+
+def test_check_is_clean_with_every_new_column(project: Quick) -> None:
+    """Whatever gives it its values: nothing is proposed in any phase, nor after."""
+    set_env(project, more="compare_server_default=True")
+    (project.folder / "models.py").write_text(
+        "from uuid import UUID\n"
+        "from sqlalchemy import BigInteger, Identity, Text, text\n"
+        "from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column\n\n\n"
+        "class Base(DeclarativeBase):\n    pass\n\n\n"
+        'class Users(Base):\n    __tablename__ = "users"\n'
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        "    name: Mapped[str] = mapped_column(Text)\n"
+        + "".join(f"    {model}\n" for _, model in NEW_COLUMNS.values())
+    )
+    with psycopg.connect(project.url) as conn:
+        conn.execute("CREATE TABLE users (id serial PRIMARY KEY, name text NOT NULL)")
+        conn.execute("INSERT INTO users (name) VALUES ('a')")
+    project.run("stamp", "r1")
+    before = "r1"
+    for name, (arguments, _) in NEW_COLUMNS.items():
+        call = f'AddColumn("users", "{name}", {arguments})'
+        project.write(name, change(name, before, call))
+        before = name
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill")
+    project.run("check")
+    waiting = [n for n in NEW_COLUMNS if n != "state"]
+    for name in waiting:
+        project.migrator("contract", name, "--old-release-gone", "test")
+    project.run("check")

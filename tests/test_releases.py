@@ -130,6 +130,24 @@ SCENARIOS = [
         apart="SELECT count(*) FROM t WHERE kind IS NULL",
     ),
     Scenario(
+        name="drawn",
+        setup=SETUP,
+        pattern=AddColumn(
+            "t", "kind", "text", default="md5(random()::text)", not_null=True
+        ),
+        old=text("name"),
+        new=text("kind"),
+        apart="SELECT count(*) FROM t WHERE kind IS NULL",
+    ),
+    Scenario(
+        name="identity",
+        setup=SETUP,
+        pattern=AddColumn("t", "number", "bigint", identity="by default"),
+        old=text("name"),
+        new=number("amount"),
+        apart="SELECT count(*) - count(DISTINCT number) FROM t",
+    ),
+    Scenario(
         name="not_null",
         setup=SETUP,
         pattern=SetNotNull("t", "name", fill="'user ' || id"),

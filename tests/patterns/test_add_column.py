@@ -1,11 +1,15 @@
 """AddColumn: its text, its life and its messages."""
 
+from dataclasses import replace
+from uuid import uuid4
+
 import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.errors import Refused
+from migrator.errors import Failed, Refused
 from migrator.facts import Column, Facts, Table
+from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import AddColumn
 from migrator.plan import ChunkedUpdate, State, Transaction
@@ -204,6 +208,160 @@ def test_life_on_a_partitioned_table(runner: Runner, sql: psycopg.Connection) ->
     assert sql.execute("SELECT nick FROM users_1").fetchall() == [("x",)]
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_life_with_a_default_of_each_row(
+    runner: Runner, sql: psycopg.Connection, *, strict: bool
+) -> None:
+    """Each row gets a value of its own, in chunks; NOT NULL comes at retire."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF users FOR VALUES FROM (0) TO (500);"
+        "CREATE TABLE high PARTITION OF users FOR VALUES FROM (500) TO (2000);"
+        "INSERT INTO users SELECT generate_series(1, 1000)"
+    )
+    files = "SELECT pg_relation_filenode('low'), pg_relation_filenode('high')"
+    before = sql.execute(files).fetchone()
+    pattern = AddColumn(
+        "users", "token", "uuid", default="gen_random_uuid()", not_null=strict
+    )
+    change = Change(revision="a1", pattern=pattern)
+    assert runner.expand(change) is State.EXPANDED
+    sql.execute("INSERT INTO users (id) VALUES (1001)")
+    count = "SELECT count(*), count(token), count(DISTINCT token) FROM users"
+    assert sql.execute(count).fetchone() == (1001, 1, 1)
+    runner.backfill("a1")
+    assert runner.verify("a1") is State.VERIFIED
+    assert sql.execute(count).fetchone() == (1001, 1001, 1001)
+    if strict:
+        assert runner.retire("a1", old_release_gone=True) is State.RETIRED
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            sql.execute("UPDATE users SET token = NULL WHERE id = 1")
+        runner.rollback("a1", to=State.VERIFIED)
+    sql.execute("UPDATE users SET token = NULL WHERE id = 1")
+    kept = sql.execute("SELECT id, token FROM users ORDER BY id").fetchall()
+    assert runner.rollback("a1") is State.PLANNED
+    sql.execute("INSERT INTO users (id) VALUES (1002)")
+    runner.expand(change)
+    rows = sql.execute("SELECT id, token FROM users ORDER BY id").fetchall()
+    assert rows[:-1] == kept
+    assert rows[-1][1] is not None
+    assert sql.execute(files).fetchone() == before
+
+
+def test_a_constant_default_is_not_null_at_once(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The old release cannot violate what it does not write; no row is read."""
+    sql.execute("CREATE TABLE users (id int); INSERT INTO users VALUES (1)")
+    pattern = AddColumn("users", "n", "int", default="7", not_null=True)
+    assert runner.expand(Change(revision="a1", pattern=pattern)) is State.VERIFIED
+    assert sql.execute("INSERT INTO users VALUES (2) RETURNING n").fetchone() == (7,)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        sql.execute("UPDATE users SET n = NULL")
+    runner.rollback("a1")
+    sql.execute("INSERT INTO users VALUES (3)")
+
+
+def test_life_of_a_computed_column_that_is_not_null(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Rows for which the expression is NULL hold the change at its verification."""
+    sql.execute("CREATE TABLE users (id int, name text)")
+    sql.execute("INSERT INTO users VALUES (1, 'a'), (2, NULL)")
+    pattern = AddColumn("users", "n", "text", computed="upper(name)", not_null=True)
+    runner.expand(Change(revision="a1", pattern=pattern))
+    runner.backfill("a1")
+    with pytest.raises(Failed) as caught:
+        runner.verify("a1")
+    assert "1 row" in str(caught.value)
+    sql.execute("UPDATE users SET name = 'b' WHERE id = 2")
+    runner.say("a1", Mode.RUN, "given a name")
+    assert runner.verify("a1") is State.VERIFIED
+    assert runner.retire("a1", old_release_gone=True) is State.RETIRED
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        sql.execute("INSERT INTO users VALUES (3, 'c')")
+    runner.rollback("a1", to=State.VERIFIED)
+    written = sql.execute("INSERT INTO users VALUES (3, 'c') RETURNING n")
+    assert written.fetchone() == ("C",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ends"),
+    [
+        (AddColumn("users", "n", "bigserial"), ""),
+        (AddColumn("users", "n", "int", identity="by default"), "d"),
+        (AddColumn("users", "n", "smallint", identity="always"), "a"),
+    ],
+    ids=repr,
+)
+def test_life_of_a_counted_column(
+    runner: Runner, sql: psycopg.Connection, pattern: AddColumn, ends: str
+) -> None:
+    """A role that may insert goes on doing so, and no number comes twice."""
+    sql.execute("CREATE TABLE users (id int)")
+    sql.execute("INSERT INTO users SELECT generate_series(1, 100)")
+    role = f"app_{uuid4().hex[:8]}"
+    sql.execute(f"CREATE ROLE {role}; GRANT INSERT, SELECT ON users TO {role}".encode())
+
+    def insert() -> int:
+        with sql.transaction():
+            sql.execute(f"SET LOCAL ROLE {role}".encode())
+            row = sql.execute("INSERT INTO users (id) VALUES (0) RETURNING n")
+            (number,) = row.fetchone() or (0,)
+        return int(number)
+
+    def kind() -> tuple[object, ...] | None:
+        return sql.execute(
+            "SELECT attidentity, attnotnull, pg_get_serial_sequence('users', 'n')"
+            " FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname = 'n'"
+        ).fetchone()
+
+    sequence = "public.users_n_seq"
+    change = Change(revision="a1", pattern=pattern)
+    runner.expand(change)
+    assert insert() == 1
+    runner.backfill("a1")
+    runner.verify("a1")
+    assert runner.retire("a1", old_release_gone=True) is State.RETIRED
+    assert kind() == (ends, True, sequence)
+    assert insert() == 102
+    runner.rollback("a1", to=State.VERIFIED)
+    assert kind() == ("", False, sequence)
+    assert insert() == 103
+    runner.rollback("a1")
+    sql.execute("INSERT INTO users VALUES (0)")
+    runner.expand(change)
+    assert insert() == 105
+    unlike = "SELECT count(n) - count(DISTINCT n), count(*) FROM users"
+    assert sql.execute(unlike).fetchone() == (0, 105)
+    runner.rollback("a1")
+    runner.drop_parked("a1")
+    left = "SELECT to_regclass('public.users_n_seq')"
+    assert sql.execute(left).fetchone() == (None,)
+
+
+def test_life_of_a_virtual_column(runner: Runner, sql: psycopg.Connection) -> None:
+    """It is computed when it is read, from the first moment; nothing is parked."""
+    if sql.info.server_version < 180000:
+        pytest.skip("virtual columns came with PostgreSQL 18")
+    sql.execute("CREATE TABLE users (id int, cents int)")
+    sql.execute("INSERT INTO users VALUES (1, 250)")
+    file = "SELECT pg_relation_filenode('users')"
+    before = sql.execute(file).fetchone()
+    pattern = AddColumn("users", "euro", "numeric", virtual="cents / 100.0")
+    change = Change(revision="a1", pattern=pattern)
+    assert runner.expand(change) is State.VERIFIED
+    sql.execute("UPDATE users SET cents = 300")
+    assert sql.execute("SELECT euro FROM users").fetchone() == (3,)
+    assert sql.execute(file).fetchone() == before
+    assert runner.rollback("a1") is State.PLANNED
+    columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'users'::regclass"
+    assert sql.execute(columns + " AND attnum > 0 AND NOT attisdropped").fetchone() == (
+        2,
+    )
+    assert runner.expand(change) is State.VERIFIED
+
+
 # -- messages ----------------------------------------------------------------
 
 
@@ -214,8 +372,8 @@ def test_message_about_a_default_beside_an_expression() -> None:
             facts("name")
         )
     assert str(caught.value) == (
-        'add column "nick" text to table "users": both a default and an expression'
-        " are given; the default would keep rows from being computed.\n"
+        'add column "nick" text to table "users": default and computed are given;'
+        " values would come from more than one place.\n"
         "Nothing was changed.\nNext: give one of them."
     )
 
@@ -230,19 +388,75 @@ def test_message_about_a_name_that_is_taken() -> None:
     )
 
 
-def test_message_about_a_default_that_is_not_constant(
-    runner: Runner, sql: psycopg.Connection
-) -> None:
-    """A volatile default means a rewrite of the table."""
-    sql.execute("CREATE TABLE users (name text)")
-    pattern = AddColumn("users", "r", "float8", default="random()")
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (
+            AddColumn("users", "n", "int", not_null=True),
+            "nothing keeps rows from being NULL.",
+        ),
+        (
+            AddColumn("users", "n", "bigserial", identity="always"),
+            "identity and type bigserial are given; values would come from more than"
+            " one place.",
+        ),
+        (
+            AddColumn("users", "n", "int", identity="sometimes"),
+            'identity is "sometimes".',
+        ),
+        (
+            AddColumn("users", "n", "int", identity="always"),
+            'table "public"."users" is partitioned; an identity does not reach'
+            " partitions on every server.",
+        ),
+    ],
+    ids=repr,
+)
+def test_messages_about_arguments(pattern: AddColumn, words: str) -> None:
+    """What cannot be is said before a server is asked."""
     with pytest.raises(Refused) as caught:
-        runner.expand(Change(revision="a1", pattern=pattern))
+        pattern.check(facts("name", kind="p"))
+    assert words in str(caught.value)
+
+
+def test_message_about_an_older_server() -> None:
+    """Virtual columns came with PostgreSQL 18."""
+    old = replace(facts("name"), server_version=170000)
+    with pytest.raises(Refused) as caught:
+        AddColumn("users", "n", "text", virtual="upper(name)").check(old)
     assert str(caught.value) == (
-        'add column "r" float8 to table "users": the default random() is not'
-        " constant; PostgreSQL would rewrite the table under ACCESS EXCLUSIVE.\n"
-        "Nothing was changed.\nNext: use computed=… instead of default=…."
+        'add column "n" text to table "users": the server is older than PostgreSQL 18,'
+        " and has no virtual columns.\nNothing was changed.\n"
+        "Next: use computed=… for a column of its own, or a view."
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (
+            AddColumn("users", "n", "int", default="NULL", not_null=True),
+            'add column "n" int to table "users": NULL is NULL.',
+        ),
+        (
+            AddColumn("users", "n", "text", identity="always"),
+            "identity column type must be smallint, integer, or bigint",
+        ),
+        (
+            AddColumn("users", "n", "bigserial"),
+            'its sequence is to be "public"."users_n_seq", and that name is taken.',
+        ),
+    ],
+    ids=repr,
+)
+def test_message_of_a_trial(
+    runner: Runner, sql: psycopg.Connection, pattern: AddColumn, words: str
+) -> None:
+    """A default, a type and a name are tried before anything is changed."""
+    sql.execute("CREATE TABLE users (name text); CREATE TABLE users_n_seq ()")
+    with pytest.raises(Refused) as caught:
+        runner.plan(Change(revision="a1", pattern=pattern))
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

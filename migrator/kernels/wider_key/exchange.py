@@ -13,7 +13,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Constraint, Sequence
-from migrator.kernels import constraints, direct
+from migrator.kernels import constraints, direct, sequences
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
@@ -127,12 +127,7 @@ def _counters_locked(part: Part, *, back: bool) -> Iterator[sql.Composable]:
                     )
                 )
                 continue
-            # Changes nothing, and lets nobody draw a number until the end.
-            yield alter + sql.SQL("CACHE {}").format(sql.Literal(counter.cache))
-            yield sql.SQL(
-                "SELECT pg_catalog.set_config({}, last_value::text, true),"
-                " pg_catalog.set_config({}, is_called::text, true) FROM {}"
-            ).format(*_kept(part), counter.name.identifier)
+            yield from sequences.noted(counter.name, counter.cache)
 
 
 def _freed(part: Part, mirror: Widened) -> Iterator[sql.Composable]:
@@ -173,11 +168,11 @@ def _renamed(part: Part, mirror: Widened, *, back: bool) -> Iterator[sql.Composa
             )
         for counter in one.column.counters:
             if counter.always is not None:
-                yield from _identity(part, mirror, one, counter)
+                yield from _identity(mirror, one, counter)
 
 
 def _identity(
-    part: Part, mirror: Widened, one: Widening, counter: Sequence
+    mirror: Widened, one: Widening, counter: Sequence
 ) -> Iterator[sql.Composable]:
     """Yield what gives a column an identity that goes on where the former stood."""
     # The sequence is of the column's type; what was the limit of the former is not
@@ -197,11 +192,7 @@ def _identity(
             f" START WITH {counter.start} CACHE {counter.cache}{cycle})"
         )
     )
-    last, called = _kept(part)
-    yield sql.SQL(
-        "SELECT pg_catalog.setval({}, pg_catalog.current_setting({})::bigint,"
-        " pg_catalog.current_setting({})::boolean)"
-    ).format(sql.Literal(counter.name.identifier.as_string(None)), last, called)
+    yield sequences.goes_on(counter.name)
     for word, role, passed_on in counter.grants:
         yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
             type_name(word),
@@ -209,15 +200,6 @@ def _identity(
             type_name(role),
             sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
         )
-
-
-def _kept(part: Part) -> tuple[sql.Composable, sql.Composable]:
-    """Return the settings in which a transaction keeps where an identity stands."""
-    # A table has one identity column at most (manual, CREATE TABLE).
-    return (
-        sql.Literal(f"migrator.last_{part.facts.tag}"),
-        sql.Literal(f"migrator.called_{part.facts.tag}"),
-    )
 
 
 def _indexed(part: Part, mirror: Widened) -> Iterator[sql.Composable]:
