@@ -30,7 +30,8 @@ from migrator.plan import (
     Lock,
     Notice,
 )
-from migrator.postgres import catalog
+from migrator.postgres import catalog, subjects, trials
+from migrator.postgres.blocking import blockers_of
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -129,7 +130,7 @@ class Engine:
     def _facts(self, conn: Connection, change: Change) -> Facts:
         change.pattern.require_plain()
         pattern = change.pattern
-        table = catalog.named(conn, pattern.kind, *pattern.subject)
+        table = subjects.named(conn, pattern.kind, *pattern.subject)
         return self._read(conn, table, change.tag(table), change.pattern)
 
     def _facts_of(
@@ -139,7 +140,9 @@ class Engine:
         pattern = self.pattern(row)
         # A change may give its table another name.
         places = pattern.places(row.table, row.tag)
-        there = (place for place in places if catalog.stands(conn, pattern.kind, place))
+        there = (
+            place for place in places if subjects.stands(conn, pattern.kind, place)
+        )
         table = next(there, row.table)
         return self._read(
             conn, table, row.tag, pattern, origin=row.table, missing=missing
@@ -167,10 +170,10 @@ class Engine:
             ):
                 domain = None
                 if pattern.kind is Kind.DOMAIN:
-                    domain = catalog.domain_facts(conn, table)
+                    domain = subjects.domain_facts(conn, table)
                 first = (
                     Table(name=table, oid=0, columns=())
-                    if bare or (missing and not catalog.exists(conn, table))
+                    if bare or (missing and not subjects.exists(conn, table))
                     else catalog.table_facts(conn, table)
                 )
                 return Facts(
@@ -181,7 +184,7 @@ class Engine:
                     made={
                         made: catalog.table_facts(conn, made)
                         for made in pattern.makes(table, tag)
-                        if catalog.exists(conn, made)
+                        if subjects.exists(conn, made)
                     },
                     superuser=catalog.is_superuser(conn),
                     tag=tag,
@@ -190,8 +193,8 @@ class Engine:
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),
                     path=catalog.search_path(conn),
-                    definition=catalog.definition(conn, pattern.kind, table),
-                    attached=catalog.attached(conn, pattern.kind, table),
+                    definition=subjects.definition(conn, pattern.kind, table),
+                    attached=subjects.attached(conn, pattern.kind, table),
                 )
 
         found = self._patiently(conn, table, facts)
@@ -200,7 +203,7 @@ class Engine:
             name: self._patiently(
                 conn,
                 table,
-                partial(catalog.holds, conn, question, lock_timeout_ms=lock_ms),
+                partial(trials.holds, conn, question, lock_timeout_ms=lock_ms),
             )
             for name, question in pattern.questions(found).items()
         }
@@ -208,7 +211,7 @@ class Engine:
             name: self._patiently(
                 conn,
                 table,
-                partial(catalog.reads, conn, reading, lock_timeout_ms=lock_ms),
+                partial(trials.reads, conn, reading, lock_timeout_ms=lock_ms),
             )
             for name, reading in pattern.readings(found).items()
         }
@@ -221,7 +224,7 @@ class Engine:
         notices = pattern.check(facts)
         lock_ms = self.settings.lock_timeout_ms
         for probe in pattern.probes(facts):
-            trial = partial(catalog.try_out, conn, probe, lock_timeout_ms=lock_ms)
+            trial = partial(trials.try_out, conn, probe, lock_timeout_ms=lock_ms)
             self._patiently(conn, facts.table.name, trial)
         return notices
 
@@ -241,7 +244,7 @@ class Engine:
             try:
                 return read()
             except RETRIED as error:
-                found = catalog.blockers(conn, table, Lock.ACCESS_SHARE)
+                found = blockers_of(conn, table, Lock.ACCESS_SHARE)
                 names = dict.fromkeys(map(str, found))
                 held = f"held by {'; '.join(names)}" if names else "locked"
                 if time.monotonic() > deadline:
@@ -325,7 +328,7 @@ def _others(
     read = {first.name: first}
     others: tuple[Table, ...] = ()
     while True:
-        wanted = [catalog.resolve(conn, *o) for o in pattern.others((first, *others))]
+        wanted = [subjects.resolve(conn, *o) for o in pattern.others((first, *others))]
         fresh = [name for name in wanted if name not in read]
         read |= {name: catalog.table_facts(conn, name) for name in fresh}
         others = tuple(read[name] for name in wanted)

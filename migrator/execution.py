@@ -32,8 +32,7 @@ from migrator.plan import (
     Lock,
     Transaction,
 )
-from migrator.postgres import catalog
-from migrator.postgres.blocking import advice, held_by, move_aside
+from migrator.postgres import blocking, catalog, subjects
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -322,7 +321,7 @@ class Execution:
         step, table = f"Step '{row.step.name}'", action.table
         if table is None:
             return step
-        return f"{step} on {catalog.kind_of(conn, table)} {table}"
+        return f"{step} on {subjects.kind_of(conn, table)} {table}"
 
     def _attempts(self, run: Run, action: Action, what: str) -> Iterator["_Attempt"]:
         """
@@ -350,7 +349,7 @@ class Execution:
             named = action.table is not None and action.lock is not Lock.NONE
             wanted = f"{action.lock} on {action.table}" if named else "a lock"
             self.progress.waiting(f"for {wanted}{held}")
-            if move_aside(run.conn, blockers):
+            if blocking.move_aside(run.conn, blockers):
                 continue
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LAST_PAUSE_S)
@@ -358,9 +357,9 @@ class Execution:
     def _blockers(self, conn: Connection, action: Action) -> list[Blocker]:
         if action.table is None or action.lock is Lock.NONE:
             return []
-        found = catalog.blockers(conn, action.table, action.lock)
+        found = blocking.blockers_of(conn, action.table, action.lock)
         for other in action.also:
-            found += catalog.blockers(conn, other.table, other.lock)
+            found += blocking.blockers_of(conn, other.table, other.lock)
         return list({blocker.pid: blocker for blocker in found}.values())
 
     def _no_lock(
@@ -370,8 +369,8 @@ class Execution:
             f"{what} got no lock within"
             f" {self.settings.lock_timeout_ms} ms ({counted(attempts, 'attempt')}).",
             state="This step changed nothing; steps before it stay.\n"
-            f"{held_by(blockers)}",
-            next=advice(blockers),
+            f"{blocking.held_by(blockers)}",
+            next=blocking.advice(blockers),
         )
 
 

@@ -261,9 +261,8 @@ class Table:
     owner: str = ""
     #: What other roles may do with the whole table.
     grants: tuple[Grant, ...] = ()
-    #: Whether policies apply to roles other than its owner, and to the owner too.
+    #: Whether policies apply to roles other than its owner.
     policies: bool = False
-    forces_policies: bool = False
     constraints: tuple[Constraint, ...] = ()
     #: Those that it has, or a partition of it, and those that refer to them.
     foreign_keys: tuple[ForeignKey, ...] = ()

@@ -4,7 +4,6 @@ A plan is what a person reviews, what the runner carries out and what the ledger
 stores: the same text in all three. Nothing here executes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -193,10 +192,11 @@ class ChunkedUpdate:
 
     `statement` takes two `tid` parameters, `$1` (from) and `$2` (up to, not
     included), or two keys, `$1` (not included) and `$2` (included); `strided` a
-    third, the pass, counted from 0. `guard` is a query
-    with one boolean that must be true in every chunk's transaction: the dual
-    write is on. `root` is the partitioned table of which `table` is a leaf: a leaf
-    that is no longer part of it is done.
+    third, the pass, counted from 0. `guard` is a query with one boolean that must be
+    true in every chunk's transaction: the dual write is on. `guard_tables` are those
+    whose triggers it asks about, where they are not `table` alone. `root` is the
+    partitioned table of which `table` is a leaf: a leaf that is no longer part of it is
+    done.
     """
 
     statement: str
@@ -205,6 +205,7 @@ class ChunkedUpdate:
     chunking: Chunking
     upkeep: Upkeep | None = None
     guard: str | None = None
+    guard_tables: tuple[TableName, ...] = ()
     lock: Lock = Lock.ROW_EXCLUSIVE
     root: TableName | None = None
 
@@ -226,6 +227,7 @@ class ChunkedCheck:
     table: TableName
     chunking: Chunking = Chunking()
     guard: str | None = None
+    guard_tables: tuple[TableName, ...] = ()
     lock: Lock = Lock.ACCESS_SHARE
     root: TableName | None = None
 
@@ -410,6 +412,9 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["root"] = TableName(**values["root"])
     if "statements" in values:
         values["statements"] = tuple(values["statements"])
+    # Ledgers of earlier releases do not have it.
+    if "guard_tables" in values:
+        values["guard_tables"] = tuple(TableName(**t) for t in values["guard_tables"])
     if "chunking" in values:
         values["chunking"] = _chunking(values["chunking"])
     if values.get("upkeep"):
@@ -498,8 +503,3 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
             phase: [step_to_dict(step) for step in plan.steps(phase)] for phase in Phase
         },
     }
-
-
-def plan_to_json(plan: Plan) -> str:
-    """Return a plan as JSON text."""
-    return json.dumps(plan_to_dict(plan), indent=2)

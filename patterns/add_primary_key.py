@@ -24,7 +24,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, direct, not_null, requirements
+from migrator.kernels import constraints, direct, not_null, requirements, unique_key
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, missing, render
@@ -117,9 +117,9 @@ class AddPrimaryKey(Pattern):
         """Return the count of rows that the key would refuse."""
         nulls = [
             missing(sql.Identifier(c))
-            for c in constraints.may_be_null(facts.table, self.on)
+            for c in unique_key.may_be_null(facts.table, self.on)
         ]
-        again = constraints.duplicates(facts, tuple(self.on))
+        again = unique_key.duplicates(facts, tuple(self.on))
         return comparisons(
             facts,
             "count_without_key",
@@ -131,11 +131,11 @@ class AddPrimaryKey(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return NOT NULL with its proofs, the unique index, and the key."""
-        nullable = constraints.may_be_null(facts.table, self.on)
+        nullable = unique_key.may_be_null(facts.table, self.on)
         steps = (self._not_null(facts, c, n) for n, c in enumerate(nullable, 1))
         return (
             *(step for part in steps for step in part),
-            *constraints.key(facts, "p", self.name, self._listed, sql.SQL("")),
+            *unique_key.steps(facts, "p", self.name, self._listed, sql.SQL("")),
             *constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts)),
         )
 

@@ -26,7 +26,13 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, indexes, partitioned_index, requirements
+from migrator.kernels import (
+    constraints,
+    indexes,
+    partitioned_index,
+    requirements,
+    unique_key,
+)
 from migrator.kernels.index_definition import require_partition_key
 from migrator.kernels.partitioned_index import Part
 from migrator.kernels.rows import comparisons
@@ -89,11 +95,11 @@ class AddUnique(Pattern):
             partitioned_index.require_free(facts, self._parts(facts))
         constraints.require_free_name(facts, self.name, indexed=True)
         constraints.deferrable(self.title, self.deferrable)
-        nullable = constraints.may_be_null(facts.table, self.on)
-        if self.nulls_not_distinct and len(nullable) > constraints.MOST_NULLABLE:
+        nullable = unique_key.may_be_null(facts.table, self.on)
+        if self.nulls_not_distinct and len(nullable) > unique_key.MOST_NULLABLE:
             listed = ", ".join(f'"{c}"' for c in nullable)
             raise Refused(
-                f"{self.title}: more than {constraints.MOST_NULLABLE} of its columns"
+                f"{self.title}: more than {unique_key.MOST_NULLABLE} of its columns"
                 f" may be NULL ({listed}); duplicates among them cannot be looked up"
                 " in time.",
                 next="make some of them NOT NULL first, or leave nulls_not_distinct"
@@ -148,7 +154,7 @@ class AddUnique(Pattern):
             for step in comparisons(
                 leaf,
                 "count_duplicates",
-                constraints.duplicates(
+                unique_key.duplicates(
                     leaf, tuple(self.on), nulls_not_distinct=self.nulls_not_distinct
                 ),
                 shown=tuple(self.on),
@@ -172,9 +178,9 @@ class AddUnique(Pattern):
             return partitioned_index.build_key(
                 self._parts(facts),
                 self._definition,
-                lambda index: constraints.over_index("u", index, when),
+                lambda index: unique_key.over_index("u", index, when),
             )
-        return constraints.key(
+        return unique_key.steps(
             facts,
             "u",
             self.name,

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, requirements, unique_key
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.pattern import Pattern
 from migrator.plan import Action, Lock, Notice, State, Step, Steps, type_name
@@ -116,7 +116,7 @@ class DropConstraint(Pattern):
     def _back(self, facts: Facts, found: Constraint) -> tuple[Action, ...]:
         table = facts.table.name
         if found.kind in KEYS:
-            return constraints.key_again(facts, found)
+            return unique_key.again(facts, found)
         definition = type_name(found.definition)
         if not found.validated:
             # Its definition says so: NOT VALID, or NOT ENFORCED.

@@ -24,7 +24,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Kind
-from migrator.kernels import replaced, views
+from migrator.kernels import direct, replaced, views
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -233,7 +233,7 @@ class ReplaceView(Pattern):
                         view if swapped else retired,
                         *(views.rename(new, old) for new, old in back),
                         also=(retired,) if swapped else (),
-                        refusals=() if swapped else (views.free(view),),
+                        refusals=() if swapped else (direct.name_taken(view),),
                     ),
                 ),
             ),

@@ -135,6 +135,30 @@ def project(database: str, tmp_path: Path) -> Project:
     return made
 
 
+def first(more: str) -> str:
+    """Return the first revision with more at the end of its upgrade."""
+    return FIRST.replace("\n\ndef downgrade", f"{more}\n\ndef downgrade")
+
+
+def second(call: str) -> str:
+    """Return the second revision with another change than the rename."""
+    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
+    return text.replace("import RenameColumn", f"import {call.partition('(')[0]}")
+
+
+def assert_check_stays_clean(project: Project, *, backfills: bool = True) -> None:
+    """Carry the second revision to its drop; `check` is clean in every phase."""
+    project.run("upgrade", "head")
+    project.run("check")
+    if backfills:
+        project.migrator("backfill", "r2")
+        project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+
+
 def test_init_is_done_once(project: Project) -> None:
     """A second init changes nothing and says so."""
     env = project.folder / "migrations" / "env.py"
@@ -458,12 +482,7 @@ def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -
         'SplitColumn("users", "name", {"first": ("varchar", "left(name, 1)"),'
         ' "last": ("varchar", "substr(name, 2)")}, "first || last")'
     )
-    project.write(
-        "r2",
-        SECOND.replace('RenameColumn("users", "name", "full_name")', call).replace(
-            "import RenameColumn", "import SplitColumn"
-        ),
-    )
+    project.write("r2", second(call))
     project.migrator("expand")
     project.run("check")
     project.migrator("backfill")
@@ -492,22 +511,14 @@ def test_check_stays_clean_while_something_is_dropped(
 ) -> None:
     """What the model has no more is hidden from `upgrade` to the drop."""
     (project.folder / "models.py").write_text(MODELS.format(name="name"))
-    project.write(
-        "r1", FIRST.replace("\n\ndef downgrade", f"    {made}\n\ndef downgrade")
-    )
+    project.write("r1", first(f"    {made}"))
     project.run("upgrade", "r1")
     project.fill()
     if "old" in call:
         with psycopg.connect(project.url) as conn:
             conn.execute("INSERT INTO old VALUES (1)")
-    text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
-    project.write("r2", text.replace("RenameColumn", call.partition("(")[0]))
-    project.run("upgrade", "head")
-    project.run("check")
-    project.migrator("contract", "r2", "--old-release-gone", "test")
-    project.run("check")
-    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
-    project.run("check")
+    project.write("r2", second(call))
+    assert_check_stays_clean(project, backfills=False)
     # An index can be built again.
     lost = "DropIndex" not in call
     done = project.run("downgrade", "r1", code=None)
@@ -541,18 +552,8 @@ def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
         'SplitTable("users", "profiles", ["name"], key={"id": "user_id"},'
         ' indexes={"ix_users_name": "ix_profiles_name"}, assured="no ON CONFLICT")'
     )
-    text = SECOND.replace("RenameColumn", "SplitTable", 1)
-    project.write(
-        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
-    )
-    project.run("upgrade", "head")
-    project.run("check")
-    project.migrator("backfill", "r2")
-    project.run("check")
-    project.migrator("contract", "r2", "--old-release-gone", "test")
-    project.run("check")
-    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
-    project.run("check")
+    project.write("r2", second(pattern))
+    assert_check_stays_clean(project)
     assert project.columns() == ["id"]
 
 
@@ -583,18 +584,8 @@ def test_check_stays_clean_while_a_table_is_extracted(project: Project) -> None:
         'ExtractTable("users", "teams", ["name"], reference="team_id",'
         ' index="ix_users_team_id", assured="tried")'
     )
-    text = SECOND.replace("RenameColumn", "ExtractTable", 1)
-    project.write(
-        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
-    )
-    project.run("upgrade", "head")
-    project.run("check")
-    project.migrator("backfill", "r2")
-    project.run("check")
-    project.migrator("contract", "r2", "--old-release-gone", "test")
-    project.run("check")
-    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
-    project.run("check")
+    project.write("r2", second(pattern))
+    assert_check_stays_clean(project)
     assert project.columns() == ["id", "team_id"]
 
 
@@ -628,9 +619,7 @@ def test_a_renamed_table(mode: str, project: Project) -> None:
     op.create_table("items", sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("owner", sa.Integer, sa.ForeignKey("users.id"), nullable=False))
 """
-    project.write(
-        "r1", FIRST.replace("\n\ndef downgrade", f"    {made}\n\ndef downgrade")
-    )
+    project.write("r1", first(f"    {made}"))
     project.write(
         "r2",
         SECOND.replace("RenameColumn", "RenameTable").replace(
@@ -719,11 +708,8 @@ def test_a_domain(project: Project, *, filled: bool) -> None:
     """Whether a database is fresh is told by the tables that use the domain."""
     rows = '    op.execute("INSERT INTO users (price) VALUES (1)")\n' if filled else ""
     project.write("r1", OF_DOMAIN + rows)
-    second = SECOND.replace("RenameColumn", "ChangeDomain").replace(
-        '"users", "name", "full_name"',
-        '"price", add_check="VALUE > 0", name="positive"',
-    )
-    project.write("r2", second)
+    call = 'ChangeDomain("price", add_check="VALUE > 0", name="positive")'
+    project.write("r2", second(call))
     project.run("upgrade", "head")
     with psycopg.connect(project.url, autocommit=True) as conn:
         there = "SELECT count(*) FROM pg_constraint WHERE conname = 'positive'"
@@ -735,6 +721,15 @@ def test_a_domain(project: Project, *, filled: bool) -> None:
             assert conn.execute(there).fetchone() == (1,)
         project.run("downgrade", "r1")
         assert conn.execute(there).fetchone() == (0,)
+
+
+PROFILES = """
+    op.create_table(
+        "profiles",
+        sa.Column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
+        {}
+    )
+"""
 
 
 def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
@@ -755,17 +750,9 @@ def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
             """
         )
     )
-    profiles = """
-    op.create_table(
-        "profiles",
-        sa.Column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
-    )
-"""
     given = 'nullable=False, index=True, server_default=""'
-    first = FIRST.replace("nullable=False", given)
-    project.write(
-        "r1", first.replace("\n\ndef downgrade", f"{profiles}\n\ndef downgrade")
-    )
+    made = PROFILES.format("")
+    project.write("r1", first(made).replace("nullable=False", given))
     project.run("upgrade", "r1")
     project.fill()
     with psycopg.connect(project.url) as conn:
@@ -774,18 +761,8 @@ def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
         'MoveColumn("users", "name", to="profiles", key={"id": "user_id"},'
         ' indexes={"ix_users_name": "ix_profiles_name"}, assured="tried again")'
     )
-    text = SECOND.replace("RenameColumn", "MoveColumn", 1)
-    project.write(
-        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
-    )
-    project.run("upgrade", "head")
-    project.run("check")
-    project.migrator("backfill", "r2")
-    project.run("check")
-    project.migrator("contract", "r2", "--old-release-gone", "test")
-    project.run("check")
-    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
-    project.run("check")
+    project.write("r2", second(pattern))
+    assert_check_stays_clean(project)
     assert project.columns() == ["id"]
 
 
@@ -793,16 +770,8 @@ def test_check_stays_clean_while_tables_are_merged(project: Project) -> None:
     """The model has one table from the start; the other one is no part of it."""
     bio = "    bio: Mapped[str | None] = mapped_column(index=True)"
     (project.folder / "models.py").write_text(MODELS.format(name="name") + bio)
-    profiles = """
-    op.create_table(
-        "profiles",
-        sa.Column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
-        sa.Column("bio", sa.String, index=True),
-    )
-"""
-    project.write(
-        "r1", FIRST.replace("\n\ndef downgrade", f"{profiles}\n\ndef downgrade")
-    )
+    bio = 'sa.Column("bio", sa.String, index=True),'
+    project.write("r1", first(PROFILES.format(bio)))
     project.run("upgrade", "r1")
     project.fill()
     with psycopg.connect(project.url) as conn:
@@ -811,16 +780,6 @@ def test_check_stays_clean_while_tables_are_merged(project: Project) -> None:
         'MergeTables("profiles", "users", ["bio"], key={"user_id": "id"},'
         ' indexes={"ix_profiles_bio": "ix_users_bio"}, assured="no ON CONFLICT")'
     )
-    text = SECOND.replace("RenameColumn", "MergeTables", 1)
-    project.write(
-        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
-    )
-    project.run("upgrade", "head")
-    project.run("check")
-    project.migrator("backfill", "r2")
-    project.run("check")
-    project.migrator("contract", "r2", "--old-release-gone", "test")
-    project.run("check")
-    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
-    project.run("check")
+    project.write("r2", second(pattern))
+    assert_check_stays_clean(project)
     assert project.columns() == ["id", "name", "bio"]

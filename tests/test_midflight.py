@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from quick import Quick
-from test_alembic import FIRST, MODELS, SECOND
+from test_alembic import FIRST, MODELS, SECOND, second
 
 ENV = """
 import models
@@ -113,9 +113,7 @@ def phases(project: Quick) -> Iterator[str]:
 
 def change(revision: str, down: str | None, call: str, **more: str) -> str:
     """Return a revision that holds a change."""
-    text = SECOND.replace("RenameColumn", call.partition("(")[0], 1)
-    text = text.replace('"r2", "r1"', f'"{revision}", {down!r}')
-    text = text.replace('RenameColumn("users", "name", "full_name")', call)
+    text = second(call).replace('"r2", "r1"', f'"{revision}", {down!r}')
     return text.replace(
         "\n\n\n", "".join(f"\n{k} = {v}" for k, v in more.items()) + "\n\n\n", 1
     )

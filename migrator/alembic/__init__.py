@@ -18,7 +18,7 @@ In a revision::
 """
 
 from migrator.alembic.environment import options
-from migrator.alembic.guarded import assured
+from migrator.alembic.hazards import assured
 from migrator.alembic.revision import downgrade, undecided, upgrade
 
 __all__ = ["assured", "downgrade", "options", "undecided", "upgrade"]

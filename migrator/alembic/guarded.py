@@ -7,11 +7,10 @@ harm to a table that is in use.
 """
 
 import gc
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -20,15 +19,16 @@ from alembic.operations.base import AbstractOperations
 from alembic.operations.ops import ExecuteSQLOp, MigrateOperation
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import event, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event
 
 from migrator.alembic.hazards import Hazards
-from migrator.alembic.underway import command, told
+from migrator.alembic.timeouts import Timeouts
+from migrator.alembic.underway import command
+from migrator.alembic.waiting import Waiting, Wanted
 from migrator.errors import LockBudgetError, MigratorError, Refused
 from migrator.facts import Blocker
-from migrator.lint import silence, sql
-from migrator.lint.locks import is_strong, lock_of
+from migrator.lint import sql
+from migrator.lint.locks import lock_of
 from migrator.lint.operations import statements
 from migrator.lint.recording import Invoke, flushing, intercepted
 from migrator.lint.statements import (
@@ -41,77 +41,22 @@ from migrator.lint.statements import (
 )
 from migrator.names import TableName
 from migrator.plan import Lock
-from migrator.postgres import catalog
-from migrator.postgres.blocking import advice, held_by, move_aside
-from migrator.postgres.connection import LOOK_MS, Connection, configure
+from migrator.postgres.blocking import advice, move_aside
+from migrator.postgres.connection import Connection, configure
 from migrator.progress import Progress
 from migrator.settings import Settings
 from migrator.words import counted
-
-log = logging.getLogger("migrator.alembic")
 
 # Seconds of the first pause between two tries, doubled up to the last; each is drawn
 # at random below its bound, so that two processes do not meet again.
 FIRST_PAUSE_S = 0.05
 LAST_PAUSE_S = 5.0
-# Seconds between two looks at a session that keeps its lock. A look is one query, and
-# holds nothing.
-LOOK_S = 0.2
 # Characters of a statement that an error repeats.
 SHOWN = 120
 
 # A lock timeout, and a deadlock: after both the same transaction may be tried again.
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK = "40P01"
-
-# The session's own timeout counts where it is shorter, and the one that the revision
-# has set itself in any case. As in the engine's transactions, a deadlock is looked for
-# soon, where the role may ask for that: the application is not its victim then.
-_BEGIN = text(
-    "SELECT now.lock AS session, now.path, now.pid,"
-    " CASE WHEN now.lock = COALESCE(given.known, now.lock)"
-    "   AND NOT now.lock::interval BETWEEN '1 ms' AND given.lock::interval"
-    " THEN pg_catalog.set_config('lock_timeout', given.lock, true) END,"
-    " CASE WHEN pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET')"
-    "   AND now.deadlock::interval > given.deadlock::interval"
-    " THEN pg_catalog.set_config('deadlock_timeout', given.deadlock, true) END"
-    " FROM (SELECT CAST(:known AS text) AS known, CAST(:limit AS text) AS lock,"
-    "   CAST(:look AS text) AS deadlock) AS given,"
-    " (SELECT pg_catalog.current_setting('lock_timeout') AS lock,"
-    "   pg_catalog.current_setting('deadlock_timeout') AS deadlock,"
-    "   pg_catalog.current_setting('search_path') AS path,"
-    "   pg_catalog.pg_backend_pid() AS pid) AS now"
-)
-_SESSION = text(
-    "SELECT pg_catalog.set_config('lock_timeout', CAST(:limit AS text), false)"
-    " WHERE pg_catalog.current_setting('lock_timeout') = CAST(:known AS text)"
-)
-
-
-@contextmanager
-def assured(reason: str) -> Iterator[None]:
-    """
-    Let hazards in a block pass, on a person's word, which is kept in the log.
-
-    In a revision::
-
-        with zd.assured("the table is read by nobody before March"):
-            op.drop_column("users", "nick")
-
-    Args:
-        reason: why it is no hazard here.
-
-    Raises:
-        CommandError: there is no reason.
-    """
-    with ExitStack() as stack:
-        with told():
-            stack.enter_context(silence.assured(reason))
-        yield
-
-
-#: Locks that a statement waits for: the strongest on each table.
-Wanted = Mapping[TableName, Lock]
 
 
 class _Blocked(BaseException):
@@ -245,8 +190,8 @@ class Guarded:
     guard: Guard
     ctx: MigrationContext
     hazards: Hazards
-    #: When nothing is waited for any longer; None before anything was.
-    _until: float | None = None
+    timeouts: Timeouts = field(init=False)
+    waiting: Waiting = field(init=False)
     #: Whether some of it has committed, so that it cannot be tried again.
     _committed: bool = False
     #: Whether anything was sent in the transaction: locks may be held.
@@ -254,23 +199,23 @@ class Guarded:
     #: Whether what was set until the end of the transaction is gone with it.
     _ended: bool = False
     _autocommit: bool = False
-    #: The backend's process id.
-    _pid: int = 0
-    #: `lock_timeout` of the session before the revision; None before it is known.
-    _session: str | None = None
-    #: `lock_timeout` as the guard has set it in an autocommit block; None where the
-    #: revision has set its own.
-    _set: str | None = None
     #: Whether an operation of Alembic's sends SQL, which was looked at before.
     _inside: bool = False
-    #: Whether the guard itself sends SQL.
-    _own: bool = False
     #: What was sent last.
     _statement: str = ""
     _sent: Sequence[Statement] = ()
-    _wanted: Wanted = field(default_factory=dict[TableName, Lock])
     _refused: Refused | None = None
     _blocked: _Blocked | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with nothing waited for."""
+        self.timeouts = Timeouts(ctx=self.ctx, settings=self.guard.settings)
+        self.waiting = Waiting(
+            conn=self.guard.conn,
+            settings=self.guard.settings,
+            progress=self.guard.progress,
+            revision=self.hazards.script.revision,
+        )
 
     def run(self, original: Callable[..., Any], **kw: Any) -> None:
         """
@@ -296,30 +241,23 @@ class Guarded:
                 raise self._blocked
             except _Blocked as blocked:
                 self._roll_back()
-                self._wait(blocked.wanted)
+                self.waiting.wait(blocked.wanted, self._kept_too_long)
             except Exception as error:
                 if not _is_about_locks(error):
                     raise
                 if not self._repeatable():
-                    raise self._stopped(attempts) from error
+                    raise self._stopped() from error
                 self._roll_back()
-                held = self._in_the_way(self._wanted)
-                if self._is_late(pause):
+                held = self.waiting.in_the_way()
+                if self.waiting.is_late(pause):
                     raise self._no_lock(attempts, held) from error
-                self._tell(f"{self._shown()} got no lock, and is tried again", held)
+                what = f"{self._shown()} got no lock, and is tried again"
+                self.waiting.tell(what, held)
                 if not move_aside(self.guard.conn, held):
                     time.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LAST_PAUSE_S)
-                self._wait(self._wanted)
+                self.waiting.wait(self.waiting.wanted, self._kept_too_long)
             self._begin_again()
-
-    def _is_late(self, pause: float = 0.0) -> bool:
-        """Tell whether the budget is used up, which counts from the first wait."""
-        now = time.monotonic()
-        if self._until is None:
-            used = self.guard.settings
-            self._until = now + used.within(used.step_budget_s)
-        return now + pause > self._until
 
     # -- transactions
 
@@ -350,25 +288,10 @@ class Guarded:
     def _begin(self) -> None:
         """Set what holds until the end of the transaction."""
         self._dirty = self._ended = False
-        row = self._ask(
-            _BEGIN,
-            known=self._session,
-            limit=f"{self.guard.settings.lock_timeout_ms}ms",
-            look=f"{LOOK_MS}ms",
-        )
-        self._pid = row.pid
-        if self._session is None:
-            self._session = row.session
+        path = self.timeouts.begin()
+        self.waiting.pid = self.timeouts.pid
         # Names without a schema mean what they mean to the revision.
-        configure(self.guard.conn, {"search_path": row.path}, local=False)
-
-    def _ask(self, query: Any, **values: Any) -> Any:
-        assert self.ctx.connection is not None
-        own, self._own = self._own, True
-        try:
-            return self.ctx.connection.execute(query, values).fetchone()
-        finally:
-            self._own = own
+        configure(self.guard.conn, {"search_path": path}, local=False)
 
     @contextmanager
     def _block(
@@ -383,24 +306,13 @@ class Guarded:
 
     @contextmanager
     def _by_itself(self) -> Iterator[None]:
-        """Set the session's timeout, while each statement is a transaction."""
+        """Count each statement as a transaction, under a timeout of the session."""
         self._autocommit = self.hazards.scene.autocommit = True
-        self._set = self._session
-        self._limit(self.guard.settings.lock_timeout_ms)
         try:
-            yield
+            with self.timeouts.by_itself():
+                yield
         finally:
             self._autocommit = self.hazards.scene.autocommit = False
-            if self._set is not None and self._session is not None:
-                # A lost connection has no settings.
-                with suppress(SQLAlchemyError):
-                    self._ask(_SESSION, limit=self._session, known=self._set)
-
-    def _limit(self, lock_ms: float) -> None:
-        """Set `lock_timeout` in an autocommit block, unless the revision has."""
-        if self._set is not None:
-            row = self._ask(_SESSION, limit=f"{lock_ms:.0f}ms", known=self._set)
-            self._set = None if row is None else row[0]
 
     # -- what it sends
 
@@ -456,7 +368,7 @@ class Guarded:
 
     def before(self, statement: str) -> None:
         """Look at a text before it is sent."""
-        if self._own:
+        if self.timeouts.asking:
             return
         if self._ended and not self._autocommit:
             # The revision has ended the transaction itself.
@@ -470,7 +382,7 @@ class Guarded:
 
     def after(self) -> None:
         """Note what was sent."""
-        if self._own:
+        if self.timeouts.asking:
             return
         self._passed(self._sent)
         self._ended = self._ended or _ends(self._sent)
@@ -496,21 +408,22 @@ class Guarded:
             # It waits for old snapshots, and keeps nobody waiting meanwhile.
             patient = bool(found) and all(map(_is_patient, found))
             used = self.guard.settings
-            self._limit(used.build_budget_s * 1000 if patient else used.lock_timeout_ms)
+            self.timeouts.limit(
+                used.build_budget_s * 1000 if patient else used.lock_timeout_ms
+            )
         for statement in found:
             refused = self.hazards.refuse(statement)
             if refused is not None:
                 self._refused = self._placed(refused)
                 raise _told(self._refused)
-        self._wanted = self._wanted_by(found)
-        strong = {t: lock for t, lock in self._wanted.items() if is_strong(lock)}
-        if not self._kept(strong):
+        wanted = self.waiting.wanted = self._wanted_by(found)
+        if not self.waiting.keeping(wanted):
             return
         if self._repeatable():
-            self._blocked = _Blocked(strong)
+            self._blocked = _Blocked(wanted)
             raise self._blocked
         if self._autocommit or not self._dirty:
-            self._wait(strong)
+            self.waiting.wait(wanted, self._kept_too_long)
 
     def _wanted_by(self, found: Sequence[Statement]) -> dict[TableName, Lock]:
         """Return the locks that statements take on tables that were there before."""
@@ -522,56 +435,7 @@ class Guarded:
                     wanted[name] = lock
         return wanted
 
-    # -- who is in the way
-
-    def _in_the_way(self, wanted: Wanted) -> list[Blocker]:
-        """Return who holds what conflicts with locks that are wanted."""
-        found = {
-            blocker.pid: blocker
-            for table, lock in wanted.items()
-            for blocker in catalog.blockers(self.guard.conn, table, lock)
-            if blocker.pid != self._pid
-        }
-        return list(found.values())
-
-    def _kept(self, wanted: Wanted) -> list[Blocker]:
-        """Return who has held it for longer than one would wait in the queue."""
-        limit_s = self.guard.settings.lock_timeout_ms / 1000
-        return [
-            blocker
-            for blocker in self._in_the_way(wanted)
-            if blocker.autovacuum or blocker.seconds > limit_s
-        ]
-
-    def _wait(self, wanted: Wanted) -> None:
-        """
-        Wait until nobody keeps a lock that is wanted, with nothing held or queued.
-
-        Raises:
-            CommandError: somebody keeps it beyond the budget.
-        """
-        told: list[int] = []
-        while kept := self._kept({t: k for t, k in wanted.items() if is_strong(k)}):
-            if self._is_late():
-                raise self._no_lock(0, kept)
-            if told != (told := [blocker.pid for blocker in kept]):
-                self._tell("it does not queue for a lock that is kept", kept)
-            if not move_aside(self.guard.conn, kept):
-                time.sleep(LOOK_S)
-
-    def _tell(self, what: str, held: Sequence[Blocker]) -> None:
-        said = " ".join(filter(None, (f"{what}.", self._held(held))))
-        log.warning("Revision %s waits: %s", self.hazards.script.revision, said)
-        self.guard.progress.waiting(said)
-
     # -- errors
-
-    def _held(self, held: Sequence[Blocker]) -> str:
-        """Say who is in the way, where it is known of what."""
-        return held_by(held) if self._wanted else ""
-
-    def _state(self, held: Sequence[Blocker]) -> str:
-        return "\n".join(filter(None, (self._stays(), self._held(held))))
 
     def _shown(self) -> str:
         words = " ".join(self._statement.split())
@@ -601,31 +465,25 @@ class Guarded:
 
     def _no_lock(self, attempts: int, held: Sequence[Blocker]) -> CommandError:
         """Return the error of a revision that changed nothing."""
-        where = "".join(f" on table {name}" for name in list(self._wanted)[:1])
-        name, used = self.hazards.script.revision, self.guard.settings
-        if attempts:
-            what = (
-                f"Revision {name} got no lock{where} within {used.lock_timeout_ms} ms"
-                f" ({counted(attempts, 'attempt')}): {self._shown()}."
-            )
-        else:
-            what = (
-                f"Revision {name} waited {used.step_budget_s:g} s for a lock{where}"
-                " that is kept, and did not queue for it."
-            )
-        return _told(
-            LockBudgetError(
-                what,
-                state=self._state(held),
-                next=advice(held),
-            )
+        return self._unlocked(
+            f"Revision {self._name} got no lock{self._where()} within"
+            f" {self.guard.settings.lock_timeout_ms} ms"
+            f" ({counted(attempts, 'attempt')}): {self._shown()}.",
+            held,
+            advice(held),
         )
 
-    def _stopped(self, attempts: int) -> CommandError:
+    def _kept_too_long(self, held: Sequence[Blocker]) -> CommandError:
+        """Return the error of a revision that did not even queue."""
+        return self._unlocked(
+            f"Revision {self._name} waited {self.guard.settings.step_budget_s:g} s for"
+            f" a lock{self._where()} that is kept, and did not queue for it.",
+            held,
+            advice(held),
+        )
+
+    def _stopped(self) -> CommandError:
         """Return the error of a revision that cannot be tried again."""
-        held = self._in_the_way(self._wanted)
-        where = "".join(f" on table {name}" for name in list(self._wanted)[:1])
-        name, used = self.hazards.script.revision, self.guard.settings
         if self._committed:
             why = "it is not tried again, since a part of it has committed"
             then = (
@@ -638,14 +496,24 @@ class Guarded:
                 "run no SQL before context.configure(…), and keep"
                 " transaction_per_migration as zd.options(…) sets it."
             )
-        return _told(
-            LockBudgetError(
-                f"Revision {name} got no lock{where} within {used.lock_timeout_ms} ms:"
-                f" {self._shown()}; {why}.",
-                state=self._state(held),
-                next=then,
-            )
+        return self._unlocked(
+            f"Revision {self._name} got no lock{self._where()} within"
+            f" {self.guard.settings.lock_timeout_ms} ms: {self._shown()}; {why}.",
+            self.waiting.in_the_way(),
+            then,
         )
+
+    def _unlocked(self, what: str, held: Sequence[Blocker], next: str) -> CommandError:
+        state = "\n".join(filter(None, (self._stays(), self.waiting.held_by(held))))
+        return _told(LockBudgetError(what, state=state, next=next))
+
+    @property
+    def _name(self) -> str:
+        return str(self.hazards.script.revision)
+
+    def _where(self) -> str:
+        """Say which table the lock is on; "" where that is not known."""
+        return "".join(f" on table {name}" for name in list(self.waiting.wanted)[:1])
 
 
 def _told(error: MigratorError) -> CommandError:

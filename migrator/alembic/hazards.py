@@ -1,25 +1,26 @@
 """Known hazards that a revision is about to be: refused, or let pass on a word."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from migrator.alembic.underway import told
 from migrator.errors import Refused
 from migrator.facts import Table
 from migrator.ledger import store
-from migrator.lint import RULES, Finding, Harm, Severity
+from migrator.lint import RULES, Finding, Harm, Severity, silence
 from migrator.lint.database import domain_reader, reader
 from migrator.lint.linter import Linter, Said, looked
 from migrator.lint.recording import line_in
 from migrator.lint.scene import Scene
-from migrator.lint.silence import assurance
 from migrator.lint.source import call
 from migrator.lint.statements import Ref, Statement
 from migrator.names import TableName
-from migrator.postgres import catalog
+from migrator.postgres import catalog, subjects
 from migrator.postgres.connection import LOOK_MS, RETRIED, Connection, transaction
 from migrator.settings import Settings
 from migrator.words import counted
@@ -31,6 +32,28 @@ READ_MS = 1000
 # What a revision with an autocommit block has in its text.
 _BLOCK = "autocommit_block"
 _HARMS = {rule.code: rule.harm for rule in RULES}
+
+
+@contextmanager
+def assured(reason: str) -> Iterator[None]:
+    """
+    Let hazards in a block pass, on a person's word, which is kept in the log.
+
+    In a revision::
+
+        with zd.assured("the table is read by nobody before March"):
+            op.drop_column("users", "nick")
+
+    Args:
+        reason: why it is no hazard here.
+
+    Raises:
+        CommandError: there is no reason.
+    """
+    with ExitStack() as stack:
+        with told():
+            stack.enter_context(silence.assured(reason))
+        yield
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +126,7 @@ class Hazards:
     def name(self, ref: Ref) -> TableName | None:
         """Return the full name of a table that is there, None where it is not."""
         try:
-            return catalog.resolve(self.conn, ref.name, ref.schema)
+            return subjects.resolve(self.conn, ref.name, ref.schema)
         except Refused:
             return None
 
@@ -118,7 +141,7 @@ class Hazards:
             reason = (
                 self.allow.get(finding.code)
                 or self._said.reason(finding.code, line)
-                or assurance()
+                or silence.assurance()
             )
             if not reason:
                 return self._refusal(finding, line)

@@ -416,9 +416,10 @@ class Worker:
         if not ready["guarded"]:
             # Dropped since the question was planned: then the server says so.
             ask(self.conn, "SELECT $1::text::regclass", [str(self.work.table)])
-            where = f"table {self.work.table}"
-            if self.work.root is not None:
-                where = f"table {self.work.root} or on one of its partitions"
+            tables = self.work.guard_tables or (self.work.root or self.work.table,)
+            where = " or on ".join(f"table {table}" for table in tables)
+            if self.work.root in tables:
+                where += " or on one of its partitions"
             raise Failed(
                 f"The dual-write trigger on {where} is missing or not enabled ALWAYS:"
                 " writes may be lost between the two sides.",

@@ -44,7 +44,14 @@ class Thresholds:
     abort: float | None = None
 
     def verdict(self, signal: Signal, value: float, behind: str) -> Verdict:
-        """Return what a figure asks for."""
+        """
+        Return what a figure asks for.
+
+        Args:
+            signal: what was read.
+            value: in the signal's unit.
+            behind: who or what is behind it; "" where nothing tells.
+        """
         for action in (Action.ABORT, Action.PAUSE, Action.THROTTLE):
             bound: float | None = getattr(self, action.value)
             if bound is not None and value >= bound:

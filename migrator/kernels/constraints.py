@@ -1,15 +1,14 @@
 """Constraints added, proved and dropped without a scan under a strong lock.
 
 A constraint that the old release could violate is none before retire: its violating
-rows are counted in chunks, by the condition that is built here. Then it is added
-`NOT VALID` or over an index that was built concurrently, and proved by a statement
-of its own.
+rows are counted in chunks. Then it is added `NOT VALID` or over an index that was built
+concurrently, and proved by a statement of its own. Here is what all kinds share;
+`unique_key`, `foreign_key` and `exclusion` have what is theirs.
 
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
 
 from psycopg import sql
 
@@ -19,21 +18,7 @@ from migrator.facts import Constraint, Facts, Index, Table
 from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
-from migrator.plan import (
-    Action,
-    Autocommit,
-    Lock,
-    Step,
-    TableLock,
-    Transaction,
-    missing,
-    present,
-    render,
-    type_name,
-)
-
-# Of a key with NULLS NOT DISTINCT: each more doubles the question for duplicates.
-MOST_NULLABLE = 4
+from migrator.plan import Autocommit, Lock, Step, TableLock, Transaction, render
 
 _DEFERRABLE = {
     None: sql.SQL(""),
@@ -262,7 +247,14 @@ def validate(table: TableName, name: str, also: TableName | None = None) -> Step
 
 
 def drop(table: TableName, name: str, also: TableName | None = None) -> Transaction:
-    """Return the transaction that drops a constraint, harmless where it is gone."""
+    """
+    Return the transaction that drops a constraint, harmless where it is gone.
+
+    Args:
+        table: the table.
+        name: the constraint's.
+        also: the table that a foreign key refers to.
+    """
     return direct.catalogue_step(
         table,
         sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
@@ -270,130 +262,6 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
         ),
         also=(also,) if also else (),
     )
-
-
-def foreign_key(
-    suffix: str,
-    table: TableName,
-    name: str,
-    definition: sql.Composable,
-    parent: TableName,
-) -> tuple[Step, Step]:
-    """
-    Return the steps that add a foreign key and prove it, both tables in use.
-
-    Args:
-        suffix: of the steps' names.
-        table: the table that refers.
-        name: the constraint's.
-        definition: what follows the name, without NOT VALID.
-        parent: the table that is referred to, or `table` itself.
-    """
-    also = None if parent == table else parent
-    return (
-        Step(
-            name=f"add_foreign_key{suffix}",
-            work=add(
-                table,
-                name,
-                definition + sql.SQL(" NOT VALID"),
-                lock=Lock.SHARE_ROW_EXCLUSIVE,
-                also=also,
-            ),
-            reverse=(drop(table, name, also),),
-        ),
-        Step(
-            name=f"validate_foreign_key{suffix}",
-            work=validated(table, name, also),
-            no_reverse="the proof goes with the foreign key",
-        ),
-    )
-
-
-def over_index(kind: str, index: str, when: sql.Composable) -> sql.Composable:
-    """
-    Return the definition of a key over an index that is there.
-
-    Args:
-        kind: as in `Constraint.kind`: p or u.
-        index: the index's name; the constraint's, so that nothing is renamed.
-        when: the clause that says when it is checked.
-
-    Source: PostgreSQL manual, ALTER TABLE, ADD table_constraint_using_index.
-    """
-    return sql.SQL("{} USING INDEX {}{}").format(
-        sql.SQL("PRIMARY KEY" if kind == "p" else "UNIQUE"),
-        sql.Identifier(index),
-        when,
-    )
-
-
-def key(
-    facts: Facts,
-    kind: str,
-    name: str,
-    keys: sql.Composable,
-    when: sql.Composable,
-    *,
-    include: tuple[str, ...] = (),
-    nulls_not_distinct: bool = False,
-) -> tuple[Step, Step]:
-    """
-    Return the steps that make a key: its index, built concurrently, and its name.
-
-    Args:
-        facts: of a table that is not partitioned.
-        kind: as in `Constraint.kind`: p or u.
-        name: the constraint's, and its index's.
-        keys: its columns with their options.
-        when: the clause that says when it is checked.
-        include: further columns of the index.
-        nulls_not_distinct: whether NULL is a value like others.
-    """
-    build = indexes.build_index(
-        "build_index",
-        facts.table,
-        name,
-        method="btree",
-        keys=keys,
-        unique=True,
-        include=include,
-        nulls_not_distinct=nulls_not_distinct,
-    )
-    table = facts.table.name
-    attach = Step(
-        name="add_constraint",
-        work=add(table, name, over_index(kind, name, when)),
-        reverse=(drop(table, name),),
-    )
-    return build, attach
-
-
-def key_again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
-    """
-    Return the actions that make a dropped key again, as it was.
-
-    Args:
-        facts: of the table, while the key was there.
-        found: the key.
-    """
-    index = facts.table.index(found.index or "")
-    assert index is not None
-    build, attach = key(
-        facts,
-        found.kind,
-        found.name,
-        sql.SQL(", ").join(
-            sql.Identifier(k.name) + indexes.index_options(k.options)
-            for k in index.keys
-        ),
-        timing(found),
-        include=index.include,
-        nulls_not_distinct=index.nulls_not_distinct,
-    )
-    assert isinstance(build.work, Autocommit)
-    assert isinstance(attach.work, Transaction)
-    return build.work, attach.work
 
 
 def require_whole(facts: Facts) -> None:
@@ -453,73 +321,3 @@ def _lookup(facts: Facts, columns: tuple[str, ...], name: str) -> Step:
         method="btree",
         keys=sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
-
-
-def duplicates(
-    facts: Facts, columns: tuple[str, ...], *, nulls_not_distinct: bool = False
-) -> sql.Composable:
-    """
-    Return the condition of rows whose columns are those of another row.
-
-    Args:
-        facts: of a table that holds the rows, which are told apart by their `ctid`.
-        columns: the key's.
-        nulls_not_distinct: whether NULL is a value like others.
-
-    Source: PostgreSQL manual, section 11.6, Unique Indexes.
-    """
-    table = facts.table
-    nullable = may_be_null(table, columns) if nulls_not_distinct else []
-    # Apart, each kind is answered by the index; an OR within would go over all
-    # NULLs for each row.
-    return sql.SQL(" OR ").join(
-        _like(table, columns, frozenset(c for c, is_null in kinds if is_null), nullable)
-        for kinds in product(*(((c, False), (c, True)) for c in nullable))
-    )
-
-
-def may_be_null(table: Table, columns: Sequence[str]) -> list[str]:
-    """Return those of the columns that may hold NULL."""
-    return [c for c in columns if not table.require(c).not_null]
-
-
-def _like(
-    table: Table,
-    columns: tuple[str, ...],
-    nulls: frozenset[str],
-    nullable: list[str],
-) -> sql.Composable:
-    """Return that another row is like this one, whose `nulls` are NULL."""
-    # A leaf's rows go by the name of the whole.
-    called = (table.root or table.name).name
-    row = sql.Identifier(called)
-    other = sql.Identifier(other_row(called))
-    mine = [(missing if c in nulls else present)(value_of(row, c)) for c in nullable]
-    same = [
-        sql.SQL("{} IS NULL").format(value_of(other, c))
-        if c in nulls
-        else sql.SQL("{} {} {}").format(
-            value_of(other, c), type_name(table.require(c).equal), value_of(row, c)
-        )
-        for c in columns
-    ]
-    # OFFSET keeps it a look into the index for each row of the chunk; as a join
-    # the planner may read the whole table for each chunk.
-    found = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} OFFSET 0)").format(
-        table.name.identifier,
-        other,
-        sql.SQL(" AND ").join(
-            [*same, sql.SQL("{}.ctid <> {}.ctid").format(other, row)]
-        ),
-    )
-    return sql.SQL("({})").format(sql.SQL(" AND ").join([*mine, found]))
-
-
-def other_row(name: str) -> str:
-    """Return what the other row is called, beside a table of a name."""
-    return "other" if name != "other" else "another"
-
-
-def value_of(row: sql.Composable, column: str) -> sql.Composable:
-    """Return a column of a row that has a name."""
-    return sql.SQL("{}.{}").format(row, sql.Identifier(column))

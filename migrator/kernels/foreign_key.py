@@ -1,4 +1,4 @@
-"""A foreign key: its text, what it needs, and the rows that it would refuse."""
+"""A foreign key: its text, what it needs, the rows that it would refuse, its steps."""
 
 from dataclasses import dataclass, replace
 
@@ -7,8 +7,9 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import constraints, requirements
-from migrator.kernels.constraints import other_row, value_of
-from migrator.plan import Notice, Probe, present, render, type_name
+from migrator.kernels.unique_key import other_row, value_of
+from migrator.names import TableName
+from migrator.plan import Lock, Notice, Probe, Step, present, render, type_name
 
 # From here on a foreign key of a partitioned table may be NOT VALID.
 NOT_VALID_ON_PARTITIONED = 180000
@@ -190,7 +191,7 @@ class ForeignKey:
         """
         name = self.facts.table.name.name
         row, other = sql.Identifier(name), sql.Identifier(other_row(name))
-        # OFFSET: as in `constraints.duplicates`.
+        # OFFSET: as in `unique_key.duplicates`.
         found = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} OFFSET 0)").format(
             self.parent.name.identifier,
             other,
@@ -218,3 +219,41 @@ class ForeignKey:
         return sql.SQL("{} {} {}{}").format(
             right, type_name(key.equal), left, collation
         )
+
+
+def steps(
+    suffix: str,
+    table: TableName,
+    name: str,
+    definition: sql.Composable,
+    parent: TableName,
+) -> tuple[Step, Step]:
+    """
+    Return the steps that add a foreign key and prove it, both tables in use.
+
+    Args:
+        suffix: of the steps' names.
+        table: the table that refers.
+        name: the constraint's.
+        definition: what follows the name, without NOT VALID.
+        parent: the table that is referred to, or `table` itself.
+    """
+    also = None if parent == table else parent
+    return (
+        Step(
+            name=f"add_foreign_key{suffix}",
+            work=constraints.add(
+                table,
+                name,
+                definition + sql.SQL(" NOT VALID"),
+                lock=Lock.SHARE_ROW_EXCLUSIVE,
+                also=also,
+            ),
+            reverse=(constraints.drop(table, name, also),),
+        ),
+        Step(
+            name=f"validate_foreign_key{suffix}",
+            work=constraints.validated(table, name, also),
+            no_reverse="the proof goes with the foreign key",
+        ),
+    )

@@ -160,7 +160,18 @@ def definition(
     tablespace: str | None = None,
     where: str | None = None,
 ) -> sql.Composable:
-    """Return what DDL says of an index behind the table's name."""
+    """
+    Return what DDL says of an index behind the table's name.
+
+    Args:
+        method: the access method.
+        keys: columns and expressions with their options.
+        include: further columns of the index.
+        nulls_not_distinct: whether NULL is a value like others.
+        storage: parameters by their names.
+        tablespace: None for that of the table's database.
+        where: an SQL condition of rows; None for all.
+    """
     text: sql.Composable = sql.SQL("USING {} ({})").format(sql.Identifier(method), keys)
     if include:
         text += sql.SQL(" INCLUDE ({})").format(
@@ -303,7 +314,14 @@ def index_copy(table: Table, index: Index, tag: str) -> str:
 
 
 def index_keys(index: Index, old: str, new: str) -> sql.Composable:
-    """Return an index's keys with one column in another's place."""
+    """
+    Return an index's keys with one column in another's place.
+
+    Args:
+        index: the index.
+        old: the column that is replaced.
+        new: the one in its place.
+    """
     return sql.SQL(", ").join(
         sql.Identifier(new if key.name == old else key.name)
         + index_options(key.options)

@@ -28,6 +28,12 @@ def not_null_by_check(
     A CHECK is added `NOT VALID`, validated under SHARE UPDATE EXCLUSIVE, and
     then lets SET NOT NULL skip its scan.
 
+    Args:
+        table: the table.
+        column: its column.
+        check: the check's name.
+        final: statements that run behind SET NOT NULL.
+
     Returns:
         The step that adds the check, the one that validates it, and the
         transaction that sets NOT NULL and runs `final`; its reverse is the

@@ -12,7 +12,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts, Index, Table
-from migrator.kernels import constraints, direct, indexes
+from migrator.kernels import constraints, direct, indexes, unique_key
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -256,7 +256,7 @@ def like(facts: Facts, part: Table, index: Index, number: int) -> tuple[Step, ..
     attach = Step(
         name=f"add_key_{number}",
         work=constraints.add(
-            part.name, name, constraints.over_index(key.kind, name, when)
+            part.name, name, unique_key.over_index(key.kind, name, when)
         ),
         reverse=(constraints.drop(part.name, name),),
     )

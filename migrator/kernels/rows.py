@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator.facts import Facts
 from migrator.kernels.chunking import chosen, compared, kept, span, unique_index
+from migrator.names import TableName
 from migrator.plan import (
     ChunkedCheck,
     ChunkedUpdate,
@@ -23,6 +24,8 @@ class Write(ABC):
 
     #: Query with one boolean that must be true in every chunk; None for none.
     guard: str | None
+    #: The tables that it is about; none for the one gone over alone.
+    guard_tables: tuple[TableName, ...] = ()
 
     @abstractmethod
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
@@ -44,11 +47,13 @@ class Update(Write):
         values: an expression for each written column.
         rows: the condition of rows to be written.
         guard: query with one boolean that must be true in every chunk.
+        guard_tables: those that it is about; none for that of the rows alone.
     """
 
     values: Mapping[str, sql.Composable]
     rows: sql.Composable
     guard: str | None = None
+    guard_tables: tuple[TableName, ...] = ()
 
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
         """Return the update of one table's rows."""
@@ -69,6 +74,7 @@ class Update(Write):
             upkeep=kept(facts, chunking, written),
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
             root=facts.table.root,
         )
 
@@ -98,7 +104,15 @@ def updates(
 
 
 def writes(facts: Facts, name: str, write: Write, *, no_reverse: str) -> Steps:
-    """Return a write's steps: one for each table that holds rows of the table."""
+    """
+    Return a write's steps: one for each table that holds rows of the table.
+
+    Args:
+        facts: of the table.
+        name: the step's.
+        write: what is written.
+        no_reverse: why there is no way back.
+    """
     return tuple(
         Step(
             name=leaf.table.step(name),
@@ -153,6 +167,7 @@ def comparisons(
             table=leaf.table.name,
             chunking=chunking,
             guard=repair.guard if repair else None,
+            guard_tables=repair.guard_tables if repair else (),
             root=leaf.table.root,
         )
 

@@ -286,18 +286,3 @@ def unused(view: TableName, next: str) -> Refusal:
         why=f"{{count:other object depends|other objects depend}} on view {view}",
         next=next,
     )
-
-
-def free(name: TableName) -> Refusal:
-    """Return the condition that no relation has a name."""
-    return Refusal(
-        count=render(
-            sql.SQL(
-                "SELECT count(*) FROM pg_catalog.pg_class c"
-                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = {} AND c.relname = {}"
-            ).format(sql.Literal(name.schema), sql.Literal(name.name))
-        ),
-        why=f"the name {name} was given to another relation since retire",
-        next="rename that one, then run the same command again.",
-    )

@@ -275,7 +275,16 @@ def add(conn: Connection, row: ChangeRow) -> None:
 def set_state(
     conn: Connection, change: str, state: State, *, finished: bool, **detail: Any
 ) -> None:
-    """Enter a change's new state, with an event."""
+    """
+    Enter a change's new state, with an event.
+
+    Args:
+        conn: in the transaction of what led to it.
+        change: its id.
+        state: the new state.
+        finished: whether nothing is left to do.
+        detail: what the event tells besides.
+    """
     conn.execute(
         "UPDATE migrator.changes SET state = %s, finished = %s,"
         " state_at = clock_timestamp() WHERE id = %s",
@@ -285,7 +294,15 @@ def set_state(
 
 
 def event(conn: Connection, change: str, kind: str, **detail: Any) -> None:
-    """Append to the event log."""
+    """
+    Append to the event log.
+
+    Args:
+        conn: the connection.
+        change: the change's id, or a revision's.
+        kind: what happened.
+        detail: plain data, stored as JSON.
+    """
     conn.execute(
         "INSERT INTO migrator.events (change, kind, detail) VALUES (%s, %s, %s)",
         (change, kind, json.dumps(detail)),

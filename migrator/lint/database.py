@@ -9,7 +9,7 @@ from migrator.facts import Domain, Kind, Table
 from migrator.lint.scene import DomainReader, Reader
 from migrator.lint.statements import Ref
 from migrator.names import checked
-from migrator.postgres import catalog
+from migrator.postgres import catalog, subjects
 from migrator.postgres.connection import Connection
 
 # Bytes up to which a table may be empty: indexes have a page each then, and a table
@@ -28,8 +28,8 @@ def reader(conn: Connection) -> Reader:
     def read(ref: Ref) -> Table | None:
         try:
             checked(ref.name, "table")
-            name = catalog.table_of_index(conn, ref.name, ref.schema)
-            name = name or catalog.resolve(conn, ref.name, ref.schema)
+            name = subjects.table_of_index(conn, ref.name, ref.schema)
+            name = name or subjects.resolve(conn, ref.name, ref.schema)
             found = catalog.table_facts(conn, name)
         except Refused:
             # A revision before this one makes it, or a name that there cannot be.
@@ -57,10 +57,10 @@ def domain_reader(conn: Connection) -> DomainReader:
 
     def read(ref: Ref) -> Domain | None:
         try:
-            name = catalog.named(conn, Kind.DOMAIN, ref.name, ref.schema)
+            name = subjects.named(conn, Kind.DOMAIN, ref.name, ref.schema)
         except Refused:
             # A type of another kind, or one that an earlier revision makes.
             return None
-        return catalog.domain_facts(conn, name)
+        return subjects.domain_facts(conn, name)
 
     return read

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -102,6 +103,7 @@ class Linter:
         self, revision: str, file: Path | None, done: Record, *, begun: bool = True
     ) -> list[Placed]:
         said = Said(file)
+        placed = partial(Placed, revision=revision, file=file)
         found: list[Placed] = []
         scene = self.scene()
         scene.begun = begun
@@ -112,76 +114,25 @@ class Linter:
                 scene.committed()
                 transaction = one.transaction
             scene.autocommit = one.autocommit
-            here: list[Placed] = []
-            for finding in looked(one.statement, scene, self.rules):
-                place = Placed(
-                    finding=finding,
-                    revision=revision,
-                    file=file,
-                    line=one.line,
-                    recorded=one,
-                )
-                here.append(self._weighed(place, said))
+            here = [
+                self._weighed(placed(finding=f, line=one.line, recorded=one), said)
+                for f in looked(one.statement, scene, self.rules)
+            ]
             found += self._told(here)
             if isinstance(one.statement, Carried) and one.statement.undecided:
-                found.append(
-                    Placed(
-                        finding=Finding(
-                            code=UNDECIDED,
-                            severity=Severity.ERROR,
-                            what=f"Nobody has decided yet {one.statement.undecided}.",
-                            why="The revision refuses to run until the alternative"
-                            " that is meant stands in place of zd.undecided(…).",
-                        ),
-                        revision=revision,
-                        file=file,
-                        line=one.line,
-                        recorded=one,
-                    )
-                )
+                open_ = _undecided(one.statement)
+                found.append(placed(finding=open_, line=one.line, recorded=one))
             scene.passed(one.statement)
         if self.squawk is not None:
             ours = {place.line for place in found}
             for one, finding in self.squawk.look(done.done, self.server_version):
                 if one.line not in ours:
-                    place = Placed(
-                        finding=finding,
-                        revision=revision,
-                        file=file,
-                        line=one.line,
-                        recorded=one,
-                    )
+                    place = placed(finding=finding, line=one.line, recorded=one)
                     found.append(self._weighed(place, said))
         if done.unread:
-            found.append(
-                Placed(
-                    finding=Finding(
-                        code=UNREAD,
-                        severity=Severity.WARNING,
-                        what=f"The revision could not be followed: {done.unread}.",
-                        why="It reads a database, or needs one; of what depends on"
-                        " this line, not all was looked at.",
-                    ),
-                    revision=revision,
-                    file=file,
-                    line=done.unread_line,
-                )
-            )
+            found.append(placed(finding=_unread(done.unread), line=done.unread_line))
         for comment in said.without_reason():
-            found.append(
-                Placed(
-                    finding=Finding(
-                        code=NO_REASON,
-                        severity=Severity.ERROR,
-                        what=f"{', '.join(comment.codes)} is allowed without a reason.",
-                        why="Whoever reads the revision later cannot tell whether it"
-                        " still holds; write it behind the code.",
-                    ),
-                    revision=revision,
-                    file=file,
-                    line=comment.line,
-                )
-            )
+            found.append(placed(finding=_no_reason(comment), line=comment.line))
         return sorted(found, key=lambda place: place.line)
 
     def scene(self) -> Scene:
@@ -212,6 +163,36 @@ class Linter:
 def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Finding]:
     """Return what rules find in a statement."""
     return [f for rule in rules for f in rule.look(statement, scene)]
+
+
+def _undecided(change: Carried) -> Finding:
+    return Finding(
+        code=UNDECIDED,
+        severity=Severity.ERROR,
+        what=f"Nobody has decided yet {change.undecided}.",
+        why="The revision refuses to run until the alternative that is meant stands in"
+        " place of zd.undecided(…).",
+    )
+
+
+def _unread(error: str) -> Finding:
+    return Finding(
+        code=UNREAD,
+        severity=Severity.WARNING,
+        what=f"The revision could not be followed: {error}.",
+        why="It reads a database, or needs one; of what depends on this line, not all"
+        " was looked at.",
+    )
+
+
+def _no_reason(comment: Allowed) -> Finding:
+    return Finding(
+        code=NO_REASON,
+        severity=Severity.ERROR,
+        what=f"{', '.join(comment.codes)} is allowed without a reason.",
+        why="Whoever reads the revision later cannot tell whether it still holds; write"
+        " it behind the code.",
+    )
 
 
 class Said:

@@ -1,4 +1,4 @@
-"""Types as SQL spells them, and what a change from one to another makes the server do.
+"""Types under all their names, and what a change of one makes the server do.
 
 Source: PostgreSQL manual, ALTER TABLE, Notes; `pg_cast` (casts without a function) and
 the support functions of varchar, varbit, numeric and the types of time, which tell that
@@ -46,6 +46,7 @@ _NAMES = {
     "bool": "boolean",
     "bpchar": "bpchar",
     "char": "char",
+    "char varying": "varchar",
     "character": "char",
     "character varying": "varchar",
     "dec": "numeric",
@@ -77,9 +78,37 @@ _KNOWN_WORDS = """
 """
 _KNOWN = frozenset(_NAMES.values()) | frozenset(_KNOWN_WORDS.split())
 
-# Serials are integers with a default, NOT NULL and a sequence of their own.
-_SERIALS = frozenset(
-    {"smallserial", "serial", "bigserial", "serial2", "serial4", "serial8"}
+# Serials are integers with a default, NOT NULL and a sequence of their own. Each with
+# the word that SQLAlchemy has for it.
+_SERIALS = {
+    "smallserial": "SMALLSERIAL",
+    "serial": "SERIAL",
+    "bigserial": "BIGSERIAL",
+    "serial2": "SMALLSERIAL",
+    "serial4": "SERIAL",
+    "serial8": "BIGSERIAL",
+}
+
+# Other words that SQLAlchemy has for types; the rest are the same in capitals.
+_IN_DIALECT = {
+    "bpchar": "CHAR",
+    "float4": "REAL",
+    "float8": "DOUBLE PRECISION",
+    "time": "TIME WITHOUT TIME ZONE",
+    "timestamp": "TIMESTAMP WITHOUT TIME ZONE",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+    "timetz": "TIME WITH TIME ZONE",
+    "varbit": "BIT VARYING",
+}
+# Types of extensions that it has a word for as well.
+_EXTENSIONS = frozenset({"citext", "hstore"})
+# What it spells: words, a modifier, a zone, dimensions.
+_SPELT = re.compile(
+    r"(?:pg_catalog\s*\.\s*)?(?P<words>[a-z][a-z0-9]*(?:\s+(?:varying|precision))?)"
+    r"(?:\s*\(\s*(?P<modifier>[0-9]+(?:\s*,\s*-?[0-9]+)?)\s*\))?"
+    r"(?:\s+(?P<zone>with|without)\s+time\s+zone)?"
+    r"(?P<dimensions>(?:\s*\[\s*[0-9]*\s*\])*|\s+array(?:\s*\[\s*[0-9]+\s*\])?)",
+    re.IGNORECASE | re.ASCII,
 )
 
 # A collation is the column's, and stands apart.
@@ -122,6 +151,39 @@ def parsed(text: str) -> SqlType:
     if name in _TIMES and not limits:
         limits = (_DIGITS,)
     return SqlType(name, limits, array, name in _KNOWN)
+
+
+def in_dialect(text: str) -> str:
+    """
+    Return a type as PostgreSQL's dialect of SQLAlchemy spells it.
+
+    Args:
+        text: SQL; what is no type of the server's own comes back as it is.
+    """
+    found = _SPELT.fullmatch(text)
+    if found is None:
+        return text
+    words = " ".join(found["words"].lower().split())
+    name = _NAMES.get(words, words)
+    modifier = found["modifier"]
+    if words == "float" and modifier:
+        return text
+    if words in _SERIALS:
+        known = _SERIALS[words]
+    elif name in _KNOWN or name in _EXTENSIONS:
+        known = _IN_DIALECT.get(name, name.upper())
+    else:
+        return text
+    shown = f"({', '.join(modifier.replace(',', ' ').split())})" if modifier else ""
+    head, _, zone = known.partition(" WITH")
+    if zone:
+        zone = f" WITH{zone}"
+        if found["zone"]:
+            zone = f" {found['zone'].upper()} TIME ZONE"
+    dimensions = found["dimensions"].strip().upper()
+    if dimensions.startswith("ARRAY"):
+        dimensions = "[]"
+    return f"{head}{shown}{zone}{dimensions.replace(' ', '')}"
 
 
 def uncollated(text: str) -> str:

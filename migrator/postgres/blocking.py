@@ -1,25 +1,51 @@
-"""What to do about sessions that hold a lock which somebody waits for."""
+"""Sessions that hold a lock which somebody waits for, and what to do about them."""
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 from psycopg.sql import SQL
 
 from migrator.facts import Blocker
-from migrator.plan import render
-from migrator.postgres import catalog
+from migrator.names import TableName
+from migrator.plan import Lock, render
 from migrator.postgres.connection import (
     Connection,
+    ask,
     execute_stored,
     said,
     transaction,
 )
+from migrator.postgres.queries import query
 
 log = logging.getLogger(__name__)
 
 # ms beyond `deadlock_timeout` in which the server ends an autovacuum and it goes away.
 GONE_MS = 1000
+
+
+def blockers_of(conn: Connection, table: TableName, lock: Lock) -> list[Blocker]:
+    """
+    Return who holds what conflicts with a lock on a table.
+
+    Args:
+        conn: the connection.
+        table: the table; sessions that lock a partition of it count.
+        lock: the lock that is wanted.
+
+    Source: PostgreSQL manual, section 13.3.1 (conflicts), 54.12 (pg_locks).
+    """
+    rows = conn.execute(
+        query("blockers"),
+        {"schema": table.schema, "name": table.name, "mode": lock.value},
+    ).fetchall()
+    return [Blocker(table=_relation(row), **row) for row in rows]
+
+
+def _relation(row: dict[str, Any]) -> TableName | None:
+    schema, name = row.pop("schema"), row.pop("name")
+    return TableName(schema, name) if name is not None else None
 
 
 def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
@@ -34,7 +60,7 @@ def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
     for table in {b.table for b in blockers if b.autovacuum and not b.forced}:
         assert table is not None
         what = f"Autovacuum of table {table}"
-        look_ms = catalog.deadlock_timeout_ms(conn)
+        look_ms = _deadlock_timeout_ms(conn)
         lock = SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE")
         try:
             with transaction(
@@ -51,6 +77,17 @@ def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
                 raise
             log.info("%s goes on: %s", what, said(error))
     return moved
+
+
+def _deadlock_timeout_ms(conn: Connection) -> int:
+    """Return after how long a lock looks what is in its way."""
+    return int(
+        ask(
+            conn,
+            "SELECT setting FROM pg_catalog.pg_settings"
+            " WHERE name = 'deadlock_timeout'",
+        )
+    )
 
 
 def held_by(blockers: Sequence[Blocker]) -> str:

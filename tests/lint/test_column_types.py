@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from migrator.lint.rule import Work
-from migrator.lint.types import Effect, SqlType, effect, loses, parsed
+from migrator.lint.types import Effect, SqlType, effect, in_dialect, loses, parsed
 from tests.lint import trials
 
 SPELT = {
@@ -32,6 +32,29 @@ SPELT = {
 def test_a_type_is_known_under_each_name(text: str) -> None:
     """Aliases, limits, arrays and collations are taken apart."""
     assert parsed(text) == SPELT[text]
+
+
+IN_DIALECT = {
+    "int4": "INTEGER",
+    "pg_catalog.int8": "BIGINT",
+    "serial4": "SERIAL",
+    "character varying(10)": "VARCHAR(10)",
+    "decimal(8,2)": "NUMERIC(8, 2)",
+    "timestamptz(3)": "TIMESTAMP(3) WITH TIME ZONE",
+    "time": "TIME WITHOUT TIME ZONE",
+    "float": "DOUBLE PRECISION",
+    "float(24)": "float(24)",
+    "text ARRAY[3]": "TEXT[]",
+    "macaddr": "MACADDR",
+    "citext": "CITEXT",
+    "mood": "mood",
+}
+
+
+@pytest.mark.parametrize("text", IN_DIALECT)
+def test_a_type_is_spelt_as_sqlalchemy_does(text: str) -> None:
+    """Rules meet one word for each type, whether SQL or an operation names it."""
+    assert in_dialect(text) == IN_DIALECT[text]
 
 
 #: From and to; what the server does is not said here, but seen.

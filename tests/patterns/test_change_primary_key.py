@@ -79,7 +79,6 @@ SERIAL = """
 CREATE TABLE users (id {serial} PRIMARY KEY, org int);
 CREATE TABLE orders (user_id {int} REFERENCES users)
 """
-MADE = "('public.users', 'orders', 'profiles', 'pages', 'other.orders', 'wide')"
 ROWS = """
 INSERT INTO users (name) SELECT 'n' || g FROM generate_series(1, 300) g;
 UPDATE users SET boss = 7 + id % 10;

@@ -1,14 +1,12 @@
 """MergeTables: its text, its life, what it keeps, and its messages."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 import pytest
-from backfill.live import wait_for
 from locks import holding, taken
+from tables import Between, Requests, backfill_behind, rows, texts_of, unique_index
 
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
@@ -26,7 +24,7 @@ from migrator.ledger import store
 from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import MergeTables
-from migrator.plan import Lock, Phase, State, Transaction
+from migrator.plan import Lock, State, Transaction
 from migrator.postgres.connection import connect
 from migrator.progress import Silent
 from migrator.runner import Runner
@@ -55,11 +53,6 @@ NEW = (
     "SELECT id, bio, hits, more::text FROM users"
     " WHERE num_nonnulls(bio, hits, more) > 0 ORDER BY id"
 )
-
-
-def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query gives."""
-    return sql.execute(query.encode()).fetchall()
 
 
 def former(sql: psycopg.Connection) -> str:
@@ -451,17 +444,6 @@ ENOUGH = 300
 SOON = "2s"
 
 
-@dataclass
-class Between(Silent):
-    """Does something when steps are done; the engine works on meanwhile."""
-
-    then: dict[str, Callable[[], object]]
-
-    def done(self, what: str) -> None:
-        """Do it once."""
-        self.then.pop(what, int)()
-
-
 def test_nobody_waits_for_a_row_of_the_other_table(
     runner: Runner, sql: psycopg.Connection, database: str
 ) -> None:
@@ -682,29 +664,8 @@ def test_the_copy_waits_for_who_writes_the_row(
     # A row that is there for the copy, and one for which it has nothing.
     sql.execute("DELETE FROM users WHERE id > 3000")
     runner.expand(CHANGE)
-    # So that the chunk that waits is the one that goes on.
-    runner.settings = replace(runner.settings, lock_timeout_ms=20_000)
-    with psycopg.connect(database) as other:
-        other.execute(statement.encode())
-        failed: list[BaseException] = []
-
-        def fill() -> None:
-            try:
-                runner.backfill("m")
-            except BaseException as error:
-                failed.append(error)
-
-        filling = threading.Thread(target=fill)
-        filling.start()
-        waits = (
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database())"
-        )
-        if "3000, 1" not in statement:
-            wait_for("a chunk that waits", lambda: rows(sql, waits) == [(True,)])
-        other.commit()
-        filling.join()
-    assert not failed
+    meets = "3000, 1" not in statement
+    backfill_behind(runner, database, "m", statement, meets=meets)
     assert rows(sql, NEW) == rows(sql, OLD)
 
 
@@ -722,48 +683,19 @@ def test_many_requests_on_a_few_rows(
     both = f"{one}; {other}" if turned else f"{other}; {one}"
     old = (one, both, both, other)
     new = ("UPDATE users SET hits = hits + 1, name = '' WHERE id = {0}",) * 2
-    counted, failed = [0] * 6, list[str]()
-    stops = [threading.Event(), threading.Event()]
-
-    def work(mine: int, statement: str, stop: threading.Event) -> None:
-        with psycopg.connect(database, autocommit=True) as conn:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                try:
-                    conn.execute(statement.format(number % 3 + 1).encode())
-                    counted[mine] += 1
-                except psycopg.Error as error:
-                    failed.append(str(error))
-
-    def started(statements: tuple[str, ...], first: int, stop: int) -> list[Any]:
-        found = [
-            threading.Thread(target=work, args=(first + n, s, stops[stop]))
-            for n, s in enumerate(statements)
-        ]
-        for thread in found:
-            thread.start()
-        return found
-
     runner.expand(CHANGE)
-    threads = started(old, 0, 0)
+    requests = Requests(database, ENOUGH)
     try:
-        wait_for("requests of each", lambda: min(counted[:4]) >= ENOUGH)
+        requests.begin(*old)
+        requests.meet()
         runner.settle("m")
-        threads += started(new, 4, 1)
-        seen = list(counted)
-        wait_for(
-            "requests of each, of both releases",
-            lambda: min(c - s for c, s in zip(counted, seen, strict=True)) >= ENOUGH,
-        )
+        requests.begin(*new)
+        requests.meet()
     finally:
-        for stop in stops:
-            stop.set()
-        for thread in threads:
-            thread.join()
-    assert not failed
+        requests.end()
+    assert not requests.failed
     ((total,),) = rows(sql, "SELECT sum(hits)::int FROM users WHERE id < 4")
-    assert total == sum(counted) - counted[3]
+    assert total == sum(requests.counted) - requests.counted[3]
     assert rows(sql, OLD) == rows(sql, NEW)
     assert rows(sql, OLD.replace("profiles", former(sql))) == rows(sql, NEW)
 
@@ -899,7 +831,7 @@ def test_nothing_is_exchanged_while_the_dual_write_is_off(
     runner.progress = Between({"catch_up": lambda: sql.execute(off)})
     with pytest.raises(Refused, match="may have missed writes"):
         runner.verify("m")
-    with pytest.raises(Failed, match="is missing or not enabled"):
+    with pytest.raises(Failed, match=r'on table "public"."profiles" is missing'):
         runner.verify("m")
     sql.execute(f'ALTER TABLE profiles ENABLE ALWAYS TRIGGER "{trigger}"'.encode())
     assert runner.verify("m") is State.VERIFIED
@@ -987,17 +919,6 @@ def test_locks_are_those_that_are_claimed(
 USERS, PROFILES = TableName("public", "users"), TableName("public", "profiles")
 
 
-def key(name: str, column: str) -> Index:
-    """Return a unique index on a column."""
-    return Index(
-        name=name,
-        method="btree",
-        keys=(IndexColumn(name=column),),
-        unique=True,
-        columns=(column,),
-    )
-
-
 INTO = Table(
     name=USERS,
     oid=1,
@@ -1006,7 +927,7 @@ INTO = Table(
         Column(name="id", type="bigint", not_null=True),
         Column(name="name", type="text"),
     ),
-    indexes=(key("users_pkey", "id"),),
+    indexes=(unique_index("users_pkey", "id"),),
 )
 OWNED = ForeignKey(
     name="owned", table=PROFILES, columns=("user_id",), to=USERS, to_columns=("id",)
@@ -1020,7 +941,7 @@ TABLE = Table(
         Column(name="bio", type="text"),
     ),
     indexes=(
-        key("profiles_pkey", "user_id"),
+        unique_index("profiles_pkey", "user_id"),
         Index(name="upper_bio", method="btree", keys=(), plain=False, columns=("bio",)),
         Index(
             name="profiles_bio",
@@ -1082,7 +1003,7 @@ def test_text_with_hostile_names() -> None:
                 Column(name='c "x', type="text", default="'a''b'::text"),
                 Column(name=":k", type="bigint", not_null=True),
             ),
-            indexes=(key("p", ":k"),),
+            indexes=(unique_index("p", ":k"),),
             constraints=(
                 replace(TABLE.constraints[0], columns=(":k",)),
                 replace(TABLE.constraints[1], name="f%k", columns=(":k",)),
@@ -1102,7 +1023,7 @@ def test_text_with_hostile_names() -> None:
                 INTO,
                 name=into,
                 columns=(Column(name="%i", type="bigint", not_null=True),),
-                indexes=(key("i", "%i"),),
+                indexes=(unique_index("i", "%i"),),
             ),
         ),
     )
@@ -1110,12 +1031,7 @@ def test_text_with_hostile_names() -> None:
         "t%s", "n'", {'c "x': "d'y"}, key={":k": "%i"}, assured="hostile"
     )
     pattern.check(facts)
-    texts = [
-        statement
-        for phase in Phase
-        for step in pattern.steps(phase, facts)
-        for statement in getattr(step.work, "statements", ())
-    ]
+    texts = texts_of(pattern, facts)
     assert (
         'CREATE VIEW "s ""1"."t%s" AS SELECT "d\'y" AS "c ""x", CASE WHEN true THEN'
         ' "%i" ELSE "%i" END AS ":k" FROM "s ""1"."n\'" WHERE ("n\'"."d\'y" IS'

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from backfill.live import wait_for
 from locks import taken
+from tables import Requests, backfill_behind, rows, texts_of, unique_index, waits
 
 from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
@@ -49,11 +50,6 @@ PATTERN = MoveColumn(
 CHANGE = Change(revision="m", pattern=PATTERN)
 OLD = "SELECT u.id, u.{} FROM users u JOIN profiles ON user_id = id ORDER BY id"
 NEW = "SELECT user_id, bio FROM profiles ORDER BY user_id"
-
-
-def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query gives."""
-    return sql.execute(query.encode()).fetchall()
 
 
 def hidden(sql: psycopg.Connection) -> str:
@@ -488,15 +484,6 @@ def background(
     return thread, failed
 
 
-def waits(sql: psycopg.Connection) -> bool:
-    """Tell whether a session waits for a row."""
-    return rows(
-        sql,
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        " AND datname = current_database())",
-    ) == [(True,)]
-
-
 HOLD = "SELECT FROM users WHERE id = {0} FOR NO KEY UPDATE; "
 # Requests of each kind that have met one another.
 ENOUGH = 50
@@ -601,24 +588,7 @@ def test_the_backfill_waits_for_who_writes_the_row(
     """And then writes what the parent holds by then, not what its snapshot has."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
-    # So that the chunk that waits is the one that goes on.
-    runner.settings = replace(runner.settings, lock_timeout_ms=20_000)
-    with psycopg.connect(database) as other:
-        other.execute(statement.encode())
-        failed: list[BaseException] = []
-
-        def fill() -> None:
-            try:
-                runner.backfill("m")
-            except BaseException as error:
-                failed.append(error)
-
-        filling = threading.Thread(target=fill)
-        filling.start()
-        wait_for("a chunk that waits", lambda: waits(sql))
-        other.commit()
-        filling.join()
-    assert not failed
+    backfill_behind(runner, database, "m", statement)
     assert same(sql)
     if "newer" in statement:
         assert of(sql, 1999) == [("newer", "newer")]
@@ -638,35 +608,17 @@ def test_many_requests_on_a_few_rows_leave_both_sides_equal(
         "UPDATE users SET name = name || 'x' WHERE id = {}",
         "UPDATE profiles SET avatar = avatar || 'x' WHERE user_id = {}",
     )
-    stop = threading.Event()
-    counted, failed = [0] * 4, [list[str]() for _ in statements]
-
-    def work(mine: int) -> None:
-        with psycopg.connect(database, autocommit=True) as conn:
-            conn.execute("SET deadlock_timeout = '50ms'")
-            number = 0
-            while not stop.is_set():
-                number += 1
-                try:
-                    conn.execute(statements[mine].format(number % 3 + 1).encode())
-                    counted[mine] += 1
-                except psycopg.Error as error:
-                    failed[mine].append(error.sqlstate or "")
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
+    requests = Requests(database, ENOUGH)
     try:
-        wait_for("requests of each", lambda: min(counted) >= ENOUGH)
+        requests.begin(*statements)
+        requests.meet()
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    refused = {state for states in failed for state in states}
+        requests.end()
+    refused = {error.sqlstate for error in requests.failed}
     assert refused <= (set() if parent_first else {"40P01"})
     assert same(sql)
     ((total,),) = rows(sql, "SELECT sum(bio)::int FROM users WHERE id < 4")
-    assert total == counted[0] + counted[1]
+    assert total == requests.counted[0] + requests.counted[1]
 
 
 # -- verification ------------------------------------------------------------------
@@ -733,9 +685,10 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
         " AND NOT tgisinternal",
     )
     assert len(found) == (2 if table == "users" else 3)
+    either = 'table "public"."users" or on table "public"."profiles" is missing or not'
     for (trigger,) in found:
         sql.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}".encode())
-        with pytest.raises((Failed, Refused), match="is missing or not"):
+        with pytest.raises((Failed, Refused), match=either):
             runner.drop("m")
         with pytest.raises(Refused, match="may have missed writes"):
             runner.rollback("m")
@@ -748,17 +701,6 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
 USERS, PROFILES = TableName("public", "users"), TableName("public", "profiles")
 
 
-def key(name: str, column: str) -> Index:
-    """Return a unique index on a column."""
-    return Index(
-        name=name,
-        method="btree",
-        keys=(IndexColumn(name=column),),
-        unique=True,
-        columns=(column,),
-    )
-
-
 PARENT = Table(
     name=USERS,
     oid=1,
@@ -769,7 +711,7 @@ PARENT = Table(
         Column(name="bio", type="text"),
     ),
     indexes=(
-        key("users_pkey", "id"),
+        unique_index("users_pkey", "id"),
         Index(
             name="mixed",
             method="btree",
@@ -792,7 +734,7 @@ CHILD = Table(
         Column(name="user_id", type="bigint", not_null=True),
         Column(name="avatar", type="text"),
     ),
-    indexes=(key("profiles_pkey", "user_id"),),
+    indexes=(unique_index("profiles_pkey", "user_id"),),
     constraints=(
         Constraint(name="owned", kind="f", columns=("user_id",), references=USERS),
     ),
@@ -838,13 +780,13 @@ def test_text_with_hostile_names() -> None:
             Column(name=":k", type="bigint", not_null=True),
             Column(name='c "x', type="text", default="'a''b'::text"),
         ),
-        indexes=(key("p", ":k"),),
+        indexes=(unique_index("p", ":k"),),
     )
     other = replace(
         CHILD,
         name=child,
         columns=(Column(name="%k", type="bigint", not_null=True),),
-        indexes=(key("c", "%k"),),
+        indexes=(unique_index("c", "%k"),),
         foreign_keys=(
             ForeignKey(
                 name="owned",
@@ -860,12 +802,7 @@ def test_text_with_hostile_names() -> None:
         "t%s", 'c "x', to="n'", key={":k": "%k"}, name='d "y', assured="hostile"
     )
     pattern.check(facts)
-    texts = [
-        statement
-        for phase in Phase
-        for step in pattern.steps(phase, facts)
-        for statement in getattr(step.work, "statements", ())
-    ]
+    texts = texts_of(pattern, facts)
     assert (
         'CREATE TRIGGER "zzz_migrator_0123456789_update" AFTER UPDATE ON'
         ' "s ""1"."n\'" FOR EACH ROW WHEN'

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tables import rows
 
 from migrator.change import Change
 from migrator.errors import Refused
@@ -44,11 +45,6 @@ PATTERN = PartitionTable(
 CHANGE = Change(revision="p", pattern=PATTERN)
 ALL = "SELECT id, at, town, note FROM events ORDER BY id"
 BEHIND = "SELECT relname FROM pg_class WHERE relname LIKE '_migrator%'"
-
-
-def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query gives."""
-    return sql.execute(query.encode()).fetchall()
 
 
 def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:

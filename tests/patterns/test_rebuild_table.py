@@ -5,6 +5,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from locks import taken
+from tables import rows
 
 from migrator.change import Change
 from migrator.errors import Refused
@@ -66,11 +67,6 @@ SHAPE = (
 ).replace("%%", "%")
 
 
-def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query gives."""
-    return sql.execute(query.encode()).fetchall()
-
-
 def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     """All that hangs on the table is there again, at retire and after the drop."""
     sql.execute(SETUP.encode())
@@ -121,6 +117,35 @@ def test_going_back_from_retired_leaves_no_trace(
     assert (set(now) - set(shape), set(shape) - set(now)) == (set(), set())
     assert rows(sql, ALL) == everything
     assert not rows(sql, "SELECT relname FROM pg_class WHERE relname LIKE '_migrator%'")
+
+
+def test_a_stored_generated_column_comes_at_retire(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Rows are computed as they are copied; releases that know it not write on."""
+    sql.execute(
+        "CREATE TABLE orders (id int PRIMARY KEY, amount int);"
+        "INSERT INTO orders SELECT g, g FROM generate_series(1, 500) g"
+    )
+    add = "ADD COLUMN cents bigint GENERATED ALWAYS AS (amount * 100) STORED"
+    pattern = RebuildTable("orders", alter=[add], assured="test")
+    runner.expand(Change(revision="r", pattern=pattern))
+    runner.backfill("r")
+    sql.execute("UPDATE orders SET amount = 7 WHERE id = 1")
+    runner.verify("r")
+    runner.retire("r", old_release_gone="test")
+    apart = "SELECT count(*) FROM orders WHERE cents IS DISTINCT FROM amount * 100"
+    sql.execute("INSERT INTO orders VALUES (501, 5)")
+    assert rows(sql, apart) == [(0,)]
+    assert rows(sql, "SELECT cents FROM orders WHERE id IN (1, 501)") == [
+        (700,),
+        (500,),
+    ]
+    runner.rollback("r", to=State.VERIFIED)
+    assert rows(sql, "SELECT count(*), sum(amount) FROM orders") == [(501, 125261)]
+    runner.retire("r", old_release_gone="test")
+    runner.drop("r")
+    assert rows(sql, apart) == [(0,)]
 
 
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from backfill.live import wait_for
 from locks import taken
+from tables import Between, backfill_behind, rows, texts_of
 
 from migrator.change import Change
 from migrator.errors import Failed, Refused
@@ -40,11 +40,6 @@ CHANGE = Change(revision="s", pattern=PATTERN)
 OLD = "SELECT id, bio, hits, extra::text FROM users ORDER BY id"
 NEW = "SELECT user_id, bio, hits, extra::text FROM profiles ORDER BY user_id"
 SHADOW = NEW.replace("profiles", "{}")
-
-
-def rows(sql: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    """Return what a query gives."""
-    return sql.execute(query.encode()).fetchall()
 
 
 def shadow(sql: psycopg.Connection) -> str:
@@ -330,28 +325,7 @@ def test_the_copy_waits_for_who_writes_the_row(
     """And then leaves what the trigger did."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
-    # So that the chunk that waits is the one that goes on.
-    runner.settings = replace(runner.settings, lock_timeout_ms=20_000)
-    with psycopg.connect(database) as other:
-        other.execute(statement.encode())
-        failed: list[BaseException] = []
-
-        def fill() -> None:
-            try:
-                runner.backfill("s")
-            except BaseException as error:
-                failed.append(error)
-
-        filling = threading.Thread(target=fill)
-        filling.start()
-        waits = (
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database())"
-        )
-        wait_for("a chunk that waits", lambda: rows(sql, waits) == [(True,)])
-        other.commit()
-        filling.join()
-    assert not failed
+    backfill_behind(runner, database, "s", statement)
     assert same(sql)
 
 
@@ -452,6 +426,19 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
     assert runner.rollback("s") is State.VERIFIED
 
 
+def test_copies_are_compared_under_the_dual_write_of_the_table(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What is gone over has no trigger: the table that has it is named."""
+    backfilled(runner, sql)
+    off = "ALTER TABLE users DISABLE TRIGGER USER"
+    runner.progress = Between({"compare_rows": lambda: sql.execute(off)})
+    with pytest.raises(Failed, match=r'trigger on table "public"."users" is missing'):
+        runner.verify("s")
+    failed = next(s for s in runner.steps("s") if s.step.name == "compare_copies")
+    assert failed.status != "done"
+
+
 # -- text, locks, messages -------------------------------------------------------
 
 USERS = TableName("public", "users")
@@ -516,12 +503,7 @@ def test_text_with_hostile_names() -> None:
     facts = replace(FACTS, table=table)
     pattern = SplitTable("t%s", "n'", ['c "x'], key=[":k"], assured="hostile")
     pattern.check(facts)
-    texts = [
-        statement
-        for phase in Phase
-        for step in pattern.steps(phase, facts)
-        for statement in getattr(step.work, "statements", ())
-    ]
+    texts = texts_of(pattern, facts)
     assert (
         'CREATE VIEW "s ""1"."n\'" WITH (security_invoker = true) AS SELECT'
         ' ":k" AS ":k", "c ""x" AS "c ""x" FROM "s ""1"."t%s"'

@@ -24,7 +24,8 @@ from migrator.kernels.mirror_columns.base import (
     require_mirrorable,
 )
 from migrator.kernels.mirror_columns.fill import Fill
-from migrator.kernels.mirror_columns.pair import Pair, Side, read_as
+from migrator.kernels.mirror_columns.pair import Pair
+from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.mirror_columns.twin import Twin
 from migrator.kernels.mirror_columns.widened import Widened, Widening
 from migrator.kernels.mirror_columns.word import Word

@@ -6,7 +6,6 @@ so that the side with more detail is never overwritten by its own echo. Trigger,
 backfill, verification and repair share this one condition.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, LiteralString
@@ -14,26 +13,14 @@ from typing import ClassVar, LiteralString
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Column, Facts, Table
+from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step, has_columns
-from migrator.kernels.indexes import (
-    build_index,
-    copy_indexes,
-    index_copy,
-    plain_indexes,
-    table_tag,
-)
-from migrator.kernels.mirror_columns.base import (
-    SETTINGS,
-    Mirror,
-    distinct,
-    new_value,
-    old_value,
-)
+from migrator.kernels.indexes import copy_indexes, index_copy, plain_indexes
+from migrator.kernels.mirror_columns.base import SETTINGS, Mirror, new_value, old_value
+from migrator.kernels.mirror_columns.marks import Marks
+from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
-from migrator.names import TableName
 from migrator.plan import (
-    Refusal,
     Step,
     Steps,
     Transaction,
@@ -50,80 +37,6 @@ _NO_COUNTERPART = (
     "data_exception OR integrity_constraint_violation OR raise_exception"
     " OR program_limit_exceeded"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """
-    One column of a side.
-
-    Args:
-        name: while both releases work.
-        retired: the name that takes it out of sight: after retire for a column
-            of the old side, after a rollback for one of the new side.
-        type: with modifiers, as in DDL.
-        value: the expression that makes it from the columns of the other side.
-        takes: the name that a column of the new side takes at retire, and by which
-            the other side's expressions know it; None where it has that already.
-        heir_of: the old column in whose place it stands: it gets what hangs on it.
-        default: of an heir, from retire on; an SQL expression.
-    """
-
-    name: str
-    retired: str
-    type: str
-    value: str
-    collation: str | None = None
-    image_equal: bool = True
-    not_null: bool = False
-    takes: str | None = None
-    heir_of: Column | None = None
-    default: str | None = None
-
-    @property
-    def final(self) -> str:
-        """The name after retire of a column of the new side."""
-        return self.takes or self.name
-
-    @property
-    def compared_as(self) -> str:
-        """The type in which values are compared."""
-        # A cast to varchar(n) cuts silently, where an assignment raises.
-        return re.sub(r"^(character varying|varchar)\s*\(.*\)$", r"\1", self.type)
-
-    @property
-    def ddl(self) -> sql.Composable:
-        """The type as DDL spells it."""
-        return type_name(
-            self.type + (f" COLLATE {self.collation}" if self.collation else "")
-        )
-
-    def differs(self, left: sql.Composable, right: sql.Composable) -> sql.Composable:
-        """Return the condition that two values of the column differ."""
-        return distinct(left, right, image_equal=self.image_equal)
-
-
-def read_as(
-    value: str, known: Mapping[str, sql.Composable], table: TableName
-) -> sql.Composable:
-    """
-    Return an expression that finds columns under other names than they bear.
-
-    Args:
-        value: the expression; other columns it finds around it.
-        known: for each name that it uses, what stands there.
-        table: whose columns they are.
-    """
-    if not known:
-        return expression(value)
-    # A query within the query: its columns go before those around it.
-    columns = sql.SQL(", ").join(
-        sql.SQL("{} AS {}").format(given, sql.Identifier(name))
-        for name, given in known.items()
-    )
-    return sql.SQL("(SELECT {} FROM (SELECT {}) AS {})").format(
-        expression(value), columns, sql.Identifier(table.name)
-    )
 
 
 def _joined(word: LiteralString, parts: Iterable[sql.Composable]) -> sql.Composable:
@@ -282,8 +195,8 @@ END
         return self.create(body, None)
 
     @property
-    def _mark(self) -> str:
-        return names.owned("mark", "no_counterpart", self.tag)
+    def _marks(self) -> Marks:
+        return Marks(table=self.table, tag=self.tag)
 
     def _on_after_retire(self) -> tuple[sql.Composable, ...]:
         return replace(
@@ -356,7 +269,7 @@ END
             made_new=self._made_of_retired(),
             new_same=self._same(self.new),
             written=self._written(),
-            mark=new_value(self._mark),
+            mark=new_value(self._marks.column),
             made_old=self._made(self.old),
             lacking=_joined("OR", lacking) if lacking else sql.SQL("false"),
             no_old=_none(self.old),
@@ -453,7 +366,7 @@ END
         The old side's NOT NULL is lifted; on the way back it is proven by a
         check first, so that no scan runs under a strong lock.
         """
-        mark = self._mark
+        marks = self._marks
         why = (
             f"the dual-write trigger on {self.table} is missing or not enabled"
             " ALWAYS, so that one side may have missed writes"
@@ -500,20 +413,9 @@ END
                 for s in strict
             ),
         )
-        fits = Refusal(
-            count=render(
-                sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-                    self.table.identifier, sql.Identifier(mark)
-                )
-            ),
-            why="{count:row holds|rows hold} values of the new release that do"
-            " not fit the old side",
-            next=f'correct these rows (they have "{mark}" set), then run it again;'
-            " or keep the new release.",
-        )
         back = replace(
             back,
-            refusals=(fits,),
+            refusals=(marks.none(),),
             done=has_columns(self.table, *(s.name for s in (*self.old, *self.new))),
         )
         proofs = tuple(
@@ -522,20 +424,8 @@ END
             for action in not_null_again(self.table, s.name, checks[s.name])
         )
         return (
-            Step(
-                name="add_mark",
-                work=catalogue_step(
-                    self.table,
-                    self._alter("ADD COLUMN {} boolean", mark),
-                    *self._index_of_later_marks(facts.table),
-                ),
-                reverse=(
-                    catalogue_step(
-                        self.table, self._alter("DROP COLUMN IF EXISTS {}", mark)
-                    ),
-                ),
-            ),
-            *(self._index_marks(leaf) for leaf in facts.table.leaves),
+            marks.add(facts.table),
+            *map(marks.index, facts.table.leaves),
             *(
                 step
                 for s in proven
@@ -548,47 +438,9 @@ END
             ),
         )
 
-    def _index_marks(self, table: Table) -> Step:
-        """Return the build of a partial index, empty where no row is marked."""
-        mark = sql.Identifier(self._mark)
-        step = build_index(
-            "index_marks",
-            table,
-            names.owned("marks", table.name.name, table_tag(table, self.tag)),
-            method="btree",
-            keys=mark,
-            where=mark.as_string(None),
-        )
-        if table.root is None:
-            return step
-        # An index of the parent may have taken it over, and would hold it.
-        return replace(step, reverse=(), no_reverse="the index goes with the mark")
-
-    def _index_of_later_marks(self, table: Table) -> tuple[sql.Composable, ...]:
-        """
-        Return the indexes by which partitions that come later get theirs.
-
-        Those of the leaves are not attached to them, and nothing needs that.
-
-        Source: PostgreSQL manual, CREATE INDEX, Parameters (ONLY).
-        """
-        mark = sql.Identifier(self._mark)
-        return tuple(
-            sql.SQL("CREATE INDEX {} ON ONLY {} ({}) WHERE {}").format(
-                sql.Identifier(
-                    names.owned("marks", part.name.name, table_tag(part, self.tag))
-                ),
-                part.name.identifier,
-                mark,
-                mark,
-            )
-            for part in (table, *table.partitions)
-            if part.kind == "p"
-        )
-
     def drop(self, facts: Facts) -> Step:
         """Return the drop of the retired side, whose indexes leave their names."""
-        gone = [*(s.retired for s in self.old), self._mark]
+        gone = [*(s.retired for s in self.old), self._marks.column]
         heirs = [(s.heir_of, s.final) for s in self.new if s.heir_of is not None]
         indexes = (
             sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(

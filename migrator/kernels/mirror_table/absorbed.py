@@ -10,9 +10,10 @@ from migrator.errors import Refused
 from migrator.facts import Column, Constraint, Facts, Index, Table
 from migrator.kernels import requirements
 from migrator.kernels.column_definition import carried, definition
-from migrator.kernels.mirror_table.facade import Shown, viewed
+from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value
+from migrator.kernels.mirror_table.facade import viewed
 from migrator.kernels.mirror_table.inflow import Inflow
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
+from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.stand_in import StandIn
 from migrator.names import TableName
 from migrator.plan import Probe, present, render, type_name
@@ -73,16 +74,7 @@ class Absorbed:
 
     def keys(self) -> dict[str, KeyColumn]:
         """Return the key, by the names of its columns here."""
-        found = ((self.into.require(c), name) for name, c in self.key.items())
-        return {
-            name: KeyColumn(
-                column=c.name,
-                type=c.type,
-                equal=c.equal,
-                image_equal=c.image_equal,
-            )
-            for c, name in found
-        }
+        return {n: KeyColumn.of(self.into.require(c)) for n, c in self.key.items()}
 
     def going(self) -> dict[str, Column]:
         """Return the columns that go."""

@@ -1,6 +1,6 @@
 """Columns that stand in two tables, row by row, and are written in either."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -8,25 +8,14 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Facts
 from migrator.kernels import direct
-from migrator.kernels.mirror_columns.base import SETTINGS
-from migrator.kernels.mirror_table.facade import Shown
-from migrator.kernels.mirror_table.shadow import KeyColumn
+from migrator.kernels.mirror_table.dual_write import trigger_function, triggers_off
+from migrator.kernels.mirror_table.related import DIFFER, SAME, Related, image
 from migrator.kernels.rows import Update, comparisons, writes
-from migrator.names import TableName
-from migrator.plan import Steps, Transaction, render, type_name
-
-# Names in statements: no table's, so that a column that is qualified by its table's
-# name is never taken for one of the other table.
-_PARENT = sql.Identifier("_migrator_parent")
-_CHILD = sql.Identifier("_migrator_child")
-
-_IMAGE = sql.SQL("ROW({})::pg_catalog.record")
-_DIFFER = sql.SQL("{} OPERATOR(pg_catalog.*<>) {}")
-_SAME = sql.SQL("{} OPERATOR(pg_catalog.*=) {}")
+from migrator.plan import Steps, Transaction, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BothWays:
+class BothWays(Related):
     """
     The mirror of columns between a table and one whose rows belong to its rows.
 
@@ -35,22 +24,14 @@ class BothWays:
     written alone, and a parent without a child is at rest.
 
     Args:
-        parent: the table whose key the other one refers to.
-        child: the other table; each of its rows has a parent.
+        parent, child, key, columns: as of `Related`.
         tag: the change's.
-        key: the child's columns that name its parent.
-        columns: the mirrored columns by their names in the child, each with the
-            parent's column and what that holds where nobody wrote it.
         retired: whether the child is written alone.
         path: schemas in which defaults are looked up.
         owner: as whom triggers write; None for the role of the connection.
     """
 
-    parent: TableName
-    child: TableName
     tag: str
-    key: Mapping[str, KeyColumn]
-    columns: Mapping[str, Shown]
     retired: bool = False
     path: tuple[str, ...] = ()
     owner: str | None = None
@@ -94,38 +75,22 @@ class BothWays:
 
         Args:
             sides: of whose triggers, "child" or "parent".
-
-        Source: PostgreSQL manual, CREATE FUNCTION, Writing SECURITY DEFINER Functions
-        Safely.
         """
-        found: list[sql.Composable] = []
-        pinned = sql.SQL("").join(
-            sql.SQL(f" SET {name} FROM CURRENT") for name in SETTINGS
-        )
         bodies = {
             "child": self._child_retired() if self.retired else self._child(),
             "parent": self._parent_retired() if self.retired else self._parent(),
         }
-        for side in sides:
-            function = self._function(side)
-            found.append(
-                sql.SQL(
-                    "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                    " SECURITY DEFINER SET search_path = {}, pg_temp{} AS {}"
-                ).format(
-                    function,
-                    direct.pinned_path(self.path, self.parent.schema),
-                    pinned,
-                    sql.Literal(render(bodies[side])),
-                )
+        return tuple(
+            statement
+            for side in sides
+            for statement in trigger_function(
+                self._function(side),
+                bodies[side],
+                path=self.path,
+                schema=self.parent.schema,
+                owner=self.owner,
             )
-            if self.owner is not None:
-                found.append(
-                    sql.SQL("ALTER FUNCTION {}() OWNER TO {}").format(
-                        function, sql.Identifier(self.owner)
-                    )
-                )
-        return tuple(found)
+        )
 
     def is_on(self) -> str:
         """Return the question whether the dual write is on, for every session."""
@@ -165,7 +130,7 @@ class BothWays:
         changed: sql.Composable = sql.SQL("")
         if watched:
             changed = sql.SQL(" WHEN ({})").format(
-                _DIFFER.format(_of("old", watched), _of("new", watched))
+                DIFFER.format(_event("old", watched), _event("new", watched))
             )
         return (
             sql.SQL(
@@ -183,15 +148,7 @@ class BothWays:
 
     def _off(self, side: str, *events: str) -> tuple[sql.Composable, ...]:
         table = self.child if side == "child" else self.parent
-        return (
-            *(
-                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                    sql.Identifier(self._named(event)), table.identifier
-                )
-                for event in events
-            ),
-            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(self._function(side)),
-        )
+        return triggers_off(table, map(self._named, events), self._function(side))
 
     # -- what triggers do --------------------------------------------------
 
@@ -214,7 +171,7 @@ BEGIN
     RETURN NULL;
   END IF;
   IF TG_OP = 'INSERT' OR {moved} THEN
-    PERFORM 1 FROM {parent} AS {p} WHERE {owned} FOR NO KEY UPDATE;
+    {held};
   END IF;
   IF TG_OP = 'INSERT' AND {empty} OR TG_OP = 'UPDATE' AND {moved} AND {same} THEN
     {down};
@@ -225,14 +182,12 @@ BEGIN
 END
 """
         ).format(
-            parent=self.parent.identifier,
-            p=_PARENT,
-            owned=self._owner_of("new"),
-            moved=self._moved(),
-            empty=_SAME.format(_of("new", self.columns), self._rest(known=False)),
-            same=_SAME.format(_of("old", self.columns), _of("new", self.columns)),
-            down=self._down(self._owner_of("new")),
-            up=self._up(self._owner_of("new")),
+            held=self.held(self.owner_of("new")),
+            moved=self.moved(),
+            empty=SAME.format(_event("new", self.columns), self.rest(known=False)),
+            same=SAME.format(_event("old", self.columns), _event("new", self.columns)),
+            down=self.down(self.owner_of("new")),
+            up=self.up(self.owner_of("new")),
         )
 
     def _parent(self) -> sql.Composable:
@@ -255,20 +210,13 @@ BEGIN
 END
 """
         ).format(
-            resting=self._is(_of("new", columns)),
-            up=self._up(self._same_parent("new")),
-            down=self._down(self._same_parent("new")),
+            resting=self.is_rest(_event("new", columns)),
+            up=self.up(self.same_parent("new")),
+            down=self.down(self.same_parent("new")),
         )
 
     def _child_retired(self) -> sql.Composable:
         """Return the function of the child from retire on."""
-        rest = sql.SQL("UPDATE {} AS {} SET {} WHERE {} AND {}").format(
-            self.parent.identifier,
-            _PARENT,
-            self._assigned({n: s.at_rest for n, s in self.columns.items()}),
-            self._orphaned(_PARENT),
-            _DIFFER.format(self._of_parent(_PARENT), self._rest()),
-        )
         return sql.SQL(
             """
 #variable_conflict use_column
@@ -287,132 +235,17 @@ BEGIN
 END
 """
         ).format(
-            rest=rest,
-            moved=self._moved(),
-            former=self._owner_of("old"),
-            up=self._up(self._owner_of("new")),
+            rest=self.rested(),
+            moved=self.moved(),
+            former=self.owner_of("old"),
+            up=self.up(self.owner_of("new")),
         )
 
     def _parent_retired(self) -> sql.Composable:
         """Return the function of the parent from retire on."""
         return sql.SQL(
             "\n#variable_conflict use_column\nBEGIN\n  {};\n  RETURN NULL;\nEND\n"
-        ).format(self._up(self._same_parent("new")))
-
-    def _down(self, rows: sql.Composable) -> sql.Composable:
-        """Return the statement that takes values from parents to their children."""
-        return sql.SQL(
-            "UPDATE {} AS {} SET {} FROM {} AS {} WHERE {} AND {} AND {}"
-        ).format(
-            self.child.identifier,
-            _CHILD,
-            sql.SQL(", ").join(
-                sql.SQL("{} = {}.{}").format(
-                    sql.Identifier(name), _PARENT, sql.Identifier(s.column)
-                )
-                for name, s in self.columns.items()
-            ),
-            self.parent.identifier,
-            _PARENT,
-            rows,
-            self._joined(_PARENT, _CHILD),
-            self._apart(),
-        )
-
-    def _up(self, rows: sql.Composable) -> sql.Composable:
-        """Return the statement that takes values from children to their parents."""
-        return sql.SQL(
-            "UPDATE {} AS {} SET {} FROM {} AS {} WHERE {} AND {} AND {}"
-        ).format(
-            self.parent.identifier,
-            _PARENT,
-            self._assigned(
-                {n: sql.SQL("{}.{}").format(_CHILD, _name(n)) for n in self.columns}
-            ),
-            self.child.identifier,
-            _CHILD,
-            rows,
-            self._joined(_PARENT, _CHILD),
-            self._apart(),
-        )
-
-    def _assigned(self, values: Mapping[str, sql.Composable]) -> sql.Composable:
-        return sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(s.column), values[name])
-            for name, s in self.columns.items()
-        )
-
-    # -- conditions --------------------------------------------------------
-
-    def _apart(self) -> sql.Composable:
-        return _DIFFER.format(self._of_parent(_PARENT), self._of_child(_CHILD))
-
-    def _of_parent(self, row: sql.Composable) -> sql.Composable:
-        return _image(row, [s.column for s in self.columns.values()])
-
-    def _of_child(self, row: sql.Composable) -> sql.Composable:
-        return _image(row, self.columns)
-
-    def _rest(self, *, known: bool = True) -> sql.Composable:
-        """Return what columns hold that nobody wrote; NULLs where no default is."""
-        values = (
-            s.at_rest if known else Shown(column=s.column, type=s.type).at_rest
-            for s in self.columns.values()
-        )
-        return _IMAGE.format(sql.SQL(", ").join(values))
-
-    def _is(self, image: sql.Composable) -> sql.Composable:
-        """Return the condition that an image of the parent's holds no one's values."""
-        return sql.SQL(" OR ").join(
-            (
-                _SAME.format(image, self._rest()),
-                _SAME.format(image, self._rest(known=False)),
-            )
-        )
-
-    def _moved(self) -> sql.Composable:
-        """Return the condition that an UPDATE gave a child another parent."""
-        return sql.SQL("TG_OP = 'UPDATE' AND ({})").format(
-            sql.SQL(" OR ").join(
-                sql.SQL("NOT (old.{c} {equal} new.{c})").format(
-                    c=sql.Identifier(name), equal=type_name(k.equal)
-                )
-                for name, k in self.key.items()
-            )
-        )
-
-    def _owner_of(self, row: str) -> sql.Composable:
-        """Return the condition of the parent of a row of the child."""
-        return self._joined(_PARENT, sql.Identifier(row))
-
-    def _same_parent(self, row: str) -> sql.Composable:
-        """Return the condition of the row that a trigger of the parent was given."""
-        return sql.SQL(" AND ").join(
-            sql.SQL("{p}.{c} {equal} {row}.{c}").format(
-                p=_PARENT,
-                c=sql.Identifier(k.column),
-                equal=type_name(k.equal),
-                row=sql.Identifier(row),
-            )
-            for k in self.key.values()
-        )
-
-    def _joined(self, parent: sql.Composable, child: sql.Composable) -> sql.Composable:
-        return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} {} {}.{}").format(
-                parent,
-                sql.Identifier(k.column),
-                type_name(k.equal),
-                child,
-                sql.Identifier(name),
-            )
-            for name, k in self.key.items()
-        )
-
-    def _orphaned(self, parent: sql.Composable) -> sql.Composable:
-        return sql.SQL("NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-            self.child.identifier, _CHILD, self._joined(parent, _CHILD)
-        )
+        ).format(self.up(self.same_parent("new")))
 
     # -- rows ------------------------------------------------------------
 
@@ -441,9 +274,9 @@ END
             return comparisons(
                 parent,
                 "compare_parents",
-                self._parent_apart(),
+                self.parent_apart(),
                 shown=tuple(s.column for s in self.columns.values()),
-                beside={"child": self._child_image("pg_catalog.to_json(ROW({}))")},
+                beside={"child": self.child_image("pg_catalog.to_json(ROW({}))")},
                 repair=self._repair_parents(),
                 no_reverse=kept,
             )
@@ -452,9 +285,9 @@ END
             *comparisons(
                 child,
                 "compare_rows",
-                self._child_apart(),
+                self.child_apart(),
                 shown=tuple(self.columns),
-                beside={"parent": self._parent_image("pg_catalog.to_json(ROW({}))")},
+                beside={"parent": self.parent_image("pg_catalog.to_json(ROW({}))")},
                 repair=self._repair(),
                 no_reverse=kept,
             ),
@@ -462,7 +295,7 @@ END
                 parent,
                 "find_values_without_row",
                 sql.SQL("NOT ({}) AND {}").format(
-                    self._is(self._of_parent(here)), self._orphaned(here)
+                    self.is_rest(self.of_parent(here)), self.orphaned(here)
                 ),
                 shown=tuple(s.column for s in self.columns.values()),
                 no_reverse="nothing is changed",
@@ -478,115 +311,30 @@ END
         """
         return Update(
             values={
-                name: self._from_parent(
-                    sql.SQL("{}.{}").format(_PARENT, _name(s.column)), hold=True
-                )
+                name: self.from_parent(s.column, hold=True)
                 for name, s in self.columns.items()
             },
-            rows=self._child_apart(),
+            rows=self.child_apart(),
             guard=self.is_on(),
+            guard_tables=(self.parent, self.child),
         )
 
     def _repair_parents(self) -> Update:
         def value(name: str, rest: sql.Composable) -> sql.Composable:
-            found = self._from_child(
-                sql.SQL("{}.{}").format(_CHILD, _name(name)), hold=True
-            )
-            orphaned = self._orphaned(sql.Identifier(self.parent.name))
+            found = self.from_child(name, hold=True)
+            orphaned = self.orphaned(sql.Identifier(self.parent.name))
             return sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(
                 orphaned, rest, found
             )
 
         return Update(
             values={s.column: value(n, s.at_rest) for n, s in self.columns.items()},
-            rows=self._parent_apart(),
+            rows=self.parent_apart(),
             guard=self.is_on(),
-        )
-
-    def _child_apart(self) -> sql.Composable:
-        # The child's columns stand outside of the sub-select: in it, a bare one would
-        # be the parent's.
-        return sql.SQL("({}) IS TRUE").format(
-            _DIFFER.format(
-                self._parent_image("ROW({})::pg_catalog.record"),
-                self._of_child(sql.Identifier(self.child.name)),
-            )
-        )
-
-    def _parent_apart(self) -> sql.Composable:
-        here = sql.Identifier(self.parent.name)
-        return sql.SQL("CASE WHEN {} THEN NOT ({}) ELSE {} END").format(
-            self._orphaned(here),
-            self._is(self._of_parent(here)),
-            _DIFFER.format(
-                self._child_image("ROW({})::pg_catalog.record"), self._of_parent(here)
-            ),
-        )
-
-    def _parent_image(self, form: str) -> sql.Composable:
-        columns = sql.SQL(", ").join(
-            sql.SQL("{}.{}").format(_PARENT, _name(s.column))
-            for s in self.columns.values()
-        )
-        return self._from_parent(_formed(form, columns))
-
-    def _child_image(self, form: str) -> sql.Composable:
-        columns = sql.SQL(", ").join(
-            sql.SQL("{}.{}").format(_CHILD, _name(n)) for n in self.columns
-        )
-        return self._from_child(_formed(form, columns))
-
-    def _from_parent(
-        self, value: sql.Composable, *, hold: bool = False
-    ) -> sql.Composable:
-        """Return a value of the parent of the child's row that is gone over."""
-        return sql.SQL("(SELECT {} FROM {} AS {} WHERE {}{})").format(
-            value,
-            self.parent.identifier,
-            _PARENT,
-            self._joined(_PARENT, sql.Identifier(self.child.name)),
-            sql.SQL(" FOR NO KEY UPDATE" if hold else ""),
-        )
-
-    def _from_child(
-        self, value: sql.Composable, *, hold: bool = False
-    ) -> sql.Composable:
-        """Return a value of the child of the parent's row that is gone over."""
-        return sql.SQL("(SELECT {} FROM {} AS {} WHERE {}{})").format(
-            value,
-            self.child.identifier,
-            _CHILD,
-            self._joined(sql.Identifier(self.parent.name), _CHILD),
-            sql.SQL(" FOR NO KEY UPDATE" if hold else ""),
-        )
-
-    def from_child(self, name: str) -> sql.Composable:
-        """Return a column of the child as a value of the parent's row."""
-        return self._from_child(sql.SQL("{}.{}").format(_CHILD, _name(name)))
-
-    def has_child(self) -> sql.Composable:
-        """Return the condition of a parent's row that has a child."""
-        return sql.SQL("NOT ({})").format(
-            self._orphaned(sql.Identifier(self.parent.name))
+            guard_tables=(self.parent, self.child),
         )
 
 
-def _name(column: str) -> sql.Identifier:
-    return sql.Identifier(column)
-
-
-def _formed(form: str, columns: sql.Composable) -> sql.Composable:
-    before, _, after = form.partition("{}")
-    return type_name(before) + columns + type_name(after)
-
-
-def _of(row: str, columns: Iterable[str]) -> sql.Composable:
-    return _image(sql.Identifier(row), columns)
-
-
-def _image(row: sql.Composable, columns: Iterable[str]) -> sql.Composable:
-    return _IMAGE.format(
-        sql.SQL(", ").join(
-            sql.SQL("{}.{}").format(row, sql.Identifier(column)) for column in columns
-        )
-    )
+def _event(row: str, columns: Iterable[str]) -> sql.Composable:
+    """Return columns of a row that a trigger was given, as one value."""
+    return image(sql.Identifier(row), columns)

@@ -9,35 +9,12 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Grant
 from migrator.kernels.direct import pinned_path
-from migrator.kernels.mirror_table.shadow import KeyColumn
+from migrator.kernels.mirror_table.columns import KeyColumn, Shown, joined
 from migrator.names import TableName
 from migrator.plan import Refusal, render, type_name
 
 # What a view and a table both take.
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """
-    One column of a facade.
-
-    Args:
-        column: the table's column that it shows.
-        type: its type.
-        rest: the SQL expression of its default; None for NULL.
-    """
-
-    column: str
-    type: str
-    rest: str | None = None
-
-    @property
-    def at_rest(self) -> sql.Composable:
-        """What the column holds in a row of which nobody wrote it."""
-        return sql.SQL("({})::{}").format(
-            type_name(self.rest or "NULL"), type_name(self.type)
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,15 +177,7 @@ class Facade:
         return names.function(f"{self.tag}_{event.lower()}")
 
     def _keyed(self, row: LiteralString) -> sql.Composable:
-        return sql.SQL(" AND ").join(
-            sql.SQL("_row.{} {} {}.{}").format(
-                sql.Identifier(k.column),
-                type_name(k.equal),
-                sql.SQL(row),
-                sql.Identifier(name),
-            )
-            for name, k in self.key.items()
-        )
+        return joined(sql.SQL("_row"), sql.SQL(row), self.key)
 
     def _insert(self) -> sql.Composable:
         shown = ", ".join(self.key)

@@ -1,6 +1,6 @@
 """Values of a table that flow into the rows which its rows belong to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -9,8 +9,16 @@ from migrator import names
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import direct
 from migrator.kernels.chunking import chosen, compared, kept, span
-from migrator.kernels.mirror_table.facade import Shown
-from migrator.kernels.mirror_table.shadow import KeyColumn
+from migrator.kernels.mirror_table.columns import (
+    KeyColumn,
+    Shown,
+    changed,
+    joined,
+    record,
+    same,
+    values_of,
+)
+from migrator.kernels.mirror_table.dual_write import triggers_off
 from migrator.kernels.rows import Write, comparisons, in_stride, named, writes
 from migrator.names import TableName
 from migrator.plan import (
@@ -75,15 +83,15 @@ class Inflow:
         """
         source, behind = self.source.identifier, self.behind.identifier
         watched = (*self.key, *self.columns)
-        changed = sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(
-            *(_record(_of(sql.Identifier(r), watched)) for r in ("old", "new"))
+        differs = sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(
+            *(record(values_of(sql.Identifier(r), watched)) for r in ("old", "new"))
         )
         triggers = zip(
             self._triggers,
             (
                 sql.SQL("AFTER INSERT OR DELETE ON {} FOR EACH ROW").format(source),
                 sql.SQL("AFTER UPDATE ON {} FOR EACH ROW WHEN ({})").format(
-                    source, changed
+                    source, differs
                 ),
                 sql.SQL("AFTER TRUNCATE ON {} FOR EACH STATEMENT").format(source),
             ),
@@ -120,12 +128,7 @@ class Inflow:
     def off(self) -> tuple[sql.Composable, ...]:
         """Return the statements that take the dual write off."""
         return (
-            *(
-                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                    sql.Identifier(name), self.source.identifier
-                )
-                for name in self._triggers
-            ),
+            *triggers_off(self.source, self._triggers),
             *(
                 sql.SQL("DROP FUNCTION IF EXISTS {}").format(self._function(name))
                 for name in ("inflow", "take")
@@ -288,12 +291,7 @@ END
                 keys=self._keys_of_target(),
             )
 
-        moved = sql.SQL(" OR ").join(
-            sql.SQL("NOT (old.{c} {equal} new.{c})").format(
-                c=sql.Identifier(name), equal=type_name(k.equal)
-            )
-            for name, k in self.key.items()
-        )
+        moved = changed((name, k.equal) for name, k in self.key.items())
         filled = sql.SQL(" OR ").join(
             present(sql.SQL("{}.{}").format(_INTO, sql.Identifier(c)))
             for c in self._columns_of_target()
@@ -345,7 +343,7 @@ END
         return writes(
             target,
             "copy_values",
-            _Take(guard=self.is_on(), inflow=self),
+            _Take(guard=self.is_on(), guard_tables=(self.source,), inflow=self),
             no_reverse="the copied values go with the columns",
         )
 
@@ -375,13 +373,15 @@ END
                         sql.SQL("pg_catalog.to_json(ROW({}))"),
                     )
                 },
-                repair=_Take(guard=self.is_on(), inflow=self),
+                repair=_Take(
+                    guard=self.is_on(), guard_tables=(self.source,), inflow=self
+                ),
                 no_reverse="nothing but rows out of step is changed",
             ),
             *writes(
                 target.of(noted),
                 "catch_up",
-                _CatchUp(guard=self.is_on(), inflow=self),
+                _CatchUp(guard=self.is_on(), guard_tables=(self.source,), inflow=self),
                 no_reverse="nothing but rows out of step is changed",
             ),
         )
@@ -391,7 +391,7 @@ END
         here = sql.Identifier(self.target.name)
         return sql.SQL("SELECT {}({}) FROM {} WHERE {} AND {}").format(
             self._function("take"),
-            _of(here, [k.column for k in self.key.values()]),
+            values_of(here, [k.column for k in self.key.values()]),
             named(facts),
             rows,
             self._apart(here),
@@ -400,13 +400,13 @@ END
     def _apart(self, into: sql.Composable) -> sql.Composable:
         """Return the condition of a row of the target that is not in step."""
         return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(
-            _record(_of(into, self._columns_of_target())),
+            record(values_of(into, self._columns_of_target())),
             self._of_source(into, sql.SQL("ROW({})::pg_catalog.record")),
         )
 
     def _of_source(self, into: sql.Composable, form: sql.SQL) -> sql.Composable:
         """Return what a row of the target is to hold: NULLs where there is no row."""
-        values = _of(_FROM, self.columns)
+        values = values_of(_FROM, self.columns)
         if self.mark is not None:
             values += sql.SQL(", CASE WHEN {}.{} IS NOT NULL THEN true END").format(
                 _FROM, sql.Identifier(next(iter(self.key)))
@@ -422,23 +422,14 @@ END
 
     def _joined(self, into: sql.Composable, row: sql.Composable) -> sql.Composable:
         """Return the condition that a row of the source belongs to the target's."""
-        return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} {} {}.{}").format(
-                into,
-                sql.Identifier(k.column),
-                type_name(k.equal),
-                row,
-                sql.Identifier(name),
-            )
-            for name, k in self.key.items()
-        )
+        return joined(into, row, self.key)
 
     def _columns_of_target(self) -> tuple[str, ...]:
         marked = () if self.mark is None else (self.mark,)
         return (*(s.column for s in self.columns.values()), *marked)
 
     def _keys_of_target(self) -> sql.Composable:
-        return _of(_INTO, [k.column for k in self.key.values()])
+        return values_of(_INTO, [k.column for k in self.key.values()])
 
     def _noted(self) -> sql.Composable:
         return sql.SQL(", ").join(sql.Identifier(k.column) for k in self.key.values())
@@ -449,15 +440,7 @@ END
         return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
             self.behind.identifier,
             _FROM,
-            sql.SQL(" AND ").join(
-                sql.SQL("{from_}.{c} {equal} {here}.{c}").format(
-                    from_=_FROM,
-                    c=sql.Identifier(k.column),
-                    equal=type_name(k.equal),
-                    here=here,
-                )
-                for k in self.key.values()
-            ),
+            same(_FROM, here, self.key),
         )
 
     def _indexed(self) -> sql.Composable:
@@ -472,6 +455,7 @@ class _Take(Write):
     """Rows of the target that are brought up."""
 
     guard: str | None
+    guard_tables: tuple[TableName, ...]
     inflow: Inflow
 
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
@@ -485,6 +469,7 @@ class _Take(Write):
             upkeep=kept(facts, chunking, written),
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
         )
 
 
@@ -493,6 +478,7 @@ class _CatchUp(Write):
     """Rows that are noted, brought up."""
 
     guard: str | None
+    guard_tables: tuple[TableName, ...]
     inflow: Inflow
 
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
@@ -504,14 +490,5 @@ class _CatchUp(Write):
             chunking=chunking,
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
         )
-
-
-def _of(row: sql.Composable, columns: Iterable[str]) -> sql.Composable:
-    return sql.SQL(", ").join(
-        sql.SQL("{}.{}").format(row, sql.Identifier(column)) for column in columns
-    )
-
-
-def _record(values: sql.Composable) -> sql.Composable:
-    return sql.SQL("ROW({})::pg_catalog.record").format(values)

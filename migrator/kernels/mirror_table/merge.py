@@ -14,10 +14,11 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Index
-from migrator.kernels import constraints, direct, indexes
+from migrator.kernels import constraints, direct, foreign_key, indexes, unique_key
 from migrator.kernels.column_definition import definition, looks
 from migrator.kernels.mirror_table.absorbed import Absorbed
-from migrator.kernels.mirror_table.shadow import Shadow, Value
+from migrator.kernels.mirror_table.columns import Value
+from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -264,7 +265,7 @@ class Merge(Absorbed):
                 ),
             )
         for number, c in enumerate(self.ruled("f"), 1):
-            found += constraints.foreign_key(
+            found += foreign_key.steps(
                 f"_{number}",
                 into,
                 c.name,
@@ -283,7 +284,7 @@ class Merge(Absorbed):
             yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
                 into.identifier,
                 sql.Identifier(name),
-                constraints.over_index("u", name, constraints.timing(constraint)),
+                unique_key.over_index("u", name, constraints.timing(constraint)),
             )
 
     def _exchange(self) -> Transaction:

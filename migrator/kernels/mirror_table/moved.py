@@ -11,8 +11,8 @@ from migrator.facts import Column, Facts, Index, Table
 from migrator.kernels import direct, indexes, not_null
 from migrator.kernels.column_definition import carried, definition, looks
 from migrator.kernels.mirror_table.both_ways import BothWays
-from migrator.kernels.mirror_table.facade import Shown
-from migrator.kernels.mirror_table.shadow import KeyColumn
+from migrator.kernels.mirror_table.columns import KeyColumn, Shown
+from migrator.kernels.mirror_table.related import Related
 from migrator.kernels.rows import updates
 from migrator.plan import Lock, Step, Steps, Transaction, expression
 
@@ -68,7 +68,8 @@ class Moved:
             child=self.child.name,
             tag=self.facts.tag,
             key={
-                name: self._key(self.table.require(c)) for c, name in self.key.items()
+                name: KeyColumn.of(self.table.require(c))
+                for c, name in self.key.items()
             },
             columns={
                 name: Shown(
@@ -82,10 +83,6 @@ class Moved:
             path=self.facts.path,
             owner=self.table.owner if self.facts.superuser else None,
         )
-
-    @staticmethod
-    def _key(column: Column) -> KeyColumn:
-        return KeyColumn(column=column.name, type=column.type, equal=column.equal)
 
     def carried(self) -> tuple[Index, ...]:
         """Return the indexes that go along: those that a column that goes is in."""
@@ -210,12 +207,12 @@ class Moved:
         """Return the columns, filled from the child, where no release runs."""
         table, child = self.table.name, self.child.name
         there = {c: self.child.require(name) for c, name in self.columns.items()}
-        mirror = BothWays(
+        related = Related(
             parent=table,
             child=child,
-            tag=self.facts.tag,
             key={
-                name: self._key(self.table.require(c)) for c, name in self.key.items()
+                name: KeyColumn.of(self.table.require(c))
+                for c, name in self.key.items()
             },
             columns={},
         )
@@ -244,8 +241,8 @@ class Moved:
             *updates(
                 self.facts,
                 "copy_values_back",
-                {c: mirror.from_child(name) for c, name in self.columns.items()},
-                mirror.has_child(),
+                {c: related.from_child(name) for c, name in self.columns.items()},
+                related.has_child(),
                 no_reverse="upgrade again",
             ),
             Step(

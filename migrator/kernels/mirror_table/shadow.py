@@ -9,7 +9,16 @@ from migrator import names
 from migrator.facts import Column, Facts, Index, IndexColumn, Table
 from migrator.kernels import direct
 from migrator.kernels.chunking import by_keys, compared, span
-from migrator.kernels.mirror_columns.base import SETTINGS
+from migrator.kernels.mirror_table.columns import (
+    KeyColumn,
+    Value,
+    changed,
+    joined,
+    matched,
+    same,
+    values_of,
+)
+from migrator.kernels.mirror_table.dual_write import trigger_function, triggers_off
 from migrator.kernels.rows import Write, comparisons, named, writes
 from migrator.names import TableName
 from migrator.plan import (
@@ -31,28 +40,6 @@ _SHADOW = sql.Identifier("_migrator_shadow")
 def shadow_of(table: TableName, tag: str) -> TableName:
     """Return the name under which a table is filled that comes to be `table`."""
     return TableName(table.schema, names.owned("table", table.name, tag))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyColumn:
-    """
-    A key column of a shadow: whose value it has, its type, and the type's `=`.
-
-    `image_equal` tells whether that `=` means "the same image".
-    """
-
-    column: str
-    type: str
-    equal: str
-    image_equal: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
-    """What another column of a shadow holds: an expression over the row, its type."""
-
-    expression: sql.Composable
-    type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,47 +95,18 @@ class Shadow:
         )
 
     def define(self) -> tuple[sql.Composable, ...]:
-        """
-        Return the statements that make the function, or make it anew.
-
-        It has the owner's rights, since the application has none on the shadow.
-
-        Source: PostgreSQL manual, CREATE FUNCTION, Writing SECURITY DEFINER Functions
-        Safely.
-        """
-        function = names.function(self.tag)
-        path = direct.pinned_path(self.path, self.source.schema)
-        pinned = sql.SQL("").join(
-            sql.SQL(f" SET {name} FROM CURRENT") for name in SETTINGS
-        )
-        owned = (
-            ()
-            if self.owner is None
-            else (
-                sql.SQL("ALTER FUNCTION {}() OWNER TO {}").format(
-                    function, sql.Identifier(self.owner)
-                ),
-            )
-        )
-        return (
-            sql.SQL(
-                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql"
-                " SECURITY DEFINER SET search_path = {}, pg_temp{} AS {}"
-            ).format(function, path, pinned, sql.Literal(render(self._body()))),
-            *owned,
+        """Return the statements that make the function, or make it anew."""
+        return trigger_function(
+            names.function(self.tag),
+            self._body(),
+            path=self.path,
+            schema=self.source.schema,
+            owner=self.owner,
         )
 
     def off(self) -> tuple[sql.Composable, ...]:
         """Return the statements that take the dual write off."""
-        return (
-            *(
-                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
-                    sql.Identifier(trigger), self.source.identifier
-                )
-                for trigger in self._triggers
-            ),
-            sql.SQL("DROP FUNCTION IF EXISTS {}()").format(names.function(self.tag)),
-        )
+        return triggers_off(self.source, self._triggers, names.function(self.tag))
 
     def is_on(self) -> str:
         """Return the question whether the dual write is on, for every session."""
@@ -190,12 +148,7 @@ class Shadow:
                 ours=self._shown(self._row_of(sql.Identifier(row))),
             )
 
-        moved = sql.SQL(" OR ").join(
-            sql.SQL("NOT (old.{c} {equal} new.{c})").format(
-                c=sql.Identifier(k.column), equal=type_name(k.equal)
-            )
-            for k in self.key.values()
-        )
+        moved = changed((k.column, k.equal) for k in self.key.values())
         return sql.SQL(
             """
 #variable_conflict use_column
@@ -246,7 +199,12 @@ END
         return writes(
             facts,
             name,
-            _Copy(guard=self.is_on() if guarded else None, shadow=self, repairs=False),
+            _Copy(
+                guard=self.is_on() if guarded else None,
+                guard_tables=(self.source,),
+                shadow=self,
+                repairs=False,
+            ),
             no_reverse="the rows go with the table that they were copied to",
         )
 
@@ -268,7 +226,12 @@ END
                 self.apart(),
                 shown=tuple(c.name for c in facts.table.columns),
                 beside={"shadow": self._image(sql.SQL("pg_catalog.to_json(ROW({}))"))},
-                repair=_Copy(guard=self.is_on(), shadow=self, repairs=True),
+                repair=_Copy(
+                    guard=self.is_on(),
+                    guard_tables=(self.source,),
+                    shadow=self,
+                    repairs=True,
+                ),
                 no_reverse="nothing but rows out of step is changed",
             ),
             *comparisons(
@@ -277,7 +240,9 @@ END
                 self._extra(),
                 shown=tuple(self.key),
                 key=tuple(self.key),
-                repair=_Remove(guard=self.is_on(), extra=self._extra()),
+                repair=_Remove(
+                    guard=self.is_on(), guard_tables=(self.source,), extra=self._extra()
+                ),
                 no_reverse="nothing but rows out of step is changed",
             ),
         )
@@ -329,10 +294,7 @@ END
 
     def _image(self, form: sql.SQL) -> sql.Composable:
         """Return the shadow of a row of the source, in the form of one value."""
-        columns = sql.SQL(", ").join(
-            sql.SQL("{}.{}").format(_SHADOW, sql.Identifier(c))
-            for c in (*self.key, *self.values)
-        )
+        columns = values_of(_SHADOW, (*self.key, *self.values))
         return sql.SQL("(SELECT {} FROM {} AS {} WHERE {})").format(
             form.format(columns),
             self.target.identifier,
@@ -345,16 +307,7 @@ END
         return sql.SQL("NOT EXISTS (SELECT FROM {} WHERE {})").format(
             self._source,
             self._shown(
-                sql.SQL(" AND ").join(
-                    sql.SQL("{}.{} {} {}.{}").format(
-                        self._alias,
-                        sql.Identifier(k.column),
-                        type_name(k.equal),
-                        sql.Identifier(self.target.name),
-                        sql.Identifier(c),
-                    )
-                    for c, k in self.key.items()
-                )
+                joined(self._alias, sql.Identifier(self.target.name), self.key)
             ),
         )
 
@@ -368,39 +321,19 @@ END
 
     def _shadow_of(self, row: sql.Composable) -> sql.Composable:
         """Return the condition of the shadow of a row of the source."""
-        return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} {} {}.{}").format(
-                _SHADOW,
-                sql.Identifier(c),
-                type_name(k.equal),
-                row,
-                sql.Identifier(k.column),
-            )
-            for c, k in self.key.items()
-        )
+        columns = ((c, k.equal, k.column) for c, k in self.key.items())
+        return matched(_SHADOW, row, columns)
 
     def _row_of(self, row: sql.Composable) -> sql.Composable:
         """Return the condition of the row that a trigger's row is now."""
-        return sql.SQL(" AND ").join(
-            sql.SQL("{table}.{c} {equal} {row}.{c}").format(
-                table=self._alias,
-                c=sql.Identifier(k.column),
-                equal=type_name(k.equal),
-                row=row,
-            )
-            for k in self.key.values()
-        )
+        return same(self._alias, row, self.key)
 
     def _given_row(self) -> sql.Composable:
         """Return the condition of the row that a trigger was given, as it is now."""
         if not self.found_by:
             return self._row_of(sql.Identifier("new"))
-        return sql.SQL(" AND ").join(
-            sql.SQL("{table}.{c} {equal} new.{c}").format(
-                table=self._alias, c=sql.Identifier(column), equal=type_name(equal)
-            )
-            for column, equal in self.found_by.items()
-        )
+        columns = ((c, equal, c) for c, equal in self.found_by.items())
+        return matched(self._alias, sql.SQL("new"), columns)
 
     def _values(self) -> sql.Composable:
         keys = (
@@ -455,6 +388,11 @@ END
         leaves it as it is. Its row must not be deleted before the copy commits, or it
         would come back; for a repair, it must not be updated either, since what was
         read would overwrite what the trigger wrote.
+
+        Args:
+            facts: of the table that is gone over.
+            chunking: how it is gone over.
+            repairs: whether rows that are apart are written, or those without a shadow.
         """
         rows = span(facts, chunking)
         if repairs:
@@ -474,6 +412,7 @@ class _Copy(Write):
     """Rows of the source written to the shadow."""
 
     guard: str | None
+    guard_tables: tuple[TableName, ...]
     shadow: Shadow
     repairs: bool
 
@@ -493,6 +432,7 @@ class _Copy(Write):
             ),
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
             lock=Lock.ROW_SHARE,
             root=facts.table.root,
         )
@@ -503,6 +443,7 @@ class _Remove(Write):
     """Rows of the shadow removed that have no source."""
 
     guard: str | None
+    guard_tables: tuple[TableName, ...]
     extra: sql.Composable
 
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
@@ -518,5 +459,6 @@ class _Remove(Write):
             chunking=chunking,
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
             root=facts.table.root,
         )

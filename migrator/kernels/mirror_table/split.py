@@ -14,10 +14,17 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Constraint, Facts, Index, Table
-from migrator.kernels import constraints, direct, indexes, not_null, requirements
+from migrator.kernels import (
+    direct,
+    foreign_key,
+    indexes,
+    not_null,
+    requirements,
+)
 from migrator.kernels.column_definition import carried, definition, looks
-from migrator.kernels.mirror_table.facade import Facade, Shown, granted, viewed
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value, shadow_of
+from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value, matched
+from migrator.kernels.mirror_table.facade import Facade, granted, viewed
+from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
@@ -83,16 +90,7 @@ class Split:
         return found
 
     def _key(self) -> dict[str, KeyColumn]:
-        found = ((self.table.require(c), name) for c, name in self.key.items())
-        return {
-            name: KeyColumn(
-                column=c.name,
-                type=c.type,
-                equal=c.equal,
-                image_equal=c.image_equal,
-            )
-            for c, name in found
-        }
+        return {n: KeyColumn.of(self.table.require(c)) for c, n in self.key.items()}
 
     def _required(self) -> frozenset[str]:
         """Return columns of the new table without which it has no row."""
@@ -303,15 +301,10 @@ class Split:
         """Return the way back from the new table, where no release runs."""
         made = self.facts.made[self.into]
         table = self.table.name
-        behind = sql.SQL(" AND ").join(
-            sql.SQL("{}.{} {} {}.{}").format(
-                self.into.identifier,
-                sql.Identifier(name),
-                type_name(k.equal),
-                table.identifier,
-                sql.Identifier(k.column),
-            )
-            for name, k in self._key().items()
+        behind = matched(
+            self.into.identifier,
+            table.identifier,
+            ((name, k.equal, k.column) for name, k in self._key().items()),
         )
         return (
             Step(
@@ -424,16 +417,14 @@ class Split:
         ).format(_list(self.key.values()), self.table.name.identifier, _list(self.key))
         first = next(iter(self.key.values()))
         name = names.fitted(f"{self.into.name}_{first}", "_fkey")
-        return constraints.foreign_key(
-            "", self.shadow_name, name, text, self.table.name
-        )
+        return foreign_key.steps("", self.shadow_name, name, text, self.table.name)
 
     def _foreign_keys(self) -> Steps:
         """Return the foreign keys of columns that go."""
         return tuple(
             step
             for number, key in enumerate(self._constraints("f"), 1)
-            for step in constraints.foreign_key(
+            for step in foreign_key.steps(
                 f"_{number}",
                 self.shadow_name,
                 key.name,

@@ -18,10 +18,11 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import ForeignKey, Trigger
-from migrator.kernels import constraints, direct, indexes
+from migrator.kernels import direct, foreign_key, indexes
 from migrator.kernels.chunking import unique_index
+from migrator.kernels.mirror_table.columns import KeyColumn, Value
 from migrator.kernels.mirror_table.facade import granted
-from migrator.kernels.mirror_table.shadow import KeyColumn, Shadow, Value
+from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.successor import Successor
 from migrator.names import TableName
 from migrator.plan import (
@@ -46,20 +47,11 @@ class Swap(Successor):
         found_by: Sequence[str] = (),
     ) -> Shadow:
         table, source = self.old, self.name
-        keys = (table.require(c) for c in key)
         return Shadow(
             source=source,
             target=target,
             tag=self.facts.tag,
-            key={
-                c.name: KeyColumn(
-                    column=c.name,
-                    type=c.type,
-                    equal=c.equal,
-                    image_equal=c.image_equal,
-                )
-                for c in keys
-            },
+            key={c: KeyColumn.of(table.require(c)) for c in key},
             values={
                 c.name: Value(
                     expression=sql.Identifier(source.name, c.name), type=c.type
@@ -128,7 +120,7 @@ class Swap(Successor):
             *(
                 step
                 for number, c in enumerate(self.foreign_keys(), 1)
-                for step in constraints.foreign_key(
+                for step in foreign_key.steps(
                     f"_{number}",
                     self.shadow_name,
                     c.name,
@@ -152,7 +144,7 @@ class Swap(Successor):
             *(
                 step
                 for number, c in enumerate(own, 1)
-                for step in constraints.foreign_key(
+                for step in foreign_key.steps(
                     f"_own_{number}",
                     self.name,
                     c.name,
@@ -163,7 +155,7 @@ class Swap(Successor):
             *(
                 step
                 for number, k in enumerate(others, 1)
-                for step in constraints.foreign_key(
+                for step in foreign_key.steps(
                     f"_to_{number}",
                     k.table,
                     self._second(k),

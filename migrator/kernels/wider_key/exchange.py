@@ -13,7 +13,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Constraint, Sequence
-from migrator.kernels import constraints, direct, sequences
+from migrator.kernels import constraints, direct, sequences, unique_key
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
@@ -212,7 +212,7 @@ def _indexed(part: Part, mirror: Widened) -> Iterator[sql.Composable]:
                 sql.Identifier(index.name),
             )
             continue
-        yield mirror.alter("ADD CONSTRAINT {} ", key.name) + constraints.over_index(
+        yield mirror.alter("ADD CONSTRAINT {} ", key.name) + unique_key.over_index(
             key.kind, copy, constraints.timing(key)
         )
 

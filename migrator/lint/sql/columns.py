@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from migrator.lint.sql.cursor import Cursor, UnreadError
-from migrator.lint.sql.types import spelt
 from migrator.lint.statements import ForeignTo, NewColumn, NewConstraint
+from migrator.lint.types import in_dialect
 
 # What ends the type of a column.
 _AFTER_TYPE = (
@@ -242,7 +242,7 @@ def column(c: Cursor, *, typed: bool = True) -> NewColumn:
     name = c.name()
     if not typed:
         c.take("WITH OPTIONS")
-    type_ = spelt(c.upto_words(*_AFTER_TYPE)) if typed else ""
+    type_ = in_dialect(c.upto_words(*_AFTER_TYPE)) if typed else ""
     if typed and not type_:
         raise UnreadError
     found = _Column()

@@ -6,8 +6,8 @@ from dataclasses import replace
 from migrator.lint import statements as st
 from migrator.lint.sql.columns import column, constraint, is_constraint
 from migrator.lint.sql.cursor import Cursor, UnreadError
-from migrator.lint.sql.types import spelt
 from migrator.lint.statements import NewColumn, NewConstraint, Ref, Statement
+from migrator.lint.types import in_dialect
 
 # What may follow the elements of a new table.
 _AFTER_ELEMENTS = ("INHERITS (", "AS")
@@ -188,7 +188,7 @@ def _alter_column(c: Cursor, table: Ref) -> Statement:
         "ADD GENERATED",
     ):
         case "SET DATA TYPE" | "TYPE":
-            type_ = spelt(c.upto_words("COLLATE", "USING"))
+            type_ = in_dialect(c.upto_words("COLLATE", "USING"))
             if not type_:
                 raise UnreadError
             return st.ChangeType(

@@ -40,7 +40,6 @@ SELECT c.oid::bigint AS oid,
           WHERE pr.prrelid = c.oid ORDER BY p.pubname
        ) AS publications,
        c.relrowsecurity AS policies,
-       c.relforcerowsecurity AS forces_policies,
        COALESCE((
          SELECT pg_catalog.json_agg(g ORDER BY g.role)
            FROM (SELECT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS role,
