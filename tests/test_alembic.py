@@ -469,6 +469,33 @@ def test_an_error_of_the_projects_own_code(words: str, project: Project) -> None
     assert "secret" not in told.stderr + told.stdout
 
 
+FAILS = """
+from alembic import op
+
+revision, down_revision = "r2", "r1"
+
+
+def upgrade():
+    op.execute("INSERT INTO users (id, name) VALUES (1, 'secret')")
+    op.execute("INSERT INTO users (id, name) VALUES (1, 'secret')")
+
+
+def downgrade():
+    pass
+"""
+
+
+@pytest.mark.parametrize("words", ["expand r3", "hook pre-deploy"])
+def test_an_error_of_a_revision(words: str, project: Project) -> None:
+    """It is told with its line and what the driver calls it, without any values."""
+    project.write("r2", FAILS)
+    project.write("r3", SECOND.replace('"r2", "r1"', '"r3", "r2"'))
+    told = project.migrator(*words.split(), code=1)
+    assert "r2.py, line 9: UniqueViolation." in told.stderr
+    assert "secret" not in told.stderr + told.stdout
+    assert "r1" in project.run("current").stdout
+
+
 def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -> None:
     """A split's retired column keeps its index; autogenerate does not see it."""
     model = MODELS.format(name="first: Mapped[str | None]\n    last")

@@ -159,7 +159,9 @@ def test_an_error_has_its_own_exit_code(releases: tuple[Release, ...]) -> None:
     broken = change("r2", "r1", "RenameColumn", '"users", "name", "full_name"')
     broken = broken.replace("zd.upgrade(change)", "raise KeyError('nope')")
     wrong = Release.make("broken", v1.folder.parent, v1.url, PLAIN, broken)
-    assert wrong.hook("pre-deploy", code=1)["error"]["what"] == "KeyError: 'nope'"
+    what = wrong.hook("pre-deploy", code=1)["error"]["what"]
+    line = broken[: broken.index("raise")].count("\n") + 1
+    assert what.endswith(f"r2.py, line {line}: KeyError.")
     (wrong.folder / "alembic.ini").unlink()
     assert wrong.hook("gate", code=2)["error"]["kind"] == "UsageError"
 

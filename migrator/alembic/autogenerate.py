@@ -40,6 +40,11 @@ Hook = Callable[[MigrationContext, Any, list[ops.MigrationScript]], None]
 
 log = logging.getLogger(__name__)
 
+_SEVERAL = (
+    "Several databases in one revision: what autogenerate found stays as it is, and"
+    " `migrator lint --offline` tells what is dangerous."
+)
+
 
 def revisions(own: Hook | None) -> Hook:
     """
@@ -57,11 +62,11 @@ def revisions(own: Hook | None) -> Hook:
         context: RevisionContext | None = ctx.opts.get("revision_context")
         if context is None or not context.command_args["autogenerate"]:
             return
-        if any(len(directive.upgrade_ops_list) > 1 for directive in found):
-            log.warning(
-                "Several databases in one revision: what autogenerate found stays as"
-                " it is, and `migrator lint` tells what is dangerous."
-            )
+        # The databases come one by one; the first shows by the place that it has.
+        several = ctx.opts.get("upgrade_token", "upgrades") != "upgrades"
+        if several or any(len(d.upgrade_ops_list) > 1 for d in found):
+            if any(len(d.upgrade_ops_list) == 1 for d in found):
+                log.warning(_SEVERAL)
             context.__dict__.pop("generate_scripts", None)
             return
         assert ctx.connection is not None

@@ -1,8 +1,11 @@
 """What `env.py` passes to `context.configure`, and the lease around a command."""
 
+import inspect
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import wraps
 from typing import Any
 
 from alembic import context
@@ -14,10 +17,11 @@ from sqlalchemy.schema import SchemaItem
 from migrator.alembic import revision
 from migrator.alembic.autogenerate import revisions
 from migrator.alembic.guarded import Guard
+from migrator.alembic.project import is_of_several, patterns_of
 from migrator.alembic.underway import Options, command, target_of, told
 from migrator.configuration import allowed, configured, pyproject
 from migrator.engine import LEASE_WAIT_S
-from migrator.errors import UsageError
+from migrator.errors import Refused, UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
 from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX
@@ -69,6 +73,7 @@ def options(
         )
     command.mode = chosen
     command.active = True
+    _let_log()
     found: Options = {
         "target_metadata": target_metadata,
         # Alembic reads it in its constructor, so a later line cannot set it.
@@ -82,6 +87,13 @@ def options(
     return found
 
 
+def _let_log() -> None:
+    """Let our loggers speak, which `fileConfig` in env.py disables as it finds them."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] == "migrator":
+            logger.disabled = False
+
+
 def _mode_given() -> str:
     given = context.get_x_argument(as_dictionary=True)
     assert isinstance(given, dict)
@@ -92,7 +104,9 @@ def _migrations_function() -> Callable[..., Any] | None:
     """Return the function of the command under way, None outside of one."""
     proxy = getattr(context, "_proxy", None)
     opts: Mapping[str, Any] = getattr(proxy, "context_opts", {})
-    return opts.get("fn")
+    found = opts.get("fn")
+    # An env.py that configures one database after the other finds the one of before.
+    return None if found is None else inspect.unwrap(found)
 
 
 def _leased(
@@ -100,10 +114,14 @@ def _leased(
 ) -> Callable[..., Iterator[Any]]:
     """Return the command's function, its steps guarded and under a lease."""
 
+    @wraps(original)
     def steps(heads: tuple[str, ...], ctx: MigrationContext) -> Iterator[Any]:
         todo = list(original(heads, ctx))
         changing = "destination_rev" in ctx.opts and not ctx.opts.get("dont_mutate")
-        if not todo or not changing or ctx.as_sql:
+        if todo and changing:
+            with told():
+                _require_one_database(todo)
+        if not todo or not changing or ctx.as_sql or not _is_postgresql(ctx):
             yield from _noted(todo, ctx, None)
             return
         assert ctx.connection is not None
@@ -151,6 +169,32 @@ def _leased(
             yield from _noted(todo, ctx, guard)
 
     return steps
+
+
+def _is_postgresql(ctx: MigrationContext) -> bool:
+    """Tell whether there is anything here for the toolkit to do."""
+    return ctx.dialect.name == "postgresql"
+
+
+def _require_one_database(todo: Sequence[Any]) -> None:
+    """
+    Refuse a change in a revision of several databases, before any revision has run.
+
+    Raises:
+        Refused: a change is one database's, and so are its phases and its commands.
+    """
+    for step in todo:
+        script = getattr(step, "revision", None)
+        if script is None or not is_of_several(script.module):
+            continue
+        if patterns_of(script.module):
+            raise Refused(
+                f"Revision {script.revision} is of several databases, since its"
+                " upgrade() is told for which one it runs, and holds a change, which is"
+                " one database's.",
+                next="give that database an environment of its own (`alembic -n NAME`,"
+                " with a script_location of its own), and put the change there.",
+            )
 
 
 def _passed(
@@ -258,8 +302,9 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
 
 def _in_flight() -> tuple[list[Footprint], list[str]]:
     """Return what changes in flight touch, and where names without a schema lead."""
-    bind = context.get_context().connection
-    if bind is None:
+    ctx = context.get_context()
+    bind = ctx.connection
+    if bind is None or not _is_postgresql(ctx):
         return [], []
     schemas = text("SELECT pg_catalog.current_schemas(false)::text[]")
     path = list(bind.execute(schemas).scalar_one())

@@ -20,7 +20,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.errors import MigratorError, Refused, UsageError
+from migrator.errors import Failed, MigratorError, Refused, UsageError
+from migrator.lint.recording import takes_name
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
 
@@ -32,6 +33,11 @@ def patterns_of(module: ModuleType) -> list[Pattern]:
         items = value if isinstance(value, list | tuple) else [value]
         found += [i for i in items if isinstance(i, Pattern) and i not in found]
     return found
+
+
+def is_of_several(module: ModuleType) -> bool:
+    """Tell whether a revision is told in which of several databases it runs."""
+    return takes_name(getattr(module, "upgrade", None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +76,16 @@ class Project:
         Return the database, the version table and its heads, by running env.py.
 
         Raises:
-            UsageError: env.py fails, or configures no connection.
+            UsageError: env.py fails, or configures no connection, or more than one.
             Refused: the server cannot be reached.
         """
         seen: list[tuple[Target, str, tuple[str, ...]]] = []
 
         def look(heads: Any, ctx: MigrationContext) -> list[Any]:
             assert ctx.connection is not None
+            if ctx.dialect.name != "postgresql":
+                # One of several, which the toolkit leaves to Alembic.
+                return []
             schema = ctx.version_table_schema
             table = f"{schema}.{ctx.version_table}" if schema else ctx.version_table
             seen.append((target_of(ctx.connection), table, tuple(heads)))
@@ -115,6 +124,14 @@ class Project:
             raise UsageError(
                 "env.py ran no migrations, so that its database is not known.",
                 next="give --database-url.",
+            )
+        names = sorted({str(target) for target, _, _ in seen})
+        if len(names) > 1:
+            raise UsageError(
+                f"env.py goes to several databases, {' and '.join(names)}; a command of"
+                " migrator is about one.",
+                next="give each an Alembic environment of its own, and say which by"
+                " --config; `migrator lint --offline` needs none.",
             )
         return seen[0]
 
@@ -199,6 +216,25 @@ class Project:
             if isinstance(n, ast.Attribute | ast.Name)
         }
         return imports and "options" in names
+
+    def failure(self, error: Exception) -> Failed:
+        """
+        Return an error that says which line of a revision, or of env.py, failed.
+
+        Its words are left out: those of a driver hold values of rows.
+        """
+        frames = traceback.extract_tb(error.__traceback__)
+        files = {Path(r.path).resolve() for r in self.revisions()}
+        mine = [f for f in frames if Path(f.filename).resolve() in files]
+        mine = mine or [f for f in frames if Path(f.filename).name == "env.py"]
+        where = f"{mine[-1].filename}, line {mine[-1].lineno}: " if mine else ""
+        driver = getattr(error, "orig", None)
+        return Failed(
+            f"{where}{type(driver or error).__name__}.",
+            state="What was committed before it stays; `alembic current` tells how far"
+            " it came.",
+            next="correct it, and run this again; `alembic upgrade` says more.",
+        )
 
     def changes(self, version_table: str = DEFAULT_VERSION_TABLE) -> list[Change]:
         """Return the changes of all revisions, oldest first."""

@@ -122,6 +122,12 @@ def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
             " context.configure(…).",
         )
     revision: str = command.script.revision
+    if ctx.dialect.name != "postgresql":
+        raise Refused(
+            f"Revision {revision} holds a change, and this database is"
+            f" {ctx.dialect.name}.",
+            next="run it on PostgreSQL.",
+        )
     if ctx.as_sql:
         raise Refused(
             f"Revision {revision} holds a change, whose SQL depends on the live"

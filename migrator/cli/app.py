@@ -127,7 +127,7 @@ class App:
 
         Raises:
             UsageError: Alembic refused, with its words.
-            MigratorError: a change in them was refused or failed.
+            MigratorError: a change in them was refused or failed, or their code did.
         """
         alembic_revision.settings = self.settings
         try:
@@ -136,6 +136,11 @@ class App:
             if isinstance(error.__cause__, MigratorError):
                 raise error.__cause__ from None
             raise UsageError(f"Alembic: {error}") from error
+        except MigratorError:
+            raise
+        except Exception as error:
+            # Whatever the code of a revision, or of env.py, raises.
+            raise self.project().failure(error) from error
 
     def named(self, name: str | None) -> list[Change]:
         """

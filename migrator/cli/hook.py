@@ -117,12 +117,12 @@ def _answered(hook: str, json: bool, work: Callable[[Answer], None]) -> None:
         answer.reasons += (f"{error.what} Next: {error.next}",)
     except MigratorError as error:
         answer.error = error
-    # Whatever the code of a revision, or of env.py, raises.
+    # A deployment gets its answer whatever happens. The error's words may hold what is
+    # secret; where it was raised does not.
     except Exception as error:
-        traceback.print_exc()
-        first = str(error).split("\n", 1)[0]
+        traceback.print_tb(error.__traceback__)
         answer.error = Failed(
-            f"{type(error).__name__}: {first}",
+            f"An unexpected {type(error).__name__}.",
             state="What was committed before stays.",
             next="read the traceback on standard error.",
         )

@@ -27,6 +27,9 @@ NAME = "change"
 # A line of a safe form that stands for the statement.
 _ITSELF = re.compile(r"^( +)\.\.\.(?: .*)?$", re.MULTILINE)
 
+# A text that is a name, or a name of something in it.
+_NAME = re.compile(r"(?P<name>[^\W\d]\w*)(\.\w+)*")
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -93,7 +96,7 @@ class _Source:
         for node in self.tree.body:
             match node:
                 case ast.Import() | ast.ImportFrom():
-                    found |= {(a.asname or a.name).split(".")[0] for a in node.names}
+                    found |= {_bound(a) for a in node.names}
                 case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                     found.add(node.name)
                 case _:
@@ -112,6 +115,17 @@ class _Source:
             and start <= self._lines[token.start[0] - 1] + token.start[1] < end
             for token in tokenize.generate_tokens(StringIO(self.text).readline)
         )
+
+    def lines(self, node: ast.stmt) -> tuple[int, int]:
+        """Return where the lines of a statement begin and end."""
+        assert node.end_lineno is not None
+        return self._lines[node.lineno - 1], self._lines[node.end_lineno]
+
+    def has_lines(self, node: ast.stmt) -> bool:
+        """Tell whether a statement has its lines for itself, without a comment."""
+        (first, last), (start, end) = self.lines(node), self.span(node)
+        beside = self.text[first:start] + self.text[end:last]
+        return not beside.strip() and not self.has_comment(node)
 
     def imports(self, lines: Sequence[str]) -> None:
         """
@@ -226,11 +240,48 @@ def fixed(text: str, record: Record, found: Sequence[Placed]) -> str:
         if not is_whole(one.statement, one.operation, pattern):
             raise LeftError("the safe form does not do all of it, or leaves a gap")
         _carry(source, pattern)
-        return source.edited()
+        return _tidied(source)
     done = [p for p in open_ if _replaced(source, record, p, open_)]
     if not done:
         raise LeftError(_why(open_, record))
-    return source.edited()
+    return _tidied(source)
+
+
+def _tidied(source: _Source) -> str:
+    """Return the text with all edits made, without imports that they left no use of."""
+    after = _Source(source.edited())
+    gone = _used(source.tree) - _used(after.tree)
+    for node in after.tree.body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        kept = [a for a in node.names if _bound(a) not in gone]
+        if len(kept) == len(node.names) or not after.has_lines(node):
+            continue
+        if kept:
+            names = (
+                ast.Import(kept)
+                if isinstance(node, ast.Import)
+                else ast.ImportFrom(node.module, kept, node.level)
+            )
+            after.edits.append((*after.span(node), ast.unparse(names)))
+        else:
+            after.edits.append((*after.lines(node), ""))
+    return after.edited()
+
+
+def _bound(alias: ast.alias) -> str:
+    """Return the name that an import binds."""
+    return (alias.asname or alias.name).split(".")[0]
+
+
+def _used(tree: ast.Module) -> set[str]:
+    """Return the names that are read, also in annotations and exports that are text."""
+    found = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = _NAME.fullmatch(node.value)
+            found |= {name["name"]} if name else set()
+    return found
 
 
 def _pattern(found: Sequence[Placed]) -> Pattern | None:
@@ -288,6 +339,8 @@ def _carry(source: _Source, pattern: Pattern) -> None:
 
 def _only(source: _Source, function: Function) -> ast.stmt:
     """Return the one statement of a function."""
+    if function.args.args:
+        raise LeftError(f"{function.name}() is told in which database it runs")
     body = [n for n in function.body if not _is_docstring(n)]
     if len(body) != 1:
         raise LeftError(f"{function.name}() holds {len(body)} statements")

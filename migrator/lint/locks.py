@@ -22,6 +22,12 @@ _GOING = Lock.ACCESS_EXCLUSIVE
 # takes that goes or is renamed.
 _TRIGGER_GOES = ("DROP", "ALTER", "RENAME")
 
+# Actions of ALTER TABLE that let requests go on; of its options, those that do not.
+_WEAK = ("CLUSTER ON", "SET WITHOUT CLUSTER", "SET STATISTICS")
+_STRONG_OPTIONS = frozenset(
+    {"check_option", "security_barrier", "security_invoker", "user_catalog_table"}
+)
+
 
 def is_strong(lock: Lock) -> bool:
     """Tell whether requests wait for a lock."""
@@ -42,6 +48,9 @@ def lock_of(
         statement: one that `operations.statements` or SQL text became.
         read: reads facts of tables; without them, tables at the other end of foreign
             keys are named only where the statement names them.
+
+    A view that CREATE OR REPLACE names counts as one that is there. What makes or fills
+    a view locks what it reads as weakly as a query does.
 
     Returns:
         Nothing for statements that are not known, and for those whose relations are
@@ -103,6 +112,12 @@ def _locks(
             yield from _reindex(statement, read)
         case st.RenameIndex(name=name):
             yield name, Lock.SHARE_UPDATE_EXCLUSIVE
+        case st.CreateView(view=view, replaces=True):
+            yield view, Lock.ACCESS_EXCLUSIVE
+        case st.DropObject(of="VIEW" | "MATERIALIZED VIEW" | "SEQUENCE", name=name):
+            yield name, Lock.ACCESS_EXCLUSIVE
+        case st.AlterTable(table=table):
+            yield table, _altered(statement)
         case st.RefreshView(view=view, concurrently=concurrently):
             yield view, Lock.EXCLUSIVE if concurrently else Lock.ACCESS_EXCLUSIVE
         case st.ChangeRows(table=table):
@@ -116,6 +131,14 @@ def _locks(
             yield table, Lock.ACCESS_EXCLUSIVE
         case _:
             pass
+
+
+def _altered(statement: st.AlterTable) -> Lock:
+    if statement.how in _WEAK:
+        return Lock.SHARE_UPDATE_EXCLUSIVE
+    if statement.options and _STRONG_OPTIONS.isdisjoint(statement.options):
+        return Lock.SHARE_UPDATE_EXCLUSIVE
+    return Lock.ACCESS_EXCLUSIVE
 
 
 def _create_table(statement: st.CreateTable) -> Iterator[tuple[Ref, Lock]]:

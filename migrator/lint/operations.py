@@ -40,6 +40,17 @@ _DIALECT = _make(paramstyle="named")
 _DDL: Any = _DIALECT.ddl_compiler(_DIALECT, None)
 
 
+#: How a generated column is kept, by SQLAlchemy's `persisted`; without a word, where
+#: SQLAlchemy has none for it either, that is the server's to say.
+_GENERATED = {
+    True: "stored",
+    False: "virtual",
+    None: "either"
+    if getattr(_DIALECT, "supports_virtual_generated_columns", False)
+    else "stored",
+}
+
+
 def statements(operation: ops.MigrateOperation) -> list[Statement]:
     """
     Return what an operation makes the server do, in its order.
@@ -175,7 +186,13 @@ def _alter_column(operation: ops.AlterColumnOp) -> Iterator[Statement]:
             table=table, column=name, expression=spelt(given.sqltext)
         )
     elif isinstance(given, Identity):
-        yield st.AddIdentity(table=table, column=name)
+        always = bool(given.always)
+        if isinstance(operation.existing_server_default, Identity):
+            yield st.SetGenerated(table=table, column=name, always=always)
+        else:
+            yield st.AddIdentity(
+                table=table, column=name, always=always, options=_identity(given)
+            )
     elif given is not False:
         yield st.SetDefault(table=table, column=name, default=_default(given))
     if operation.modify_type is not None:
@@ -190,6 +207,11 @@ def _alter_column(operation: ops.AlterColumnOp) -> Iterator[Statement]:
         )
     if operation.modify_name is not None:
         yield st.RenameColumn(table=table, column=name, to=operation.modify_name)
+
+
+def _identity(given: Identity) -> str:
+    """Return the options of an identity's sequence, as SQL."""
+    return str(_DDL.get_identity_options(given))
 
 
 def _create_index(operation: ops.CreateIndexOp) -> st.CreateIndex:
@@ -234,7 +256,7 @@ def _column(
     computed, identity = column.computed, column.identity
     generated = None
     if computed is not None:
-        generated = "virtual" if computed.persisted is False else "stored"
+        generated = _GENERATED[computed.persisted]
     default = column.server_default
     serial = (
         column.table is not None

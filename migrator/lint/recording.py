@@ -5,6 +5,7 @@ nothing reaches a database. A revision that reads one finds no rows: what it wou
 with some is not looked at, and the record says where.
 """
 
+import inspect
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -146,6 +147,14 @@ def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[
         yield
 
 
+def takes_name(upgrade: Callable[..., Any] | None) -> bool:
+    """Tell whether a function has to be given something, as a database's name."""
+    return upgrade is not None and any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in inspect.signature(upgrade).parameters.values()
+    )
+
+
 def record(module: ModuleType) -> Record:
     """Run a revision's `upgrade()` on paper."""
     recorder = Recorder(module)
@@ -259,7 +268,9 @@ class Recorder:
                 flushing(self._in, self._out),
                 _operations(self._context),
             ):
-                if upgrade is not None:
+                if upgrade is not None and takes_name(upgrade):
+                    self._each(upgrade)
+                elif upgrade is not None:
                     upgrade()
         # Whatever the revision's code raises without a database below it.
         except Exception as error:
@@ -268,6 +279,13 @@ class Recorder:
                 self.record.unread_line = self._line_of(error)
         finally:
             _current = None
+
+    def _each(self, upgrade: Callable[[str], Any]) -> None:
+        """Run the revision for each of its databases, as Alembic's template has it."""
+        for function in list(vars(self._module)):
+            if function.startswith("upgrade_"):
+                upgrade(function.removeprefix("upgrade_"))
+                self._transaction += 1
 
     def _reading(self) -> None:
         """Note that the revision asks for rows, and let it go on without any."""

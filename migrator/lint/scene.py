@@ -10,6 +10,8 @@ from migrator.lint.statements import (
     AddColumn,
     AddConstraint,
     CreateTable,
+    CreateView,
+    DropObject,
     DropTable,
     MoveTable,
     NewColumn,
@@ -130,8 +132,10 @@ class Scene:
         if not self.sized:
             return False
         known = self.table(ref)
+        if known is None or known.kind == "v":
+            return False
         # An estimate of no rows is no proof: a table never analysed has none.
-        return known is not None and not known.size_bytes
+        return not known.size_bytes
 
     def size_bytes(self, ref: Ref) -> int | None:
         """Return how large a table is; None where that is not known."""
@@ -219,12 +223,18 @@ class Scene:
 
     def strong(self, statement: Statement) -> dict[Ref, Lock]:
         """Return the locks of a statement for which requests wait, by table in use."""
+        if isinstance(statement, CreateView) and self._is_new(statement.view):
+            return {}
         found = lock_of(statement, self.table)
         return {
             ref: lock
             for ref, lock in found.items()
             if is_strong(lock) and not self.is_unused(ref)
         }
+
+    def _is_new(self, view: Ref) -> bool:
+        """Tell whether the database is known to have no such view."""
+        return self.read is not None and self.table(view) is None
 
     def held(self) -> dict[Ref, Lock]:
         """Return the strong locks that the transaction holds so far, as `strong`."""
@@ -262,8 +272,13 @@ class Scene:
         match statement:
             case CreateTable(table=table):
                 self._made.add(table)
+            case CreateView(view=view):
+                if not statement.replaces or self._is_new(view):
+                    self._made.add(view)
             case DropTable(table=table):
                 self._made.discard(table)
+            case DropObject(name=name):
+                self._made.discard(name)
             case RenameTable(table=table, to=to):
                 self._rename(table, Ref(to, table.schema))
             case MoveTable(table=table, to=to):

@@ -68,7 +68,7 @@ class NewColumn:
     type: str
     not_null: bool = False
     default: str | None = None
-    #: "stored" or "virtual".
+    #: "stored", "virtual", or "either": virtual where the server knows that (18+).
     generated: str | None = None
     #: What a generated column is computed by, as SQL, where the revision tells it.
     computed: str = ""
@@ -200,6 +200,20 @@ class ChangePolicy(OnTable):
     name: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterTable(OnTable):
+    """
+    What ALTER TABLE, or ALTER VIEW, does without touching a row or a name.
+
+    Args:
+        how: its first words, as OWNER TO, REPLICA IDENTITY or SET STATISTICS.
+        options: names of the options that SET ( or RESET ( is about.
+    """
+
+    how: str
+    options: tuple[str, ...] = ()
+
+
 # -- columns
 
 
@@ -274,7 +288,17 @@ class SetExpression(OnColumn):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddIdentity(OnColumn):
-    """A column that becomes an identity."""
+    """A column that becomes an identity; `options` are its sequence's, as SQL."""
+
+    always: bool = False
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetGenerated(OnColumn):
+    """An identity that takes values of INSERTs, or no longer does."""
+
+    always: bool
 
 
 # -- constraints
@@ -427,6 +451,14 @@ class DropObject(Statement):
     of: str
     name: Ref
     cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateView(Statement):
+    """A view that comes; `replaces` is CREATE OR REPLACE."""
+
+    view: Ref
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from migrator.lint import Harm, Linter, Severity, defaults
 from migrator.lint.rules import RULES
 from migrator.lint.rules.column_generated import VIRTUAL
 from migrator.lint.statements import Ref, SetExpression
+from migrator.patterns import Custom
 from migrator.plan import Lock, State
 from migrator.runner import Runner
 from tests.lint.looking import codes, findings, look, looking_at, only, shown
@@ -124,12 +125,16 @@ def test_a_domain_is_known_by_the_database(tmp_path: Path, linter: Linter) -> No
 def test_a_virtual_column_needs_a_server_that_has_it(tmp_path: Path) -> None:
     """A virtual column is an error before 18, and the proposal from 18 on."""
     virtual = adding("sa.Column('c', sa.Integer, sa.Computed('a', persisted=False))")
+    either = adding("sa.Column('c', sa.Integer, sa.Computed('a'))")
     stored = adding("sa.Column('c', sa.Integer, sa.Computed('a', persisted=True))")
     old, new = (
         Linter(guarded=True, server_version=version)
         for version in (VIRTUAL - 1, VIRTUAL)
     )
     assert codes(tmp_path, virtual, new) == []
+    # Without a word it is what the server makes of it.
+    assert codes(tmp_path, either, new) == []
+    assert codes(tmp_path, either, old) == ["ZD104"]
     found = only(findings(tmp_path, virtual, old), "ZD104")
     assert found.severity is Severity.ERROR
     assert found.what == (
@@ -494,6 +499,65 @@ def test_a_default_that_goes(tmp_path: Path, linter: Linter) -> None:
     assert found.why == (
         "Those that leave the column out fail: they do not know the new column."
     )
+
+
+IDENTITY = "op.alter_column('t', 'id', server_default=sa.Identity({}){})"
+NUMBERED = [
+    (IDENTITY.format("always=True, start=9", ""), Severity.ERROR),
+    (IDENTITY.format("start=9", ""), None),
+    (IDENTITY.format("", ""), Severity.ERROR),
+    (IDENTITY.format("", "") + "\nop.execute(\"SELECT setval('s', 9)\")", None),
+    (
+        IDENTITY.format("always=True", ", existing_server_default=sa.Identity()"),
+        Severity.WARNING,
+    ),
+    (IDENTITY.format("", ", existing_server_default=sa.Identity()"), None),
+    (
+        "op.alter_column('t', 'id', server_default=None)\n"
+        + IDENTITY.format("always=True, start=9", ""),
+        Severity.WARNING,
+    ),
+    (
+        "op.add_column('t', sa.Column('id', sa.Integer))\n"
+        + IDENTITY.format("always=True", ""),
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "severity"), NUMBERED)
+def test_a_column_that_becomes_an_identity(
+    tmp_path: Path, body: str, severity: Severity | None
+) -> None:
+    """It is told where numbers begin below those of rows, or values are refused."""
+    found = [f.severity for f in findings(tmp_path, body) if f.code == "ZD125"]
+    assert found == ([] if severity is None else [severity])
+
+
+def test_an_identity_takes_the_place_of_a_default(
+    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+) -> None:
+    """The default goes in the same statement; both ways run on the server."""
+    sql.execute("CREATE TABLE serials (id serial PRIMARY KEY)")
+    sql.execute("INSERT INTO serials SELECT generate_series(1, 100)")
+    body = IDENTITY.format("always=True, start=500", "").replace("'t'", "'serials'")
+    one = only(findings(tmp_path, body, linter), "ZD125")
+    assert one.what == "serials.id becomes GENERATED ALWAYS AS IDENTITY."
+    assert one.why == "INSERTs of the release in use that give the column a value fail."
+    assert one.safe is not None
+    assert not one.safe.decide
+    (change,) = one.safe.patterns
+    assert isinstance(change, Custom)
+    before = sql.execute("SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef")
+    first = before.fetchall()
+    for step in (*change.at_expand, *change.at_retire):
+        sql.execute(step.statement.encode())
+    sql.execute("INSERT INTO serials DEFAULT VALUES")
+    assert sql.execute("SELECT max(id) FROM serials").fetchone() == (500,)
+    for step in (*change.at_retire, *change.at_expand):
+        sql.execute(step.reverse.encode())
+    again = sql.execute("SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef")
+    assert again.fetchall() == first
 
 
 def test_a_generated_column_is_computed_otherwise(

@@ -63,8 +63,6 @@ Revision ID: r0
 """
 from typing import Sequence, Union
 
-from alembic import op
-import sqlalchemy as sa
 from migrator import alembic as zd
 from migrator.patterns import CreateIndex, Key
 
@@ -230,6 +228,49 @@ def test_line_ends_and_an_import_that_is_there_stay(tmp_path: Path) -> None:
     written = file.read_bytes().decode()
     assert written.count("migrator import alembic") == 1
     assert "zd.upgrade(change)\r\n" in written
+
+
+IMPORTS = """\
+import os, sys
+import sqlalchemy as sa
+import sqlalchemy.types  # registers them
+from alembic import op
+from sqlalchemy import (
+    Text,
+    text,
+)
+from typing import Union
+"""
+USES = """\
+
+revision = "r0"
+down_revision: "Union" = None
+DEEP = os.environ
+
+
+def upgrade():
+    op.create_index("i", "t", [text("lower(a)"), sa.text(sys.argv[0][:0] + "b")])
+
+
+def downgrade():
+    op.drop_index("i", sqlalchemy.types and "t")
+"""
+
+
+def test_imports_that_lost_their_use_go(tmp_path: Path) -> None:
+    """Others stay: of use, of none before, and those that say why they are there."""
+    (file,) = project(tmp_path, IMPORTS + USES)
+    linter = Linter(guarded=True)
+    done = fix(linter, "r0", file, linter.lint("r0", loaded(file)))
+    assert (done.left, done.found) == ("", [])
+    assert file.read_text().partition("\n\n")[0].splitlines() == [
+        "import os",
+        "import sqlalchemy.types  # registers them",
+        "from sqlalchemy import Text",
+        "from typing import Union",
+        "from migrator import alembic as zd",
+        "from migrator.patterns import CreateIndex, Key",
+    ]
 
 
 def test_advice_takes_the_place_of_nothing() -> None:

@@ -185,6 +185,32 @@ def test_a_view_is_refreshed_beside_its_readers(linter: Linter) -> None:
     assert [f.code for f in look(OFFLINE, refresh)] == ["ZD507"]
 
 
+def test_a_view_is_locked_as_a_table_is(
+    linter: Linter, sql: psycopg.Connection
+) -> None:
+    """What else a transaction locks behind it is told, not behind one that is new."""
+    sql.execute("CREATE VIEW seen AS SELECT p FROM large")
+    linter.rules = RULES
+    behind = st.SetDefault(table=Ref("large"), column="q", default="1")
+
+    def codes(*done: st.Statement) -> set[str]:
+        return {f.code for f in look(linter, *done)}
+
+    seen, fresh = Ref("seen"), Ref("fresh")
+    alone = codes(behind)
+    told = alone | {"ZD605"}
+    assert "ZD605" not in alone
+    assert codes(st.DropObject(of="VIEW", name=seen), behind) == told
+    assert codes(st.CreateView(view=seen, replaces=True), behind) == told
+    assert codes(st.CreateView(view=fresh, replaces=True), behind) == alone
+    assert codes(st.CreateView(view=fresh), behind) == alone
+    renamed = st.RenameTable(table=seen, to="other")
+    assert "ZD403" in codes(renamed)
+    assert (
+        codes(st.CreateView(view=fresh), st.RenameTable(table=fresh, to="x")) == set()
+    )
+
+
 def test_code_that_no_rule_sees_is_told() -> None:
     """A block with DDL is a warning, a call a note, a block without passes."""
     (block,) = look(

@@ -8,6 +8,7 @@ from migrator.lint.rule import Rule
 from migrator.lint.rules.add_check import AddCheck
 from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
+from migrator.lint.rules.add_identity import AddIdentity
 from migrator.lint.rules.add_primary_key import AddPrimaryKey
 from migrator.lint.rules.add_unique import AddUnique
 from migrator.lint.rules.attach_partition import AttachPartition
@@ -86,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     SetExpression(),
     SetDefault(),
     DropDefault(),
+    AddIdentity(),
     IntegerKey(),
     AddForeignKey(),
     ForeignKeysTogether(),

@@ -65,7 +65,9 @@ class ColumnGenerated(Rule):
                     work=Work.CATALOGUE,
                 )
             return
-        if column.generated != "stored":
+        if column.generated is None or (
+            column.generated == "either" and version is not None and version >= VIRTUAL
+        ):
             return
         yield from self.found(
             table,

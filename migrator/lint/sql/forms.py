@@ -41,15 +41,15 @@ def read(c: Cursor) -> Found:
 
 
 def _create(c: Cursor) -> Found:
-    c.take("OR REPLACE")
+    replaces = bool(c.take("OR REPLACE"))
     unique = bool(c.take("UNIQUE"))
     if c.take("INDEX"):
         yield _create_index(c, unique=unique)
         return
     c.take("GLOBAL", "LOCAL")
     temporary = bool(c.take("TEMPORARY", "TEMP"))
-    c.take("UNLOGGED", "CONSTRAINT")
-    match c.take("TABLE", "FOREIGN TABLE", "TRIGGER", "POLICY"):
+    c.take("UNLOGGED", "CONSTRAINT", "RECURSIVE")
+    match c.take(*_TABLE_LIKE, "TRIGGER", "POLICY"):
         case "TABLE" | "FOREIGN TABLE":
             yield create_table(c, temporary=temporary)
         case "TRIGGER":
@@ -59,6 +59,9 @@ def _create(c: Cursor) -> Found:
             yield st.ChangeTrigger(table=c.ref(), how="CREATE", name=name)
         case "POLICY":
             yield _policy(c, "CREATE POLICY")
+        case "VIEW" | "MATERIALIZED VIEW":
+            c.take("IF NOT EXISTS")
+            yield st.CreateView(view=c.ref(), replaces=replaces)
         case _:
             raise UnreadError
 
