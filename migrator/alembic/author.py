@@ -74,6 +74,9 @@ class Author:
 
     def _written(self, safe: Safe) -> Iterator[Written]:
         patterns = [self.completed(p) for p in safe.patterns]
+        if isinstance(patterns[0], AddColumn):
+            # What the model has for new rows is meant for those that are there.
+            patterns = [p for p in patterns if not _is_open(p)] or patterns
         if len(patterns) > 1:
             # A title with an open end says little.
             titles = sorted((OPEN in p.title, p.title) for p in patterns)
@@ -105,8 +108,11 @@ class Author:
             )
         asked, points = self.weighed(pattern)
         if asked is pattern:
-            # What refuses it otherwise may wait for a revision before it.
-            filled = isinstance(pattern, SetNotNull)
+            # What refuses it otherwise may wait for a revision before it; and what the
+            # model has for new rows needs no review.
+            filled = isinstance(pattern, SetNotNull) or (
+                isinstance(pattern, AddColumn) and pattern.computed is not None
+            )
             note = "" if filled else _clause(decide)
             return Written(title=pattern.title, ways=alone, note=note)
         return Written(
@@ -146,6 +152,9 @@ class Author:
             case SetNotNull(fill="…"):
                 fill = self._fill(pattern)
                 return replace(pattern, fill=fill) if fill else pattern
+            case AddColumn(computed="…"):
+                fill = self._fill(pattern)
+                return replace(pattern, computed=fill) if fill else pattern
             case DropColumn(type=None) if known and (c := known.column(pattern.column)):
                 return replace(pattern, type=c.type)
             case ChangeColumnType(old_type=None) if known and (
@@ -158,7 +167,7 @@ class Author:
             case _:
                 return pattern
 
-    def _fill(self, pattern: SetNotNull) -> str | None:
+    def _fill(self, pattern: AddColumn | SetNotNull) -> str | None:
         """Return what rows to come get, by the model: so do those that hold NULL."""
         table = self.tables.get((pattern.schema, pattern.table))
         column = None if table is None else table.c.get(pattern.column)

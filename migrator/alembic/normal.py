@@ -21,20 +21,18 @@ def leaves(operations: Iterable[ops.MigrateOperation]) -> Iterator[Any]:
 
 
 def normal(
-    operations: Iterable[ops.MigrateOperation], made: set[Any]
+    operations: Iterable[ops.MigrateOperation],
 ) -> Iterator[ops.MigrateOperation]:
-    """
-    Return operations that do one thing each, with the names that they will have.
-
-    Args:
-        operations: as the comparison found them.
-        made: schema and name of tables that come with them.
-    """
+    """Return operations that do one thing each, with the names that they will have."""
     for operation in leaves(operations):
         match operation:
             case ops.AddColumnOp():
-                new = (operation.schema, operation.table_name) in made
-                yield from _added(operation, nullable=not new)
+                yield ops.AddColumnOp(
+                    operation.table_name,
+                    bare(operation.column),
+                    schema=operation.schema,
+                    if_not_exists=operation.if_not_exists,
+                )
             case ops.AlterColumnOp():
                 yield from _altered(operation)
             case ops.CreateForeignKeyOp():
@@ -59,34 +57,6 @@ def _fitted(stem: str, suffix: str) -> str:
     """Return the name that the server would give, nearly: short enough for it."""
     room = 63 - len(suffix)
     return stem.encode()[:room].decode(errors="ignore") + suffix
-
-
-def _added(
-    operation: ops.AddColumnOp, *, nullable: bool
-) -> Iterator[ops.MigrateOperation]:
-    """Return a column by itself, then its NOT NULL where rows may be there."""
-    column = bare(operation.column)
-    table, schema = operation.table_name, operation.schema
-    empty = (
-        not column.nullable
-        and column.server_default is None
-        and column.identity is None
-        and nullable
-    )
-    if empty:
-        column.nullable = True
-    yield ops.AddColumnOp(
-        table, column, schema=schema, if_not_exists=operation.if_not_exists
-    )
-    if empty:
-        yield ops.AlterColumnOp(
-            table,
-            column.name,
-            schema=schema,
-            existing_type=column.type,
-            existing_nullable=True,
-            modify_nullable=False,
-        )
 
 
 def bare(column: "Column[Any]") -> "Column[Any]":

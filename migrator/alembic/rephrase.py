@@ -98,12 +98,7 @@ class Rephrased:
 
     def pieces(self) -> list[Piece]:
         """Return all of them, those of operations in Alembic's order."""
-        made = {
-            (o.schema, o.table_name)
-            for o in self.found
-            if isinstance(o, ops.CreateTableOp)
-        }
-        self._left = list(normal(self.found, made))
+        self._left = list(normal(self.found))
         self._renamed_tables()
         for operation in self._left:
             if isinstance(operation, ops.CreateTableOp):
@@ -309,25 +304,14 @@ class Rephrased:
         table, schema, column = new.table_name, new.schema, new.column
         default = column.server_default
         value = default_of(column)
-        found: list[Pattern] = [
-            AddColumn(
-                table,
-                column.name,
-                look.type_of(column),
-                default=value if default is not None else None,
-                schema=schema,
-            )
-        ]
+        comes = AddColumn(table, column.name, look.type_of(column), schema=schema)
+        if default is not None:
+            comes = replace(comes, default=value, not_null=not column.nullable)
+        elif not column.nullable:
+            comes = replace(comes, computed=value or OPEN, not_null=True)
         rest = [o for o in about if o is not new]
+        found: list[Pattern] = [comes]
         found += self._patterns(o for o in rest if isinstance(o, ops.CreateIndexOp))
-        not_null = any(
-            isinstance(o, ops.AlterColumnOp) and o.modify_nullable is False
-            for o in rest
-        )
-        if not column.nullable or not_null:
-            found.append(
-                SetNotNull(table, column.name, fill=value or OPEN, schema=schema)
-            )
         found += self._patterns(o for o in rest if isinstance(o, ops.AddConstraintOp))
         return found
 

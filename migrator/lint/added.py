@@ -1,11 +1,11 @@
 """The changes that bring a column step by step, with all that it was to have."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrator import names
-from migrator.lint import defaults, text, types
 from migrator.lint import statements as st
+from migrator.lint import text, types
 from migrator.lint.rule import Safe
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
@@ -16,12 +16,7 @@ from migrator.patterns import (
     AddForeignKey,
     AddPrimaryKey,
     AddUnique,
-    Custom,
-    SetDefault,
-    SetNotNull,
-    Sql,
 )
-from migrator.plan import Lock
 
 #: Stands for what only a person knows; `Safe.decide` says what belongs there.
 OPEN = "…"
@@ -84,18 +79,13 @@ def needs_value(column: st.NewColumn) -> bool:
 
 def is_drawn(column: st.NewColumn) -> bool:
     """Tell whether a column draws its values from a sequence that comes with it."""
-    return column.identity or types.is_serial(column.type)
+    return column.identity is not None or types.is_serial(column.type)
 
 
 def ref(name: str) -> Ref:
     """Return the name of a type as SQL has it, taken apart."""
     schema, dot, last = name.rpartition(".")
     return Ref(last.strip('"'), schema.strip('"') if dot else None)
-
-
-def sequence(table: Ref, column: str) -> str:
-    """Return the sequence that the server would make for a serial, as SQL."""
-    return text.name(Ref(names.fitted(f"{table.name}_{column}", "_seq"), table.schema))
 
 
 def _has(column: st.NewColumn, kind: str) -> bool:
@@ -126,65 +116,30 @@ def _steps(statement: st.AddColumn, scene: Scene) -> Steps:
     if column.collation and "COLLATE" not in kind:
         kind += f" COLLATE {text.name(column.collation)}"
 
-    def add(default: str | None = None, computed: str | None = None) -> AddColumn:
-        return AddColumn(
-            table.name,
-            column.name,
-            kind,
-            default=default,
-            computed=computed,
-            schema=table.schema,
-        )
-
-    drawn: str | None = None
-    before: list[Pattern] = []
+    strict = column.not_null and not _has(column, "p")
+    plain = AddColumn(table.name, column.name, kind, schema=table.schema)
+    filled = replace(plain, not_null=strict)
     first: tuple[Pattern, ...]
-    if is_drawn(column):
-        from_ = sequence(table, column.name)
-        drawn = f"nextval({text.literal(from_)})"
-        before.append(_sequence(statement, from_))
-        first = (add(computed=drawn),)
+    if column.identity is not None:
+        first = (replace(plain, identity=column.identity),)
+    elif is_drawn(column):
+        first = (replace(plain, type=column.type),)
     elif column.generated is not None:
-        first = (add(computed=column.computed or OPEN),)
-    elif column.default is None and needs_value(column):
-        first = (add(default=OPEN), add(computed=OPEN))
-    elif column.default is None:
-        first = (add(),)
-    elif defaults.kind(column.default) is defaults.Kind.ONCE:
-        first = (add(default=column.default),)
+        first = (replace(filled, computed=column.computed or OPEN),)
+    elif column.default is not None:
+        first = (replace(filled, default=column.default),)
+    elif needs_value(column):
+        first = (replace(filled, default=OPEN), replace(filled, computed=OPEN))
     else:
-        drawn = column.default
-        first = (add(computed=drawn),)
+        first = (plain,)
     then: list[Pattern] = []
-    if drawn is not None:
-        then.append(SetDefault(table.name, column.name, drawn, schema=table.schema))
     if domain is not None:
         for number in range(len(domain[1]) or 1):
             suffix = f"_check{number or ''}"
             name = names.fitted(f"{table.name}_{column.name}", suffix)
             then.append(AddCheck(table.name, name, OPEN, schema=table.schema))
     then += _constraints(statement, scene)
-    if (column.not_null or is_drawn(column)) and not _has(column, "p"):
-        then.append(SetNotNull(table.name, column.name, schema=table.schema))
-    if before:
-        return Steps(tuple(before), (*first, *then))
     return Steps(first, tuple(then))
-
-
-def _sequence(statement: st.AddColumn, name: str) -> Custom:
-    return Custom(
-        statement.table.name,
-        f"sequence for {statement.column.name}",
-        at_expand=(
-            Sql(
-                f"CREATE SEQUENCE {name}",
-                reverse=f"DROP SEQUENCE {name}",
-                lock=Lock.NONE.value,
-            ),
-        ),
-        touches=(statement.column.name,),
-        schema=statement.table.schema,
-    )
 
 
 def _constraints(statement: st.AddColumn, scene: Scene) -> Iterator[Pattern]:

@@ -280,7 +280,9 @@ def _column(
         computed="" if computed is None else spelt(computed.sqltext),
         constrained=isinstance(column.type, postgresql.DOMAIN)
         and (column.type.check is not None or bool(column.type.not_null)),
-        identity=identity is not None,
+        identity=None
+        if identity is None
+        else ("always" if identity.always else "by default"),
         collation=getattr(column.type, "collation", None),
         constraints=constraints,
     )

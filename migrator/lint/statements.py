@@ -74,7 +74,8 @@ class NewColumn:
     computed: str = ""
     #: Whether its type is a domain that refuses values, where the revision tells it.
     constrained: bool = False
-    identity: bool = False
+    #: "always" or "by default".
+    identity: str | None = None
     collation: str | None = None
     constraints: tuple[NewConstraint, ...] = ()
 

@@ -156,28 +156,20 @@ PROPOSALS = [
         "sa.Column('c', sa.Integer, nullable=False)",
         "ZD101",
         [
-            'AddColumn("t", "c", "INTEGER", default="…")',
-            'AddColumn("t", "c", "INTEGER", computed="…")',
-            'SetNotNull("t", "c")',
+            'AddColumn("t", "c", "INTEGER", default="…", not_null=True)',
+            'AddColumn("t", "c", "INTEGER", computed="…", not_null=True)',
         ],
     ),
     (
         "sa.Column('c', sa.UUID, server_default=sa.text('gen_random_uuid()'))",
         "ZD102",
-        [
-            'AddColumn("t", "c", "UUID", computed="gen_random_uuid()")',
-            'SetDefault("t", "c", "gen_random_uuid()")',
-        ],
+        ['AddColumn("t", "c", "UUID", default="gen_random_uuid()")'],
     ),
     (
         "sa.Column('c', sa.BigInteger, sa.Identity())",
         "ZD103",
         [
-            'Custom("t", "sequence for c", at_expand=(Sql("CREATE SEQUENCE t_c_seq",'
-            ' reverse="DROP SEQUENCE t_c_seq", lock="none")), touches=("c"))',
-            'AddColumn("t", "c", "BIGINT", computed="nextval(\'t_c_seq\')")',
-            'SetDefault("t", "c", "nextval(\'t_c_seq\')")',
-            'SetNotNull("t", "c")',
+            'AddColumn("t", "c", "BIGINT", identity="by default")',
         ],
     ),
     (
@@ -185,9 +177,8 @@ PROPOSALS = [
         " server_default='1', nullable=False)",
         "ZD106",
         [
-            'AddColumn("t", "c", "INTEGER", default="\'1\'")',
+            'AddColumn("t", "c", "INTEGER", default="\'1\'", not_null=True)',
             'AddCheck("t", "k", "c > 0")',
-            'SetNotNull("t", "c")',
         ],
     ),
     (
@@ -210,10 +201,9 @@ PROPOSALS = [
         " nullable=False, unique=True)",
         "ZD107",
         [
-            'AddColumn("t", "c", \'TEXT COLLATE "C"\', computed="random()")',
-            'SetDefault("t", "c", "random()")',
+            'AddColumn("t", "c", \'TEXT COLLATE "C"\', default="random()",'
+            " not_null=True)",
             'AddUnique("t", ["c"], "t_c_key")',
-            'SetNotNull("t", "c")',
         ],
     ),
 ]

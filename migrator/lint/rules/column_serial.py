@@ -58,7 +58,7 @@ class ColumnSerial(Rule):
             safe=added.safe(
                 statement,
                 scene,
-                "The sequence comes by itself, the column empty; rows are numbered in"
-                " chunks and by a trigger, then by the column's default.",
+                "New rows are numbered by a default, those that are there in chunks;"
+                " the column is NOT NULL, and an identity, at retire.",
             ),
         )

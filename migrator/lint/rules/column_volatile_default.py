@@ -73,7 +73,7 @@ class ColumnVolatileDefault(Rule):
             safe=added.safe(
                 statement,
                 scene,
-                "The column comes empty, is filled in chunks and by a trigger, and gets"
-                " its default.",
+                "New rows get the default, and those that are there a value each in"
+                " chunks.",
             ),
         )

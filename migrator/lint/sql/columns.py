@@ -223,7 +223,7 @@ class _Column:
     default: str | None = None
     generated: str | None = None
     computed: str = ""
-    identity: bool = False
+    identity: str | None = None
     collation: str | None = None
     constraints: list[NewConstraint] = field(default_factory=list[NewConstraint])
 
@@ -291,11 +291,10 @@ def _part(c: Cursor, name: str, found: _Column) -> None:
             # Without a word it is virtual, which only 18 and later take.
             found.generated = (c.take("STORED", "VIRTUAL") or "VIRTUAL").lower()
         case "GENERATED":
-            c.take("ALWAYS", "BY DEFAULT")
+            found.identity = (c.take("ALWAYS", "BY DEFAULT") or "ALWAYS").lower()
             c.expect("AS IDENTITY")
             if c.sees("("):
                 c.group()
-            found.identity = True
         case "COLLATE":
             found.collation = c.ref().name
         case "STORAGE" | "COMPRESSION" | "USING":
