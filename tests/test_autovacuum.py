@@ -7,11 +7,11 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from migrator import execution
 from migrator.change import Change
 from migrator.errors import LockBudgetError
 from migrator.patterns import AddColumn
 from migrator.plan import State
+from migrator.postgres import blocking
 from migrator.postgres.connection import Target
 from migrator.postgres.embedded import Server
 from migrator.runner import Runner
@@ -82,7 +82,7 @@ def test_it_gives_way_to_a_role_that_may_set_deadlock_timeout(
     owner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step's own wait for its lock ends it."""
-    monkeypatch.setattr(execution, "move_aside", lambda *_: False)
+    monkeypatch.setattr(blocking, "move_aside", lambda *_: False)
     sql.execute("GRANT SET ON PARAMETER deadlock_timeout TO own")
     dead(sql)
     assert owner.expand(CHANGE) is State.VERIFIED

@@ -499,6 +499,49 @@ def test_entities_in_flight(project: Quick, call: str, old: str, new: str) -> No
         project.run("check")
 
 
+@pytest.mark.parametrize(("text", "driver"), [(ENV, "psycopg"), (ENV_ASYNC, "asyncpg")])
+def test_plugins_write_beside_a_change(project: Quick, text: str, driver: str) -> None:
+    """A view and a value of theirs and a pattern in one go, versions elsewhere."""
+    with psycopg.connect(project.url) as conn:
+        conn.execute("CREATE SCHEMA app")
+    more = 'version_table_schema="app"'
+    set_env(project, text, driver, top=PLUGINS, more=more)
+    models = "from enum import Enum\n" + MODELS.format(name="full_name")
+    kind = '    kind: Mapped[Enum("kind", "{}")] = mapped_column(server_default="a")\n'
+    (project.folder / "models.py").write_text(models + kind.format("a b"))
+    project.write("r1", FIRST_WITH_PLUGINS)
+    started(project)
+    project.write("r2", SECOND)
+    project.run("upgrade", "head")
+    view = '        PGView("public", "three", "SELECT 3 AS id"),\n'
+    top = PLUGINS.replace("    [\n", f"    [\n{view}", 1)
+    set_env(project, text, driver, top=top, more=more)
+    (project.folder / "models.py").write_text(
+        models
+        + kind.format("a b c")
+        + "    mail: Mapped[str | None] = mapped_column(index=True)\n"
+    )
+    project.run("revision", "--autogenerate", "--rev-id", "last", "-m", "x")
+    versions = project.folder / "migrations" / "versions"
+    written = "".join(p.read_text() for p in versions.glob("*_x*.py"))
+    for found in (
+        "op.create_entity(public_three)",
+        "op.add_column('users', sa.Column('mail', sa.String(), nullable=True))",
+        'change = AddEnumValue("users", "kind", "c")',
+        'change = CreateIndex("users", ["mail"], "ix_users_mail")',
+    ):
+        assert written.count(found) == 1, found
+    assert "full_name" not in written
+    project.run("upgrade", "head")
+    project.run("check")
+    for words in (CARRY["verified"], CARRY["retired"]):
+        project.migrator(words[0], "r2", *words[1:])
+        project.run("check")
+    with psycopg.connect(project.url) as conn:
+        assert conn.execute("SELECT version_num FROM app.alembic_version").fetchall()
+        assert conn.execute("SELECT id FROM three").fetchone() == (3,)
+
+
 #: Patterns by the name of their tables: what a table has beside its key `id`, the
 #: arguments of the pattern behind the table, and what the model has in the end.
 COLUMNS = {

@@ -9,6 +9,7 @@ from alembic.operations import ops
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import CompileError
 
+from migrator.alembic import at_once
 from migrator.alembic.writing import Way, Written
 from migrator.errors import MigratorError, Refused
 from migrator.lint import operations
@@ -28,6 +29,7 @@ from migrator.patterns import (
     ChangeColumnType,
     ChangePrimaryKey,
     CreateIndex,
+    Custom,
     DropColumn,
     DropConstraint,
     DropDefault,
@@ -68,8 +70,16 @@ class Author:
         """Return the changes in place of an operation; none where it has no hazard."""
         for statement in operations.statements(operation):
             for finding in looked(statement, self.scene, self.rules):
-                if finding.safe is not None and _does_the_same(finding.safe, statement):
+                if finding.safe is None:
+                    continue
+                if _does_the_same(finding.safe, statement):
                     return list(self._written(finding.safe))
+                if isinstance(operation, ops.AddColumnOp) and isinstance(
+                    statement, st.AddColumn
+                ):
+                    asked = at_once.choice(operation, statement, finding, self.scene)
+                    if asked is not None:
+                        return [asked]
         return []
 
     def _written(self, safe: Safe) -> Iterator[Written]:
@@ -87,8 +97,8 @@ class Author:
             )
         else:
             yield self.decided(patterns[0], safe.decide)
-        for pattern in safe.then:
-            yield self.decided(self.completed(pattern))
+        for pattern in map(self.completed, safe.then):
+            yield self.decided(pattern, safe.decide if _is_open(pattern) else "")
 
     def decided(self, pattern: Pattern, decide: str = "") -> Written:
         """
@@ -240,6 +250,9 @@ _SAME: Mapping[type[st.Statement], tuple[type[Pattern], ...]] = {
     st.DropNotNull: (DropNotNull,),
     st.SetDefault: (SetDefault,),
     st.DropDefault: (DropDefault,),
+    st.AddIdentity: (Custom, SetNotNull),
+    st.DropIdentity: (Custom,),
+    st.SetGenerated: (Custom,),
     st.AddConstraint: (
         AddCheck,
         AddExclusion,
@@ -261,7 +274,8 @@ def _does_the_same(safe: Safe, statement: st.Statement) -> bool:
         return False
     if isinstance(statement, st.AddColumn):
         # A generated column stays one: the comparison would find another.
-        return not statement.column.generated and all(
+        column = statement.column
+        return not (column.generated or column.options) and all(
             isinstance(p, AddColumn) and p.type == statement.column.type
             for p in safe.patterns
         )

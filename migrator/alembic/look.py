@@ -145,6 +145,8 @@ def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
             on = columns(operation)
             needs |= {("column", schema, table, c) for c in on}
             needs |= {("columns", schema, table)}
+            # The index of a constraint has its name until that goes.
+            needs.add(("gone", schema, table, str(operation.index_name)))
             if operation.unique:
                 makes = {("key", schema, table, tuple(sorted(on)))}
         case ops.CreateForeignKeyOp():
@@ -165,6 +167,8 @@ def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
             parent = referred(operation)
             if parent is not None:
                 makes.add(("free", *parent))
+            elif operation.constraint_type in ("unique", "primary"):
+                needs.add(("free", schema, table))
         case ops.DropTableOp():
             needs = {("free", schema, table)}
             for foreign in operation.to_table().foreign_key_constraints:

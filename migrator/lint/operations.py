@@ -179,7 +179,9 @@ def _alter_column(operation: ops.AlterColumnOp) -> Iterator[Statement]:
     elif operation.modify_nullable:
         yield st.DropNotNull(table=table, column=name)
     given = operation.modify_server_default
-    if given is None:
+    if given is None and isinstance(operation.existing_server_default, Identity):
+        yield st.DropIdentity(table=table, column=name)
+    elif given is None:
         yield st.DropDefault(table=table, column=name)
     elif isinstance(given, Computed):
         yield st.SetExpression(
@@ -283,6 +285,7 @@ def _column(
         identity=None
         if identity is None
         else ("always" if identity.always else "by default"),
+        options="" if identity is None else _identity(identity),
         collation=getattr(column.type, "collation", None),
         constraints=constraints,
     )
@@ -359,6 +362,17 @@ def type_sql(given: Any) -> str:
     if isinstance(made, types.NullType):
         return "NULL"
     return str(_DIALECT.type_compiler_instance.process(made))
+
+
+def column_sql(column: "Column[Any]") -> str:
+    """
+    Return what follows ADD COLUMN.
+
+    Args:
+        column: of no table, without constraints of its own.
+    """
+    Table("t", schema.MetaData(), column)
+    return str(_DDL.get_column_specification(column))
 
 
 def _default(given: Any) -> str:

@@ -18,6 +18,7 @@ from migrator.lint.statements import (
     NewConstraint,
     Ref,
     RenameTable,
+    SetNotNull,
     SetParameter,
     Statement,
     Transaction,
@@ -204,6 +205,22 @@ class Scene:
             and _proves(new.expression, column)
             for s in self.earlier
             if isinstance(s, ValidateConstraint) and s.table == ref
+        )
+
+    def is_spent(self, ref: Ref, name: str) -> bool:
+        """Tell whether a CHECK says no more than that a NOT NULL column is that."""
+        known = self.table(ref)
+        found = None if known is None else known.constraint(name)
+        if known is None or found is None or found.kind != "c":
+            return False
+        set_now = {
+            s.column
+            for s in self.earlier
+            if isinstance(s, SetNotNull) and self.is_same(s.table, ref)
+        }
+        return any(
+            (c.not_null or c.name in set_now) and _proves(found.definition, c.name)
+            for c in known.columns
         )
 
     def whole_name(self, ref: Ref) -> Ref:

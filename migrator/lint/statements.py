@@ -76,6 +76,8 @@ class NewColumn:
     constrained: bool = False
     #: "always" or "by default".
     identity: str | None = None
+    #: Of an identity's sequence, as SQL, where the revision tells them.
+    options: str = ""
     collation: str | None = None
     constraints: tuple[NewConstraint, ...] = ()
 
@@ -293,6 +295,11 @@ class AddIdentity(OnColumn):
 
     always: bool = False
     options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIdentity(OnColumn):
+    """An identity that becomes an ordinary column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -524,6 +524,39 @@ def test_a_column_that_becomes_an_identity(
     assert found == ([] if severity is None else [severity])
 
 
+def test_an_identity_that_goes(
+    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+) -> None:
+    """It is waited for until no INSERT relies on it; one that is none is not told."""
+    sql.execute("CREATE TABLE n (id int GENERATED ALWAYS AS IDENTITY, a int)")
+    sql.execute("INSERT INTO n (a) VALUES (1)")
+    body = (
+        "op.alter_column('n', '{}', server_default=None,"
+        " existing_server_default=sa.Identity())"
+    )
+    found = only(findings(tmp_path, body.format("id"), linter), "ZD123")
+    assert found.severity is Severity.ERROR
+    assert found.what == (
+        "DROP IDENTITY on n.id takes its numbers from INSERTs of the release in use."
+    )
+    assert found.safe is not None
+    (change,) = found.safe.patterns
+    assert isinstance(change, Custom)
+    assert not change.at_expand
+    sql.execute(change.at_retire[0].statement.encode())
+    assert codes(tmp_path, body.format("a"), linter) == []
+    assert codes(tmp_path, body.format("id")) == ["ZD123"]
+
+
+def test_not_null_goes_by_its_constraint_too(
+    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+) -> None:
+    """From 18 on it has a name, by which it can be dropped."""
+    gone = "op.drop_constraint('t_filled_not_null', 't')"
+    later = sql.info.server_version >= 180000
+    assert codes(tmp_path, gone, linter) == (["ZD114"] if later else [])
+
+
 def test_an_identity_takes_the_place_of_a_default(
     tmp_path: Path, linter: Linter, sql: psycopg.Connection
 ) -> None:

@@ -1,6 +1,7 @@
 """Rules about constraints, without and with a database."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
@@ -140,6 +141,19 @@ def test_a_partitioned_table_takes_none_before_18(
     (one,) = lint(linter, tmp_path, body)
     assert one.safe is not None
     assert one.safe.decide.startswith("when nobody writes either table")
+    weak = body.replace("])", "], postgresql_not_valid=True)")
+    (two,) = lint(linter, tmp_path, weak)
+    assert two.severity is Severity.ERROR
+    assert two.what == (
+        "ADD FOREIGN KEY f NOT VALID fails: logs is partitioned, and PostgreSQL 17"
+        " takes none there."
+    )
+    linter.server_version = 180000
+    assert lint(linter, tmp_path, weak) == []
+    add = "ALTER TABLE logs ADD FOREIGN KEY (user_id) REFERENCES users NOT VALID"
+    refused = pytest.raises(psycopg.errors.WrongObjectType)
+    with refused if sql.info.server_version < 180000 else nullcontext():
+        sql.execute(add)
 
 
 def test_foreign_keys_together_lock_one_more_table(tmp_path: Path) -> None:
@@ -367,3 +381,41 @@ def test_a_foreign_key_goes_by_a_pattern(linter: Linter, tmp_path: Path) -> None
     own = FOREIGN_KEY.format(more=", postgresql_not_valid=True")
     gone = typed.replace("orders_team", "orders_user")
     assert lint(OFFLINE, tmp_path, f"{own}\n{gone}") == []
+
+
+def test_a_constraint_that_goes_lets_something_in(
+    linter: Linter, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Keys, checks and exclusions are told, not what says no more than NOT NULL."""
+    sql.execute(
+        "ALTER TABLE orders ADD CONSTRAINT dear CHECK (price > 0),"
+        " ADD CONSTRAINT there CHECK (id IS NOT NULL),"
+        " ADD CONSTRAINT owned CHECK (user_id IS NOT NULL),"
+        " ADD CONSTRAINT once EXCLUDE (old_id WITH =)"
+    )
+    (check,) = lint(linter, tmp_path, 'op.drop_constraint("dear", "orders")')
+    assert (check.code, check.severity, check.seconds) == (
+        "ZD233",
+        Severity.WARNING,
+        0.0,
+    )
+    assert check.what == (
+        "DROP CONSTRAINT dear lets rows into orders that the check kept out."
+    )
+    assert safe(check) == ['change = DropConstraint("orders", "dear")']
+    (key,) = lint(linter, tmp_path, 'op.drop_constraint("users_code_key", "users")')
+    assert "ON CONFLICT of the release in use" in key.why
+    assert key.safe is not None
+    assert key.safe.decide.startswith("whether a query names it")
+    (other,) = lint(linter, tmp_path, 'op.drop_constraint("once", "orders")')
+    assert other.safe is None
+    assert lint(linter, tmp_path, 'op.drop_constraint("there", "orders")') == []
+    owned = 'op.drop_constraint("owned", "orders")'
+    assert codes(lint(linter, tmp_path, owned)) == ["ZD233"]
+    null = 'op.alter_column("orders", "user_id", nullable=False)'
+    assert lint(linter, tmp_path, f"{null}\n{owned}") == []
+    added = 'op.create_check_constraint("new", "orders", "price > 1")'
+    gone = 'op.drop_constraint("new", "orders", type_="check")'
+    assert "ZD233" not in codes(lint(linter, tmp_path, f"{added}\n{gone}"))
+    assert codes(lint(OFFLINE, tmp_path, gone)) == ["ZD233"]
+    assert lint(OFFLINE, tmp_path, owned) == []

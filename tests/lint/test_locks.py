@@ -241,7 +241,7 @@ CASES: list[tuple[str, st.Statement]] = [
     ),
     (
         "ALTER TABLE n ALTER COLUMN id DROP IDENTITY",
-        st.AlterTable(table=N, how="DROP IDENTITY"),
+        st.DropIdentity(table=N, column="id"),
     ),
     (
         "ALTER TABLE n ALTER COLUMN id SET GENERATED ALWAYS",

@@ -29,6 +29,7 @@ from migrator.lint.statements import (
     DropColumn,
     DropConstraint,
     DropDefault,
+    DropIdentity,
     DropIndex,
     DropNotNull,
     DropObject,
@@ -265,7 +266,7 @@ FORMS: list[tuple[str, Statement]] = [
     ),
     (
         "ALTER TABLE t ALTER c DROP IDENTITY IF EXISTS",
-        AlterTable(table=T, how="DROP IDENTITY"),
+        DropIdentity(table=T, column="c"),
     ),
     (
         "ALTER TABLE t SET (fillfactor = 70, toast.autovacuum_enabled = off)",

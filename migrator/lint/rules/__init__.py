@@ -34,6 +34,7 @@ from migrator.lint.rules.create_index import CreateIndex
 from migrator.lint.rules.create_partition import CreatePartition
 from migrator.lint.rules.detach_partition import DetachPartition
 from migrator.lint.rules.drop_column import DropColumn
+from migrator.lint.rules.drop_constraint import DropConstraint
 from migrator.lint.rules.drop_default import DropDefault
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
 from migrator.lint.rules.drop_index import DropIndex
@@ -99,6 +100,7 @@ RULES: tuple[Rule, ...] = (
     AddPrimaryKey(),
     AddExclusion(),
     DropForeignKey(),
+    DropConstraint(),
     CreateIndex(),
     PartitionedIndex(),
     DropIndex(),

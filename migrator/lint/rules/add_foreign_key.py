@@ -11,6 +11,7 @@ from migrator.lint import foreign_keys
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.lint.statements import Ref
 from migrator.plan import Lock
 from migrator.words import counted
 
@@ -54,21 +55,26 @@ class AddForeignKey(Rule):
         if not isinstance(statement, st.AddConstraint):
             return
         table, key = statement.table, statement.constraint
-        if key.to is None or key.not_valid:
+        if key.to is None:
             return
         parent = key.to.table
+        known = scene.table(table)
+        version = scene.server_version or NOT_VALID_ON_PARTITIONED
+        early = (
+            known is not None
+            and known.kind == "p"
+            and version < NOT_VALID_ON_PARTITIONED
+        )
+        if key.not_valid:
+            if early:
+                yield from self._too_early(table, key, scene, version)
+            return
         rows = scene.rows(parent)
         size = f" ({counted(rows)})" if rows else ""
         decide = ""
         if foreign_keys.parent_columns(key, scene) == foreign_keys.UNKNOWN:
             decide = f"which columns of {parent} it refers to: its primary key."
-        known = scene.table(table)
-        version = scene.server_version or NOT_VALID_ON_PARTITIONED
-        if (
-            known is not None
-            and known.kind == "p"
-            and version < NOT_VALID_ON_PARTITIONED
-        ):
+        if early:
             decide = (
                 "when nobody writes either table: before PostgreSQL 18 a partitioned"
                 " table takes no foreign key NOT VALID, so that the pattern refuses it."
@@ -87,4 +93,20 @@ class AddForeignKey(Rule):
                 patterns=(foreign_keys.pattern(table, key, scene),),
                 decide=decide,
             ),
+        )
+
+    def _too_early(
+        self, table: Ref, key: st.NewConstraint, scene: Scene, version: int
+    ) -> Iterator[Finding]:
+        yield from self.found(
+            table,
+            scene,
+            f"ADD FOREIGN KEY {foreign_keys.name_of(table, key)} NOT VALID fails:"
+            f" {table} is partitioned, and PostgreSQL {version // 10000} takes none"
+            " there.",
+            "It came with 18; before, each partition may get one by itself.",
+            harm=Harm.FAIL,
+            lock=Lock.NONE,
+            work=Work.CATALOGUE,
+            always=True,
         )

@@ -7,8 +7,10 @@ Source: PostgreSQL manual, ALTER TABLE, SET/DROP DEFAULT.
 from collections.abc import Iterator
 
 from migrator.lint import statements as st
+from migrator.lint import text
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.patterns import Custom, Sql
 from migrator.patterns import DropDefault as Pattern
 from migrator.plan import Lock
 
@@ -42,10 +44,24 @@ class DropDefault(Rule):
             ),
             fails=True,
         ),
+        Trial(
+            before=(
+                "ALTER TABLE t ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START"
+                " WITH 5000)",
+            ),
+            bad=(
+                "ALTER TABLE t ALTER COLUMN id DROP IDENTITY",
+                "INSERT INTO t (b) VALUES ('')",
+            ),
+            good=("INSERT INTO t (b) VALUES ('')",),
+            fails=True,
+        ),
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
-        """Look for a default that somebody may rely on."""
+        """Look for a default, or an identity, that somebody may rely on."""
+        if isinstance(statement, st.DropIdentity):
+            yield from self._identity(statement, scene)
         if not isinstance(statement, st.DropDefault):
             return
         table, column = statement.table, statement.column
@@ -77,4 +93,38 @@ class DropDefault(Rule):
                 patterns=(Pattern(table.name, column, schema=table.schema),),
             ),
             severity=severity,
+        )
+
+    def _identity(self, statement: st.DropIdentity, scene: Scene) -> Iterator[Finding]:
+        table, column = statement.table, statement.column
+        known = scene.table(table)
+        found = None if known is None else known.column(column)
+        if scene.is_added(table, column) or (found is not None and not found.identity):
+            return
+        alter = f"ALTER TABLE {text.name(table)} ALTER COLUMN {text.name(column)}"
+        yield from self.found(
+            table,
+            scene,
+            f"DROP IDENTITY on {table}.{column} takes its numbers from INSERTs of the"
+            " release in use.",
+            "Those that leave the column out fail: the column is NOT NULL.",
+            safe=Safe(
+                why="The identity goes when no old release is left, by a change of its"
+                " own.",
+                patterns=(
+                    Custom(
+                        table.name,
+                        f"drop identity of {column}",
+                        at_retire=[
+                            Sql(
+                                f"{alter} DROP IDENTITY",
+                                no_reverse="its sequence is gone, with the number that"
+                                " would be next",
+                            )
+                        ],
+                        touches=[column],
+                        schema=table.schema,
+                    ),
+                ),
+            ),
         )

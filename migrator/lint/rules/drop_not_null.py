@@ -26,14 +26,26 @@ class DropNotNull(Rule):
             bad=("ALTER TABLE t ALTER COLUMN b DROP NOT NULL",),
             good=("ALTER TABLE t ALTER COLUMN a DROP NOT NULL",),
         ),
+        Trial(
+            bad=("ALTER TABLE t DROP CONSTRAINT t_b_not_null",),
+            good=("ALTER TABLE t ALTER COLUMN a DROP NOT NULL",),
+            since=180000,
+        ),
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for a column that was NOT NULL before the revision."""
-        if not isinstance(statement, st.DropNotNull):
-            return
-        table, column = statement.table, statement.column
-        known = scene.table(table)
+        match statement:
+            case st.DropNotNull(table=table, column=column):
+                known = scene.table(table)
+            case st.DropConstraint(table=table, name=name):
+                known = scene.table(table)
+                constraint = None if known is None else known.constraint(name)
+                if constraint is None or constraint.kind != "n":
+                    return
+                (column,) = constraint.columns
+            case _:
+                return
         found = None if known is None else known.column(column)
         if scene.is_added(table, column) or (found is not None and not found.not_null):
             return
