@@ -77,11 +77,17 @@ class Engine:
 
     @property
     def _execution(self) -> Execution:
-        return Execution(self.settings, self.progress, self.guard, self._tell)
+        return Execution(
+            self.settings,
+            self.progress,
+            self.guard,
+            self._tell,
+            self.listeners.progress_every_s,
+        )
 
     def _tell(self, kind: EventKind, row: ChangeRow, detail: Mapping[str, Any]) -> None:
         """Tell what happened to a change, once it is committed."""
-        event = Event(kind=kind, change=row.id, title=row.title, detail=detail)
+        event = _event(kind, row, detail)
         self.listeners.tell(event, self._untold)
 
     def _ask(self, kind: EventKind, row: ChangeRow) -> None:
@@ -91,7 +97,7 @@ class Engine:
         Raises:
             Held: a listener says no.
         """
-        event = Event(kind=kind, change=row.id, title=row.title)
+        event = _event(kind, row, {})
         why = self.listeners.ask(event, self._untold)
         if why is not None:
             raise Held(
@@ -316,6 +322,16 @@ class Engine:
                 store.event(conn, row.id, kind, error=error.what)
             self._tell(kind, row, {"error": error.what})
             raise
+
+
+def _event(kind: EventKind, row: ChangeRow, detail: Mapping[str, Any]) -> Event:
+    return Event(
+        kind=kind,
+        change=row.id,
+        title=row.title,
+        table=(row.table.schema, row.table.name),
+        detail=detail,
+    )
 
 
 def _others(

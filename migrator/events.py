@@ -21,6 +21,7 @@ from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from signal import SIGKILL
+from socket import gethostname
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -35,6 +36,9 @@ SCHEMA = 1
 # Seconds that a listener gets for one event. A message to a chat takes one; a
 # backup before a drop is made by a command that was given more.
 TIME_LIMIT_S = 30.0
+# Seconds between two events that tell how far a backfill is: often enough to be looked
+# at, and some hundred in a backfill of hours.
+PROGRESS_EVERY_S = 60.0
 # Events that wait to be told; above it a listener is too slow to be of use, and
 # later ones are left out.
 WAITING = 1000
@@ -58,6 +62,8 @@ class EventKind(StrEnum):
     RESUME = "resume"
     ABORT = "abort"
     THROTTLE = "throttle"
+    PROGRESS = "progress"
+    RETRY = "retry"
     HELD = "held"
     FAILED = "failed"
 
@@ -71,15 +77,19 @@ class Event:
         kind: what.
         change: the change's id.
         title: the change in one line, "" where that is not at hand.
+        table: schema and name of what is changed; None where that is not at hand.
         detail: what else there is to say: texts and numbers.
         at: when, by this machine's clock.
+        host: this machine's name.
     """
 
     kind: EventKind
     change: str
     title: str = ""
+    table: tuple[str, str] | None = None
     detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    host: str = field(default_factory=gethostname)
 
     def as_json(self) -> str:
         """Return one line of JSON."""
@@ -89,7 +99,10 @@ class Event:
                 "event": self.kind,
                 "change": self.change,
                 "title": self.title,
+                "table": self.table
+                and dict(zip(("schema", "name"), self.table, strict=True)),
                 "at": self.at.isoformat(),
+                "host": self.host,
                 "detail": dict(self.detail),
             }
         )
@@ -115,12 +128,14 @@ class Listeners:
         folder: where the command runs.
         time_limit_s: for one event; then the command is killed.
         callables: entry points, each called with the event.
+        progress_every_s: between two events that tell how far a backfill is.
     """
 
     command: tuple[str, ...] = ()
     folder: Path = field(default_factory=Path)
     time_limit_s: float = TIME_LIMIT_S
     callables: tuple[EntryPoint, ...] = ()
+    progress_every_s: float = PROGRESS_EVERY_S
     _waiting: deque[tuple[Event, Record]] = field(
         default_factory=deque[tuple[Event, Record]]
     )
@@ -270,11 +285,14 @@ def _configured(path: Path) -> Listeners:
             whole = tomllib.loads(path.read_text())
             found = whole.get("tool", {}).get("migrator", {}).get("events", {})
     given = os.environ.get(VARIABLE, found.pop("command", ""))
-    limit = found.pop("time-limit-s", TIME_LIMIT_S)
+    seconds = {"time-limit-s": TIME_LIMIT_S, "progress-every-s": PROGRESS_EVERY_S}
+    for name in seconds:
+        value = found.pop(name, seconds[name])
+        if not isinstance(value, int | float) or value <= 0:
+            raise _wrong(f"a {name} that is no number of seconds")
+        seconds[name] = float(value)
     if found:
         raise _wrong(f"a setting {next(iter(found))!r} that there is not")
-    if not isinstance(limit, int | float) or limit <= 0:
-        raise _wrong("a time-limit-s that is no number of seconds")
     try:
         command = shlex.split(given)
     except (AttributeError, ValueError):
@@ -282,8 +300,9 @@ def _configured(path: Path) -> Listeners:
     return Listeners(
         command=tuple(command),
         folder=path.parent,
-        time_limit_s=float(limit),
+        time_limit_s=seconds["time-limit-s"],
         callables=tuple(entry_points(group=GROUP)),
+        progress_every_s=seconds["progress-every-s"],
     )
 
 

@@ -83,12 +83,14 @@ class Execution:
         progress: told what is waited for.
         guard: what is watched while rows are moved.
         tell: given what happens to a change, once it is committed.
+        tell_every_s: between two times that it is told how far a backfill is.
     """
 
     settings: Settings
     progress: Progress
     guard: Policy
     tell: Callable[[EventKind, ChangeRow, Mapping[str, Any]], None]
+    tell_every_s: float
 
     @contextmanager
     def short(self, run: Run, what: str) -> Iterator[None]:
@@ -154,6 +156,7 @@ class Execution:
             progress=self.progress,
             guard=self.guard,
             tell=lambda kind, detail: self.tell(kind, run.change, detail),
+            tell_every_s=self.tell_every_s,
         )
 
     def reverse(self, run: Run, row: StepRow) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import psycopg
 import pytest
-from jsonschema import Draft202012Validator
 from projects import MAIL, NAME, PLAIN, Release
 from ruamel.yaml import YAML
 
@@ -226,6 +226,10 @@ VENDORED = {
 }
 
 
+#: The first version that has podFailurePolicy for all, and a late one.
+KUBERNETES = ("1.31", "1.34")
+
+
 @pytest.mark.parametrize("file", VENDORED)
 def test_a_file_has_the_form_of_its_platform(file: str) -> None:
     """It is valid by the platform's own schema."""
@@ -240,94 +244,41 @@ def test_a_file_has_the_form_of_its_platform(file: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def obj(required: str, **known: Any) -> dict[str, Any]:
-    """Return the schema of an object that holds what is known, and no more."""
-    return {
-        "type": "object",
-        "required": required.split(),
-        "properties": known,
-        "additionalProperties": False,
-    }
-
-
-TEXT = {"type": "string"}
-COUNT = {"type": "integer", "minimum": 0}
-NAME_OF = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?-?$"}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-WORDS = {"type": "array", "items": TEXT, "minItems": 1}
-SECRET = obj("secretKeyRef", secretKeyRef=obj("name key", name=TEXT, key=TEXT))
-#: batch/v1, Job: the fields that the examples may use, as the API names them.
-JOB = obj(
-    "apiVersion kind metadata spec",
-    apiVersion={"const": "batch/v1"},
-    kind={"const": "Job"},
-    metadata={
-        **obj("", name=NAME_OF, generateName=NAME_OF, labels=TEXTS, annotations=TEXTS),
-        "oneOf": [{"required": ["name"]}, {"required": ["generateName"]}],
-    },
-    spec=obj(
-        "template backoffLimit",
-        backoffLimit=COUNT,
-        activeDeadlineSeconds=COUNT,
-        ttlSecondsAfterFinished=COUNT,
-        podFailurePolicy=obj(
-            "rules",
-            rules={
-                "type": "array",
-                "items": obj(
-                    "action onExitCodes",
-                    action={"enum": ["FailJob", "Ignore", "Count"]},
-                    onExitCodes=obj(
-                        "operator values",
-                        containerName=TEXT,
-                        operator={"enum": ["In", "NotIn"]},
-                        values={"type": "array", "items": {"type": "integer"}},
-                    ),
-                ),
-            },
-        ),
-        template=obj(
-            "spec",
-            spec=obj(
-                "containers restartPolicy",
-                # The API server refuses podFailurePolicy with any other.
-                restartPolicy={"const": "Never"},
-                containers={
-                    "type": "array",
-                    "items": obj(
-                        "name image command env",
-                        name=NAME_OF,
-                        image=TEXT,
-                        command=WORDS,
-                        env={
-                            "type": "array",
-                            "items": {
-                                **obj("name", name=TEXT, value=TEXT, valueFrom=SECRET),
-                                "oneOf": [
-                                    {"required": ["value"]},
-                                    {"required": ["valueFrom"]},
-                                ],
-                            },
-                        },
-                    ),
-                },
-            ),
-        ),
-    ),
-)
-
-
+@pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize(
     "file", ["kubernetes-job.yaml", "helm-hooks.yaml", "argo-cd.yaml"]
 )
-def test_jobs_have_the_form_of_the_api(file: str) -> None:
-    """Each Job holds what the API asks for, and no field that it does not know."""
+def test_jobs_have_the_form_of_the_api(file: str, version: str) -> None:
+    """Each Job is valid by Kubernetes' own schema, and by what its server asks for."""
     text = read(file)
     jobs = documents(rendered(text) if file == "helm-hooks.yaml" else text)
     assert len(jobs) == 2
     for one in jobs:
-        errors = [e.message for e in Draft202012Validator(JOB).iter_errors(one)]
-        assert errors == []
+        # Strict: a field that the API does not know is an error.
+        kubernetes_validate.validate(one, version, strict=True)
+        assert {"name", "generateName"} & one["metadata"].keys()
+        assert re.fullmatch(
+            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?-?",
+            one["metadata"].get("name") or one["metadata"]["generateName"],
+        )
+        # The server refuses podFailurePolicy with any other.
+        assert one["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong"),
+    [
+        ("backoffLimit", "many"),
+        ("podFailurePolice", {}),
+        ("podFailurePolicy", {"rules": [{"onExitCodes": {"values": [3]}}]}),
+    ],
+)
+def test_the_schema_of_jobs_finds_what_is_wrong(where: str, wrong: object) -> None:
+    """A wrong type, a field that there is not, and one that is missing."""
+    one, _ = documents(read("kubernetes-job.yaml"))
+    one["spec"][where] = wrong
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(one, KUBERNETES[-1], strict=True)
 
 
 # -- what a file runs ----------------------------------------------------------------

@@ -3,14 +3,17 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import psycopg
 import pytest
+from backfill.live import wait_for
 from projects import NAME, PLAIN, Release
 
 from migrator.change import Change
@@ -119,14 +122,18 @@ def test_a_command_is_told_the_life_of_a_change(
         ("phase", "expand"),
         ("state", "expanded"),
         ("phase", "backfill"),
+        ("progress", "backfill"),
         ("state", "backfilled"),
         ("phase", "verify"),
+        ("progress", "verify"),
         ("state", "verified"),
+        ("progress", "verify"),
         ("before-retire", None),
         ("phase", "retire"),
         ("state", "retired"),
         ("rollback", None),
         ("state", "verified"),
+        ("progress", "verify"),
         ("before-retire", None),
         ("phase", "retire"),
         ("state", "retired"),
@@ -139,6 +146,8 @@ def test_a_command_is_told_the_life_of_a_change(
     assert (event, named) == (data["event"], data["change"]) == ("before-expand", "c1")
     assert data["schema"] == 1
     assert data["title"] == change.pattern.title
+    assert data["table"] == {"schema": "public", "name": "users"}
+    assert data["host"] == gethostname()
     assert "secret" not in (tmp_path / "env").read_text()
 
 
@@ -202,7 +211,7 @@ def test_what_fails_or_hangs_never_stops_the_engine(
     told_all(listeners)
     assert time.monotonic() - began < 30
     failures = [e for e in engine.events("c1") if e["kind"] == "listener"]
-    assert len(failures) == 6
+    assert len(failures) == 8
     # What the command started is ended with it.
     for pid in (tmp_path / "started").read_text().split():
         status = Path(f"/proc/{pid}/stat")
@@ -292,6 +301,36 @@ def test_people_and_signals_are_told(
     assert kinds[-1] == "held"
 
 
+def progress(heard: list[Event]) -> list[Mapping[str, Any]]:
+    """Return what was told of how far a step is."""
+    return [e.detail for e in heard if e.kind is EventKind.PROGRESS]
+
+
+def test_how_far_a_backfill_is_is_told(
+    runner: Runner, change: Change, heard: list[Event], sql: psycopg.Connection
+) -> None:
+    """At its beginning, with the rows that there are, and from time to time."""
+    sql.execute("ANALYZE users")
+    listeners = Listeners(callables=(entry("hear"),), progress_every_s=0.2)
+    engine = listening(runner, listeners)
+    engine.expand(change)
+    runner.limit("c1", Limits(max_rows_per_s=1.0))
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(engine.settle, "c1")
+        try:
+            wait_for("progress", lambda: len(progress(heard)) >= 3 or done.done())
+        finally:
+            runner.limit("c1", None)
+        assert done.result() is State.VERIFIED
+    told_all(listeners)
+    told = progress(heard)
+    backfill = [d for d in told if d["phase"] == "backfill"]
+    assert backfill[0]["table_rows"] == 50
+    assert [d["rows"] for d in backfill[:3]] == [0, 50, 50]
+    assert backfill[2]["waiting"] == "limit of 1 row/s"
+    assert told[-1]["phase"] == "verify"
+
+
 def test_too_many_failures_are_told(
     runner: Runner, change: Change, heard: list[Event], sql: psycopg.Connection
 ) -> None:
@@ -309,6 +348,9 @@ def test_too_many_failures_are_told(
         with pytest.raises(TimeIsUp):
             engine.settle("c1")
     told_all(listeners)
+    (retry,) = (e for e in heard if e.kind is EventKind.RETRY)
+    assert "lock timeout" in retry.detail["error"]
+    assert retry.detail["chunks"] == 1
     (pause,) = (e for e in heard if e.kind is EventKind.PAUSE)
     assert pause.detail["reason"].startswith("2 chunks failed within 10 minutes")
 
@@ -334,8 +376,10 @@ def test_rows_out_of_step_and_failures_are_told(
     with pytest.raises(Exception, match="not in step"):
         engine.verify("c1")
     told_all(listeners)
-    assert [e.kind.value for e in heard] == ["phase", "state", "pause", "failed"]
-    assert "out of step after repair" in heard[2].detail["reason"]
+    assert [e.kind.value for e in heard] == [
+        *("phase", "progress", "state", "pause", "failed"),
+    ]
+    assert "out of step after repair" in heard[3].detail["reason"]
 
 
 def test_an_event_is_told_after_its_commit(
@@ -391,6 +435,7 @@ def test_a_project_names_its_command(database: str, tmp_path: Path) -> None:
         ("command = 5", "a command that cannot be read"),
         ('command = "\'"', "a command that cannot be read"),
         ('time-limit-s = "10s"', "a time-limit-s that is no number of seconds"),
+        ("progress-every-s = 0", "a progress-every-s that is no number of seconds"),
     ],
 )
 def test_a_section_that_is_wrong_is_refused(

@@ -1,14 +1,20 @@
 """The same history in production's order and on a fresh database; lives between."""
 
 import subprocess
+from functools import partial
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from quick import Quick
+from test_autogenerate import SHAPE, Shape
 from test_midflight import CARRY, PLAIN, change, project, set_env
 
+from migrator.plan import State
+from migrator.postgres.connection import Target
 from migrator.postgres.embedded import Server
+from migrator.runner import Runner
+from migrator.settings import Settings
 
 __all__ = ["project"]
 
@@ -141,6 +147,62 @@ def test_production_and_a_fresh_database_end_alike(
     skipped.run("upgrade", "head")
     carried(skipped, changes(history))
     assert schema(server, skipped.url) == wanted
+
+
+@pytest.mark.parametrize("history", [LINE, BRANCHED], ids=["line", "branches"])
+def test_a_live_database_goes_down_and_up_again(
+    history: History,
+    project: Quick,
+    server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """From each phase, with rows; from dropped it is refused, and stays as it is."""
+    write(project, history)
+    fresh = other(project, server, tmp_path_factory, "fresh")
+    fresh.run("upgrade", "head")
+    wanted = schema(server, fresh.url)
+
+    project.run("upgrade", "r1")
+    project.fill()
+    before = shape(project.url)
+    runner = Runner(Target.from_url(project.url), Settings(hold_s=0))
+    for state in (State.EXPANDED, State.VERIFIED, State.RETIRED):
+        # What meets a change in flight waits for it.
+        project.run("upgrade", "head", code=None)
+        bring(runner, "r2", state)
+        project.run("downgrade", "r1")
+        assert shape(project.url) == before
+    for revision in changes(history):
+        project.run("upgrade", "head", code=None)
+        bring(runner, revision, State.DROPPED)
+    assert schema(server, project.url) == wanted
+
+    done = project.run("downgrade", "r1", code=255)
+    assert "there is no way back while a release may be" in done.stdout + done.stderr
+    project.run("upgrade", "head")
+    for revision in changes(history):
+        bring(runner, revision, State.DROPPED)
+    assert schema(server, project.url) == wanted
+    with psycopg.connect(project.url) as conn:
+        assert conn.execute("SELECT count(full_name) FROM users").fetchone() == (500,)
+
+
+def bring(runner: Runner, revision: str, state: State) -> None:
+    """Carry a change that is expanded to a state, if it is not there."""
+    ways = {
+        State.VERIFIED: runner.settle,
+        State.RETIRED: partial(runner.retire, old_release_gone="test"),
+        State.DROPPED: runner.drop,
+    }
+    for reached, way in ways.items():
+        if runner.change(revision).state.rank < reached.rank <= state.rank:
+            way(revision)
+
+
+def shape(url: str) -> Shape:
+    """Return what the application sees of its tables."""
+    with psycopg.connect(url) as conn:
+        return tuple(conn.execute(q.encode()).fetchall() for q in SHAPE)
 
 
 def test_a_restore_in_mid_change_goes_on(

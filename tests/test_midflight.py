@@ -55,6 +55,29 @@ async def main():
 
 asyncio.run(main())
 """
+# What leads to the database stands in no URL.
+AT = 'engine = create_engine("{url}", poolclass=pool.NullPool)'
+ENV_CREATOR = ENV.replace(
+    AT,
+    """import psycopg
+engine = create_engine(
+    "postgresql+psycopg://",
+    creator=lambda: psycopg.connect("{url}".replace("+psycopg", "")),
+    poolclass=pool.NullPool,
+)""",
+)
+ENV_TOKEN = ENV.replace(
+    AT,
+    """from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import event
+engine = create_engine("postgresql+psycopg://nobody@nowhere", poolclass=pool.NullPool)
+
+
+@event.listens_for(engine, "do_connect")
+def login(dialect, record, arguments, given):
+    given.update(conninfo_to_dict("{url}".replace("+psycopg", "")), password="a token")
+""",
+)
 PLAIN = """
 from alembic import op
 import sqlalchemy as sa
@@ -127,10 +150,17 @@ def started(project: Quick) -> None:
 
 @pytest.mark.parametrize(
     ("text", "driver"),
-    [(ENV, "psycopg2"), (ENV_ASYNC, "psycopg_async"), (ENV_ASYNC, "asyncpg")],
+    [
+        (ENV, "psycopg2"),
+        (ENV_ASYNC, "psycopg_async"),
+        (ENV_ASYNC, "asyncpg"),
+        (ENV_CREATOR, "psycopg"),
+        (ENV_TOKEN, "psycopg"),
+    ],
+    ids=["psycopg2", "psycopg_async", "asyncpg", "creator", "token"],
 )
 def test_other_drivers(project: Quick, text: str, driver: str) -> None:
-    """A project on another driver, or an async one, is as any other."""
+    """A project on another driver, an async one, or one that logs in by itself."""
     set_env(project, text, driver)
     started(project)
     project.write("r2", SECOND)

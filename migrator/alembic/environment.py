@@ -40,6 +40,12 @@ _HIDDEN = (
     "check_constraint",
 )
 
+_PARTITIONS = (
+    "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relispartition"
+    " AND c.relkind IN ('r', 'p', 'f')"
+)
+
 
 def options(
     *,
@@ -243,11 +249,12 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
     """Return a filter that hides what changes in flight own or touch."""
     known: list[Footprint] | None = None
     path: list[str] = []
+    partitions: set[tuple[str, str]] = set()
 
     def include(
         item: SchemaItem, name: str | None, kind: str, reflected: bool, other: Any
     ) -> bool:
-        nonlocal known, path
+        nonlocal known, path, partitions
         if own is not None and not own(item, name, kind, reflected, other):
             return False
         if getattr(item, "schema", None) == LEDGER_SCHEMA:
@@ -257,7 +264,7 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         if bare is not None and bare.startswith((OWNED, TRIGGER_PREFIX)):
             return False
         if known is None:
-            known, path = _in_flight()
+            known, path, partitions = _in_flight()
         if kind not in _HIDDEN:
             # A view or a function of alembic-utils, that with its arguments.
             stem = (bare or "").partition("(")[0]
@@ -276,6 +283,10 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             # One that a change makes is not there yet. What the model has under any
             # other name is another table, once the name is free.
             return other is not None or not any(f.made for f in mine)
+        # A partition that no model has is a part of its table, not one that goes.
+        is_part = kind == "table" and any((s, name) in partitions for s in schemas)
+        if is_part and other is None:
+            return False
         if kind == "foreign_key_constraint":
             # The database may refer to a table by its old name, the model by its new.
             fk: Any = item
@@ -300,14 +311,20 @@ def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
     return include
 
 
-def _in_flight() -> tuple[list[Footprint], list[str]]:
-    """Return what changes in flight touch, and where names without a schema lead."""
+def _in_flight() -> tuple[list[Footprint], list[str], set[tuple[str, str]]]:
+    """
+    Return what changes in flight touch, and what else a comparison needs to know.
+
+    Returns:
+        Footprints; where names without a schema lead; partitions by schema and name.
+    """
     ctx = context.get_context()
     bind = ctx.connection
     if bind is None or not _is_postgresql(ctx):
-        return [], []
+        return [], [], set()
     schemas = text("SELECT pg_catalog.current_schemas(false)::text[]")
     path = list(bind.execute(schemas).scalar_one())
+    partitions = {(schema, name) for schema, name in bind.execute(text(_PARTITIONS))}
     conn = connect(target_of(bind), "migrator:alembic")
     try:
         found = [
@@ -318,4 +335,4 @@ def _in_flight() -> tuple[list[Footprint], list[str]]:
         ]
     finally:
         conn.close()
-    return found, path
+    return found, path, partitions

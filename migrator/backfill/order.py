@@ -127,8 +127,13 @@ class PhysicalOrder(Order):
     """A table in the order of its blocks."""
 
     first: ClassVar[int] = FIRST_BLOCKS
+    # Blocks mean nothing in another file. Where a dump is restored a file may happen to
+    # have the same number, but not the ledger's and the table's OIDs as well.
     number: ClassVar[str] = (
-        "pg_catalog.pg_relation_filenode($1::text::pg_catalog.regclass)::bigint"
+        "pg_catalog.hashtextextended(pg_catalog.concat_ws(' ',"
+        " 'migrator.steps'::pg_catalog.regclass::pg_catalog.oid,"
+        " $1::text::pg_catalog.regclass::pg_catalog.oid,"
+        " pg_catalog.pg_relation_filenode($1::text::pg_catalog.regclass)), 0)"
     )
 
     @property

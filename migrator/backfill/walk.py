@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from math import inf
 
 import psycopg
 
@@ -20,7 +21,7 @@ from migrator.backfill.order import Order, order_of
 from migrator.backfill.patience import Patience
 from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed, TimeIsUp
-from migrator.events import EventKind, Tell, untold
+from migrator.events import PROGRESS_EVERY_S, EventKind, Tell, untold
 from migrator.guard import Policy, Watch
 from migrator.guard.signal import Subject
 from migrator.ledger import samples, store, windows
@@ -47,6 +48,11 @@ _UNKNOWN = (
     "SELECT reltuples < 0 FROM pg_catalog.pg_class"
     " WHERE oid = pg_catalog.to_regclass($1)"
 )
+# Rows that a table is thought to have.
+_ROWS = (
+    "SELECT reltuples::bigint FROM pg_catalog.pg_class"
+    " WHERE oid = pg_catalog.to_regclass($1)"
+)
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
 # A statement of the pass's own bookkeeping may run for this long in ms; it takes a
@@ -69,7 +75,8 @@ class Walk:
         settings: pace, budgets, number of workers.
         progress: told of each chunk.
         guard: what is watched meanwhile.
-        tell: given what signals, or too many failures, do to the change.
+        tell: given what signals, or failures, do to the change, and how far it is.
+        tell_every_s: between two times that it is told how far it is.
     """
 
     target: Target
@@ -82,6 +89,12 @@ class Walk:
     progress: Progress
     guard: Policy
     tell: Tell = untold
+    tell_every_s: float = PROGRESS_EVERY_S
+    #: When it was told how far it is; None for a process that helps.
+    _told_at: float | None = None
+    #: Chunks that failed since that was told, and when that was.
+    _failed: int = 0
+    _failed_at: float = -inf
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -96,6 +109,8 @@ class Walk:
         """
         if self.row.next_block is None or self.row.file_node != self._file_node():
             self._begin()
+        self.row = self._now()
+        self._progress()
         while True:
             self.help()
             self.row = self._now()
@@ -103,6 +118,7 @@ class Walk:
                 self._begin()
             elif windows.is_open(self.conn, self.row.id):
                 self.settings.require_time(self._cut_off)
+                self._progress_at_times()
                 time.sleep(POLL_S)
             else:
                 self._end()
@@ -231,12 +247,53 @@ class Walk:
     def _told(self, report: Report) -> None:
         for row in report.mismatches:
             self.progress.mismatch(row.key, row.given, repaired=row.repaired)
+        self._progress_at_times()
         if report.paused:
             self.tell(EventKind.PAUSE, {"reason": report.paused})
+        elif report.failed:
+            self._retries(report.failed)
         elif report.waiting:
             self.progress.waiting(report.waiting, report.waited_s)
         else:
             self.progress.advance(report.size, report.rows, report.seconds)
+
+    def _retries(self, reason: str) -> None:
+        """Tell that a chunk failed, with those since that was told last."""
+        self._failed += 1
+        now = time.monotonic()
+        if now - self._failed_at >= self.tell_every_s:
+            self.tell(EventKind.RETRY, {"error": reason, "chunks": self._failed})
+            self._failed, self._failed_at = 0, now
+
+    def _progress_at_times(self) -> None:
+        """Tell how far the step is, where that was told long ago."""
+        told_at = self._told_at
+        if told_at is not None and time.monotonic() - told_at >= self.tell_every_s:
+            self._progress()
+
+    def _progress(self) -> None:
+        """Tell how far the step is."""
+        self._told_at = time.monotonic()
+        row = self._now()
+        speed = samples.speed(self.conn, row.id)
+        left_s = None if speed is None else speed.left_s
+        table_rows = ask(self.conn, _ROWS, [str(self.work.table)])
+        self.tell(
+            EventKind.PROGRESS,
+            {
+                "phase": row.phase.value,
+                "step": row.step.name,
+                "table_rows": max(int(table_rows or 0), 0),
+                "rows": row.rows,
+                "mismatches": row.mismatches,
+                "done_share": None
+                if row.done_share is None
+                else round(row.done_share, 3),
+                "rows_per_s": None if speed is None else round(speed.rows_per_s),
+                "left_s": None if left_s is None else round(left_s),
+                "waiting": row.waiting or None,
+            },
+        )
 
     def _short(self, what: str) -> AbstractContextManager[None]:
         return transaction(

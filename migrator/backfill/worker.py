@@ -53,7 +53,8 @@ class Report:
     window is gone over several times. `seconds` is how long the chunk took,
     `waited_s` how long it waits now.
     `workers` is how many of them the change may have, None where nobody said.
-    `paused` is why the change was paused: too many chunks failed.
+    `paused` is why the change was paused: too many chunks failed. `failed` is what
+    a chunk failed of, which is tried again.
     """
 
     size: float = 0
@@ -62,6 +63,7 @@ class Report:
     waiting: str = ""
     waited_s: float = 0.0
     paused: str = ""
+    failed: str = ""
     workers: int | None = None
     mismatches: tuple[Mismatch, ...] = ()
 
@@ -448,6 +450,7 @@ class Worker:
         """Enter a failed chunk: the error budget counts it."""
         reason = said(error) if isinstance(error, psycopg.Error) else str(error)
         paused = failures.note(self.conn, self.change, reason, self.error_budget)
+        self.tell(Report(failed=reason))
         if paused:
             self.tell(Report(paused=paused))
 

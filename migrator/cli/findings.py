@@ -85,7 +85,18 @@ def _show(place: Placed) -> None:
 
 def _lock(place: Placed) -> str:
     f = place.finding
-    return f"Lock: {f.lock} on {f.table}{_held(f.seconds)}"
+    return f"Lock: {f.lock} on {f.table}{_held(f.seconds)}{_waiting(place)}"
+
+
+def _waiting(place: Placed) -> str:
+    """Return what would wait meanwhile, by the traffic of this moment."""
+    per_s, seconds = place.traffic_per_s, place.finding.seconds
+    if not per_s or not seconds:
+        return ""
+    everybody = place.finding.lock is Lock.ACCESS_EXCLUSIVE
+    what = "scans and inserts" if everybody else "rows written"
+    number = max(round(per_s * seconds), 1)
+    return f"; by the traffic of now {number:,} {what} would wait"
 
 
 def _indented(code: str) -> str:
@@ -133,6 +144,7 @@ def _plain(place: Placed) -> dict[str, Any]:
         "table": None if f.table is None else asdict(f.table),
         "lock": None if f.lock is Lock.NONE else f.lock.value,
         "seconds": f.seconds,
+        "traffic_per_s": place.traffic_per_s,
         "allowed": place.allowed or None,
         "safe": None if f.safe is None else _safe(f.safe),
     }

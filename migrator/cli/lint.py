@@ -14,7 +14,8 @@ from migrator.errors import UsageError
 from migrator.lint import Linter, Placed, Severity, Squawk
 from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
-from migrator.postgres.connection import connect
+from migrator.lint.traffic import measured
+from migrator.postgres.connection import Connection, connect
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -81,6 +82,7 @@ def lint(
         guarded = project.is_guarded()
         if not offline:
             new = {r.revision for r in project.revisions(applied=heads)}
+    conn: Connection | None = None
     with ExitStack() as stack:
         linter = Linter(
             allow=allowed(settled),
@@ -112,6 +114,8 @@ def lint(
             if fixes and any(map(findings.counts, here)):
                 _say(file, "left as it is: it is no revision of Alembic")
             found += here
+        if conn is not None:
+            found = measured(conn, found)
     _print(found, len(wanted) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)

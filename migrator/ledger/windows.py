@@ -45,7 +45,7 @@ def begin(
         conn: in a transaction.
         step: the chunked step.
         end: blocks of the table; with keys, how many rows are expected.
-        file_node: of the table; blocks mean nothing in another file.
+        file_node: a number of the table's file; blocks mean nothing in another one.
         end_key: the last key, where it goes by keys.
     """
     for table in ("windows", "samples", "mismatches"):

@@ -41,6 +41,9 @@ class Placed:
         line: of the file, from 1; 0 where it is not known.
         allowed: why a person said it is none; "" where nobody did.
         recorded: the statement; None where it is about the revision.
+        traffic_per_s: what would wait for a lock that lasts: rows written in a second,
+            or where readers wait too, scans and rows inserted; None where that was
+            not looked at.
     """
 
     finding: Finding
@@ -49,6 +52,7 @@ class Placed:
     line: int
     allowed: str = ""
     recorded: Recorded | None = None
+    traffic_per_s: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -130,6 +130,8 @@ def _create_table(operation: ops.CreateTableOp) -> st.CreateTable:
             _constraint(c)
             for c in table.constraints
             if not (isinstance(c, PrimaryKeyConstraint) and not c.columns)
+            # SQLAlchemy leaves it to an ALTER TABLE of its own.
+            and not getattr(c, "use_alter", False)
         ),
         temporary="TEMPORARY" in (p.upper() for p in table._prefixes),
         if_not_exists=bool(operation.if_not_exists),

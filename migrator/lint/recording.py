@@ -2,15 +2,18 @@
 
 The revision's own code runs, so that loops, helpers and conditions count as they are;
 nothing reaches a database. A revision that reads one finds no rows: what it would do
-with some is not looked at, and the record says where.
+with some is not looked at, and the record says where. Behind a statement that fails of
+that, the next ones are still run.
 """
 
+import ast
 import inspect
 import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -190,6 +193,14 @@ def record_text(text: str) -> Record:
     return record
 
 
+def _body(file: Path, function: str) -> list[ast.stmt]:
+    """Return the statements of a function at the top level of a file."""
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return node.body
+    return []
+
+
 class Recorder:
     """Runs one revision."""
 
@@ -259,6 +270,9 @@ class Recorder:
         impl._exec = noted
         connection: Any = self._context.connection
         connection._execute_impl = connection.exec_driver_sql = noted
+        # A revision that asks is to do what it does on a server, not for --sql.
+        self._context.as_sql = False
+        self._context.begin_transaction = nullcontext  # type: ignore[method-assign]
         self._context.autocommit_block = self._autocommit  # type: ignore[method-assign]
         upgrade = getattr(self._module, "upgrade", None)
         _current = self
@@ -268,17 +282,40 @@ class Recorder:
                 flushing(self._in, self._out),
                 _operations(self._context),
             ):
-                if upgrade is not None and takes_name(upgrade):
-                    self._each(upgrade)
-                elif upgrade is not None:
-                    upgrade()
-        # Whatever the revision's code raises without a database below it.
-        except Exception as error:
-            if not self.record.unread:
-                self.record.unread = f"{type(error).__name__}: {error}"
-                self.record.unread_line = self._line_of(error)
+                try:
+                    if upgrade is not None and takes_name(upgrade):
+                        self._each(upgrade)
+                    elif upgrade is not None:
+                        upgrade()
+                # Whatever the revision's code raises without a database below it.
+                except Exception as error:
+                    if not self.record.unread:
+                        self.record.unread = f"{type(error).__name__}: {error}"
+                        self.record.unread_line = self._line_of(error)
+                    self._rest(error)
         finally:
             _current = None
+
+    def _rest(self, error: Exception) -> None:
+        """
+        Run what stands behind the statement of the revision's function that failed.
+
+        What needs more than a database without rows fails as well, and is left.
+        """
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != self._file:
+            trace = trace.tb_next
+        if trace is None:
+            return
+        frame, failed = trace.tb_frame, trace.tb_lineno
+        names = {**frame.f_globals, **frame.f_locals}
+        for statement in _body(Path(frame.f_code.co_filename), frame.f_code.co_name):
+            if isinstance(statement, ast.Return):
+                return
+            if statement.lineno > failed:
+                alone = ast.Module([statement], type_ignores=[])
+                with suppress(Exception):
+                    exec(compile(alone, self._file or "", "exec"), names)
 
     def _each(self, upgrade: Callable[[str], Any]) -> None:
         """Run the revision for each of its databases, as Alembic's template has it."""

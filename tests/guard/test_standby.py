@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from backfill.live import AfterRows
 
 from migrator.change import Change
-from migrator.errors import Refused
+from migrator.errors import ConnectionLost, OutcomeUnknown, Refused
 from migrator.guard import Policy, Thresholds
 from migrator.guard.signal import Subject, UnavailableError
 from migrator.guard.signals.replication_lag import ReplicationLag
@@ -23,6 +24,7 @@ from migrator.guard.signals.slot_retention import SlotRetention
 from migrator.ledger.control import Limits
 from migrator.names import TableName
 from migrator.patterns import AddColumn
+from migrator.plan import State
 from migrator.postgres.connection import Target, connect
 from migrator.postgres.embedded import Server
 from migrator.runner import Runner
@@ -187,3 +189,31 @@ def test_a_standby_takes_no_change(private_server: Server, standby: Standby) -> 
             time.sleep(0.05)
     with pytest.raises(Refused, match="it is a standby"):
         Runner(Target.from_url(url)).expand(CHANGE)
+
+
+def test_a_promoted_standby_goes_on(private_server: Server, standby: Standby) -> None:
+    """The primary dies in mid-backfill; the same command ends it on the standby."""
+    settings = Settings(chunking="blocks", target_ms=5, lease_s=2, hold_s=0)
+    lost = Runner(Target.from_url(private_server.url()), settings)
+    with psycopg.connect(private_server.url(), autocommit=True) as sql:
+        sql.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+            "INSERT INTO t SELECT g, repeat('x', 100)"
+            f" FROM generate_series(1, {ROWS}) g"
+        )
+    lost.expand(CHANGE)
+    lost.progress = AfterRows(ROWS // 4, lambda: private_server.stop(immediate=True))
+    with pytest.raises((ConnectionLost, OutcomeUnknown)):
+        lost.backfill("c")
+    url = f"postgresql://postgres@/postgres?host={private_server.folder}&port=1"
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute("SELECT pg_promote()")
+        row = sql.execute("SELECT count(n) FROM t").fetchone()
+        assert row is not None
+        assert 0 < row[0] < ROWS
+        runner = Runner(Target.from_url(url), settings)
+        assert runner.settle("c") is State.VERIFIED
+        row = sql.execute("SELECT count(*) FROM t WHERE n = id * 2").fetchone()
+        assert row == (ROWS,)
+    (step,) = (s for s in runner.steps("c") if s.step.name == "fill_rows")
+    assert step.rows == ROWS

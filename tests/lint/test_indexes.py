@@ -258,6 +258,12 @@ def test_an_invalid_index_is_not_taken_for_done(linter: Linter, tmp_path: Path) 
     assert lint(linter, tmp_path, again.replace('"i"', '"ix_a"')) == []
     gone = block('op.drop_index("broken", "t", postgresql_concurrently=True)')
     assert "ZD313" not in codes(lint(linter, tmp_path, gone + there))
+    looks = (
+        "if not op.get_context().as_sql and op.get_bind().exec_driver_sql("
+        '"SELECT FROM pg_index WHERE NOT indisvalid").first():\n'
+        '    op.drop_index("broken", "t", postgresql_concurrently=True)\n'
+    )
+    assert codes(lint(linter, tmp_path, looks + there)) == ["ZD901"]
 
 
 def test_a_replacement_is_built_first(linter: Linter, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from migrator.lint.statements import (
     Carried,
     ChangeRows,
     CreateIndex,
+    CreateTable,
     DropColumn,
+    DropIndex,
     Other,
     Statement,
 )
@@ -124,6 +126,48 @@ def test_a_revision_that_reads_rows_is_followed_on(tmp_path: Path) -> None:
         Other,
         DropColumn,
     ]
+
+
+def test_what_stands_behind_a_failure_is_seen(tmp_path: Path) -> None:
+    """Statements behind one that needs the database are followed, as far as they go."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            table = "t"
+            metadata = sa.MetaData()
+            metadata.reflect(op.get_bind())
+            users = metadata.tables["users"]
+            for row in op.get_bind().execute(sa.select(users.c.id)):
+                op.drop_column("t", "a")
+            op.drop_index("i", table)
+            with op.batch_alter_table(table) as batch:
+                batch.drop_column("b")
+            with op.get_context().autocommit_block():
+                op.execute("VACUUM t")
+            return
+            op.drop_column("t", "c")
+            """,
+        )
+    )
+    assert done.unread_line == FIRST + 2
+    assert "NoInspectionAvailable" in done.unread
+    assert [(type(d.statement), d.line - FIRST, d.autocommit) for d in done.done] == [
+        (DropIndex, 6, False),
+        (DropColumn, 8, False),
+        (Other, 10, True),
+    ]
+
+
+def test_a_table_whose_key_is_added_later(tmp_path: Path) -> None:
+    """A key with use_alter is none of CREATE TABLE."""
+    body = (
+        'op.create_table("t", sa.Column("a", sa.Integer), sa.ForeignKeyConstraint('
+        '["a"], ["u.id"], name="f", use_alter=True))'
+    )
+    (one,) = record(revision(tmp_path, body)).done
+    assert isinstance(one.statement, CreateTable)
+    assert [c.kind for c in one.statement.constraints] == []
 
 
 def test_a_revision_that_waits_for_rows_ends(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ BODIES = (
 def test_a_thousand_revisions_are_linted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All are followed to their end; how long it took is printed."""
+    """All are followed to their end, in less than 10 s of a processor."""
     project(
         tmp_path,
         *(
@@ -46,6 +46,8 @@ def test_a_thousand_revisions_are_linted(
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime
     assert f"in {REVISIONS:,} revisions." in done.stdout, done.stderr
     assert "ZD901" not in done.stdout
+    # Of a processor, so that what else the machine does counts for nothing.
+    assert used < 10
     with capsys.disabled():
         sys.stdout.write(
             f" {REVISIONS} revisions in {taken:.1f} s, {used:.1f} s of a processor "
