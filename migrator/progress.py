@@ -19,6 +19,9 @@ class Progress(Protocol):
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """A chunk is committed: so much of the total, its rows, and its time."""
 
+    def stands(self, done: float, rows: int) -> None:
+        """The step's progress by all processes: so much of the total, and rows."""
+
     def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """The step waits, why, and for how long now."""
 
@@ -27,6 +30,9 @@ class Progress(Protocol):
 
     def done(self, name: str) -> None:
         """The step is done."""
+
+    def helped(self, name: str) -> None:
+        """Nothing of the step is left to take; others are still at it, or were."""
 
 
 class Silent:
@@ -41,6 +47,9 @@ class Silent:
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """Ignore it."""
 
+    def stands(self, done: float, rows: int) -> None:
+        """Ignore it."""
+
     def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """Ignore it."""
 
@@ -48,4 +57,7 @@ class Silent:
         """Ignore it."""
 
     def done(self, name: str) -> None:
+        """Ignore it."""
+
+    def helped(self, name: str) -> None:
         """Ignore it."""

@@ -138,10 +138,10 @@ class Runner(Phases):
                 self.target, conn, scope, seconds=seconds, wait_s=0
             ) as mine:
                 run = Run(self.target, conn, mine, row)
-                self.progress.phase(row.id, "join")
+                self.progress.phase(row.id, "help with the backfill of")
                 while step is not None:
                     self._execution.help(run, step)
-                    self.progress.done(step.step.name)
+                    self.progress.helped(step.step.name)
                     step = self._shared(conn, row, after=step.id)
             lease.forget(conn, scope)
             return True

@@ -20,8 +20,8 @@ class Settings:
             it blocks nobody meanwhile, so that it gets a budget of its own.
         target_ms: longest wanted time of a chunk's transaction; a backfill that is
             over in seconds makes shorter ones. A request that meets a locked row
-            waits one chunk at most; with `lock_timeout_ms` it stays well under
-            deadlock_timeout (1,000 ms unless configured).
+            waits one chunk at most. Both are cut where a chunk would else outlast
+            four fifths of the server's deadlock_timeout (`backfill/bounds.py`).
         hold_s: how long retired and parked objects are kept, 7 days.
         lease_s: how long a lease lives without a heartbeat.
         workers: connections of this process that share a backfill.

@@ -92,7 +92,7 @@ class Brake:
         control = reading.control
         if control.mode is Mode.ABORT:
             raise Held(
-                f"{self.change} was stopped: {control.said}.",
+                f"{self.change} was {control.said}.",
                 state="What was committed stays; both releases go on.",
                 next=f"`migrator resume {self.change}`, then go on; or roll it back.",
             )

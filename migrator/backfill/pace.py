@@ -40,9 +40,21 @@ class Pace:
     most: int
     size: int
 
-    def took(self, size: int, ms: float) -> None:
-        """Fit the size to the target after a chunk of a size."""
-        wanted = size * self.target_ms / max(ms, 0.1)
+    def took(self, size: int, ms: float, besides_ms: float = 0.0) -> None:
+        """
+        Fit the size to the target after a chunk.
+
+        Half of the target at least is for what grows with the size: over a slow line
+        nothing else would make a chunk shorter, and it would shrink for ever.
+
+        Args:
+            size: of the chunk.
+            ms: that it took.
+            besides_ms: of them, what a chunk of any size takes: to begin, to ask what
+                holds, to commit.
+        """
+        wanted_ms = max(self.target_ms - besides_ms, self.target_ms / 2)
+        wanted = size * wanted_ms / max(ms - besides_ms, 0.1)
         # A chunk cut short by its window's end says nothing against the size.
         grown = max(self.size, size * GROWTH)
         self.size = max(1, min(int(wanted), int(grown), self.most))

@@ -55,6 +55,8 @@ _ROWS = (
 )
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
+# Seconds between looks at what all processes have done.
+LOOK_S = 2.0
 # A statement of the pass's own bookkeeping may run for this long in ms; it takes a
 # few, and blocks no more than a chunk may.
 SHORT_MS = 400
@@ -150,16 +152,16 @@ class Walk:
 
     def _work(self, watch: Watch) -> None:
         self.row = self._now()
-        end, start = self.row.end_block or 0, self.row.next_block or 0
         self.progress.step(
             self.row.step.name,
-            max(end - start, 0),
+            self.row.end_block or 0,
             compares=isinstance(self.work, ChunkedCheck),
         )
+        self._stand(self.row)
         news: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
         threads: list[threading.Thread] = []
         failure: BaseException | None = None
-        wanted, ended = self.settings.workers, 0
+        wanted, ended, looked = self.settings.workers, 0, time.monotonic()
         try:
             while ended < len(threads) or not threads:
                 while len(threads) < wanted and failure is None:
@@ -177,6 +179,9 @@ class Walk:
                 else:
                     wanted = max(wanted, told.workers or 0)
                     self._told(told)
+                if time.monotonic() - looked > LOOK_S and failure is None:
+                    self._stand(self._now())
+                    looked = time.monotonic()
         finally:
             self._stop.set()
             for thread in threads:
@@ -184,6 +189,11 @@ class Walk:
             self._stop.clear()
         if failure is not None:
             raise failure
+        self._stand(self._now())
+
+    def _stand(self, row: StepRow) -> None:
+        if row.done_blocks:
+            self.progress.stands(row.done_blocks, row.rows)
 
     def _next(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from migrator.backfill.bounds import Bounds, bounds
 from migrator.backfill.brake import LOOK_S, Brake, Reading
 from migrator.backfill.keeper import Keeper
 from migrator.backfill.order import Chunk, Order, Place, order_of
@@ -36,10 +37,6 @@ from migrator.postgres.connection import (
 )
 from migrator.settings import Settings
 
-# Times the target after which a chunk is ended by the server and split. With the
-# wait for a lock, 200 + 4 x 100 ms, it stays under deadlock_timeout (1 s unless
-# configured), so that the application is not the victim of a deadlock with it.
-LATE = 4.0
 # Rows of a chunk that are listed by their keys; the others are counted.
 LISTED = 100
 
@@ -93,6 +90,24 @@ class _LateError(Exception):
     """A chunk was ended by the server since it took too long."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """
+    A chunk that is committed.
+
+    Args:
+        chunk: what it was.
+        report: what is told of it.
+        work_s: how long its own statements took.
+        wal_bytes: WAL written meanwhile.
+    """
+
+    chunk: Chunk
+    report: Report
+    work_s: float
+    wal_bytes: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """
@@ -126,6 +141,8 @@ class Worker:
     verdict: Callable[[], Verdict]
     halted: Callable[[], bool]
     _reading: Reading = field(default_factory=Reading)
+    #: After how many ms a session of the server looks for deadlocks.
+    _deadlock_ms: int = field(init=False)
     _order: Order = field(init=False)
     _pace: Pace = field(init=False)
     _brake: Brake = field(init=False)
@@ -146,7 +163,8 @@ class Worker:
         # What the last run found out, less what may have changed since.
         first = max(self._order.first, (self.row.chunk or 0) // 2)
         most = self._order.most
-        self._pace = Pace(self.settings.target_ms, most, min(first, most))
+        self._deadlock_ms = catalog.deadlock_timeout_ms(self.conn)
+        self._pace = Pace(self._bounds.target_ms, most, min(first, most))
         self._brake = Brake(self.change, self.stop, self._waits, self.verdict)
         upkeep = self.work.upkeep if isinstance(self.work, ChunkedUpdate) else None
         self._keeper = None if upkeep is None else self._kept(upkeep)
@@ -261,7 +279,7 @@ class Worker:
         while not self._order.ends(window, at) and not self.stop.is_set():
             began = time.monotonic()
             try:
-                chunk, report, written = self._chunk(window, at, stride, share)
+                done = self._chunk(window, at, stride, share)
             except (*RETRIED, _LateError) as error:
                 self._busy_ms += (time.monotonic() - began) * 1000
                 self._note(error)
@@ -278,33 +296,42 @@ class Worker:
             seconds = time.monotonic() - began
             self._busy_ms, self._waited_ms = seconds * 1000, 0.0
             self._done_ms += seconds * 1000
-            self._done_size += report.size
-            self._fit(chunk.size, report.rows, written, seconds)
-            self.tell(replace(report, seconds=seconds))
+            self._done_size += done.report.size
+            self._fit(done, seconds)
+            self.tell(replace(done.report, seconds=seconds))
             self._reading = self._brake.after(
-                report.rows, seconds, self._reading, self._look
+                done.report.rows, seconds, self._reading, self._look
             )
-            at, patience = chunk.stop, self._patience()
+            at, patience = done.chunk.stop, self._patience()
 
-    def _fit(self, size: int, rows: int, written: int, seconds: float) -> None:
+    def _fit(self, done: _Done, seconds: float) -> None:
         """Fit the next chunk to the target, and to a second's share of limits."""
-        limits = self._limits
-        self._pace.target_ms = limits.target_ms or self._target_ms
-        self._pace.took(size, seconds * 1000)
+        limits, size, rows = self._limits, done.chunk.size, done.report.rows
+        self._pace.target_ms = (
+            self._bounds.target_ms if limits.target_ms else self._target_ms
+        )
+        self._pace.took(size, seconds * 1000, (seconds - done.work_s) * 1000)
         if limits.max_rows_per_s is not None:
             share = limits.max_rows_per_s / max(self._reading.workers, 1)
             self._pace.bound(size, rows, share)
         if limits.max_wal_bytes_per_s is not None:
-            self._pace.bound(size, written, limits.max_wal_bytes_per_s)
+            self._pace.bound(size, done.wal_bytes, limits.max_wal_bytes_per_s)
+
+    @property
+    def _bounds(self) -> Bounds:
+        """How long a chunk may take, as settings and people have it now."""
+        target_ms = self._limits.target_ms or self.settings.target_ms
+        return bounds(target_ms, self.settings.lock_timeout_ms, self._deadlock_ms)
 
     @property
     def _target_ms(self) -> float:
         """The wanted length of a chunk; a comparison holds no rows."""
+        target_ms = self._bounds.target_ms
         if isinstance(self.work, ChunkedCheck) or not self._done_size:
-            return self.settings.target_ms
+            return target_ms
         passed = self._done_size / max(self.row.end_block or 0, 1)
         whole_ms = self._done_ms / passed / self.settings.workers
-        return gentle_ms(self.settings.target_ms, whole_ms)
+        return gentle_ms(target_ms, whole_ms)
 
     def _waits(self, reason: str, seconds: float) -> None:
         """Tell why it waits; in the ledger too, where it takes longer."""
@@ -314,15 +341,8 @@ class Worker:
             windows.waits(self.conn, self._window, reason)
             self._said = reason
 
-    def _chunk(
-        self, window: Window, at: Place, stride: int, share: float
-    ) -> tuple[Chunk, Report, int]:
-        """
-        Do the chunk that begins at a place, with its bookkeeping.
-
-        Returns:
-            The chunk, what is told of it, and WAL written meanwhile, in bytes.
-        """
+    def _chunk(self, window: Window, at: Place, stride: int, share: float) -> _Done:
+        """Do the chunk that begins at a place, with its bookkeeping."""
         what = f"A chunk of table {self.work.table}"
         try:
             with (
@@ -334,8 +354,10 @@ class Worker:
                 self._transaction(what),
             ):
                 self._require_ready()
+                began = time.monotonic()
                 chunk = self._order.chunk(self.conn, window, at, self._pace.size)
-                rows, found, left = self._done(chunk.params, stride)
+                rows, found, left = self._run(chunk.params, stride)
+                work_s = time.monotonic() - began
                 advance = Advance(
                     rows=rows,
                     mismatches=left,
@@ -363,9 +385,14 @@ class Worker:
             workers=self._limits.workers,
             mismatches=tuple(found),
         )
-        return chunk, report, wal - self._reading.wal_bytes
+        return _Done(
+            chunk=chunk,
+            report=report,
+            work_s=work_s,
+            wal_bytes=wal - self._reading.wal_bytes,
+        )
 
-    def _done(self, given: list[Any], stride: int) -> tuple[int, list[Mismatch], int]:
+    def _run(self, given: list[Any], stride: int) -> tuple[int, list[Mismatch], int]:
         """
         Run a chunk's statements.
 
@@ -463,21 +490,28 @@ class Worker:
 
     def _slow(self) -> Failed:
         unit = "row" if self.work.chunking.keyset else "block"
+        may = self._bounds
+        more = "give more time with --target-ms, or "
+        if may.at_most:
+            more = (
+                f"a server whose deadlock_timeout is {self._deadlock_ms} ms leaves a"
+                " chunk no more time, or a request could be ended for it; "
+            )
         return Failed(
             f"Step '{self.row.step.name}': a single {unit} of table"
-            f" {self.work.table} takes longer than a chunk may.",
+            f" {self.work.table} takes longer than the {may.statement_ms} ms that a"
+            " chunk may.",
             state="Earlier chunks are committed; it goes on from here.",
-            next="give more time with --target-ms, or look at what the step's"
-            " expression and the table's triggers do.",
+            next=f"{more}look at what the step's expression and the table's triggers"
+            " do.",
         )
 
     def _transaction(self, what: str) -> AbstractContextManager[None]:
+        may = self._bounds
         return transaction(
             self.conn,
-            lock_timeout_ms=self.settings.lock_timeout_ms,
-            # A statement's time includes its waits for locks.
-            statement_timeout_ms=self.settings.lock_timeout_ms
-            + int(self.settings.target_ms * LATE),
+            lock_timeout_ms=may.lock_ms,
+            statement_timeout_ms=may.statement_ms,
             what=what,
             # Data and bookkeeping go together, and the end of the pass waits.
             durable=False,

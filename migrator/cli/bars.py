@@ -30,6 +30,8 @@ class Bars:
 
     def _start(self, total: int | None) -> None:
         self._total, self._done, self._rows = total, 0.0, 0
+        #: Of the rows, those of this process.
+        self._own, self._stood = 0, False
         self._busy, self._waited, self._mismatches = 0.0, 0.0, 0
         self._began = self._told = time.monotonic()
         self._recent = deque([(self._began, 0, 0.0)])
@@ -56,6 +58,7 @@ class Bars:
     def advance(self, done: float, rows: int, seconds: float) -> None:
         """Move the bar by a chunk."""
         self._done, self._rows = self._done + done, self._rows + rows
+        self._own += rows
         self._busy += seconds
         now = time.monotonic()
         self._recent.append((now, self._rows, self._done))
@@ -63,11 +66,21 @@ class Bars:
             self._recent.popleft()
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(self._figures(), refresh=False)
-            self._bar.update(done)
+            self._bar.update(min(self._done, self._bar.total) - self._bar.n)
         elif self._total and now - self._told > AGAIN_S:
             self._told = now
             share = min(self._done / self._total, 1.0)
             click.echo(f"  {self._name}: {share:.0%}, {self._figures()}", err=True)
+
+    def stands(self, done: float, rows: int) -> None:
+        """Take over what all processes have done by now."""
+        self._done, self._rows = done, rows
+        if not self._stood:
+            # What was there before is no part of the rate.
+            self._recent = deque([(time.monotonic(), rows, done)])
+        self._stood = True
+        if self._bar is not None and not self._bar.disable:
+            self._bar.update(min(done, self._bar.total) - self._bar.n)
 
     def _figures(self) -> str:
         """Return rows, rate, time left and the share of time that it waited."""
@@ -119,14 +132,26 @@ class Bars:
         self._close()
         figures = ""
         if chunked:
-            took = time.monotonic() - self._began
-            moved = self._rows > 0 and not self._compares
-            rate = f" ({counted(self._rows / took)}/s)" if moved else ""
-            figures = ", ".join(
-                [f", {self._counted} in {took:.1f} s{rate}", *self._throttled()]
-            )
+            shared = 0 < self._rows != self._own and not self._compares
+            mine = f", {self._own:,} of them by this run," if shared else ""
+            figures = f", {self._counted}{mine}{self._took()}"
         click.echo(f"  {name}: done{figures}", err=True)
         self._start(None)
+
+    def helped(self, name: str) -> None:
+        """Close the step with what this process did of it."""
+        self._close()
+        what = f"helped with {counted(self._own)}{self._took()}"
+        left = what if self._own else "nothing is left to take"
+        click.echo(f"  {name}: {left}", err=True)
+        self._start(None)
+
+    def _took(self) -> str:
+        """Return how long this process was at it, its rate, and how long it waited."""
+        took = time.monotonic() - self._began
+        moved = self._own > 0 and not self._compares
+        rate = f" ({counted(self._own / took)}/s)" if moved else ""
+        return ", ".join([f" in {took:.1f} s{rate}", *self._throttled()])
 
     def _close(self) -> None:
         if self._bar is not None:

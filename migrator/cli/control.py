@@ -108,7 +108,8 @@ def throttle(
     if off == (limits != Limits()):
         raise UsageError(
             "Either limits are given, or --off.",
-            next="see `migrator throttle --help`.",
+            next="see `migrator throttle --help`; `migrator status` shows those that"
+            " are in force.",
         )
     runner = app.runner()
     row = runner.limit(app.only(change), None if off else limits)

@@ -464,6 +464,9 @@ for group in (control.group, lint.group, patterns.group, revision_command.group)
 cli.add_command(hook.group)
 
 
+_STOPPED = "Stopped; what was committed stays. Run the same command again to go on."
+
+
 def main() -> None:
     """Run the command line, and turn errors into exit codes."""
     try:
@@ -478,9 +481,7 @@ def main() -> None:
         # Commands' own options are looked up under the command's name.
         cli.main(default_map=defaults, standalone_mode=False)
     except click.Abort:
-        click.echo(
-            "Stopped; what was committed stays, run it again to go on.", err=True
-        )
+        click.echo(_STOPPED, err=True)
         sys.exit(130)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -493,7 +494,5 @@ def main() -> None:
         failed(error, code, json=bool(wanted))
         sys.exit(code)
     except KeyboardInterrupt:
-        click.echo(
-            "Stopped; what was committed stays, run it again to go on.", err=True
-        )
+        click.echo(_STOPPED, err=True)
         sys.exit(130)

@@ -15,6 +15,7 @@ from migrator.plan import (
     Autocommit,
     ChunkedCheck,
     ChunkedUpdate,
+    Lock,
     Phase,
     Plan,
     Step,
@@ -95,7 +96,8 @@ def _sql(work: Work) -> list[str]:
         keyset = work.chunking.keyset
         chunks = [*([keyset.bound] if keyset else []), *strided, work.statement]
         return [*chunks, *(_upkeep(work.upkeep) if work.upkeep else [])]
-    return [work.count]
+    repair = [f"-- where that finds rows\n{work.repair}"] if work.repair else []
+    return [work.count, *repair]
 
 
 def _upkeep(upkeep: Upkeep) -> list[str]:
@@ -123,6 +125,8 @@ def _estimate(plan: Plan, work: Work) -> str:
 def _locks(work: Work) -> str:
     if work.table is None:
         return work.lock.value
+    if isinstance(work, ChunkedCheck) and work.repair:
+        return f"{work.lock} on {work.table}; {Lock.ROW_EXCLUSIVE} for a repair"
     also = work.also if isinstance(work, Transaction | Autocommit) else ()
     held = ((work.lock, work.table), *((a.lock, a.table) for a in also))
     return ", ".join(f"{lock} on {table}" for lock, table in held)

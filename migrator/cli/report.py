@@ -44,19 +44,26 @@ _COMMANDS = {
     Phase.DROP: "contract --drop",
 }
 # Events whose figures say nothing without their names.
-_NAMED = ("throttle", "vacuum")
+_NAMED = ("vacuum",)
 
 
 def event(kind: str, detail: Mapping[str, Any]) -> str:
     """Return one event of the log for a person."""
-    words = [kind]
+    if kind == "throttle":
+        return (
+            f"throttle: {limited(Limits(**detail)) if 'off' not in detail else 'off'}"
+        )
+    if kind == "unwatched":
+        return f"unwatched: {detail['signal']}, {detail['why']}"
+    # As the command is called.
+    words = ["resume" if kind == Mode.RUN else kind]
     for key, value in detail.items():
         if value in ("", None, []):
             continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         name = f"{key.replace('_', '-')} " if kind in _NAMED else ""
         words.append(f"{name}{shown}")
-    return f"{words[0]}: {', '.join(words[1:])}" if words[1:] else kind
+    return f"{words[0]}: {', '.join(words[1:])}" if words[1:] else words[0]
 
 
 def exit_code(error: MigratorError) -> int:
@@ -96,7 +103,7 @@ def said(app: App, change: str, json: bool) -> None:
         if said_to.mode is Mode.RUN:
             click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
-            click.echo(f"{state}, {said_to.said}. Next: migrator resume {row.id}")
+            click.echo(f"{state}, and {said_to.said}. Next: migrator resume {row.id}")
 
 
 def said_of(app: App, changes: Sequence[str]) -> None:
@@ -161,7 +168,7 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
             "done_share": None if s.done_share is None else round(s.done_share, 3),
             "waited_share": round(s.waited_share, 3),
             "waiting": s.waiting or None,
-            **_speed(app, s),
+            **_speed(app, s, held=said_to.mode is not Mode.RUN),
         }
         for s in app.runner().steps(row.id)
     ]
@@ -174,18 +181,22 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
 
 def limited(limits: Limits) -> str:
     """Return the limits of a backfill for a person, "" where there are none."""
-    shown = (
-        (limits.max_rows_per_s, "{:,.0f} rows/s"),
-        ((limits.max_wal_bytes_per_s or 0) / 1e6, "{:,.1f} MB/s of WAL"),
-        (limits.target_ms, "chunks of {:g} ms"),
-        (limits.workers, "{} workers of each process"),
-    )
-    return ", ".join(form.format(value) for value, form in shown if value)
+    shown: list[str] = []
+    if limits.max_rows_per_s:
+        shown.append(f"{counted(limits.max_rows_per_s)}/s")
+    if limits.max_wal_bytes_per_s:
+        shown.append(f"{limits.max_wal_bytes_per_s / 1e6:,.1f} MB/s of WAL")
+    if limits.target_ms:
+        shown.append(f"chunks of {limits.target_ms:g} ms")
+    if limits.workers:
+        shown.append(f"{counted(limits.workers, 'worker')} of each process")
+    return ", ".join(shown)
 
 
-def _speed(app: App, step: StepRow) -> dict[str, Any]:
+def _speed(app: App, step: StepRow, *, held: bool) -> dict[str, Any]:
     """Return a step's rate and the seconds that are left, while it runs."""
-    found = app.runner().speed(step) if step.status == "running" else None
+    goes_on = step.status == "running" and not held
+    found = app.runner().speed(step) if goes_on else None
     left = None if found is None else found.left_s
     return {
         "rows_per_s": None if found is None else round(found.rows_per_s),
@@ -193,24 +204,24 @@ def _speed(app: App, step: StepRow) -> dict[str, Any]:
     }
 
 
-def _told(app: App, change: str, step: StepRow) -> list[str]:
+def _told(app: App, change: str, step: StepRow, *, held: bool) -> list[str]:
     """Return what is to be told of a step, the figures of its progress behind it."""
     at_work = step.status != "running" or app.runner().is_at_work(change)
     parts = [f"{step.step.name}: {step.status if at_work else 'stopped'}"]
     if step.done_share is not None:
         parts += [f"{step.done_share:.0%}", counted(step.rows)]
     if step.status == "running" and at_work:
-        speed = _speed(app, step)
+        speed = _speed(app, step, held=held)
         if speed["rows_per_s"] is not None:
             parts.append(f"{counted(speed['rows_per_s'])}/s")
         if speed["left_s"] is not None:
             parts.append(f"{output.duration(speed['left_s'])} left")
     if step.waited_share >= 0.01:
         parts.append(f"waited {step.waited_share:.0%} of the time")
-    if not at_work:
-        parts.append(f"`migrator {_COMMANDS[step.phase]} {change}` goes on from here")
-    elif step.waiting:
+    if at_work and step.waiting:
         parts.append(f"waits now: {step.waiting}")
+    elif not at_work and not held:
+        parts.append(f"`migrator {_COMMANDS[step.phase]} {change}` goes on from here")
     return parts
 
 
@@ -218,6 +229,8 @@ def detail(app: App, row: ChangeRow) -> None:
     """Print a change's steps, with their progress."""
     click.echo()
     click.secho(row.id, bold=True)
+    said_to = app.runner().said(row.id)
+    held = said_to.mode is not Mode.RUN
     shown = [
         (phase, s)
         for phase in Phase
@@ -225,7 +238,8 @@ def detail(app: App, row: ChangeRow) -> None:
         if s.phase is phase
     ]
     for phase, step in shown:
-        click.echo(f"  {phase:<9} {', '.join(_told(app, row.id, step))}")
+        told = ", ".join(_told(app, row.id, step, held=held))
+        click.echo(f"  {phase:<9} {told}")
     if any(s.status == "running" for _, s in shown):
         verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
         if verdicts and verdicts[-1]["detail"]["action"] != "go":
@@ -236,11 +250,16 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
     if len(found) > LISTED:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
-    said_to = app.runner().said(row.id)
-    if said_to.mode is not Mode.RUN:
+    if held:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")
         click.echo(f"  Next: migrator resume {row.id}")
         return
     if (limits := limited(said_to.limits)) and not row.finished:
         click.echo(f"  Limits: {limits}")
-    click.echo(f"  Next: {next_step(app, row)}")
+    if any(s.status == "running" for _, s in shown) and app.runner().is_at_work(row.id):
+        click.echo(
+            "  Next: wait until it is through; another process may help: "
+            + next_step(app, row)
+        )
+    else:
+        click.echo(f"  Next: {next_step(app, row)}")

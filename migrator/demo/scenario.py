@@ -48,6 +48,10 @@ class Counting:
         self.rows[self._step] = self.rows.get(self._step, 0) + rows
         self.inner.advance(done, rows, seconds)
 
+    def stands(self, done: float, rows: int) -> None:
+        """Pass it on."""
+        self.inner.stands(done, rows)
+
     def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """Count it, and pass it on."""
         self.waits += 1
@@ -60,6 +64,10 @@ class Counting:
     def done(self, name: str) -> None:
         """Pass it on."""
         self.inner.done(name)
+
+    def helped(self, name: str) -> None:
+        """Pass it on."""
+        self.inner.helped(name)
 
 
 @contextmanager

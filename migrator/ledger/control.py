@@ -52,9 +52,10 @@ class Control:
     def said(self) -> str:
         """Who said so, and why."""
         why = f': "{self.reason}"' if self.reason else ""
-        return f"{self.mode} by {self.actor}{why}"
+        return f"{_SAID[self.mode]} by {self.actor}{why}"
 
 
+_SAID = {Mode.RUN: "resumed", Mode.PAUSE: "paused", Mode.ABORT: "aborted"}
 _LIMITS = tuple(f.name for f in fields(Limits))
 
 #: Query of one column with the row as JSON, NULL where there is none; `$2` is

@@ -349,8 +349,10 @@ def steps(
         " COALESCE(sum(mismatches), 0)::bigint AS mismatches,"
         " COALESCE(sum(busy_ms), 0) AS busy_ms,"
         " COALESCE(sum(waited_ms), 0) AS waited_ms,"
-        " COALESCE(max(waiting), '') AS waiting"
-        " FROM migrator.windows WHERE step = s.id) w"
+        # Not what a worker that is gone waited for.
+        " COALESCE(max(waiting) FILTER (WHERE EXISTS (SELECT FROM migrator.leases l"
+        " WHERE l.token = w.token AND l.expires_at > clock_timestamp())), '')"
+        " AS waiting FROM migrator.windows w WHERE step = s.id) w"
         " WHERE s.change = %s AND s.status = ANY (%s) ORDER BY s.id",
         (change, list(statuses)),
     )

@@ -82,7 +82,7 @@ def claim(
         None where nothing is left to be given out.
     """
     row = conn.execute(
-        "UPDATE migrator.windows SET token = %(token)s, done = 0"
+        "UPDATE migrator.windows SET token = %(token)s, done = 0, waiting = ''"
         " WHERE (step, start_block) = ("
         "SELECT w.step, w.start_block FROM migrator.windows w WHERE w.step = %(step)s"
         " AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.token = w.token"

@@ -60,7 +60,7 @@ def test_pause_and_resume(
         before = filled(sql)
         time.sleep(0.7)
         assert filled(sql) == before < ROWS
-        assert other.said("c").said == 'pause by postgres: "closing"'
+        assert other.said("c").said == 'paused by postgres: "closing"'
         other.limit("c", None)
         other.say("c", Mode.RUN, "")
     assert run.error is None
@@ -83,7 +83,7 @@ def test_abort_ends_it_and_holds_it(
         at_work(sql)
         other.say("c", Mode.ABORT, "wrong")
     assert isinstance(run.error, Held)
-    assert 'abort by postgres: "wrong"' in str(run.error)
+    assert 'c was aborted by postgres: "wrong"' in str(run.error)
     assert 0 < filled(sql) < ROWS
     with pytest.raises(Held, match="migrator resume c"):
         runner.backfill("c")

@@ -42,3 +42,16 @@ def test_a_bound_cuts_and_never_grows() -> None:
     assert pace.size == 16
     pace.bound(16, took=50, most=100)
     assert pace.size == 16
+
+
+def test_a_slow_line_does_not_shrink_chunks_for_ever() -> None:
+    """What a chunk of any size takes is no reason to make it smaller."""
+    pace = Pace(target_ms=100, most=2048, size=16)
+    for _ in range(20):
+        # 150 ms of round trips, and 1 ms for each block.
+        pace.took(pace.size, 150 + pace.size, 150)
+    assert pace.size == 50
+    pace = Pace(target_ms=100, most=2048, size=16)
+    for _ in range(20):
+        pace.took(pace.size, 5 + pace.size, 5)
+    assert pace.size == 95

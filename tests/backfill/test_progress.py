@@ -77,12 +77,32 @@ def test_why_it_waits_is_told_elsewhere(runner: Runner, other: Runner) -> None:
         until(other, lambda s: s.rows)
         other.say("c", Mode.PAUSE, "closing")
         step = until(other, lambda s: s.waiting)
-        assert step.waiting.startswith("pause by ")
+        assert step.waiting.startswith("paused by ")
         assert step.waiting.endswith(': "closing"')
         other.say("c", Mode.RUN, "")
         until(other, lambda s: not s.waiting)
         other.limit("c", None)
     assert until(other, lambda s: s.status == "done").waited_share > 0
+
+
+def test_bars_tell_of_all_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The share is the step's; what a run did of it is told apart."""
+    bars = Bars()
+    bars.step("fill_rows", 100)
+    bars.stands(40, 4000)
+    bars.advance(10, 1000, 0.1)
+    bars.stands(100, 10_000)
+    bars.done("fill_rows")
+    bars.step("fill_rows", 100)
+    bars.stands(100, 10_000)
+    bars.helped("fill_rows")
+    bars.step("fill_rows", 100)
+    bars.advance(20, 2000, 0.1)
+    bars.helped("fill_rows")
+    done, nothing, some = capsys.readouterr().err.splitlines()
+    assert done.startswith("  fill_rows: done, 10,000 rows, 1,000 of them by this run,")
+    assert nothing == "  fill_rows: nothing is left to take"
+    assert some.startswith("  fill_rows: helped with 2,000 rows in ")
 
 
 def test_bars_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

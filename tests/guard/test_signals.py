@@ -6,13 +6,18 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg import sql as words
 
+from migrator.change import Change
+from migrator.errors import Failed
+from migrator.guard import Policy
 from migrator.guard.signal import Signal, Subject, UnavailableError
-from migrator.guard.signals import SIGNALS
+from migrator.guard.signals import SIGNALS, latency
+from migrator.guard.signals.archive_backlog import ArchiveBacklog
 from migrator.guard.signals.connections import Connections
 from migrator.guard.signals.dead_tuples import DeadTuples
 from migrator.guard.signals.latency import Latency
@@ -25,7 +30,11 @@ from migrator.guard.signals.rollbacks import Rollbacks
 from migrator.guard.signals.slot_retention import SlotRetention
 from migrator.guard.signals.wal_rate import WalRate
 from migrator.names import TableName
+from migrator.patterns import AddColumn
 from migrator.postgres.connection import Connection, Target, connect
+from migrator.postgres.embedded import Server
+from migrator.runner import Runner
+from migrator.settings import Settings
 
 SUBJECT = Subject(table=TableName("public", "t"))
 
@@ -73,6 +82,111 @@ def test_what_is_hidden_is_not_taken_for_nothing(
     finally:
         conn.execute("RESET ROLE")
         sql.execute(f"DROP ROLE {role}".encode())
+
+
+@pytest.fixture
+def measured(start_server: Callable[..., Server]) -> Iterator[str]:
+    """Give a server that counts statements, with the extension in a schema."""
+    try:
+        made = start_server(shared_preload_libraries="pg_stat_statements")
+    except Failed as error:
+        pytest.skip(f"no pg_stat_statements: {error}")
+    with made, psycopg.connect(made.url(), autocommit=True) as sql:
+        sql.execute(
+            "CREATE SCHEMA extensions;"
+            "CREATE EXTENSION pg_stat_statements SCHEMA extensions;"
+            "CREATE TABLE t (id int PRIMARY KEY, n int);"
+            "CREATE TABLE speed (ms float8); INSERT INTO speed VALUES (2)"
+        )
+        yield made.url()
+
+
+def test_latency(measured: str) -> None:
+    """Statements are measured against themselves; their usual spread is no alarm."""
+    with (
+        psycopg.connect(measured, autocommit=True) as app,
+        connect(Target.from_url(measured), "migrator:guard") as conn,
+    ):
+
+        def used(*times_ms: float) -> float:
+            for ms in times_ms:
+                app.execute("UPDATE speed SET ms = %s", [ms])
+                app.execute("SELECT pg_sleep(ms / 1000) FROM speed")
+            figure, behind = signal.read(conn, SUBJECT)
+            calls.append(behind)
+            return figure
+
+        signal, calls = Latency(), list[str]()
+        assert used(*[2.0, 2.5] * 20) == 1
+        assert used(*[2.0, 2.5] * 20) == 1
+        slow = used(*[12.0] * 20)
+        assert 3 < slow < 10
+        assert calls[-1] == "40 calls"
+        # Few calls say nothing, and new statements have no past.
+        assert used(*[12.0] * 5) == 1
+        for _ in range(30):
+            app.execute("SELECT pg_sleep(0.01), 1")
+        assert value(signal, conn) == 1
+    with (
+        psycopg.connect(measured, autocommit=True) as app,
+        connect(Target.from_url(measured), "migrator:guard") as conn,
+    ):
+        # Of one that takes now 1 ms, now 30, a few slow calls more are chance.
+        app.execute("SELECT extensions.pg_stat_statements_reset()")
+        signal = Latency()
+        assert used(*[1.0] * 25, *[30.0] * 5) == 1
+        assert used(*[1.0] * 20, *[30.0] * 7) == 1
+
+
+def test_the_backfill_is_not_the_application(measured: str) -> None:
+    """What the engine runs itself counts in none of its orders."""
+    change = Change(revision="c", pattern=AddColumn("t", "m", "int", computed="n"))
+    with (
+        psycopg.connect(measured, autocommit=True) as sql,
+        connect(Target.from_url(measured), "migrator:guard") as conn,
+    ):
+        # Not even the key's operators are the server's own.
+        sql.execute(
+            "CREATE EXTENSION citext SCHEMA extensions;"
+            "ALTER TABLE t ALTER COLUMN id TYPE extensions.citext;"
+            "INSERT INTO t SELECT g::text, g FROM generate_series(1, 5000) g"
+        )
+        sql.execute("SELECT extensions.pg_stat_statements_reset()")
+        for way in ("blocks", "strides", "keys"):
+            engine = Runner(
+                Target.from_url(measured),
+                Settings(chunking=way, hold_s=0, target_ms=10),
+                guard=Policy(thresholds={}),
+            )
+            engine.expand(change)
+            engine.settle("c")
+            engine.rollback("c")
+            engine.drop_parked("c")
+        statement = latency._READ.format(words.Identifier("extensions"))
+        counted = [row["queryid"] for row in conn.execute(statement)]
+        found = sql.execute(
+            "SELECT query FROM extensions.pg_stat_statements"
+            " WHERE queryid = ANY (%s) AND calls > 3 AND query ~ '\"t\"'"
+            " AND query !~ '^LOCK'",
+            [counted],
+        ).fetchall()
+        assert found == []
+
+
+def test_archive_backlog(start_server: Callable[..., Server]) -> None:
+    """WAL that the archive does not take piles up, and is gone when it does."""
+    with (
+        start_server(archive_mode="on", archive_command="false") as made,
+        psycopg.connect(made.url(), autocommit=True) as sql,
+        connect(Target.from_url(made.url()), "migrator:guard") as conn,
+    ):
+        sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+        signal = ArchiveBacklog()
+        assert value(signal, conn) == 0
+        for number in range(3):
+            sql.execute("INSERT INTO t VALUES (%s, 1)", [number])
+            sql.execute("SELECT pg_switch_wal()")
+        assert value(signal, conn) == 3
 
 
 def test_oldest_snapshot(conn: Connection, database: str) -> None:

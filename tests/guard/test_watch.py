@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from backfill.live import running, wait_for
 
 from migrator.change import Change
 from migrator.errors import Held
-from migrator.guard import Policy, Thresholds
+from migrator.guard import Policy, Thresholds, watch
 from migrator.guard.signals import Query
+from migrator.ledger.control import Limits
 from migrator.patterns import AddColumn
 from migrator.plan import State
 from migrator.runner import Runner
@@ -75,21 +77,40 @@ def test_pause_until_the_figure_falls(
 
 
 def test_throttle_slows_down(expanded: Runner, sql: psycopg.Connection) -> None:
-    """It takes longer, and gets there."""
+    """It rests as long as it works, and longer the longer the figure stays."""
     expanded.guard = guarded("SELECT n FROM load", throttle=1)
     sql.execute("UPDATE load SET n = 1")
-    began = time.monotonic()
-    expanded.backfill("c")
-    slow = time.monotonic() - began
+
+    def waited() -> float:
+        steps = (s for s in expanded.steps("c") if s.step.name == "fill_rows")
+        return next((s.waited_share for s in steps if s.rows), 0.0)
+
+    with running(expanded) as run:
+        wait_for("long rests", lambda: waited() > 0.75 or run.ended)
+        assert filled(sql) < ROWS
+        sql.execute("UPDATE load SET n = 0")
+    assert run.error is None
     assert filled(sql) == ROWS
-    assert "throttle" in verdicts(expanded)
-    expanded.rollback("c")
-    expanded.drop_parked("c")
-    sql.execute("UPDATE load SET n = 0")
-    expanded.expand(CHANGE)
-    began = time.monotonic()
+    assert verdicts(expanded) == ["throttle", "go"]
+
+
+def test_a_comparison_waits_as_well(expanded: Runner, sql: psycopg.Connection) -> None:
+    """Verification reads rows under the same signals, and goes on where it was."""
     expanded.backfill("c")
-    assert time.monotonic() - began < slow
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    sql.execute("UPDATE load SET n = 9")
+    states: list[State] = []
+    thread = threading.Thread(target=lambda: states.append(expanded.verify("c")))
+    thread.start()
+
+    def waiting() -> bool:
+        return any(s.waiting == "load is 9, pause from 5" for s in expanded.steps("c"))
+
+    wait_for("the pause", waiting)
+    assert states == []
+    sql.execute("UPDATE load SET n = 0")
+    thread.join(timeout=30)
+    assert states == [State.VERIFIED]
 
 
 def test_abort_holds_the_change(expanded: Runner, sql: psycopg.Connection) -> None:
@@ -133,6 +154,85 @@ def test_a_signal_that_vanishes_pauses(
     assert filled(sql) == ROWS
     reasons = [e["detail"].get("reason", "") for e in expanded.events("c")]
     assert any("load could be read and no longer can" in r for r in reasons)
+
+
+@pytest.mark.parametrize(
+    ("read_ms", "stale_s", "reason"),
+    [
+        (200, 60.0, "load could be read and no longer can: canceling statement due"),
+        (60_000, 0.5, "no signal was read for 1 s, as load does not answer"),
+    ],
+)
+def test_a_signal_that_hangs_pauses(
+    expanded: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    read_ms: int,
+    stale_s: float,
+    reason: str,
+) -> None:
+    """A verdict of long ago is none; the log has why, once it can be entered."""
+    monkeypatch.setattr(watch, "READ_MS", read_ms)
+    monkeypatch.setattr(watch, "STALE_S", stale_s)
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    with running(expanded) as run, psycopg.connect(database) as other:
+        wait_for("some rows", lambda: filled(sql) > 0 or run.ended)
+        other.execute("LOCK TABLE load")
+
+        def held() -> str:
+            return next((s.waiting for s in expanded.steps("c") if s.waiting), "")
+
+        wait_for("the pause", lambda: held().startswith(reason[:20]))
+        before = filled(sql)
+        time.sleep(0.3)
+        assert filled(sql) == before < ROWS
+        other.rollback()
+        expanded.limit("c", None)
+    assert run.error is None
+    assert filled(sql) == ROWS
+    told = [e["detail"] for e in expanded.events("c") if e["kind"] == "guard"]
+    assert [d["action"] for d in told[:2]] == ["pause", "go"]
+    assert told[0]["reason"].startswith(reason)
+
+
+def test_a_signal_that_hangs_from_the_start(
+    expanded: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is written before the first look, and the reason is told."""
+    monkeypatch.setattr(watch, "READ_MS", 60_000)
+    monkeypatch.setattr(watch, "STALE_S", 0.3)
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE load")
+        with running(expanded) as run:
+            wait_for(
+                "the pause",
+                lambda: any(
+                    "does not answer" in s.waiting for s in expanded.steps("c")
+                ),
+            )
+            assert filled(sql) < ROWS
+            other.rollback()
+    assert run.error is None
+    assert filled(sql) == ROWS
+
+
+def test_the_log_names_what_is_not_watched(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """Once, where it could be read when the plan was made and cannot in the run."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    sql.execute("DROP TABLE load")
+    assert expanded.settle("c") is State.VERIFIED
+    left_out = [e["detail"] for e in expanded.events("c") if e["kind"] == "unwatched"]
+    assert left_out == [
+        {"signal": "load", "why": 'relation "load" does not exist'},
+    ]
 
 
 def test_the_plan_names_what_is_not_watched(

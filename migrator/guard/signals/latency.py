@@ -1,6 +1,9 @@
 """How slow the application's statements are, against what is usual."""
 
 from dataclasses import dataclass, field
+from math import sqrt
+
+from psycopg import sql
 
 from migrator.guard.signal import (
     Signal,
@@ -9,10 +12,39 @@ from migrator.guard.signal import (
     Unit,
     require_all_statistics,
 )
-from migrator.postgres.connection import Connection, ask, execute_stored
+from migrator.postgres.connection import Connection, ask
 
 # Calls between two looks below which a mean says nothing.
 ENOUGH = 20
+# Standard deviations up to which a sum of times is as usual: chance goes beyond them
+# once in some hundred looks.
+DEVIATIONS = 3.0
+
+_SCHEMA = (
+    "SELECT n.nspname::text FROM pg_catalog.pg_extension e"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+    " WHERE e.extname = 'pg_stat_statements'"
+)
+# Not the engine's own, which name its schema or the server's, blocks or keys; nor what
+# looks after tables. Entries of several roles, or within functions, are added up.
+_READ = sql.SQL(
+    "SELECT queryid, sum(calls)::bigint AS calls, sum(total_exec_time)::float8 AS ms,"
+    " sum(calls * stddev_exec_time ^ 2)::float8 AS squares FROM {}.pg_stat_statements"
+    " WHERE queryid IS NOT NULL AND query NOT LIKE '%migrator%'"
+    " AND query NOT LIKE '%pg_catalog.%'"
+    " AND query NOT LIKE '%ctid >= $%' AND query NOT LIKE '%::text[])[%'"
+    " AND query !~* '^(vacuum|analyze)' AND dbid = (SELECT oid FROM"
+    " pg_catalog.pg_database WHERE datname = current_database()) GROUP BY 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One statement, as far as it was counted: calls, ms, and squares of ms."""
+
+    calls: int
+    ms: float
+    squares: float
 
 
 @dataclass
@@ -21,45 +53,44 @@ class Latency(Signal):
     Mean time of the database's statements against their own mean before the run.
 
     Each statement is compared with itself, weighted by its calls since the last
-    look, so that another mix of statements is no alarm. 1 is as usual.
+    look, so that another mix of statements is no alarm. 1 is as usual, and stands for
+    all that the statements' deviation before the run explains.
 
     Source: PostgreSQL manual, section F.32 (pg_stat_statements).
     """
 
     name = "latency"
     unit = Unit.SHARE
-    #: Statement to (calls, total ms), when the run began and at the last look.
-    _before: dict[int, tuple[int, float]] = field(
-        default_factory=dict[int, tuple[int, float]]
-    )
-    _last: dict[int, tuple[int, float]] | None = None
+    #: Statements when the run began, and at the last look.
+    _before: dict[int, _Seen] = field(default_factory=dict[int, _Seen])
+    _last: dict[int, _Seen] | None = None
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
         """Return the ratio; 1 where there were few calls."""
         require_all_statistics(conn)
-        if not ask(conn, "SELECT pg_catalog.to_regclass('pg_stat_statements')"):
+        schema = ask(conn, _SCHEMA)
+        if schema is None:
             raise UnavailableError("the extension pg_stat_statements is not installed")
-        rows = execute_stored(
-            conn,
-            "SELECT queryid, sum(calls)::bigint AS calls,"
-            " sum(total_exec_time)::float8 AS ms FROM pg_stat_statements"
-            " WHERE queryid IS NOT NULL AND query NOT LIKE '%migrator%'"
-            " AND query NOT LIKE '%ctid >= $%' AND dbid = (SELECT oid FROM"
-            " pg_catalog.pg_database WHERE datname = current_database()) GROUP BY 1",
-        )
-        now = {int(r["queryid"]): (int(r["calls"]), float(r["ms"])) for r in rows}
+        rows = conn.execute(_READ.format(sql.Identifier(schema)))
+        now = {
+            int(r["queryid"]): _Seen(int(r["calls"]), r["ms"], r["squares"])
+            for r in rows
+        }
         last, self._last = self._last, now
         if last is None:
             self._before = now
             return 1.0, ""
-        calls, taken, usual = 0, 0.0, 0.0
-        for query, (count, ms) in now.items():
-            known, since = self._before.get(query), last.get(query, (0, 0.0))
-            if known is None or not known[0] or count <= since[0]:
+        calls, taken, usual, squares = 0, 0.0, 0.0, 0.0
+        for query, seen in now.items():
+            known = self._before.get(query)
+            since = last.get(query, _Seen(0, 0.0, 0.0))
+            more = seen.calls - since.calls
+            if known is None or not known.calls or more <= 0:
                 continue
-            calls += count - since[0]
-            taken += ms - since[1]
-            usual += (count - since[0]) * known[1] / known[0]
-        if calls < ENOUGH or usual <= 0:
+            calls += more
+            taken += seen.ms - since.ms
+            usual += more * known.ms / known.calls
+            squares += more * known.squares / known.calls
+        if calls < ENOUGH or taken <= usual + DEVIATIONS * sqrt(squares):
             return 1.0, ""
-        return taken / usual, f"{calls} calls"
+        return taken / usual if usual > 0 else 1.0, f"{calls} calls"
