@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from migrator import waiting
 from migrator.change import Change
 from migrator.errors import Busy, Held, MigratorError, TimeIsUp
 from migrator.events import EventKind
@@ -14,11 +15,13 @@ from migrator.ledger.control import Mode
 from migrator.ledger.deployments import Deployment, Session
 from migrator.ledger.store import ChangeRow
 from migrator.plan import State
-from migrator.postgres.connection import require_primary
+from migrator.postgres.connection import Connection, require_primary
 from migrator.runner import Runner
 
 # Sessions that a reason names; the others are counted.
 NAMED = 3
+
+UNEXPANDED = "it is not expanded yet"
 
 
 class Retire(StrEnum):
@@ -68,9 +71,7 @@ class Deployer(Runner):
             release: its name.
             changes: those of the project's revisions.
         """
-        with self._connected("migrator:hook") as conn:
-            require_primary(conn)
-            store.install(conn)
+        with self._installed("migrator:hook") as conn:
             return deployments.begin(conn, release, [c.id for c in changes])
 
     def end(self, release: str, changes: Sequence[Change]) -> Deployment:
@@ -80,10 +81,15 @@ class Deployer(Runner):
         Raises:
             Held: the deployment of another release has begun since.
         """
-        with self._connected("migrator:hook") as conn:
+        with self._installed("migrator:hook") as conn:
+            return deployments.end(conn, release, [c.id for c in changes])
+
+    @contextmanager
+    def _installed(self, name: str) -> Iterator[Connection]:
+        with self._connected(name) as conn:
             require_primary(conn)
             store.install(conn)
-            return deployments.end(conn, release, [c.id for c in changes])
+            yield conn
 
     @contextmanager
     def alone(self, scope: str) -> Iterator[None]:
@@ -98,7 +104,7 @@ class Deployer(Runner):
         """
         wait_s = self.settings.left_s
         with (
-            self._connected("migrator:hook") as conn,
+            self._installed("migrator:hook") as conn,
             lease.held(
                 self.target,
                 conn,
@@ -153,11 +159,55 @@ class Deployer(Runner):
                 know; then what it does not know must not be retired.
             applied: whether all of the release's revisions are applied.
         """
-        rows = {row.id: row for row in self.changes()}
-        mine = tuple(self._admits(c, rows.pop(c.id, None), applied) for c in changes)
+        every = self.changes()
+        rows = {row.id: row for row in every}
+        first = next((c for c in changes if self._waits_for(c, every)), None)
+        mine: list[Verdict] = []
+        for change in changes:
+            verdict = self._admits(change, rows.pop(change.id, None), applied)
+            if verdict.reason == UNEXPANDED and first is not None:
+                if missing := self._waits_for(change, every):
+                    reason, road = self._until_finished(change, missing)
+                    verdict = replace(verdict, reason=reason, next=road)
+                else:
+                    why = f"{UNEXPANDED}; {first.id}, which waits, may come before it"
+                    verdict = replace(verdict, reason=why)
+            mine.append(verdict)
         if not ahead:
-            return mine
+            return tuple(mine)
         return (*mine, *(self._kept(row) for row in rows.values() if row.begun))
+
+    def _waits_for(self, change: Change, every: Sequence[ChangeRow]) -> list[ChangeRow]:
+        """Return what a change that has not begun requires, as far as it is missing."""
+        if any(row.id == change.id and row.begun for row in every):
+            return []
+        return waiting.unfinished(every, change.requires, change.version_table)
+
+    def _until_finished(
+        self, change: Change, missing: Sequence[ChangeRow]
+    ) -> tuple[str, str]:
+        """Return why a release with a change that waits is kept out, and what to do."""
+        first = missing[0]
+        reason = f"it waits until {waiting.told(missing)}"
+        if first.state.rank >= State.RETIRED.rank:
+            return reason, waiting.road(first, self.settings.hold_s)
+        with self._connected("migrator:hook") as conn:
+            marks = deployments.known(conn)
+            mark = brought_in(first.id, marks, deployments.expanded_at(conn, first.id))
+        without = f"a release that has {first.id} and not {change.id}"
+        drop = f"after the hold, `migrator contract {first.id} --drop`"
+        if mark is None or first.state is not State.VERIFIED:
+            return (
+                f"{reason}: {without} has to be deployed before this one",
+                f"deploy {without}; the post-deploy of the release after it retires"
+                f" {first.id}, its own with --retire now; {drop}",
+            )
+        return (
+            f"{reason}; {mark.release} brought it in",
+            f"`migrator hook post-deploy --release {marks[-1].release} --retire now`,"
+            f" after which the release before {mark.release} cannot come back; or"
+            f" deploy {without}, whose post-deploy retires it; {drop}",
+        )
 
     def _admits(self, change: Change, row: ChangeRow | None, applied: bool) -> Verdict:
         needs = change.pattern.admission
@@ -173,13 +223,13 @@ class Deployer(Runner):
                 ok=False,
                 reason="its revision is applied, but the ledger does not know it: the"
                 " database was stamped, or restored without the schema migrator",
-                next="`alembic stamp` the revision before it, then migrator expand",
+                next=f"migrator reconcile {change.id}",
             )
         if row is None or row.state is State.PLANNED:
             return replace(
                 verdict,
                 ok=False,
-                reason="it is not expanded yet",
+                reason=UNEXPANDED,
                 next="migrator hook pre-deploy",
             )
         if row.in_flight and row.digest != change.pattern.digest():

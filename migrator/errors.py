@@ -50,6 +50,10 @@ class Held(Refused):
     """A gate is closed: waiting, or a person's word, is needed first."""
 
 
+class Waits(Held):
+    """A change that is required first is not finished yet."""
+
+
 class TimeIsUp(Held):
     """The time limit of a run is reached; what was committed stays."""
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from psycopg import sql
 
+from migrator import waiting
 from migrator.change import Change
 from migrator.engine import Engine
+from migrator.errors import Refused
 from migrator.events import EventKind
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
@@ -47,13 +49,30 @@ class Inspection(Engine):
             Refused: the change cannot work on this database.
         """
         with self._connected("migrator:plan") as conn:
-            facts = self._facts(conn, change)
             row = store.find(conn, change.id)
             if row is not None and row.in_flight:
                 self._require_unedited(change, row)
                 return self._plan_in_flight(conn, change, row)
-            notices = self._checked(conn, change.pattern, facts)
-            phases = {p: change.pattern.steps(p, facts) for p in Phase}
+            missing = waiting.unfinished(
+                store.changes(conn), change.requires, change.version_table
+            )
+            try:
+                facts = self._facts(conn, change)
+                notices = self._checked(conn, change.pattern, facts)
+                phases = {p: change.pattern.steps(p, facts) for p in Phase}
+            except Refused as error:
+                if not missing:
+                    raise
+                # It is written for what the others leave.
+                raise waiting.error(
+                    f"{change.id} ({change.pattern.title}) cannot be planned yet"
+                    f" ({error.what.rstrip('.')}): it",
+                    missing,
+                    self.settings.hold_s,
+                ) from error
+            if missing:
+                text = f"It waits until {waiting.told(missing)}."
+                notices += (Notice(text=text),)
             if any(isinstance(s.work, ChunkedUpdate) for s in phases[Phase.BACKFILL]):
                 notices += self._unwatched(conn, facts)
             return Plan(

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Kind, Table
+from migrator.final import Final
 from migrator.names import TableName
-from migrator.plan import Footprint, Notice, Phase, Probe, State, Steps
+from migrator.plan import Footprint, Notice, Phase, Probe, Reach, State, Steps
 
 
 class Pattern(ABC):
@@ -146,6 +147,31 @@ class Pattern(ABC):
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return what the change touches, for the test of overlaps."""
         return (Footprint(table=facts.table.name, columns=self.columns()),)
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return what the declaration names besides its subject."""
+        return ()
+
+    def reaches(self) -> tuple[Reach, ...]:
+        """Return what it touches as far as that is known without a database."""
+        table, schema = self.subject
+        mine = Reach(table=table, schema=schema, columns=self.columns())
+        return (mine, *self.beside())
+
+    def final(self) -> Final | None:
+        """Return what is left of it in the end, None where the catalogue is silent."""
+        return None
+
+    @property
+    def ends_at_expand(self) -> bool:
+        """
+        Whether expand is all of it, as far as the declaration tells.
+
+        Such a change is never in flight when the next one comes.
+        """
+        own = type(self)
+        later = ("backfill", "verify", "retire", "drop")
+        return all(getattr(own, name) is getattr(Pattern, name) for name in later)
 
     def steps(self, phase: Phase, facts: Facts) -> Steps:
         """Return the steps of one phase."""

@@ -308,20 +308,47 @@ class Footprint:
     Columns of a table that a change touches; None stands for all.
 
     `made` tells that the change brings a table under that name: a model has it before
-    the database does.
+    the database does. `needed` tells that it only has to stay as it is: several changes
+    may need the same.
     """
 
     table: TableName
     columns: frozenset[str] | None
     made: bool = False
+    needed: bool = False
 
     def overlaps(self, other: "Footprint") -> bool:
-        """Tell whether both touch one column."""
-        if self.table != other.table:
+        """Tell whether both touch one column, and one of them changes it."""
+        if self.table != other.table or (self.needed and other.needed):
             return False
         if self.columns is None or other.columns is None:
             return True
         return not self.columns.isdisjoint(other.columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """
+    What a declaration names, without a database: columns of a table, None for all.
+
+    Facts may add to it: see `Footprint`. Without a schema it is the first of the search
+    path, which most projects leave at "public".
+    """
+
+    table: str
+    schema: str | None = None
+    columns: frozenset[str] | None = None
+    needed: bool = False
+
+    def shared(self, other: "Reach") -> str:
+        """Return what both touch, for a person; "" where they do not overlap."""
+        same = (self.schema or "public") == (other.schema or "public")
+        if self.table != other.table or not same or (self.needed and other.needed):
+            return ""
+        if self.columns is None or other.columns is None:
+            return f'"{self.table}"'
+        both = sorted(self.columns & other.columns)
+        return ", ".join(f'"{c}"' for c in both) + f' of "{self.table}"' if both else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +469,7 @@ def footprint_to_dict(footprint: Footprint) -> dict[str, Any]:
         "table": asdict(footprint.table),
         "columns": columns,
         "made": footprint.made,
+        "needed": footprint.needed,
     }
 
 
@@ -451,8 +479,9 @@ def footprint_from_dict(data: Mapping[str, Any]) -> Footprint:
     return Footprint(
         table=TableName(**data["table"]),
         columns=columns,
-        # Ledgers of earlier releases do not have it.
+        # Ledgers of earlier releases do not have them.
         made=data.get("made", False),
+        needed=data.get("needed", False),
     )
 
 

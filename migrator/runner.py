@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from migrator import waiting
 from migrator.change import Change
 from migrator.errors import (
     Busy,
@@ -272,6 +273,12 @@ class Runner(Phases):
         """
         with self._held(change) as run:
             active = store.steps(run.conn, run.change.id)
+            if run.change.state is State.DROPPED and not active:
+                raise Refused(
+                    f"{run.change.id} was not run here, but entered as dropped: what"
+                    " would take it back is not known.",
+                    next="make a new change.",
+                )
             if any(
                 # One that is pending has not committed anything.
                 s.phase is Phase.DROP and s.step.loses and s.status != "pending"
@@ -312,8 +319,11 @@ class Runner(Phases):
     def is_lost(self, change: str) -> bool:
         """Tell whether a change is dropped, and what it dropped is gone for good."""
         row = self.change(change)
-        steps = (s for s in self.steps(row.id) if s.phase is Phase.DROP)
-        return row.state is State.DROPPED and any(s.step.loses for s in steps)
+        steps = self.steps(row.id)
+        # Of one that was reconciled nothing is known that could be taken back.
+        return row.state is State.DROPPED and (
+            not steps or any(s.step.loses for s in steps if s.phase is Phase.DROP)
+        )
 
     def drop_parked(self, change: str, *, at_once: bool = False) -> int:
         """
@@ -381,14 +391,22 @@ class Runner(Phases):
         if row is not None and (row.begun or row.finished):
             self._require_unedited(change, row)
             return row
+        known = store.changes(conn)
+        missing = waiting.unfinished(known, change.requires, change.version_table)
+        if missing:
+            who = f"{change.id} ({pattern.title})"
+            raise waiting.error(who, missing, self.settings.hold_s)
         facts = self._facts(conn, change)
         footprints = pattern.footprints(facts)
-        for other in store.changes(conn):
+        for other in known:
             if other.id != change.id and other.in_flight and other.overlaps(footprints):
                 raise Held(
                     f"{change.id} touches what {other.id} ({other.title}) is changing;"
                     f" that one is {other.state}.",
-                    next=f"finish or roll back {other.id} first.",
+                    next=f"finish or roll back {other.id} first:"
+                    f" {waiting.road(other, self.settings.hold_s)}. Where {change.id}"
+                    f" comes after {other.id}, its revision says so with"
+                    f" `requires` (`migrator lint`).",
                 )
         self._checked(conn, pattern, facts)
         fresh = ChangeRow(

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator.facts import Facts
+from migrator.final import Final, Key
 from migrator.kernels import constraints, requirements, trials
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -61,6 +62,11 @@ class AddCheck(Pattern):
     def columns(self) -> frozenset[str] | None:
         """Return None: which columns the condition reads is the server's to say."""
         return None
+
+    def final(self) -> Final:
+        """Return the constraint."""
+        key = Key(name=self.name, kind="c")
+        return Final(keys=(key,), untold="its expression")
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken."""

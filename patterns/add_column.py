@@ -17,6 +17,7 @@ Source: PostgreSQL manual, ALTER TABLE, ADD COLUMN (a default that is the same i
 row is stored once, without a rewrite); section 5.4 (generated columns).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
@@ -25,6 +26,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import direct, requirements, trials
 from migrator.kernels.new_column import (
     IDENTITY,
@@ -46,6 +48,8 @@ from migrator.plan import (
 
 # From here on a column can be computed when it is read.
 VIRTUAL_SINCE = 180000
+# Defaults of which no server has to be asked whether they are the same in each row.
+_LITERAL = re.compile(r"[+-]?[\d.]+|'[^']*'(::[\w ]+)?|true|false|null|now\(\)", re.I)
 # The name of the question whether a default is the same in each row.
 CONSTANT = "constant"
 
@@ -95,6 +99,12 @@ class AddColumn(Pattern):
         made = self._is_counted or self.computed is not None or self.default is not None
         return State.VERIFIED if made else State.EXPANDED
 
+    @property
+    def ends_at_expand(self) -> bool:
+        """Without a value of each row there is nothing to fill."""
+        same = self.default is None or _LITERAL.fullmatch(self.default.strip())
+        return same is not None and self.computed is None and not self._is_counted
+
     def columns(self) -> frozenset[str]:
         """Return the new column."""
         return frozenset({self.column})
@@ -102,6 +112,10 @@ class AddColumn(Pattern):
     @property
     def _is_counted(self) -> bool:
         return self.identity is not None or self.type.lower() in SERIAL
+
+    def final(self) -> Final:
+        """Return the column."""
+        return Final(columns=(self.column,), untold="its type and its default")
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken, and values from more than one place."""

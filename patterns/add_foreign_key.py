@@ -21,11 +21,12 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
+from migrator.final import Final, Key
 from migrator.kernels import constraints, indexes, requirements
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, ForeignKey
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Lock, Notice, Probe, State, Step, Steps
+from migrator.plan import Footprint, Lock, Notice, Probe, Reach, State, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,35 @@ class AddForeignKey(Pattern):
         """Return the referring columns."""
         return frozenset(self.on)
 
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the key that is referred to."""
+        key = frozenset(self.referenced_columns)
+        return (
+            Reach(
+                table=self.references,
+                schema=self.referenced_schema,
+                columns=key,
+                needed=True,
+            ),
+        )
+
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns on both ends."""
         key = Footprint(
-            table=facts.others[0].name, columns=frozenset(self.referenced_columns)
+            table=facts.others[0].name,
+            columns=frozenset(self.referenced_columns),
+            needed=True,
         )
         return (*Pattern.footprints(self, facts), key)
 
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the referenced table."""
         return ((self.references, self.referenced_schema),)
+
+    def final(self) -> Final:
+        """Return the constraint."""
+        key = Key(name=self.name, kind="f", columns=tuple(self.on))
+        return Final(keys=(key,), untold="what it refers to, and its actions")
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a key that is none, and what PostgreSQL could only scan for."""

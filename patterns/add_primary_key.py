@@ -24,6 +24,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final, Key
 from migrator.kernels import constraints, direct, not_null, requirements, unique_key
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -66,6 +67,11 @@ class AddPrimaryKey(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the key's columns."""
         return frozenset(self.on)
+
+    def final(self) -> Final:
+        """Return the constraint."""
+        key = Key(name=self.name, kind="p", columns=tuple(self.on))
+        return Final(keys=(key,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a second primary key and a name that is taken."""

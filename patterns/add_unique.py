@@ -26,6 +26,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final, Key
 from migrator.kernels import (
     constraints,
     indexes,
@@ -82,6 +83,11 @@ class AddUnique(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the columns of its index."""
         return frozenset((*self.on, *self.include))
+
+    def final(self) -> Final:
+        """Return the constraint."""
+        key = Key(name=self.name, kind="u", columns=tuple(self.on))
+        return Final(keys=(key,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""

@@ -27,6 +27,7 @@ from migrator.plan import (
     Footprint,
     Notice,
     Probe,
+    Reach,
     State,
     Step,
     Steps,
@@ -76,6 +77,10 @@ class AttachPartition(Pattern):
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the partition."""
         return ((self.partition, self.schema),)
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the partition."""
+        return (Reach(table=self.partition, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return both tables."""

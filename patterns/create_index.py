@@ -23,6 +23,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from migrator import names
 from migrator.facts import Facts
+from migrator.final import Final, Key
 from migrator.kernels import constraints, indexes, partitioned_index, requirements
 from migrator.kernels.index_definition import IndexPattern, Keys
 from migrator.kernels.partitioned_index import Part
@@ -70,9 +71,28 @@ class CreateIndex(IndexPattern):
         """One line that names the change."""
         return f'create index "{self.name}" on table "{self.table}"'
 
+    @property
+    def ends_at_expand(self) -> bool:
+        """A unique one is built at retire."""
+        return not self.unique
+
     def columns(self) -> frozenset[str] | None:
         """Return the indexed columns; None where an expression takes part."""
         return self.definition.columns()
+
+    def final(self) -> Final:
+        """Return the index; what is more than columns is not compared."""
+        columns = tuple(k for k in self.on if isinstance(k, str))
+        plain = columns == tuple(self.on) and self.method == "btree"
+        more = (self.where, self.include, self.nulls_not_distinct, self.storage)
+        key = Key(
+            name=self.name,
+            kind="i",
+            columns=columns if plain else None,
+            unique=self.unique,
+        )
+        whole = plain and not any(more)
+        return Final(keys=(key,), untold="" if whole else "its whole definition")
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a name that is taken and columns that are not there."""

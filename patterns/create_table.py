@@ -27,6 +27,7 @@ from migrator.plan import (
     Lock,
     Notice,
     Probe,
+    Reach,
     State,
     Step,
     Steps,
@@ -96,6 +97,10 @@ class CreateTable(Pattern):
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the tables that it refers to."""
         return tuple((name, None) for name in self.references)
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the tables that it refers to."""
+        return tuple(Reach(table=t, columns=frozenset()) for t in self.references)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the table, and those that may not go while it is made."""

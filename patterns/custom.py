@@ -116,6 +116,11 @@ class Custom(Pattern):
         """From expanded, which makes what it needs."""
         return State.EXPANDED
 
+    @property
+    def ends_at_expand(self) -> bool:
+        """Where no statement comes later."""
+        return not (self.at_retire or self.at_drop)
+
     def columns(self) -> frozenset[str] | None:
         """Return what is touched, as far as it was said."""
         return None if self.touches is None else frozenset(self.touches)

@@ -17,7 +17,7 @@ from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import partitions
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, State, Step, Steps, type_name
+from migrator.plan import Footprint, Notice, Reach, State, Step, Steps, type_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,10 @@ class DetachPartition(Pattern):
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the partition."""
         return ((self.partition, self.schema),)
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the partition."""
+        return (Reach(table=self.partition, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return both tables."""

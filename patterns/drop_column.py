@@ -20,6 +20,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, ForeignKey
+from migrator.final import Final
 from migrator.kernels import direct, not_null, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, type_name
@@ -64,6 +65,10 @@ class DropColumn(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def final(self) -> Final:
+        """Return that it is gone."""
+        return Final(gone=(self.column,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the column and would not go with it."""

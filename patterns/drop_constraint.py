@@ -16,6 +16,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts
+from migrator.final import Final
 from migrator.kernels import constraints, requirements, unique_key
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.pattern import Pattern
@@ -59,6 +60,10 @@ class DropConstraint(Pattern):
     def columns(self) -> frozenset[str] | None:
         """Return None: which columns it is on is the server's to say."""
         return None
+
+    def final(self) -> Final:
+        """Return that it is gone."""
+        return Final(gone=(self.name,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what others depend on, and what could not come back."""

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import direct, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
@@ -52,6 +53,10 @@ class DropDefault(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def final(self) -> Final:
+        """Return the column without it."""
+        return Final(no_default=(self.column,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column without a default."""

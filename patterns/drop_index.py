@@ -22,6 +22,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts, Index
+from migrator.final import Final
 from migrator.kernels import direct, indexes, partitioned_index, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -65,6 +66,10 @@ class DropIndex(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the index."""
         return frozenset({self.name})
+
+    def final(self) -> Final:
+        """Return that it is gone."""
+        return Final(gone=(self.name,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse an index on which something rests."""

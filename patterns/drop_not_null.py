@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import not_null, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
@@ -57,6 +58,10 @@ class DropNotNull(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def final(self) -> Final:
+        """Return the column without its constraint."""
+        return Final(nullable=(self.column,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that may hold NULL already, or never."""

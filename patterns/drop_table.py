@@ -18,6 +18,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, ForeignKey
+from migrator.final import Final
 from migrator.kernels import direct, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -66,6 +67,10 @@ class DropTable(Pattern):
     def columns(self) -> None:
         """Return None: all of it."""
         return
+
+    def final(self) -> Final:
+        """Return that it is gone."""
+        return Final(there=False)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""

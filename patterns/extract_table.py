@@ -31,7 +31,7 @@ from migrator.kernels.mirror_columns.base import require_last_trigger
 from migrator.kernels.mirror_table import Extract
 from migrator.names import TableName
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Steps
+from migrator.plan import Footprint, Notice, Reach, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,10 @@ class ExtractTable(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the columns that go, and the one that comes."""
         return frozenset({*self.move, self.reference})
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the new table."""
+        return (Reach(table=self.into, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns, and the new table."""

@@ -28,7 +28,7 @@ from migrator.facts import Facts, Table
 from migrator.kernels import constraints, requirements
 from migrator.kernels.mirror_table import Merge, require_mergeable, require_pair
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class MergeTables(Pattern):
     def columns(self) -> None:
         """Return None: all of it."""
         return
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the columns of the other table."""
+        there = frozenset({*self._columns.values(), *self.key.values()})
+        return (Reach(table=self.into, schema=self.schema, columns=there),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the table, and the columns of the other one."""

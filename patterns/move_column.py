@@ -33,7 +33,7 @@ from migrator.kernels import requirements
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Moved, require_pair
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,11 @@ class MoveColumn(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column, and the key."""
         return frozenset({self.column, *self.key})
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the columns of the other table."""
+        there = frozenset({self._name, *self.key.values()})
+        return (Reach(table=self.to, schema=self.schema, columns=there),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns on both ends."""

@@ -22,6 +22,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import direct, indexes, requirements, trials
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
@@ -62,6 +63,10 @@ class RenameColumn(Pattern):
     def columns(self) -> frozenset[str]:
         """Return both names."""
         return frozenset({self.column, self.to})
+
+    def final(self) -> Final:
+        """Return the column under its new name."""
+        return Final(columns=(self.to,), gone=(self.column,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a copy beside the original could not follow."""

@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from psycopg import sql
 
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import constraints, direct, requirements
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Step, Steps, Transaction
@@ -54,6 +55,12 @@ class RenameConstraint(Pattern):
     def columns(self) -> frozenset[str] | None:
         """Return None: which columns it is on is the server's to say."""
         return None
+
+    def final(self) -> Final:
+        """Return that the old name is gone."""
+        return Final(
+            gone=(self.name,), untold=f'whether "{self.to}" is that constraint'
+        )
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a constraint that is not there, and a name that is taken."""

@@ -21,7 +21,7 @@ from migrator.facts import Facts, Kind
 from migrator.kernels import functions, replaced
 from migrator.names import TableName
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, State, Step, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, State, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,20 @@ class ReplaceFunction(Pattern):
         """From expanded, which has the new text."""
         return State.EXPANDED
 
+    @property
+    def ends_at_expand(self) -> bool:
+        """One with the same arguments takes the place of the old one at once."""
+        return self.new_function is None
+
     def columns(self) -> None:
         """Return None: all of it."""
         return
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the new function."""
+        if self.new_function is None:
+            return ()
+        return (Reach(table=self.new_function, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the function, and the new one."""

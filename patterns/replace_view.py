@@ -31,6 +31,7 @@ from migrator.plan import (
     Footprint,
     Notice,
     Probe,
+    Reach,
     State,
     Step,
     Steps,
@@ -85,6 +86,12 @@ class ReplaceView(Pattern):
     def columns(self) -> None:
         """Return None: all of it."""
         return
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the new view."""
+        if self.new_name is None:
+            return ()
+        return (Reach(table=self.new_name, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the view, and the new one."""

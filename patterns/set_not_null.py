@@ -18,6 +18,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.final import Final
 from migrator.kernels import direct, not_null, requirements, trials
 from migrator.kernels.mirror_columns import Fill
 from migrator.kernels.rows import comparisons
@@ -68,6 +69,10 @@ class SetNotNull(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def final(self) -> Final:
+        """Return the column with its constraint."""
+        return Final(not_null=(self.column,))
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that is NOT NULL already or cannot be filled."""

@@ -32,7 +32,7 @@ from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Probe, State, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, State, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,10 @@ class SplitTable(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the columns that go, and the key."""
         return frozenset({*self.move, *self.key})
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the new table."""
+        return (Reach(table=self.into, schema=self.schema),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns, and the new table."""

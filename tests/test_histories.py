@@ -1,6 +1,8 @@
 """The same history in production's order and on a fresh database; lives between."""
 
+import json
 import subprocess
+from collections.abc import Mapping
 from functools import partial
 
 import psycopg
@@ -37,13 +39,43 @@ BRANCHED: History = (
 )
 
 
-def write(project: Quick, history: History) -> None:
+#: Changes that are in flight together, and such that may not be.
+WAITING: History = (
+    ("r2", "r1", 'RenameColumn("users", "name", "full_name")'),
+    ("r3", "r2", 'AddColumn("users", "age", "int", computed="0")'),
+    ("r4", "r3", 'SetNotNull("users", "age", fill="0")'),
+    ("r5", "r4", "orders"),
+    ("r6", "r5", 'RenameColumn("users", "full_name", "label")'),
+)
+#: Two branches that touch the same, in whatever order; the merge waits for both.
+MERGED: History = (
+    ("r2", "r1", 'AddColumn("users", "age", "int", computed="0")'),
+    ("s2", "r1", 'AddCheck("users", "positive", "id > 0")'),
+    ("m3", ("r2", "s2"), "orders"),
+    ("t4", "m3", 'SetNotNull("users", "age", fill="0")'),
+)
+REQUIRES: Mapping[str, str | tuple[str, ...]] = {
+    "r4": "r3",
+    "r6": "r2",
+    "m3": ("r2", "s2"),
+}
+
+
+def write(
+    project: Quick,
+    history: History,
+    requires: Mapping[str, str | tuple[str, ...]] | None = None,
+) -> None:
     """Write a history's revisions."""
     for revision, down, what in history:
         if what.isidentifier():
-            text = PLAIN.format(revision=revision, down=down, table=what)
+            text = PLAIN.format(revision=revision, down="DOWN", table=what)
+            text = text.replace('"DOWN"', repr(down))
         else:
             text = change(revision, "DOWN", what).replace("'DOWN'", repr(down))
+        named = (requires or {}).get(revision)
+        if named is not None:
+            text = text.replace("\n\n\n", f"\nrequires = {named!r}\n\n\n", 1)
         project.write(revision, text)
 
 
@@ -203,6 +235,43 @@ def shape(url: str) -> Shape:
     """Return what the application sees of its tables."""
     with psycopg.connect(url) as conn:
         return tuple(conn.execute(q.encode()).fetchall() for q in SHAPE)
+
+
+@pytest.mark.parametrize("history", [WAITING, MERGED], ids=["line", "branches"])
+def test_changes_that_wait_end_as_on_a_fresh_database(
+    history: History,
+    project: Quick,
+    server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Two that are disjoint run together; one that waits, once the other is over."""
+    write(project, history, REQUIRES)
+    project.migrator("lint", "--offline")
+    fresh = other(project, server, tmp_path_factory, "fresh")
+    fresh.run("upgrade", "head")
+
+    project.run("upgrade", "r1")
+    project.fill()
+    order: list[list[str]] = []
+    while project.run("upgrade", "head", code=None).returncode:
+        flying = in_flight(project)
+        order.append(flying)
+        # The one that came last is finished first.
+        carried(project, flying[::-1])
+    order.append(in_flight(project))
+    carried(project, order[-1])
+    assert order == (
+        [["r2", "r3"], ["r4", "r6"]]
+        if history is WAITING
+        else [[first] for first in (*order[0], *order[1], "t4")]
+    )
+    assert schema(server, project.url) == schema(server, fresh.url)
+
+
+def in_flight(project: Quick) -> list[str]:
+    """Return the changes that are in flight, in the order of their beginning."""
+    told = json.loads(project.migrator("status", "--json").stdout)["changes"]
+    return [c["id"] for c in told if c["in_flight"]]
 
 
 def test_a_restore_in_mid_change_goes_on(

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parent.parent
-DATA = {"errors", "names", "facts", "plan", "pattern", "words"}
+DATA = {"errors", "names", "facts", "final", "plan", "pattern", "words"}
 ENGINE = DATA | {
     *("change", "settings", "progress", "events", "postgres", "ledger", "kernels"),
+    "waiting",
 }
 
 #: Room → the rooms of the project that it may import, besides itself.
@@ -18,10 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "names": {"errors"},
     "facts": {"errors", "names"},
     "plan": {"names", "errors"},
-    "pattern": {"facts", "plan", "names", "errors"},
+    "final": {"facts"},
+    "pattern": {"facts", "final", "plan", "names", "errors"},
     "change": {"pattern", "names"},
     "settings": {"errors"},
     "configuration": {"errors", "settings"},
+    "history": {"change", "pattern", "plan", "errors"},
+    "waiting": {"change", "ledger", "plan", "errors"},
     "progress": {"errors"},
     "events": {"errors"},
     "kernels": DATA,
@@ -35,13 +39,15 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": ENGINE | {"engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
-    "lint": DATA | {"patterns", "kernels", "postgres"},
+    "lint": DATA | {"change", "history", "patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
+    "reconciling": ENGINE | {"history", "runner"},
     "alembic": ENGINE
-    | {"configuration", "engine", "guard", "lint", "patterns", "runner"},
+    | {"configuration", "engine", "guard", "history", "lint", "patterns", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
-    | {"runner", "deployment", "alembic", "demo", "backfill", "guard", "lint"}
+    | {"runner", "deployment", "reconciling", "alembic", "demo", "backfill"}
+    | {"guard", "lint"}
     | {"configuration", "patterns"},
 }
 

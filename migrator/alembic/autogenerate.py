@@ -24,6 +24,7 @@ from migrator.alembic.author import Author
 from migrator.alembic.normal import leaves
 from migrator.alembic.order import Piece, in_order
 from migrator.alembic.rephrase import Rephrased
+from migrator.alembic.requiring import Requiring
 from migrator.alembic.underway import target_of, told
 from migrator.alembic.writing import CarryOp, Written
 from migrator.change import Change
@@ -123,6 +124,7 @@ def _parts(
     directive: ops.MigrationScript,
     author: Author,
     changes: dict[str, Written],
+    requiring: Requiring,
     *,
     settled: bool,
 ) -> Iterator[ops.MigrationScript]:
@@ -133,6 +135,7 @@ def _parts(
         directive: as Alembic has it.
         author: writes the safe forms.
         changes: is filled with what each revision carries, by its id.
+        requiring: knows what each has to require.
         settled: whether something was taken out of it.
     """
     upgrade, downgrade = directive.upgrade_ops, directive.downgrade_ops
@@ -176,8 +179,10 @@ def _parts(
         )
         part._needs_render = True
         assert part.rev_id is not None
-        if written is not None:
-            changes[part.rev_id] = written
+        after = (*util.to_tuple(above, ()), *util.to_tuple(part.depends_on, ()))
+        carried = requiring.add(part.rev_id, after, written)
+        if carried is not None:
+            changes[part.rev_id] = carried
         above = part.rev_id
         yield part
 
@@ -241,9 +246,10 @@ def _generate(
         parts: list[ops.MigrationScript] = []
         changes: dict[str, Written] = {}
         with told(), place.author() as author:
+            requiring = Requiring(context.script_directory)
             for directive in context.generated_revisions:
                 done = any(directive is d for d in settled)
-                parts += _parts(directive, author, changes, settled=done)
+                parts += _parts(directive, author, changes, requiring, settled=done)
         if not parts:
             context.config.print_stdout("Nothing to do: no revision was written.")
         context.generated_revisions[:] = parts

@@ -10,14 +10,16 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
+from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.schema import SchemaItem
 
+from migrator import waiting
 from migrator.alembic import revision
 from migrator.alembic.autogenerate import revisions
 from migrator.alembic.guarded import Guard
-from migrator.alembic.project import is_of_several, patterns_of
+from migrator.alembic.project import is_of_several, label, patterns_of, requires_of
 from migrator.alembic.underway import Options, command, target_of, told
 from migrator.configuration import allowed, configured, pyproject
 from migrator.engine import LEASE_WAIT_S
@@ -239,10 +241,51 @@ def _noted(
     for step in todo:
         command.script = getattr(step, "revision", None)
         if guard is not None:
+            if command.script is not None and step.is_upgrade:
+                _require_finished(command.script, ctx, guard)
             guard.over(step, ctx)
         yield step
         command.carried += 1
     command.script = None
+
+
+def _require_finished(script: Script, ctx: MigrationContext, guard: Guard) -> None:
+    """
+    Stop before a revision until the changes that it requires are finished.
+
+    Raises:
+        Waits: one is not.
+        UsageError: it requires what nobody knows.
+    """
+    requires = requires_of(script)
+    if not requires:
+        return
+    rows = store.changes(guard.conn)
+    table = revision.version_table(ctx)
+    for name in requires:
+        # After a squash the ledger alone may know it.
+        if not waiting.known(rows, name, table) and not _has(ctx, name):
+            raise UsageError(
+                f'Revision {script.revision} requires "{name}", which is no revision of'
+                " this project.",
+                next="write the whole id of a revision before it; if that one is gone"
+                " since revisions were squashed, remove it from `requires`.",
+            )
+    missing = waiting.unfinished(rows, requires, table)
+    if missing:
+        raise waiting.error(label(script), missing, guard.settings.hold_s)
+
+
+def _has(ctx: MigrationContext, name: str) -> bool:
+    """Tell whether the project has the revision of a change's name."""
+    wanted = name.partition(":")[0]
+    assert ctx.script is not None
+    try:
+        found = ctx.script.get_revision(wanted)
+    except CommandError:
+        return False
+    # The beginning of an id is enough for Alembic.
+    return found is not None and found.revision == wanted
 
 
 def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.errors import Failed, MigratorError, Refused, UsageError
+from migrator.history import History, Node, required
 from migrator.lint.recording import takes_name
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
@@ -38,6 +39,53 @@ def patterns_of(module: ModuleType) -> list[Pattern]:
 def is_of_several(module: ModuleType) -> bool:
     """Tell whether a revision is told in which of several databases it runs."""
     return takes_name(getattr(module, "upgrade", None))
+
+
+def requires_of(script: Script) -> tuple[str, ...]:
+    """
+    Return the names of changes that a revision requires.
+
+    Raises:
+        UsageError: `requires` holds something else.
+    """
+    return required(getattr(script.module, "requires", None), script.revision)
+
+
+def label(script: Script) -> str:
+    """Return a revision for a person: its id, and what it does."""
+    about = "; ".join(p.title for p in patterns_of(script.module)) or script.doc
+    return f"{script.revision} ({about})" if about else script.revision
+
+
+def changes_of(script: Script, version_table: str) -> tuple[Change, ...]:
+    """Return the changes that a revision holds, in their order."""
+    requires = requires_of(script)
+    return tuple(
+        Change(
+            revision=script.revision,
+            pattern=pattern,
+            ordinal=number,
+            version_table=version_table,
+            requires=requires,
+        )
+        for number, pattern in enumerate(patterns_of(script.module), 1)
+    )
+
+
+def history_of(script: ScriptDirectory) -> History:
+    """Return the revisions of a folder, with what they require of one another."""
+    every = list(reversed(list(script.walk_revisions())))
+    return History(
+        [
+            Node(
+                revision=r.revision,
+                after=r._all_down_revisions,
+                changes=changes_of(r, DEFAULT_VERSION_TABLE),
+                requires=requires_of(r),
+            )
+            for r in every
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +290,17 @@ class Project:
 
     def _changes(self, version_table: str) -> Iterator[Change]:
         for revision in self.revisions():
-            for number, pattern in enumerate(patterns_of(revision.module), 1):
-                yield Change(
-                    revision=revision.revision,
-                    pattern=pattern,
-                    ordinal=number,
-                    version_table=version_table,
-                )
+            yield from changes_of(revision, version_table)
+
+    def history(self) -> History:
+        """
+        Return the revisions with what they require of one another.
+
+        Raises:
+            UsageError: one cannot be loaded, or requires what is no name.
+        """
+        with _readable():
+            return history_of(ScriptDirectory.from_config(self.config))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from alembic import op
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from migrator.alembic.project import patterns_of
+from migrator.alembic.project import changes_of
 from migrator.alembic.underway import command, target_of, told
 from migrator.change import Change
 from migrator.configuration import configured
@@ -151,19 +151,15 @@ def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
             f" {pattern.title}.",
             next="put zd.upgrade(…) first, and the rest into a revision of its own.",
         )
-    mine = patterns_of(command.script.module)
-    if pattern not in mine:
+    known = changes_of(command.script, version_table(ctx))
+    mine = [change for change in known if change.pattern == pattern]
+    if not mine:
         raise Refused(
             f"Revision {revision} makes a change that has no name at its top level,"
             " so that `migrator plan` could not read it.",
             next="write `change = …` above upgrade(), and pass it.",
         )
-    return ctx, Change(
-        revision=revision,
-        pattern=pattern,
-        ordinal=mine.index(pattern) + 1,
-        version_table=version_table(ctx),
-    )
+    return ctx, mine[0]
 
 
 def version_table(ctx: MigrationContext) -> str:

@@ -32,6 +32,9 @@ _FRAME = (
 )
 
 
+_OVERLAP = "What touches the same has to be finished first."
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """
@@ -57,12 +60,14 @@ class Written:
         choice: what has to be decided, to follow "decide"; "" where there is one way
             that is complete.
         note: what a review should look at, to follow "review".
+        requires: names of changes that have to be finished before it.
     """
 
     title: str
     ways: tuple[Way, ...]
     choice: str = ""
     note: str = ""
+    requires: tuple[str, ...] = ()
 
     @property
     def imports(self) -> list[str]:
@@ -74,11 +79,14 @@ class Written:
 
     @property
     def code(self) -> str:
-        """The lines that bind it to `change`."""
+        """The lines that bind it to `change`, and say what it waits for."""
+        lines: list[str] = []
+        if self.requires:
+            lines = [*_comment(_OVERLAP), source.assignment(self.requires), ""]
         if not self.choice:
-            note = _comment(f"Review {self.note}.") if self.note else []
-            return "\n".join([*note, _assignment(self.ways[0])])
-        lines = _comment(f"Decide {self.choice}.")
+            lines += _comment(f"Review {self.note}.") if self.note else []
+            return "\n".join([*lines, _assignment(self.ways[0])])
+        lines += _comment(f"Decide {self.choice}.")
         for way in self.ways:
             lines += ["#", *(_comment(way.when) if way.when else [])]
             lines += [f"# {line}".rstrip() for line in _assignment(way).splitlines()]

@@ -25,7 +25,7 @@ from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.store import StepRow
 from migrator.ledger.windows import Advance, Window
 from migrator.plan import GONE, ChunkedCheck, ChunkedUpdate, Upkeep
-from migrator.postgres import catalog
+from migrator.postgres import blocking, catalog
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -163,7 +163,7 @@ class Worker:
         # What the last run found out, less what may have changed since.
         first = max(self._order.first, (self.row.chunk or 0) // 2)
         most = self._order.most
-        self._deadlock_ms = catalog.deadlock_timeout_ms(self.conn)
+        self._deadlock_ms = blocking.deadlock_timeout_ms(self.conn)
         self._pace = Pace(self._bounds.target_ms, most, min(first, most))
         self._brake = Brake(self.change, self.stop, self._waits, self.verdict)
         upkeep = self.work.upkeep if isinstance(self.work, ChunkedUpdate) else None

@@ -9,18 +9,19 @@ import click
 from alembic import command as alembic_command
 from alembic.util import CommandError
 
-from migrator import names
+from migrator import names, waiting
 from migrator.alembic import revision as alembic_revision
-from migrator.alembic.project import Project
+from migrator.alembic.project import Project, label, patterns_of, requires_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
 from migrator.configuration import seconds
 from migrator.deployment import Deployer
-from migrator.errors import MigratorError, UsageError
+from migrator.errors import MigratorError, UsageError, Waits
 from migrator.events import Listeners
 from migrator.guard import Policy
 from migrator.plan import State
 from migrator.postgres.connection import Target
+from migrator.reconciling import Reconciler
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -83,6 +84,10 @@ class App:
         """Return an engine that knows of deployments."""
         return self._engine(Deployer)
 
+    def reconciler(self) -> Reconciler:
+        """Return an engine that enters what it has not run."""
+        return self._engine(Reconciler)
+
     def _engine(self, kind: type[Engine]) -> Engine:
         return kind(
             self.target(),
@@ -106,6 +111,19 @@ class App:
         """Return the revisions that Alembic has still to run on the database."""
         found = self.project().revisions(applied=self.heads())
         return {revision.revision for revision in found}
+
+    def kept_back(self) -> list[Waits]:
+        """Return what says why revisions without a change cannot run yet."""
+        rows = self.runner().changes()
+        found: list[Waits] = []
+        for script in self.project().revisions(applied=self.heads()):
+            missing = waiting.unfinished(
+                rows, requires_of(script), self.version_table()
+            )
+            if missing and not patterns_of(script.module):
+                hold_s = self.settings.hold_s
+                found.append(waiting.error(label(script), missing, hold_s))
+        return found
 
     def version_table(self) -> str:
         """Return Alembic's version table, with its schema if it has one."""

@@ -17,7 +17,7 @@ from migrator.change import Change
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
 from migrator.cli.report import JSON_SCHEMA, exit_code, told
 from migrator.deployment import Retire, Verdict
-from migrator.errors import Failed, Held, MigratorError
+from migrator.errors import Failed, Held, MigratorError, Waits
 from migrator.plan import State
 
 # Exit code while a release may not be let in, or a change waits: that of Held.
@@ -181,7 +181,6 @@ def pre_deploy(
         answer.release = _named(app, release)
         answer.yes = f"{answer.release} may be let in."
         answer.no = f"{answer.release} may not be let in yet; run this again to go on."
-        app.deployer().begin(answer.release, changes)
         if not app.ahead():
             _expand(app, changes, answer)
         failures = app.deployer().admit(changes)
@@ -191,6 +190,9 @@ def pre_deploy(
             v if v.ok or v.change not in held else replace(v, reason=held[v.change])
             for v in _gate(app, changes, answer)
         )
+        if answer.code == 0:
+            # One that is kept out is not being deployed: those before it may end.
+            app.deployer().begin(answer.release, changes)
 
     _answered("pre-deploy", json, work)
 
@@ -210,6 +212,9 @@ def _expand(app: App, changes: list[Change], answer: Answer) -> None:
                 if back and change.revision not in ahead:
                     deployer.expand(change)
             app.upgrade("heads")
+    except Waits:
+        # The gate says of every revision whether it waits, and for what.
+        pass
     except Held as error:
         answer.reasons += (f"{error.what} Next: {error.next}",)
     except MigratorError as error:
@@ -226,6 +231,7 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
             f"The database is at revision {', '.join(at) or 'none'}; the release needs"
             f" {', '.join(wanted)}.",
         )
+        answer.reasons += tuple(f"{e.what} Next: {e.next}" for e in app.kept_back())
     return app.deployer().gate(changes, ahead=ahead, applied=applied)
 
 

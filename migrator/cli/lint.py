@@ -88,6 +88,7 @@ def lint(
             allow=allowed(settled),
             short_s=app.settings.lock_timeout_ms / 1000,
             guarded=guarded,
+            history=app.project().history() if wanted else None,
         )
         if squawk:
             linter.squawk = Squawk.find()

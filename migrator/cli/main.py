@@ -8,7 +8,7 @@ import click
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.cli import control, hook, lint, output, patterns
+from migrator.cli import control, hook, lint, output, patterns, reconcile
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli import revision as revision_command
@@ -199,8 +199,8 @@ def expand(app: App, change: str | None, json: bool) -> None:
             raise Refused(
                 f"The database is at revision {one.revision} or further, but"
                 f" {one.id} was never run on it: it was stamped, or made at once.",
-                next="where `alembic check` finds nothing, there is nothing to do;"
-                " else stamp the revision before it, and expand.",
+                next=f"`migrator reconcile {one.id}` shows what the schema has of it,"
+                " and enters it into the ledger.",
             )
         try:
             app.upgrade(one.revision)
@@ -458,7 +458,13 @@ def demo(app: App, rows: int, json: bool) -> None:
         sys.exit(1)
 
 
-for group in (control.group, lint.group, patterns.group, revision_command.group):
+for group in (
+    control.group,
+    lint.group,
+    patterns.group,
+    reconcile.group,
+    revision_command.group,
+):
     for command in group.commands.values():
         cli.add_command(command)
 cli.add_command(hook.group)

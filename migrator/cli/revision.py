@@ -13,6 +13,7 @@ from alembic.util import CommandError, rev_id
 
 from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
+from migrator.alembic.requiring import Requiring
 from migrator.alembic.writing import Way, Written
 from migrator.cli import output
 from migrator.cli.app import App, example, json_option, pass_app
@@ -96,10 +97,10 @@ def revision(
                 )
                 scripts = done if isinstance(done, list) else [done]
             else:
-                several = len(changes) > 1
+                script = ScriptDirectory.from_config(config)
                 scripts = writing.write(
-                    ScriptDirectory.from_config(config),
-                    [(rev_id(), _message(message, c, several), c) for c in changes],
+                    script,
+                    list(_named(script, message, changes, head)),
                     head=head,
                     config=config,
                 )
@@ -108,6 +109,19 @@ def revision(
             raise error.__cause__ from None
         raise UsageError(f"Alembic: {error}") from error
     _show([_Made.of(s) for s in scripts if s is not None], json)
+
+
+def _named(
+    script: ScriptDirectory, message: str | None, changes: Sequence[Written], head: str
+) -> Iterator[tuple[str, str, Written]]:
+    """Return the id and message of each revision, and its change with what it needs."""
+    requiring = Requiring(script)
+    for change in changes:
+        revision = rev_id()
+        written = requiring.add(revision, head, change)
+        assert written is not None
+        yield revision, _message(message, change, len(changes) > 1), written
+        head = revision
 
 
 def _message(given: str | None, change: Written, several: bool) -> str:

@@ -27,6 +27,7 @@ from migrator.plan import (
     Lock,
     Notice,
     Probe,
+    Reach,
     Refusal,
     State,
     Step,
@@ -273,6 +274,11 @@ class Renaming(Pattern):
     def columns(self) -> None:
         """Return None: all of it."""
         return
+
+    def beside(self) -> tuple[Reach, ...]:
+        """Return the new name."""
+        new = self.renamed(TableName(self.schema or "", self.table))
+        return (Reach(table=new.name, schema=new.schema or None),)
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return both names."""

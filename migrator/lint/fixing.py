@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from migrator.lint.linter import Linter, Placed
+from migrator.lint.overlaps import UNDECLARED
 from migrator.lint.recording import Record, Recorded, record
 from migrator.lint.replacing import is_whole
 from migrator.lint.source import call, imports
@@ -241,7 +242,9 @@ def fixed(text: str, record: Record, found: Sequence[Placed]) -> str:
             raise LeftError("the safe form does not do all of it, or leaves a gap")
         _carry(source, pattern)
         return _tidied(source)
-    done = [p for p in open_ if _replaced(source, record, p, open_)]
+    done = [
+        p for p in open_ if _replaced(source, record, p, open_) or _required(source, p)
+    ]
     if not done:
         raise LeftError(_why(open_, record))
     return _tidied(source)
@@ -395,6 +398,29 @@ def _replaced(
     # Within its own parentheses a statement may be indented in any way.
     new = _ITSELF.sub(lambda found: found[1] + source.text[start:end], lines)
     source.edits.append((start, end, new))
+    return True
+
+
+def _required(source: _Source, place: Placed) -> bool:
+    """Write what the revision has to require beside what it follows."""
+    safe = place.finding.safe
+    if place.finding.code != UNDECLARED or safe is None or safe.decide or not safe.code:
+        return False
+    said = {
+        name.id: node
+        for node in source.tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
+    if (old := said.get("requires")) is not None:
+        source.edits.append((*source.span(old), safe.code))
+        return True
+    above = said.get("depends_on", said.get("down_revision"))
+    if above is None:
+        return False
+    _, at = source.span(above)
+    source.edits.append((at, at, f"\n{safe.code}"))
     return True
 
 

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from migrator.lint import sql
+from migrator.change import Change
+from migrator.history import History, required
+from migrator.lint import overlaps, sql
 from migrator.lint.recording import Record, Recorded, record, record_text
 from migrator.lint.rule import Finding, Rule, Severity
 from migrator.lint.rules import RULES
@@ -26,6 +28,8 @@ OWN = {
     UNREAD: "the revision could not be followed to its end",
     NO_REASON: "a hazard is allowed without a reason",
     UNDECIDED: "a choice is open that a person has to make",
+    overlaps.UNDECLARED: "changes overlap, and neither waits for the other",
+    overlaps.UNKNOWN: "a revision requires what is no change before it",
 }
 
 
@@ -69,6 +73,7 @@ class Linter:
         time_zone: of a session that sets none; None without a database.
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
+        history: all revisions of the project; None where there is none.
         squawk: looks at text as well; None where nobody asked for it.
     """
 
@@ -80,6 +85,7 @@ class Linter:
     time_zone: str | None = None
     short_s: float = 0.2
     guarded: bool = False
+    history: History | None = None
     squawk: Squawk | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
@@ -91,7 +97,13 @@ class Linter:
             module: its code; `upgrade()` is run, without a server.
         """
         file = Path(module.__file__) if module.__file__ else None
-        return self._lint(revision, file, record(module))
+        done = record(module)
+        if self.history is not None:
+            # It may have been rewritten since.
+            names = required(getattr(module, "requires", None), revision)
+            self.history = self.history.requiring(revision, names)
+        found = [*self._lint(revision, file, done), *self._waits(revision, file, done)]
+        return sorted(found, key=lambda place: place.line)
 
     def lint_sql(self, file: Path) -> list[Placed]:
         """
@@ -139,6 +151,26 @@ class Linter:
             found.append(placed(finding=_no_reason(comment), line=comment.line))
         return sorted(found, key=lambda place: place.line)
 
+    def _waits(self, revision: str, file: Path | None, done: Record) -> list[Placed]:
+        """Return what is wrong with what a revision waits for."""
+        if self.history is None:
+            return []
+        found = list(overlaps.look(self.history, revision))
+        said = Said(file) if found else None
+        places: list[Placed] = []
+        for change, finding in found:
+            one = _carried(change, done) if change is not None else None
+            place = Placed(
+                finding=finding,
+                revision=revision,
+                file=file,
+                line=one.line if one is not None else _line_of_requires(file),
+                recorded=one,
+            )
+            assert said is not None
+            places.append(self._weighed(place, said))
+        return places
+
     def scene(self) -> Scene:
         """Return where a revision begins."""
         return Scene(
@@ -162,6 +194,32 @@ class Linter:
         if not reason and place.recorded is not None:
             reason = place.recorded.assured
         return replace(place, allowed=reason) if reason else place
+
+
+def _carried(change: Change, done: Record) -> Recorded | None:
+    """Return where a revision carries a change, None where it does not."""
+    for one in done.done:
+        if isinstance(one.statement, Carried) and (
+            one.statement.title == change.pattern.title
+        ):
+            return one
+    return None
+
+
+def _line_of_requires(file: Path | None) -> int:
+    """Return the line of what a revision requires, or follows; 0 without either."""
+    lines = {
+        target.id: node.lineno
+        for node in (ast.parse(file.read_text()).body if file is not None else [])
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in _targets(node)
+    }
+    return lines.get("requires", lines.get("down_revision", 0))
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.Name]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 
 
 def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Finding]:

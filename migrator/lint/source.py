@@ -26,6 +26,12 @@ def call(change: Pattern | Sequence[Pattern], name: str = "change") -> str:
     return f"{name} = {_value(value, len(name) + 3)}"
 
 
+def assignment(requires: Sequence[str]) -> str:
+    """Return the line by which a revision requires changes, by their names."""
+    value = requires[0] if len(requires) == 1 else tuple(requires)
+    return f"requires = {_value(value, len('requires = '))}"
+
+
 def imports(change: Pattern | Sequence[Pattern]) -> list[str]:
     """Return the lines that import what the code of a change is made of."""
     changes = (change,) if isinstance(change, Pattern) else change

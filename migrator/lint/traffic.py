@@ -9,7 +9,7 @@ from migrator.lint.linter import Placed
 from migrator.lint.statements import Ref
 from migrator.names import TableName
 from migrator.plan import Lock
-from migrator.postgres import catalog
+from migrator.postgres import subjects
 from migrator.postgres.connection import Connection
 
 # Seconds between two looks at the counters. Sessions at work report theirs once a
@@ -77,8 +77,8 @@ def _kind(place: Placed) -> str:
 
 def _name(conn: Connection, ref: Ref) -> TableName | None:
     try:
-        name = catalog.table_of_index(conn, ref.name, ref.schema)
-        return name or catalog.resolve(conn, ref.name, ref.schema)
+        name = subjects.table_of_index(conn, ref.name, ref.schema)
+        return name or subjects.resolve(conn, ref.name, ref.schema)
     except Refused:
         return None
 

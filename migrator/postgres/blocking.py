@@ -60,7 +60,7 @@ def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
     for table in {b.table for b in blockers if b.autovacuum and not b.forced}:
         assert table is not None
         what = f"Autovacuum of table {table}"
-        look_ms = _deadlock_timeout_ms(conn)
+        look_ms = deadlock_timeout_ms(conn)
         lock = SQL("LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE")
         try:
             with transaction(
@@ -79,7 +79,7 @@ def move_aside(conn: Connection, blockers: Sequence[Blocker]) -> bool:
     return moved
 
 
-def _deadlock_timeout_ms(conn: Connection) -> int:
+def deadlock_timeout_ms(conn: Connection) -> int:
     """Return after how long a lock looks what is in its way."""
     return int(
         ask(

@@ -16,7 +16,7 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.names import TableName
+from migrator.names import OWNED, TRIGGER_PREFIX, TableName
 from migrator.postgres.connection import Connection, ask
 from migrator.postgres.queries import full_names, query
 
@@ -250,6 +250,12 @@ def oldest_snapshot(conn: Connection) -> Snapshot | None:
     """Return what keeps dead rows from being pruned, None where nothing does."""
     row = conn.execute(query("oldest_snapshot")).fetchone()
     return Snapshot(**row) if row else None
+
+
+def left_over(conn: Connection, tag: str) -> list[str]:
+    """Return what a change owned for a while and is still there, by its tag."""
+    args = {"tag": tag, "owned": OWNED, "trigger": TRIGGER_PREFIX}
+    return [row["what"] for row in conn.execute(query("left_over"), args)]
 
 
 def end_sessions(conn: Connection, prefix: str, below: int) -> list[int]:

@@ -1,0 +1,162 @@
+"""`migrator reconcile`: the ledger, where the schema was made without it."""
+
+import sys
+from typing import Any
+
+import click
+
+from migrator.cli import output
+from migrator.cli.app import App, change_argument, example, json_option, pass_app
+from migrator.cli.report import JSON_SCHEMA, exit_code, failed
+from migrator.errors import Refused
+from migrator.plan import State
+from migrator.reconciling import Seen
+
+#: Its command stands beside those of `migrator.cli.main`.
+group = click.Group()
+
+
+@group.command(**example("migrator reconcile 3f2a1b --as dropped"))
+@change_argument
+@click.option(
+    "--as",
+    "state",
+    type=click.Choice([State.DROPPED.value, State.PLANNED.value]),
+    help="Enter it: its final shape is in place, or its old one.",
+)
+@click.option("--assured", default="", help="Why, where the schema does not tell all.")
+@json_option
+@pass_app
+def reconcile(
+    app: App, change: str | None, state: str | None, assured: str, json: bool
+) -> None:
+    """
+    Show what the schema has of changes that the ledger does not know, and enter it.
+
+    Of a database that was made by create_all and stamped, or copied without the ledger.
+    """
+    reconciler = app.reconciler()
+    left = app.left()
+    every = app.changes()
+    ids = [c.id for c in (every if change is None else app.named(change))]
+
+    def look() -> list[Seen]:
+        return [
+            reconciler.look(c, every[n + 1 :], applied=c.revision not in left)
+            for n, c in enumerate(every)
+            if c.id in ids
+        ]
+
+    seen = look()
+    refused: list[Refused] = []
+    if state is not None:
+        # The latest first: what came before it is superseded then.
+        for one in reversed(seen):
+            if change is None and not _is_open(one):
+                continue
+            try:
+                reconciler.enter(
+                    one.change,
+                    every[every.index(one.change) + 1 :],
+                    State(state),
+                    applied=one.applied,
+                    assured=assured,
+                )
+            except Refused as error:
+                refused.append(error)
+        seen = look()
+    if refused and len(ids) == 1:
+        raise refused[0]
+    if json:
+        output.as_json({"schema": JSON_SCHEMA, "changes": [_plain(s) for s in seen]})
+    else:
+        _show(seen)
+    for why in refused:
+        failed(why, exit_code(why), json=False)
+    if refused:
+        sys.exit(max(map(exit_code, refused)))
+
+
+def _show(seen: list[Seen]) -> None:
+    if not seen:
+        click.echo("The revisions hold no changes.")
+        return
+    output.table(
+        ("change", "what", "ledger", "schema"),
+        [
+            (
+                s.change.id,
+                s.change.pattern.title,
+                s.row.state if s.row is not None else "nothing",
+                s.shape if _is_open(s) else "-",
+            )
+            for s in seen
+        ],
+    )
+    for one in filter(_is_open, seen):
+        click.echo()
+        click.secho(one.change.id, bold=True)
+        for line in _why(one):
+            click.echo(output.wrapped(line, "  "))
+        click.echo(output.wrapped(f"Next: {_next(one)}", "  "))
+    if not any(map(_is_open, seen)):
+        click.echo("Nothing to reconcile.")
+
+
+def _is_open(seen: Seen) -> bool:
+    return seen.applied and not seen.known
+
+
+def _why(seen: Seen) -> list[str]:
+    """Return what the schema shows, line by line."""
+    lines: list[str] = []
+    if seen.left_over:
+        lines.append(f"It was under way: {', '.join(seen.left_over)}.")
+    if seen.superseded:
+        lines.append(f"{seen.superseded}, which came after it, is finished.")
+    elif seen.differences:
+        lines.append(f"Not its final shape: {'; '.join(seen.differences)}.")
+    if seen.untold:
+        lines.append(f"The catalogue does not tell {seen.untold}.")
+    if seen.refused:
+        lines.append(f"Not its old shape: {seen.refused}")
+    return lines
+
+
+def _next(seen: Seen) -> str:
+    enter = f"`migrator reconcile {seen.change.id} --as"
+    match seen.shape:
+        case "final":
+            return f"{enter} dropped`"
+        case "untold":
+            return f'look at it, then {enter} dropped --assured "reason"`'
+        case "old" if seen.untold and not seen.differences:
+            return (
+                f"{enter} planned`, then `migrator expand {seen.change.id}`; or, where"
+                f' it is done, {enter} dropped --assured "reason"`'
+            )
+        case "old":
+            return f"{enter} planned`, then `migrator expand {seen.change.id}`"
+        case "between":
+            return (
+                "copy the schema `migrator` with its rows as well; or take these away"
+                " by hand, and look again"
+            )
+        case _:
+            return "bring the schema into the old or the final shape by hand"
+
+
+def _plain(seen: Seen) -> dict[str, Any]:
+    return {
+        "change": seen.change.id,
+        "title": seen.change.pattern.title,
+        "ledger": seen.row.state if seen.row is not None else None,
+        "revision_applied": seen.applied,
+        "shape": seen.shape if _is_open(seen) else None,
+        "differences": list(seen.differences),
+        "untold": seen.untold or None,
+        "refused": seen.refused or None,
+        "superseded_by": seen.superseded or None,
+        "left_over": list(seen.left_over),
+        "next": _next(seen) if _is_open(seen) else None,
+    }

@@ -1,0 +1,89 @@
+"""What waits for a change to be finished, by what the ledger says."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from migrator.change import DEFAULT_VERSION_TABLE, id_of
+from migrator.errors import Waits
+from migrator.ledger.store import ChangeRow
+from migrator.plan import State
+
+
+def unfinished(
+    rows: Sequence[ChangeRow],
+    requires: Sequence[str],
+    version_table: str = DEFAULT_VERSION_TABLE,
+) -> list[ChangeRow]:
+    """
+    Return the required changes that are not finished.
+
+    What the ledger does not know is not in flight: it was stamped.
+
+    Args:
+        rows: all of the ledger.
+        requires: names of changes; a revision's stands for all of its changes.
+        version_table: Alembic's version table, with its schema if it has one.
+    """
+    found = {
+        row.id: row for name in requires for row in known(rows, name, version_table)
+    }
+    return [row for row in found.values() if not row.finished]
+
+
+def known(
+    rows: Sequence[ChangeRow], name: str, version_table: str = DEFAULT_VERSION_TABLE
+) -> list[ChangeRow]:
+    """Return the changes that a name in `requires` means."""
+    one = id_of(name, version_table)
+    return [row for row in rows if row.id == one or row.id.startswith(f"{one}:")]
+
+
+def error(who: str, missing: Sequence[ChangeRow], hold_s: float) -> Waits:
+    """
+    Return what says that something waits, and how what it waits for is finished.
+
+    Args:
+        who: waits.
+        missing: what it waits for, at least one.
+        hold_s: how long what was retired is kept.
+    """
+    first = missing[0]
+    return Waits(
+        f"{who} waits until {told(missing)}.",
+        next=f"{road(first, hold_s)}; then run the same command again.",
+    )
+
+
+def told(missing: Sequence[ChangeRow]) -> str:
+    """Return what has to be finished, to follow "until"."""
+    each = [f"{r.id} ({r.title}), which is {r.state}" for r in missing]
+    return f"{' and '.join(each)}, {'is' if len(each) == 1 else 'are'} finished"
+
+
+def road(row: ChangeRow, hold_s: float) -> str:
+    """
+    Return the commands that finish a change.
+
+    Args:
+        row: the change.
+        hold_s: how long what was retired is kept.
+    """
+    if row.state is State.RETIRED:
+        until = row.state_at + timedelta(seconds=hold_s)
+        held = until > datetime.now(UTC)
+        when = f"{until.astimezone(UTC):from %Y-%m-%d %H:%M UTC on, }" if held else ""
+        return f"{when}`migrator contract {row.id} --drop`"
+    steps: list[str] = []
+    if row.state is State.PLANNED:
+        steps.append(f"`migrator expand {row.id}`")
+    if row.state.rank < State.VERIFIED.rank:
+        steps.append(f"`migrator backfill {row.id}`")
+    return "; ".join(
+        (
+            *steps,
+            f"run a release that has {row.id}, and nothing that waits for it,"
+            " everywhere",
+            f'`migrator contract {row.id} --old-release-gone "reason"`',
+            "after the hold, where there is something to drop, the same with --drop",
+        )
+    )
