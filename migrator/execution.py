@@ -30,6 +30,7 @@ from migrator.plan import (
     ChunkedCheck,
     ChunkedUpdate,
     Lock,
+    Refusal,
     Transaction,
 )
 from migrator.postgres import blocking, catalog, subjects
@@ -61,6 +62,17 @@ CATALOGUE_STATEMENT_MS = 1000
 
 #: What to do after a run was cut off.
 AGAIN = "run the same command again; it goes on from there."
+
+
+def reason(conn: Connection, refusal: Refusal) -> str | None:
+    """Return why an action is refused just now, None where it is not."""
+    found = ask(conn, refusal.count)
+    if not found:
+        return None
+    why = filled(refusal.why, found)
+    if refusal.listed:
+        why = why.replace("{listed}", ask(conn, refusal.listed) or "")
+    return why
 
 
 @dataclass(slots=True)
@@ -247,9 +259,8 @@ class Execution:
 
     def _conditions(self, conn: Connection, action: Action, what: str) -> None:
         for refusal in action.refusals:
-            found = ask(conn, refusal.count)
-            if found:
-                why = filled(refusal.why, found)
+            why = reason(conn, refusal)
+            if why is not None:
                 raise Refused(f"{what} is refused: {why}.", next=refusal.next)
 
     def _autocommit(

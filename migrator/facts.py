@@ -80,6 +80,12 @@ class Column:
     image_equal: bool = True
     #: Objects that depend on the column and that no kernel carries over.
     dependents: tuple[str, ...] = ()
+    #: Those of them that hold it by its number, whatever its name is: views, policies,
+    #: extended statistics, functions with a body in SQL's own form.
+    by_number: tuple[str, ...] = ()
+    #: Privileges on it alone: the word, the role as SQL, and whether it may pass them
+    #: on.
+    grants: tuple[tuple[str, str, bool], ...] = ()
     #: Generated columns whose expression reads the column.
     feeds: tuple[str, ...] = ()
     #: Names of CHECK and exclusion constraints on the column.
@@ -95,6 +101,10 @@ class Column:
     statistics: int | None = None
     #: Storage in the words of DDL, None where it is the type's own.
     storage: str | None = None
+    #: Compression of its own, None where it is the server's.
+    compression: str | None = None
+    #: What the planner is told of it (n_distinct), as DDL spells it.
+    options: tuple[str, ...] = ()
     #: Sequences that go with the column, as SQL.
     sequences: tuple[str, ...] = ()
     #: What these are like, and that of an identity.
@@ -170,6 +180,7 @@ class ForeignKey:
     to_columns: tuple[str, ...]
     #: What follows its name in DDL, each name with its schema.
     definition: str = ""
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +221,7 @@ class Trigger:
     enabled: str = "O"
     #: The statement that makes it, each name with its schema.
     definition: str = ""
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +230,8 @@ class Grant:
 
     role: str | None
     privileges: tuple[str, ...]
+    #: Those of them that the role may pass on.
+    passed_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,8 +267,10 @@ class Table:
     comment: str | None = None
     #: DEFAULT, NOTHING, FULL or INDEX.
     replica_identity: str = "DEFAULT"
-    #: Publications that name it.
+    #: Publications that it is part of, by its name, its schema or as all tables are.
     publications: tuple[str, ...] = ()
+    #: Rules on it, as the server describes them, but for that which makes a view.
+    rules: tuple[str, ...] = ()
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True

@@ -10,6 +10,7 @@ from migrator.change import Change
 from migrator.engine import Engine
 from migrator.errors import Refused
 from migrator.events import EventKind
+from migrator.execution import reason
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
@@ -25,6 +26,7 @@ from migrator.plan import (
     Phase,
     Plan,
     State,
+    Transaction,
     render,
 )
 from migrator.postgres.connection import Connection, ask
@@ -35,6 +37,27 @@ _SAID = {
     Mode.ABORT: EventKind.ABORT,
 }
 _ANY_ROW = sql.SQL("SELECT EXISTS (SELECT FROM {})")
+
+
+_ALL_TABLES = (
+    "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ')"
+    " FROM pg_catalog.pg_publication WHERE puballtables"
+)
+
+
+def _published(conn: Connection) -> tuple[Notice, ...]:
+    """Return a note where a publication has all tables, those of the record too."""
+    found = ask(conn, _ALL_TABLES)
+    if found is None:
+        return ()
+    return (
+        Notice(
+            text=f"Publication {found} has all tables, and so those of the record in"
+            ' schema "migrator" and each that a change makes. A subscriber stops that'
+            " lacks them: make them there first (pg_dump --schema-only"
+            " --schema=migrator), or let the publication name its tables."
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -75,6 +98,7 @@ class Inspection(Engine):
                 notices += (Notice(text=text),)
             if any(isinstance(s.work, ChunkedUpdate) for s in phases[Phase.BACKFILL]):
                 notices += self._unwatched(conn, facts)
+            notices += _published(conn)
             return Plan(
                 change=change.id,
                 title=change.pattern.title,
@@ -154,6 +178,28 @@ class Inspection(Engine):
             s.status_at for s in rows if s.status != "done" and s.phase is Phase.RETIRE
         ]
         return all(max(checks) > at for at in back) if checks else None
+
+    def held_back(self, change: str) -> list[str]:
+        """
+        Return what keeps a retired change from going back just now.
+
+        Only what a catalogue or an index answers is asked: rows of the new release
+        that do not fit the old side, a dual write that is off. What is counted in the
+        table itself, the way back counts.
+        """
+        with self._connected("migrator:status") as conn:
+            row = store.get(conn, change)
+            if row.state is not State.RETIRED:
+                return []
+            found = (
+                reason(conn, refusal)
+                for step in store.steps(conn, row.id, ("done",))
+                if step.phase is Phase.RETIRE
+                for action in step.step.reverse
+                if isinstance(action, Transaction)
+                for refusal in action.refusals
+            )
+            return [why for why in found if why is not None]
 
     def is_at_work(self, change: str) -> bool:
         """Tell whether a process, on any machine, works on a change just now."""

@@ -86,12 +86,14 @@ class Refusal:
 
     `count` is a query with one integer that must be 0, in a transaction answered
     from catalogues or an index; `why` tells it as "{count}" or
-    as "{count:row is|rows are}".
+    as "{count:row is|rows are}". `listed` is a query with one text, which `why` tells
+    as "{listed}": what was counted, by name.
     """
 
     count: str
     why: str
     next: str
+    listed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

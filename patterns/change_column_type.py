@@ -125,7 +125,7 @@ class ChangeColumnType(TwoShapes):
         if not self._is_in_place(facts):
             return TwoShapes.check(self, facts)
         requirements.require_table(facts)
-        require_mirrorable(facts, column)
+        require_mirrorable(facts, column, kept=(requirements.COLUMN_GRANTS,))
         require_unread(facts, column)
         if facts.answers["there"]:
             return (Notice(text="The column is of that type already."),)

@@ -161,8 +161,11 @@ class ChangePrimaryKey(Pattern):
                 *(
                     notice
                     for p in key.parts()
-                    for notice in requirements.backfill_notices(
-                        p.facts, *(c.shadow for c in p.columns)
+                    for notice in (
+                        *requirements.backfill_notices(
+                            p.facts, *(c.shadow for c in p.columns)
+                        ),
+                        *requirements.publication_notices(p.facts),
                     )
                     if p.columns
                 ),

@@ -13,6 +13,7 @@ the renames and stays in force until the drop.
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
@@ -91,10 +92,15 @@ class DropColumn(Pattern):
                     " column list see the column under another name from retire on,"
                     " and one column less from the drop on."
                 ),
+                *requirements.publication_notices(facts),
                 *requirements.goes_along(facts, column),
                 *self._held_to(facts, column),
             )
         )
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read the column."""
+        return requirements.functions_that_read(facts.table.name, [self.column])
 
     def _held_to(self, facts: Facts, column: Column) -> tuple[Notice, ...]:
         """Return what the column still asks of releases that do not know it."""
@@ -123,6 +129,7 @@ class DropColumn(Pattern):
         return (
             *(Notice(text=text, needs_assurance=True) for text in found),
             *requirements.mention_notices(facts, self.column),
+            *requirements.function_notices(facts, [self.column]),
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:

@@ -125,6 +125,8 @@ class MoveColumn(Pattern):
                 )
         return self.assure(
             (
+                *requirements.publication_notices(facts),
+                *requirements.publication_notices(child),
                 Notice(
                     text=f"Two requests that write the column of one row, one in"
                     f' "{self.table}" and one in "{self.to}", in the same instant may'

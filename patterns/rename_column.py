@@ -9,7 +9,8 @@ retire    two RENAME COLUMN, trigger swapped   ACCESS EXCLUSIVE, no scan
 drop      DROP COLUMN of the retired copy      ACCESS EXCLUSIVE, no scan
 
 The column that ends up with the new name is the original: indexes, defaults,
-constraints, grants and comments stay on it and are never made again.
+constraints, foreign keys from and to it, its identity, views, policies, grants and
+comments stay on it and are never made again.
 
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
@@ -75,7 +76,12 @@ class RenameColumn(Pattern):
         names.checked(self.to, "column")
         column = facts.table.require(self.column)
         requirements.require_free_column(facts, self.to)
-        require_mirrorable(facts, column)
+        require_mirrorable(
+            facts,
+            column,
+            is_key=True,
+            kept=(*column.by_number, requirements.COLUMN_GRANTS),
+        )
         self._check_indexes(facts)
         notices = [
             Notice(
@@ -84,6 +90,7 @@ class RenameColumn(Pattern):
                 f' "{self.to}" must qualify it.'
             ),
             *requirements.partition_notices(facts),
+            *requirements.publication_notices(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
         notices += requirements.mention_notices(
@@ -91,6 +98,15 @@ class RenameColumn(Pattern):
             self.column,
             help=f'Let it read "{self.to}" between verified and retire.',
         )
+        notices += requirements.function_notices(facts, [self.column])
+        if column.by_number:
+            notices.append(
+                Notice(
+                    text=f"{'; '.join(column.by_number)}: what reads the column by its"
+                    " number goes on reading it. A view goes on showing it under its"
+                    " own name for it."
+                )
+            )
         notices += [
             Notice(
                 text=f'Index "{i.name}" has an expression or a predicate; it is not'
@@ -130,6 +146,10 @@ class RenameColumn(Pattern):
                 )
             )
         return self.assure(tuple(notices))
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read the old name."""
+        return requirements.functions_that_read(facts.table.name, [self.column])
 
     def _conflict(self, facts: Facts, index: str) -> str:
         where = f'Column "{self.column}" is part of unique index "{index}": an'

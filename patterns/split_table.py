@@ -138,6 +138,7 @@ class SplitTable(Pattern):
                     Notice(text=f'Index "{name}" goes with the columns at the drop.')
                     for name in lost
                 ),
+                *requirements.publication_notices(facts),
                 *requirements.mention_notices(facts, *self.move),
             )
         )

@@ -23,7 +23,7 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.ledger.control import Limits
-from migrator.patterns import DropDefault, RenameColumn
+from migrator.patterns import ChangeColumnType, DropDefault, RenameColumn
 from migrator.runner import Runner
 
 MIGRATOR = Path(sys.executable).parent / "migrator"
@@ -152,6 +152,25 @@ def test_verify_and_rollback_say_what_was_compared(
     assert status["changes"][0]["compared"] is False
     done = run("verify", cwd=tmp_path, env=env)
     assert done.stdout.startswith("abc123 is verified. Next: deploy the new release")
+
+
+def test_status_counts_what_does_not_fit(
+    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    """What the way back is refused for is told before anybody asks for it."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)")
+    pattern = ChangeColumnType("t", "n", "bigint", "total")
+    runner.expand(Change(revision="a1", pattern=pattern))
+    runner.settle("a1")
+    runner.retire("a1", old_release_gone="test")
+    assert "Reversible" not in run("status", "a1", cwd=tmp_path, env=env).stdout
+    sql.execute("UPDATE t SET total = 3000000000")
+    why = "1 row holds values of the new release that do not fit the old side"
+    told = run("status", "a1", cwd=tmp_path, env=env).stdout
+    assert f"  Reversible: no, since {why}.\n" in told
+    status = json.loads(run("status", "a1", "--json", cwd=tmp_path, env=env).stdout)
+    assert status["changes"][0]["held_back"] == [why]
 
 
 def test_status_of_a_backfill_that_died(

@@ -12,12 +12,15 @@ import psycopg
 from migrator.change import Change
 from migrator.pattern import Pattern
 from migrator.patterns import (
+    AddColumn,
     AddForeignKey,
     CreateIndex,
+    Custom,
     PartitionTable,
     RenameColumn,
     ReplaceView,
     SetParameter,
+    Sql,
 )
 from migrator.plan import State
 from migrator.postgres.embedded import Server, wheel_bindir
@@ -40,6 +43,21 @@ CHANGES: dict[str, Pattern] = {
     ),
     "index": CreateIndex("pgbench_accounts", ["bid"], "accounts_bid"),
     "view": ReplaceView("balances", "SELECT tid, tbalance, bid FROM pgbench_tellers"),
+    "column": RenameColumn("pgbench_accounts", "filler", "padding"),
+    "new_column": AddColumn(
+        "pgbench_history", "number", "bigint", identity="by default"
+    ),
+    "own": Custom(
+        "pgbench_tellers",
+        "pages with room",
+        at_expand=[
+            Sql(
+                "ALTER TABLE pgbench_tellers SET (fillfactor = 50)",
+                reverse="ALTER TABLE pgbench_tellers SET (fillfactor = 100)",
+                lock="SHARE UPDATE EXCLUSIVE",
+            )
+        ],
+    ),
     "setting": SetParameter("work_mem", "8MB"),
     "partition": PartitionTable(
         "pgbench_accounts",

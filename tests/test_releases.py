@@ -18,6 +18,7 @@ from migrator.names import TableName
 from migrator.patterns import (
     AddCheck,
     AddColumn,
+    AddEnumValue,
     AddExclusion,
     AddForeignKey,
     AddPrimaryKey,
@@ -28,20 +29,24 @@ from migrator.patterns import (
     ChangePrimaryKey,
     CreateIndex,
     CreateTable,
+    Custom,
     DetachPartition,
     DropColumn,
     DropConstraint,
     DropDefault,
     DropIndex,
     DropNotNull,
+    DropTable,
     EvolveJson,
     ExtractTable,
     Key,
     MergeColumns,
     MergeTables,
     MoveColumn,
+    MoveToSchema,
     PartitionTable,
     RebuildTable,
+    RefreshMaterializedView,
     Reindex,
     RemoveEnumValue,
     RenameColumn,
@@ -53,8 +58,10 @@ from migrator.patterns import (
     ReplaceView,
     SetDefault,
     SetNotNull,
+    SetParameter,
     SplitColumn,
     SplitTable,
+    Sql,
     TransformColumn,
 )
 from migrator.plan import State, Steps
@@ -732,6 +739,94 @@ SCENARIOS.append(
         f' WHERE t_id IS DISTINCT FROM "{SHADOW.format("t_id")}")',
     )
 )
+
+
+SCENARIOS += [
+    Scenario(
+        name="drawn",
+        setup=SETUP,
+        pattern=AddColumn("t", "number", "int", identity="always"),
+        old=text("name"),
+        # Relies on every row's having one.
+        new=replace(
+            text("name"),
+            select="SELECT name FROM t WHERE id = %(id)s AND number > 0",
+        ),
+        apart="SELECT count(*) - count(DISTINCT number) FROM t",
+    ),
+    Scenario(
+        name="drop_table",
+        expands_to=State.VERIFIED,
+        setup=SETUP + "; CREATE TABLE gone (id bigserial PRIMARY KEY, name text);"
+        " INSERT INTO gone (name) SELECT name FROM t;"
+        " GRANT USAGE ON SEQUENCE gone_id_seq TO PUBLIC",
+        pattern=DropTable("gone"),
+        old=Release(
+            update="UPDATE gone SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM gone WHERE id = %(id)s",
+            insert="INSERT INTO gone (name) VALUES (%(value)s) RETURNING id",
+        ),
+        new=text("name"),
+    ),
+    Scenario(
+        name="move_to_schema",
+        expands_to=State.VERIFIED,
+        setup=SETUP + "; CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC",
+        pattern=MoveToSchema("t", "other", assured="no function is meant"),
+        old=text("name"),
+        new=Release(
+            update="UPDATE other.t SET name = %(value)s WHERE id = %(id)s",
+            select="SELECT name FROM other.t WHERE id = %(id)s",
+            insert="INSERT INTO other.t (name) VALUES (%(value)s) RETURNING id",
+        ),
+    ),
+    Scenario(
+        name="add_enum_value",
+        expands_to=State.VERIFIED,
+        setup=STATED,
+        pattern=AddEnumValue("t", "state", "new"),
+        old=stated("payed"),
+        new=stated("new"),
+    ),
+    Scenario(
+        name="refresh",
+        expands_to=State.VERIFIED,
+        setup=SETUP + "; CREATE MATERIALIZED VIEW m AS SELECT id, name FROM t;"
+        " CREATE UNIQUE INDEX m_id ON m (id)",
+        pattern=RefreshMaterializedView("m"),
+        old=replace(
+            text("name"),
+            select="SELECT t.name FROM t LEFT JOIN m USING (id) WHERE id = %(id)s",
+        ),
+        new=text("name"),
+    ),
+    Scenario(
+        name="parameter",
+        expands_to=State.VERIFIED,
+        setup=SETUP,
+        pattern=SetParameter("work_mem", "8MB"),
+        old=text("name"),
+        new=number("amount"),
+    ),
+    Scenario(
+        name="custom",
+        expands_to=State.VERIFIED,
+        setup=SETUP,
+        pattern=Custom(
+            "t",
+            "pages with room",
+            at_expand=[
+                Sql(
+                    "ALTER TABLE t SET (fillfactor = 90)",
+                    reverse="ALTER TABLE t RESET (fillfactor)",
+                    lock="SHARE UPDATE EXCLUSIVE",
+                )
+            ],
+        ),
+        old=text("name"),
+        new=number("amount"),
+    ),
+]
 
 
 @pytest.mark.parametrize(

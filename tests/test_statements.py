@@ -86,6 +86,13 @@ SHAPES = [
         type="numeric",
         value="CASE {n} % 2 WHEN 0 THEN 1.0 ELSE 1.00 END",
     ),
+    Shape(
+        "rename_reference",
+        RenameColumn("t", "p_id", "parent_id"),
+        Side("t", "p_id"),
+        Side("t", "parent_id"),
+        value="1 + {n} % 2",
+    ),
     Shape("computed", AddColumn("t", "w", "text", computed="v"), V, V),
     Shape(
         "type",
@@ -333,6 +340,7 @@ def test_every_form_of_a_statement(
     runner.retire("a1", old_release_gone="test")
     for name, form in sender.forms(shape.new):
         if "cascades" not in name:
+            sql.execute("INSERT INTO p VALUES (1), (2) ON CONFLICT DO NOTHING")
             sender.send(shape.new, form)
     told = sender.rows(shape.new)
     runner.rollback("a1", to=State.VERIFIED)

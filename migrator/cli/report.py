@@ -157,6 +157,7 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     data["control"]["reason"] = said_to.reason
     data["at_work"] = app.runner().is_at_work(row.id)
     data["compared"] = app.runner().is_compared(row.id)
+    data["held_back"] = app.runner().held_back(row.id)
     data["next"] = next_step(app, row)
     data["steps"] = [
         {
@@ -250,6 +251,8 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
     if len(found) > LISTED:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
+    for why in app.runner().held_back(row.id):
+        click.secho(f"  Reversible: no, since {why}.", fg="yellow")
     if held:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")
         click.echo(f"  Next: migrator resume {row.id}")

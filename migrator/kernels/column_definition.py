@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from migrator.facts import Column, Index, Table
+from migrator.names import TableName
 from migrator.plan import Probe, expression, render, type_name
 
 
@@ -22,7 +23,7 @@ def definition(column: Column, name: str) -> sql.Composable:
 def looks(
     table: sql.Composable, name: str, column: Column
 ) -> tuple[sql.Composable, ...]:
-    """Return what else hangs on a column: comment, storage, statistics target."""
+    """Return what else hangs on a column, but for who may use it."""
     at = (table, sql.Identifier(name))
     found: list[sql.Composable] = []
     if column.comment is not None:
@@ -43,7 +44,52 @@ def looks(
                 *at, sql.Literal(column.statistics)
             )
         )
+    if column.compression is not None:
+        found.append(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET COMPRESSION {}").format(
+                *at, type_name(column.compression)
+            )
+        )
+    if column.options:
+        found.append(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET ({})").format(
+                *at, type_name(", ".join(column.options))
+            )
+        )
     return tuple(found)
+
+
+def granted(table: TableName, name: str, column: Column) -> tuple[sql.Composable, ...]:
+    """
+    Return the statements that give a column the privileges that another one has.
+
+    Args:
+        table: the one that gets them is of.
+        name: the one that gets them.
+        column: the one that has them.
+    """
+    return tuple(
+        sql.SQL("GRANT {} ({}) ON {} TO {}{}").format(
+            type_name(word),
+            sql.Identifier(name),
+            table.identifier,
+            type_name(role),
+            sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
+        )
+        for word, role, passed_on in column.grants
+    )
+
+
+def granted_on_parts(
+    table: Table, name: str, column: str
+) -> tuple[sql.Composable, ...]:
+    """Return what `granted` does, on a table and on each of its partitions."""
+    return tuple(
+        statement
+        for part in (table, *table.partitions)
+        if (given := part.column(column)) is not None
+        for statement in granted(part.name, name, given)
+    )
 
 
 def carried(

@@ -285,14 +285,12 @@ def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
     built concurrently, and queries use those of the leaves.
     """
     return tuple(
-        build_index(
+        build_like(
             f"copy_index_{number}",
             leaf.table,
+            index,
             index_copy(leaf.table, index, facts.tag),
-            method=index.method,
-            keys=index_keys(index, old, new),
-            unique=index.unique,
-            include=tuple(new if c == old else c for c in index.include),
+            {old: new},
         )
         for leaf in facts.leaves
         for number, index in enumerate(plain_indexes(leaf.table, old), 1)

@@ -1,9 +1,17 @@
 """What a table must be like for a change, and what a reviewer should know of it."""
 
+from collections.abc import Iterable, Mapping
+
+from psycopg import sql
+
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table, Trigger
-from migrator.plan import Notice
+from migrator.names import TableName
+from migrator.plan import Notice, Probe, render
+
+# The key of what functions may read a column.
+_FUNCTIONS = "functions"
 
 #: Among a column's dependents, what goes along with it (queries/columns.sql).
 COLUMN_GRANTS = "grants on the column"
@@ -122,6 +130,56 @@ def mention_notices(
     )
 
 
+def functions_that_read(
+    table: TableName, columns: Iterable[str]
+) -> Mapping[str, Probe]:
+    """
+    Return the question which functions may read columns that go, by their texts.
+
+    Those of triggers are known from the table. One whose body is in SQL's own form
+    holds columns by their numbers.
+
+    Args:
+        table: whose name has to be in the text as well.
+        columns: the columns.
+    """
+    found = sql.SQL(" OR ").join(_has_word(column) for column in columns)
+    question = sql.SQL(
+        "SELECT pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', '"
+        " ORDER BY p.oid::pg_catalog.regprocedure::text) FROM pg_catalog.pg_proc p"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', {})"
+        " AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype"
+        " AND p.prosqlbody IS NULL AND {} AND ({})"
+    ).format(sql.Literal(names.LEDGER_SCHEMA), _has_word(table.name), found)
+    return {
+        _FUNCTIONS: Probe(statements=(), question=render(question), otherwise="none")
+    }
+
+
+def _has_word(name: str) -> sql.Composable:
+    return sql.SQL(
+        "p.prosrc ~* ('(^|[^[:alnum:]_])' || pg_catalog.regexp_replace("
+        "{}, '([^[:alnum:]_])', '\\\\\\1', 'g') || '([^[:alnum:]_]|$)')"
+    ).format(sql.Literal(name))
+
+
+def function_notices(facts: Facts, columns: Iterable[str]) -> tuple[Notice, ...]:
+    """Return a note on the functions that `functions_that_read` found."""
+    if _FUNCTIONS not in facts.texts:
+        return ()
+    known = " or ".join(f'"{column}"' for column in columns)
+    return (
+        Notice(
+            text=f"The text of {facts.texts[_FUNCTIONS]} has the words"
+            f' "{facts.table.name.name}" and {known} in it: where that is this column,'
+            " it fails from retire on. Let it read the new shape between verified and"
+            " retire.",
+            needs_assurance=True,
+        ),
+    )
+
+
 def require_free_column(facts: Facts, name: str) -> None:
     """Refuse a column name that the table has already."""
     if facts.table.column(name) is not None:
@@ -171,6 +229,28 @@ def partition_notices(facts: Facts) -> tuple[Notice, ...]:
             " of the change first. Its rows are compared by the next `migrator"
             " verify`, and before retire; after retire both sides of them must be"
             " filled before it is attached."
+        ),
+    )
+
+
+def publication_notices(facts: Facts) -> tuple[Notice, ...]:
+    """
+    Return what a reviewer should know of a table whose columns are replicated.
+
+    Source: PostgreSQL manual, section 29.3 (Schema Definition Must Match).
+    """
+    parts = (facts.table, *facts.table.partitions)
+    found = dict.fromkeys(p for part in parts for p in part.publications)
+    if not found:
+        return ()
+    known = ", ".join(f'"{name}"' for name in found)
+    return (
+        Notice(
+            text=f"Table {facts.table.name} is published by {known}: a subscriber stops"
+            " at the first row with a column that its own table lacks. It has to have"
+            " each column first: those that expand adds, and before retire those that"
+            " retire renames, by their names in the plan.",
+            needs_assurance=True,
         ),
     )
 

@@ -14,6 +14,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct, indexes, requirements, trials
+from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
 from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
@@ -79,11 +80,8 @@ class TwoShapes(Pattern):
             names.checked(part.name, "column")
             requirements.require_free_column(facts, part.name)
         for part, column in zip(old, columns, strict=True):
-            require_mirrorable(facts, column)
-            _require_loose(facts, column)
             _require_type(facts, part, column)
-        for part in new:
-            _require_heritable(facts, part)
+        self._require_carried(facts)
         known = _listed(part.name for part in old)
         taken = {part.takes for part in new}
         gone = [part.name for part in old if part.name not in taken]
@@ -102,8 +100,10 @@ class TwoShapes(Pattern):
                 " stored, and holds the change until it is corrected."
             ),
             *requirements.partition_notices(facts),
+            *requirements.publication_notices(facts),
             *requirements.backfill_notices(facts, *(part.name for part in new)),
             *requirements.mention_notices(facts, *gone),
+            *(requirements.function_notices(facts, gone) if gone else ()),
         ]
         notices += [
             Notice(
@@ -114,6 +114,27 @@ class TwoShapes(Pattern):
             if column.default is not None
         ]
         return self.assure((*notices, *self.remarks(facts)))
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read columns that go."""
+        taken = {part.takes for part in self.new_parts(facts)}
+        gone = [p.name for p in self.old_parts(facts) if p.name not in taken]
+        if not gone:
+            return {}
+        return requirements.functions_that_read(facts.table.name, gone)
+
+    def _require_carried(self, facts: Facts) -> None:
+        """Refuse what hangs on the old columns and would go with them."""
+        new = self.new_parts(facts)
+        for part in self.old_parts(facts):
+            column = facts.table.require(part.name)
+            heirs = [p for p in new if p.heir_of == part.name]
+            require_mirrorable(
+                facts, column, kept=(requirements.COLUMN_GRANTS,) if heirs else ()
+            )
+            _require_loose(facts, column)
+        for part in new:
+            _require_heritable(facts, part)
 
     def remarks(self, facts: Facts) -> tuple[Notice, ...]:
         """Return what else a reviewer of the one pattern should know."""
@@ -220,8 +241,17 @@ class TwoShapes(Pattern):
         return self.pair(facts).verify(facts)
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the exchange of shapes."""
-        return self.pair(facts).retire(facts)
+        """
+        Return the exchange of shapes.
+
+        Raises:
+            Refused: something was put on the old columns since, and would go.
+        """
+        pair = self.pair(facts)
+        made = all(facts.table.column(s.name) for s in pair.new)
+        if made and not any(facts.table.column(s.retired) for s in pair.old):
+            self._require_carried(facts)
+        return pair.retire(facts)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the retired columns."""
@@ -389,8 +419,7 @@ def _inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
         for table in facts.table.leaves
         for index in indexes.plain_indexes(table, column.name)
     ]
-    if column.storage is not None:
-        made.append(alter + sql.SQL("SET STORAGE ") + type_name(column.storage))
+    made += looks(trial, part.name, column)
     if part.default is not None:
         made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
     return tuple(made)

@@ -30,7 +30,7 @@ from migrator.postgres.connection import Connection, ask, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3, 4, 5, 6, 7)
+VERSIONS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 _CHANGES = (
     "SELECT c.*, c.state <> 'planned' OR EXISTS (SELECT FROM migrator.steps s"

@@ -271,9 +271,9 @@ class Recorder:
         connection: Any = self._context.connection
         connection._execute_impl = connection.exec_driver_sql = noted
         # A revision that asks is to do what it does on a server, not for --sql.
-        self._context.as_sql = False
-        self._context.begin_transaction = nullcontext  # type: ignore[method-assign,assignment]
-        self._context.autocommit_block = self._autocommit  # type: ignore[method-assign]
+        context: Any = self._context
+        context.as_sql, context.begin_transaction = False, nullcontext
+        context.autocommit_block = self._autocommit
         upgrade = getattr(self._module, "upgrade", None)
         _current = self
         try:

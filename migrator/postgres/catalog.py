@@ -96,6 +96,7 @@ def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
             columns=tuple(k["columns"]),
             to=TableName(k["to_schema"], k["to_table"]),
             to_columns=tuple(k["to_columns"]),
+            comment=k["comment"],
         )
         for k in rows
     )
@@ -116,6 +117,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 **{
                     **c,
                     "dependents": tuple(c["dependents"]),
+                    "by_number": tuple(c["by_number"]),
+                    "grants": tuple(tuple(g) for g in c["grants"]),
+                    "options": tuple(c["options"]),
                     "feeds": tuple(c["feeds"]),
                     "values": tuple(c["values"]),
                     "checks": tuple(c["checks"]),
@@ -171,8 +175,14 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         parent=parent,
         options=tuple(row.pop("options")),
         publications=tuple(row.pop("publications")),
+        rules=tuple(row.pop("rules")),
         grants=tuple(
-            Grant(role=g["role"], privileges=tuple(g["privileges"])) for g in grants
+            Grant(
+                role=g["role"],
+                privileges=tuple(g["privileges"]),
+                passed_on=tuple(g["passed_on"]),
+            )
+            for g in grants
         ),
         **row,
     )

@@ -6,7 +6,13 @@ import pytest
 from migrator.change import Change
 from migrator.errors import Refused
 from migrator.pattern import Pattern
-from migrator.patterns import AddColumn, RenameColumn, SetNotNull, SplitColumn
+from migrator.patterns import (
+    AddColumn,
+    DropColumn,
+    RenameColumn,
+    SetNotNull,
+    SplitColumn,
+)
 from migrator.plan import State
 from migrator.runner import Runner
 
@@ -89,3 +95,32 @@ def test_a_function_that_reads_a_column_that_is_split_needs_a_word(
     pattern = SplitColumn("t", "name", {"a": ("text", "name")}, "a")
     with pytest.raises(Refused, match='"reads" has the word "name" in it'):
         runner.plan(Change(revision="a", pattern=pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        RenameColumn("t", "name", "label"),
+        DropColumn("t", "name"),
+        SplitColumn("t", "name", {"a": ("text", "name")}, "a"),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_a_function_that_may_read_the_column_needs_a_word(
+    runner: Runner, sql: psycopg.Connection, pattern: Pattern
+) -> None:
+    """Its text has both words; one that names another table, or a number, does not."""
+    sql.execute(
+        "CREATE FUNCTION reads(int) RETURNS text LANGUAGE sql AS"
+        " 'SELECT name FROM t WHERE id = $1';"
+        "CREATE FUNCTION others() RETURNS text LANGUAGE sql AS"
+        " 'SELECT tables.name FROM (VALUES (1)) AS tables (name)';"
+        "CREATE FUNCTION numbered() RETURNS int BEGIN ATOMIC SELECT id FROM t; END"
+    )
+    with pytest.raises(Refused) as caught:
+        runner.plan(Change(revision="a", pattern=pattern))
+    assert 'The text of reads(integer) has the words "t" and "name" in it' in str(
+        caught.value
+    )
+    sql.execute("DROP FUNCTION reads(int)")
+    runner.plan(Change(revision="a", pattern=pattern))

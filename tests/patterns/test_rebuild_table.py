@@ -204,8 +204,17 @@ def test_locks_are_those_that_are_claimed(
         ("", ["ALTER COLUMN town TYPE bigint"], "drops a column or changes its type"),
         ("", ["DROP COLUMN note"], "drops a column or changes its type"),
         ("", ["SET (nonsense = 1)"], "the server refuses a clause"),
-        ("CREATE VIEW v AS SELECT id FROM events", [], "on view v, which would stay"),
+        (
+            "CREATE VIEW v AS SELECT id FROM events",
+            [],
+            "is used by view v, which would stay",
+        ),
         ("CREATE PUBLICATION feed FOR TABLE events", [], "is used by publication feed"),
+        (
+            "CREATE RULE kept AS ON DELETE TO events DO INSTEAD NOTHING",
+            [],
+            "is used by rule kept on table events, which would stay",
+        ),
         (
             "ALTER TABLE events ENABLE ROW LEVEL SECURITY",
             [],

@@ -285,6 +285,131 @@ def test_life_where_no_other_release_runs(
     assert runner.complete(CHANGE) is State.DROPPED
 
 
+REFERENCES = (
+    "CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
+    "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, p int REFERENCES"
+    " p ON UPDATE CASCADE ON DELETE SET NULL); CREATE TABLE c (t int REFERENCES t"
+    " ON UPDATE CASCADE ON DELETE CASCADE);"
+    "INSERT INTO t (p) VALUES (1), (2), (3); INSERT INTO c SELECT id FROM t"
+)
+
+
+def test_a_foreign_key_stays_on_its_column(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its actions reach both names, and it holds either release, in each state."""
+    sql.execute(REFERENCES.encode())
+
+    def both(columns: str = "p, owner") -> list[tuple[object, ...]]:
+        query = f"SELECT {columns} FROM t ORDER BY id"
+        return sql.execute(query.encode()).fetchall()
+
+    runner.expand(Change(revision="a1", pattern=RenameColumn("t", "p", "owner")))
+    # Of rows that are not brought across.
+    sql.execute("UPDATE p SET id = 10 WHERE id = 1; DELETE FROM p WHERE id = 2")
+    assert both() == [(10, 10), (None, None), (3, None)]
+    assert runner.settle("a1") is State.VERIFIED
+    sql.execute("UPDATE t SET owner = 10 WHERE id = 2")
+    sql.execute("UPDATE p SET id = 30 WHERE id = 3")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sql.execute("UPDATE t SET owner = 4")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sql.execute("INSERT INTO t (owner) VALUES (4)")
+    assert both() == [(10, 10), (10, 10), (30, 30)]
+    runner.retire("a1", old_release_gone="test")
+    sql.execute("DELETE FROM p WHERE id = 10")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sql.execute("UPDATE t SET owner = 4")
+    runner.rollback("a1")
+    assert both() == [(None, None), (None, None), (30, 30)]
+    sql.execute("UPDATE p SET id = 31 WHERE id = 30")
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    assert both("owner") == [(None,), (None,), (31,)]
+
+
+def test_a_key_keeps_its_identity_and_what_refers_to_it(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Rows of either release draw a number, and changes of either name cascade."""
+    sql.execute(REFERENCES.encode())
+    pattern = RenameColumn("t", "id", "number", assured="no ON CONFLICT")
+    runner.expand(Change(revision="a1", pattern=pattern))
+    sql.execute("INSERT INTO t (p) VALUES (1)")
+    assert runner.settle("a1") is State.VERIFIED
+    row = sql.execute("INSERT INTO t (p) VALUES (2) RETURNING id, number").fetchone()
+    assert row == (5, 5)
+    sql.execute("UPDATE t SET number = 50 WHERE number = 1")
+    sql.execute("DELETE FROM t WHERE number = 2")
+    children = "SELECT t FROM c ORDER BY t"
+    assert sql.execute(children.encode()).fetchall() == [(3,), (50,)]
+    runner.retire("a1", old_release_gone="test")
+    row = sql.execute("INSERT INTO t (p) VALUES (2) RETURNING number").fetchone()
+    assert row == (6,)
+    sql.execute("UPDATE t SET p = 1 WHERE number = 50")
+    sql.execute("DELETE FROM t WHERE number = 3")
+    runner.rollback("a1")
+    assert sql.execute(
+        "SELECT array_agg(id) FROM c JOIN t ON t.id = c.t"
+    ).fetchone() == ([50],)
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    generated = sql.execute(
+        "SELECT attidentity FROM pg_attribute WHERE attrelid = 't'::regclass"
+        " AND attname = 'number'"
+    )
+    assert generated.fetchone() == ("a",)
+
+
+def test_a_view_goes_on_through_a_rename(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It reads and writes the column that stays, under its own name for it."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, name text);"
+        "CREATE VIEW v AS SELECT id, name FROM users; INSERT INTO v VALUES (1, 'a')"
+    )
+    runner.expand(CHANGE)
+    sql.execute("UPDATE v SET name = 'b'")
+    assert runner.settle("a1") is State.VERIFIED
+    sql.execute(
+        "INSERT INTO v VALUES (2, 'c'); UPDATE users SET full_name = 'd' WHERE id = 1"
+    )
+    assert sql.execute("SELECT id, name FROM v ORDER BY 1").fetchall() == [
+        (1, "d"),
+        (2, "c"),
+    ]
+    runner.retire("a1", old_release_gone="test")
+    sql.execute("UPDATE v SET name = 'e' WHERE id = 1")
+    runner.drop("a1")
+    assert sql.execute("SELECT name FROM v ORDER BY id").fetchall() == [("e",), ("c",)]
+
+
+def test_what_is_made_on_the_copy_holds_retire(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It would go with the copy; the message names it, and on it goes without."""
+    sql.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    sql.execute("CREATE INDEX by_name ON users (name)")
+    runner.expand(CHANGE)
+    runner.settle("a1")
+    sql.execute(
+        "CREATE INDEX later ON users (full_name);"
+        "CREATE VIEW v AS SELECT full_name FROM users"
+    )
+    with pytest.raises(Refused) as caught:
+        runner.retire("a1", old_release_gone="test")
+    assert str(caught.value) == (
+        'Step \'exchange_names\' on table "public"."users" is refused: 2 objects were'
+        ' made since on column "full_name", which is a copy until then and goes at the'
+        " drop: index later; view v.\nNothing was changed.\nNext: drop it, run the same"
+        " command again, and make it anew afterwards, when the column of that name is"
+        " the one that stays."
+    )
+    sql.execute("DROP INDEX later; DROP VIEW v")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+
+
 # -- messages ----------------------------------------------------------------
 
 
@@ -298,21 +423,8 @@ def test_life_where_no_other_release_runs(
             "Next: add a second generated column, then drop the first.",
         ),
         (
-            replace(NAME, identity=True),
-            'Column "name" of table "public"."users" is an identity column: its'
-            " values cannot be mirrored.\nNothing was changed.\n"
-            "Next: keep it, or change it in a maintenance window.",
-        ),
-        (
-            replace(NAME, foreign_keys=("k1", "k2")),
-            'Column "name" of table "public"."users" takes part in foreign key "k1",'
-            ' "k2"; its actions would not reach a second column.\n'
-            "Nothing was changed.\n"
-            "Next: drop the foreign key first, and add it again afterwards.",
-        ),
-        (
-            replace(NAME, dependents=("view v", "rule r")),
-            'Column "name" of table "public"."users" is used by view v; rule r.\n'
+            replace(NAME, dependents=("view v", "rule r"), by_number=("view v",)),
+            'Column "name" of table "public"."users" is used by rule r.\n'
             "Nothing was changed.\n"
             "Next: drop what depends on it first, and make it again afterwards.",
         ),
@@ -425,10 +537,13 @@ def test_message_about_the_table(table: dict[str, object], message: str) -> None
 def test_notices() -> None:
     """A reviewer reads what no check can rule out."""
     partial = Index(name="part", method="btree", keys=(), plain=False)
-    given = facts(replace(NAME, default="'x'::text"), indexes=(partial,))
+    column = replace(NAME, dependents=("view v",), by_number=("view v",))
+    given = facts(replace(column, default="'x'::text"), indexes=(partial,))
     assert [n.text for n in RENAME.check(given)] == [
         "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see one"
         ' more column; a join with another table\'s "full_name" must qualify it.',
+        "view v: what reads the column by its number goes on reading it. A view goes on"
+        " showing it under its own name for it.",
         'Index "part" has an expression or a predicate; it is not copied for the'
         " window and serves the new name from retire on.",
         'Column "name" has a default: an explicit NULL inserted by the new release'

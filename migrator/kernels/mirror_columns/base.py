@@ -1,7 +1,7 @@
 """What every mirror within a row shares: its trigger, its chunks, its guard."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, LiteralString
 
@@ -206,14 +206,21 @@ class Mirror(ABC):
         )
 
 
-def require_mirrorable(facts: Facts, column: Column, *, is_key: bool = False) -> None:
+def require_mirrorable(
+    facts: Facts,
+    column: Column,
+    *,
+    is_key: bool = False,
+    kept: Collection[str] = (),
+) -> None:
     """
     Refuse a column of the old release that no second column could follow.
 
     Args:
         facts: of the table.
         column: the column.
-        is_key: whether the second column gets its identity and its foreign keys.
+        is_key: whether its identity and its foreign keys stay on it, or go over.
+        kept: those of its dependents that stay on it, or go over.
 
     Raises:
         Refused: it is generated, an identity, part of a foreign key or of a
@@ -240,9 +247,10 @@ def require_mirrorable(facts: Facts, column: Column, *, is_key: bool = False) ->
             " reach a second column.",
             next="drop the foreign key first, and add it again afterwards.",
         )
-    if column.dependents:
+    used = [d for d in column.dependents if d not in kept]
+    if used:
         raise Refused(
-            f"{where} is used by {'; '.join(column.dependents)}.",
+            f"{where} is used by {'; '.join(used)}.",
             next="drop what depends on it first, and make it again afterwards.",
         )
     require_last_trigger(facts)

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts
+from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.indexes import copy_indexes, index_copy, plain_indexes
 from migrator.kernels.mirror_columns.base import SETTINGS, Mirror, new_value, old_value
@@ -310,7 +311,7 @@ END
         return Step(
             name="add_new_side",
             work=catalogue_step(
-                self.table, *make, *self._inherited(), *self._on_in_window()
+                self.table, *make, *self._inherited(facts), *self._on_in_window()
             ),
             reverse=(
                 catalogue_step(
@@ -322,25 +323,12 @@ END
             parked=self._parked_drop(),
         )
 
-    def _inherited(self) -> Iterable[sql.Composable]:
+    def _inherited(self, facts: Facts) -> Iterable[sql.Composable]:
         """Return what an heir gets at once; the rest would bind the old release."""
         for s in self.new:
-            if s.heir_of is None:
-                continue
-            if s.heir_of.comment is not None:
-                yield sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
-                    self.table.identifier,
-                    sql.Identifier(s.name),
-                    sql.Literal(s.heir_of.comment),
-                )
-            if s.heir_of.statistics is not None:
-                yield self._alter(
-                    "ALTER COLUMN {} SET STATISTICS ", s.name
-                ) + sql.Literal(s.heir_of.statistics)
-            if s.heir_of.storage is not None:
-                yield self._alter("ALTER COLUMN {} SET STORAGE ", s.name) + type_name(
-                    s.heir_of.storage
-                )
+            if s.heir_of is not None:
+                yield from looks(self.table.identifier, s.name, s.heir_of)
+                yield from granted_on_parts(facts.table, s.name, s.heir_of.name)
 
     def copy_indexes(self, facts: Facts) -> Steps:
         """Return the builds of an heir's indexes, behind the rows: for HOT updates."""
@@ -424,6 +412,7 @@ END
             for action in not_null_again(self.table, s.name, checks[s.name])
         )
         return (
+            *self._later_indexes(facts),
             marks.add(facts.table),
             *map(marks.index, facts.table.leaves),
             *(
@@ -438,6 +427,19 @@ END
             ),
         )
 
+    def _later_indexes(self, facts: Facts) -> Steps:
+        """Return the builds of copies of indexes that came since the backfill."""
+        there = {i.name for leaf in facts.table.leaves for i in leaf.indexes}
+        came = [
+            i.name
+            for s in self.new
+            if s.heir_of is not None and facts.table.column(s.name) is not None
+            for leaf in facts.table.leaves
+            for i in plain_indexes(leaf, s.heir_of.name)
+            if index_copy(leaf, i, self.tag) not in there
+        ]
+        return self.copy_indexes(facts) if came else ()
+
     def drop(self, facts: Facts) -> Step:
         """Return the drop of the retired side, whose indexes leave their names."""
         gone = [*(s.retired for s in self.old), self._marks.column]
@@ -450,6 +452,15 @@ END
             for column, _ in heirs
             for leaf in facts.table.leaves
             for index in plain_indexes(leaf, column.name)
+        )
+        remarks = (
+            sql.SQL("COMMENT ON INDEX {} IS {}").format(
+                sql.Identifier(leaf.name.schema, index.name), sql.Literal(index.comment)
+            )
+            for column, _ in heirs
+            for leaf in facts.table.leaves
+            for index in plain_indexes(leaf, column.name)
+            if index.comment is not None
         )
         sequences = (
             sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(
@@ -466,6 +477,7 @@ END
                 *sequences,
                 *(self._alter("DROP COLUMN {}", name) for name in gone),
                 *indexes,
+                *remarks,
             ),
             no_reverse="the retired columns and their indexes are gone",
             loses=True,

@@ -1,15 +1,16 @@
 """Two columns with the same values, written by either release."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts
-from migrator.kernels.direct import catalogue_step
+from migrator.kernels.column_definition import granted_on_parts
+from migrator.kernels.direct import catalogue_step, members
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
-from migrator.plan import Step, type_name
+from migrator.plan import Refusal, Step, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Twin(Mirror):
     domain: bool
     collation: str | None
     image_equal: bool
+    #: Statements that give the copy the privileges that the original has of its own.
+    granted: tuple[sql.Composable, ...] = ()
 
     @classmethod
     def of(cls, facts: Facts, old: str, new: str) -> "Twin":
@@ -48,6 +51,7 @@ class Twin(Mirror):
             domain=column.base is not None,
             collation=column.collation,
             image_equal=column.image_equal,
+            granted=granted_on_parts(facts.table, new, old),
         )
 
     @property
@@ -124,6 +128,7 @@ END
                 sql.SQL("ALTER TABLE {} ADD COLUMN {} {}{}").format(
                     self.table.identifier, column, type_name(self.type), collate
                 ),
+                *self.granted,
                 *self._on_in_window(),
             ),
             reverse=(
@@ -181,10 +186,65 @@ END
             f"the dual-write trigger on {self.table} is missing or not enabled"
             " ALWAYS, so that one side may have missed writes"
         )
+        forward = replace(forward, refusals=(self._bare(),))
         return Step(
             name="exchange_names",
             work=self.needs_compared(self.needs_on(forward, why)),
             reverse=(self.needs_on(back, why),),
+        )
+
+    def _bare(self) -> Refusal:
+        """Refuse the exchange where somebody built on the copy, which is to go."""
+        return Refusal(
+            count=render(self._on_copy(sql.SQL("count(*)"))),
+            listed=render(
+                self._on_copy(
+                    sql.SQL(
+                        "pg_catalog.string_agg(DISTINCT"
+                        " pg_catalog.pg_describe_object("
+                        "CASE WHEN r.oid IS NULL THEN d.classid"
+                        " ELSE 'pg_catalog.pg_class'::pg_catalog.regclass END,"
+                        " COALESCE(r.ev_class, d.objid),"
+                        " CASE WHEN r.oid IS NULL THEN d.objsubid ELSE 0 END), '; ')"
+                    )
+                )
+            ),
+            why="{count:object was|objects were} made since on column"
+            f' "{self.new}", which is a copy until then and goes at the drop:'
+            " {listed}",
+            next="drop it, run the same command again, and make it anew afterwards,"
+            " when the column of that name is the one that stays.",
+        )
+
+    def _on_copy(self, what: sql.Composable) -> sql.Composable:
+        """Return a query of what depends on the copy and is none of the change's."""
+        return sql.SQL(
+            "SELECT {what} FROM pg_catalog.pg_depend d"
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid"
+            " AND a.attnum = d.refobjsubid"
+            " LEFT JOIN pg_catalog.pg_class x"
+            " ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+            " AND x.oid = d.objid"
+            " LEFT JOIN pg_catalog.pg_trigger t"
+            " ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass"
+            " AND t.oid = d.objid"
+            " LEFT JOIN pg_catalog.pg_rewrite r"
+            " ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+            " AND r.oid = d.objid AND r.rulename = '_RETURN'"
+            " WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+            " AND a.attrelid IN ({members}) AND a.attname = {copy}"
+            " AND NOT COALESCE(pg_catalog.left(x.relname, {length}) = {owned}"
+            " AND pg_catalog.right(x.relname, {digits}) = {tag}, false)"
+            " AND t.tgname IS DISTINCT FROM {trigger}"
+        ).format(
+            what=what,
+            members=members(self.table),
+            copy=sql.Literal(self.new),
+            length=sql.Literal(len(names.OWNED)),
+            owned=sql.Literal(names.OWNED),
+            digits=sql.Literal(len(self.tag)),
+            tag=sql.Literal(self.tag),
+            trigger=sql.Literal(names.trigger(self.tag)),
         )
 
     def drop(self) -> Step:

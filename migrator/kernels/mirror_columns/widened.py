@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Table
+from migrator.kernels.column_definition import granted, looks
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.indexes import build_index
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value
@@ -118,21 +119,11 @@ class Widened(Mirror):
 
     def _added(self, one: Widening) -> tuple[sql.Composable, ...]:
         """Return the column with what binds nobody; the rest comes at retire."""
-        made = [self.alter("ADD COLUMN {} ", one.shadow) + type_name(one.type)]
-        if one.column.comment is not None:
-            made.append(
-                sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
-                    self.table.identifier,
-                    sql.Identifier(one.shadow),
-                    sql.Literal(one.column.comment),
-                )
-            )
-        if one.column.statistics is not None:
-            made.append(
-                self.alter("ALTER COLUMN {} SET STATISTICS ", one.shadow)
-                + sql.Literal(one.column.statistics)
-            )
-        return tuple(made)
+        return (
+            self.alter("ADD COLUMN {} ", one.shadow) + type_name(one.type),
+            *looks(self.table.identifier, one.shadow, one.column),
+            *granted(self.table, one.shadow, one.column),
+        )
 
     def alter(self, text: LiteralString, column: str) -> sql.Composable:
         """Return an ALTER TABLE of one column, whose place in `text` is {}."""

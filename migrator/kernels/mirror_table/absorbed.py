@@ -353,7 +353,11 @@ def _require_constraints(merge: Absorbed) -> None:
 def _require_unused(merge: Absorbed) -> None:
     """Refuse what would have to be there for a view."""
     table = merge.table
-    used = [*table.dependents, *(f"publication {p}" for p in table.publications)]
+    used = [
+        *table.dependents,
+        *table.rules,
+        *(f"publication {p}" for p in table.publications),
+    ]
     if used:
         raise Refused(
             f"Table {table.name} is used by {'; '.join(used)}.",

@@ -241,12 +241,18 @@ def granted(
             relation.identifier, sql.Identifier(owner)
         ),
         *(
-            sql.SQL("GRANT {} ON {} TO {}").format(
-                sql.SQL(", ").join(map(type_name, g.privileges)),
+            sql.SQL("GRANT {} ON {} TO {}{}").format(
+                sql.SQL(", ").join(map(type_name, words)),
                 relation.identifier,
                 sql.SQL("PUBLIC") if g.role is None else sql.Identifier(g.role),
+                type_name(option),
             )
             for g in grants
+            for words, option in (
+                ([p for p in g.privileges if p not in g.passed_on], ""),
+                ([p for p in g.privileges if p in g.passed_on], " WITH GRANT OPTION"),
+            )
+            if words
         ),
     )
 

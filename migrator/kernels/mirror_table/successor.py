@@ -10,6 +10,7 @@ from migrator.errors import Refused
 from migrator.facts import Constraint, Facts, Index, Table
 from migrator.kernels import indexes, requirements
 from migrator.kernels.chunking import unique_index
+from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.names import TableName
 from migrator.plan import type_name
@@ -88,14 +89,7 @@ class Successor:
                     table, sql.Literal(old.comment)
                 )
             )
-        found += [
-            alter
-            + sql.SQL("ALTER COLUMN {} SET STATISTICS {}").format(
-                sql.Identifier(c.name), sql.Literal(c.statistics)
-            )
-            for c in old.columns
-            if c.statistics is not None
-        ]
+        found += [s for c in old.columns for s in looks(table, c.name, c)]
         found += self.made
         found += [
             alter
@@ -189,9 +183,11 @@ def require_swappable(facts: Facts, title: str) -> None:
             d
             for c in table.columns
             for d in c.dependents
-            # Triggers go over.
-            if not any(d.startswith(f"trigger {t.name} on ") for t in table.triggers)
+            # Privileges and triggers go over.
+            if d != requirements.COLUMN_GRANTS
+            and not any(d.startswith(f"trigger {t.name} on ") for t in table.triggers)
         ),
+        *table.rules,
         *(f"publication {p}" for p in table.publications),
     ]
     if used:

@@ -10,7 +10,7 @@ Until the drop foreign keys of other tables refer to both: the former one, which
 step, holds them to what it always did while the new one's is proved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
@@ -20,6 +20,7 @@ from migrator import names
 from migrator.facts import ForeignKey, Trigger
 from migrator.kernels import direct, foreign_key, indexes
 from migrator.kernels.chunking import unique_index
+from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.columns import KeyColumn, Value
 from migrator.kernels.mirror_table.facade import granted
 from migrator.kernels.mirror_table.shadow import Shadow
@@ -247,6 +248,11 @@ class Swap(Successor):
                     self.name,
                     *self.back().off(),
                     sql.SQL("DROP TABLE {}").format(old.identifier),
+                    *(
+                        _remark(self.name, c.name, c.comment)
+                        for c in self.old.constraints
+                        if c.comment is not None and self.refers_to_itself(c)
+                    ),
                     also=(old,),
                 ),
                 no_reverse="the former table is gone",
@@ -278,9 +284,50 @@ class Swap(Successor):
                 )
             ),
             *granted(self.name, table.owner, table.grants),
+            *(s for c in table.columns for s in column_granted(self.name, c.name, c)),
+            *self._counters(),
+            *self._remarks(),
             *self.back().on(),
             also=(self.shadow_name,),
         )
+
+    def _counters(self) -> Iterator[sql.Composable]:
+        """Yield what makes an identity's sequence like the former one."""
+        for column in self.facts.table.columns:
+            for counter in column.counters:
+                if counter.always is None:
+                    continue
+                # LIKE makes it bigint.
+                yield sql.SQL("ALTER SEQUENCE {} AS {}").format(
+                    counter.name.identifier, type_name(counter.type)
+                )
+                for word, role, passed_on in counter.grants:
+                    yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
+                        type_name(word),
+                        counter.name.identifier,
+                        type_name(role),
+                        sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
+                    )
+
+    def _remarks(self) -> Iterator[sql.Composable]:
+        """Yield the comments on what is there at the exchange."""
+        table = self.facts.table
+        for index in table.indexes:
+            if index.comment is not None:
+                yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
+                    sql.Identifier(self.name.schema, index.name),
+                    sql.Literal(index.comment),
+                )
+        for found in table.constraints:
+            if found.comment is not None and not self.refers_to_itself(found):
+                yield _remark(self.name, found.name, found.comment)
+        for trigger in self._triggers():
+            if trigger.comment is not None:
+                yield sql.SQL("COMMENT ON TRIGGER {} ON {} IS {}").format(
+                    sql.Identifier(trigger.name),
+                    self.name.identifier,
+                    sql.Literal(trigger.comment),
+                )
 
     def _exchange_back(self) -> Transaction:
         return direct.catalogue_step(
@@ -388,10 +435,21 @@ class Swap(Successor):
                     sql.Identifier(self._second(key)),
                     sql.Identifier(key.name),
                 ),
+                *(
+                    [_remark(key.table, key.name, key.comment)]
+                    if key.comment is not None
+                    else []
+                ),
             ),
             no_reverse="the foreign key that had the name is gone",
             loses=True,
         )
+
+
+def _remark(table: TableName, constraint: str, comment: str) -> sql.Composable:
+    return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+        sql.Identifier(constraint), table.identifier, sql.Literal(comment)
+    )
 
 
 def _carried_on(leaves: TableName, comes: TableName, column: str) -> sql.Composable:

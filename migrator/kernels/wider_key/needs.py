@@ -59,7 +59,9 @@ def _require_column(part: Part, column: Column) -> None:
             " wider.",
             next="use ChangeColumnType, after its foreign keys are dropped.",
         )
-    require_mirrorable(part.facts, column, is_key=True)
+    require_mirrorable(
+        part.facts, column, is_key=True, kept=(requirements.COLUMN_GRANTS,)
+    )
     require_unread(part.facts, column)
     excluding = [
         k.name

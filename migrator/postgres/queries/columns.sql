@@ -14,6 +14,22 @@ WITH RECURSIVE part (oid) AS (
   SELECT a.attrelid, a.attnum, a.attname, a.attacl FROM pg_catalog.pg_attribute a
     JOIN part ON part.oid = a.attrelid
    WHERE a.attnum > 0 AND NOT a.attisdropped
+), used AS (
+  SELECT same.attname, dep.classid AS class, r.ev_class AS rule_of,
+         CASE WHEN r.rulename = '_RETURN'
+              THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, r.ev_class, 0)
+              ELSE pg_catalog.pg_describe_object(dep.classid, dep.objid, dep.objsubid) END AS what
+    FROM same
+    JOIN pg_catalog.pg_depend dep
+      ON dep.refobjid = same.attrelid AND dep.refobjsubid = same.attnum
+    LEFT JOIN pg_catalog.pg_rewrite r
+      ON dep.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = dep.objid
+   WHERE dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+     AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
+     AND NOT (dep.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass)
+     AND NOT (dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              AND EXISTS (SELECT FROM pg_catalog.pg_class x
+                           WHERE x.oid = dep.objid AND x.relkind IN ('i', 'I', 'S')))
 )
 SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
@@ -59,21 +75,29 @@ SELECT a.attname::text AS name,
             ELSE b.oid END
        ) AS image_equal,
        ARRAY(
-         SELECT DISTINCT pg_catalog.pg_describe_object(dep.classid, dep.objid, dep.objsubid)
-           FROM same
-           JOIN pg_catalog.pg_depend dep
-             ON dep.refobjid = same.attrelid AND dep.refobjsubid = same.attnum
-          WHERE same.attname = a.attname
-            AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-            AND NOT (dep.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
-            AND NOT (dep.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass)
-            AND NOT (dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                     AND EXISTS (SELECT FROM pg_catalog.pg_class x
-                                  WHERE x.oid = dep.objid AND x.relkind IN ('i', 'I', 'S')))
+         SELECT DISTINCT used.what FROM used WHERE used.attname = a.attname
          UNION
          SELECT 'grants on the column' FROM same
           WHERE same.attname = a.attname AND same.attacl IS NOT NULL
        ) AS dependents,
+       -- But for a rule of the table itself, whose NEW is what a statement says before
+       -- any trigger, and for what knows the column by its name: triggers, publications.
+       ARRAY(
+         SELECT DISTINCT used.what FROM used
+          WHERE used.attname = a.attname
+            AND (used.class IN ('pg_catalog.pg_policy'::pg_catalog.regclass,
+                                'pg_catalog.pg_proc'::pg_catalog.regclass,
+                                'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
+                 OR used.rule_of NOT IN (SELECT oid FROM part))
+       ) AS by_number,
+       COALESCE((
+         SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                  g.privilege_type,
+                  CASE g.grantee WHEN 0 THEN 'PUBLIC'
+                    ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,
+                  g.is_grantable) ORDER BY g.grantee, g.privilege_type)
+           FROM pg_catalog.aclexplode(a.attacl) AS g
+       ), '[]') AS grants,
        ARRAY(
          SELECT DISTINCT g.attname::text FROM same
            JOIN pg_catalog.pg_depend dep
@@ -126,6 +150,12 @@ SELECT a.attname::text AS name,
        CASE WHEN a.attstorage <> t.typstorage
             THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
                                    WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
+       CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END AS compression,
+       ARRAY(
+         SELECT pg_catalog.quote_ident(option_name) || ' = '
+                || pg_catalog.quote_literal(option_value)
+           FROM pg_catalog.pg_options_to_table(a.attoptions)
+       ) AS options,
        ARRAY(
          SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(x.relname)
            FROM pg_catalog.pg_depend dep

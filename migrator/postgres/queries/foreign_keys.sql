@@ -23,7 +23,8 @@ SELECT k.conname::text AS name,
            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num
           ORDER BY u.at
        ) AS to_columns,
-       pg_catalog.pg_get_constraintdef(k.oid) AS definition
+       pg_catalog.pg_get_constraintdef(k.oid) AS definition,
+       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment
   FROM pg_catalog.pg_constraint k
   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

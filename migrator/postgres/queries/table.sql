@@ -35,15 +35,27 @@ SELECT c.oid::bigint AS oid,
        CASE c.relreplident WHEN 'n' THEN 'NOTHING' WHEN 'f' THEN 'FULL'
                            WHEN 'i' THEN 'INDEX' ELSE 'DEFAULT' END AS replica_identity,
        ARRAY(
-         SELECT p.pubname::text FROM pg_catalog.pg_publication_rel pr
-           JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
-          WHERE pr.prrelid = c.oid ORDER BY p.pubname
+         SELECT p.pubname::text FROM pg_catalog.pg_publication p
+          WHERE c.relkind IN ('r', 'p') AND (p.puballtables
+             OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel pr
+                         WHERE pr.prpubid = p.oid AND (pr.prrelid = c.oid OR pr.prrelid IN
+                           (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))))
+             OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn
+                         WHERE pn.pnpubid = p.oid AND pn.pnnspid = c.relnamespace))
+          ORDER BY p.pubname
        ) AS publications,
+       ARRAY(
+         SELECT pg_catalog.pg_describe_object('pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid, 0)
+           FROM pg_catalog.pg_rewrite w
+          WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN' ORDER BY w.rulename
+       ) AS rules,
        c.relrowsecurity AS policies,
        COALESCE((
          SELECT pg_catalog.json_agg(g ORDER BY g.role)
            FROM (SELECT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS role,
-                        pg_catalog.array_agg(a.privilege_type ORDER BY a.privilege_type) AS privileges
+                        pg_catalog.array_agg(a.privilege_type ORDER BY a.privilege_type) AS privileges,
+                        COALESCE(pg_catalog.array_agg(a.privilege_type ORDER BY a.privilege_type)
+                                 FILTER (WHERE a.is_grantable), '{}') AS passed_on
                    FROM pg_catalog.aclexplode(c.relacl) a
                   WHERE a.grantee <> c.relowner GROUP BY 1) g
        ), '[]') AS grants,

@@ -23,9 +23,15 @@ WITH RECURSIVE part (oid) AS (
     LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
     JOIN part ON part.oid = t.typrelid OR part.oid = e.typrelid
 )
-SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+SELECT DISTINCT CASE WHEN v.oid IS NULL
+         THEN pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
+         ELSE pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, v.ev_class, 0)
+       END AS what
   FROM pg_catalog.pg_depend d
   JOIN own ON own.class = d.refclassid AND own.oid = d.refobjid
+  LEFT JOIN pg_catalog.pg_rewrite v
+    ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.oid = d.objid
+   AND v.rulename = '_RETURN'
  WHERE d.deptype = 'n'
    AND NOT EXISTS (SELECT FROM own o WHERE o.class = d.classid AND o.oid = d.objid)
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN part ON part.oid = t.tgrelid

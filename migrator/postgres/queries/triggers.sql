@@ -7,6 +7,7 @@ SELECT t.tgname::text AS name,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
        t.tgenabled::text AS enabled,
        pg_catalog.pg_get_triggerdef(t.oid) AS definition,
+       pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment,
        ARRAY(
          SELECT a.attname::text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)

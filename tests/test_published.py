@@ -1,0 +1,84 @@
+"""A database whose tables are replicated: the engine works in it."""
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    AddColumn,
+    ChangeColumnType,
+    DropColumn,
+    RebuildTable,
+    RenameColumn,
+    SplitColumn,
+)
+from migrator.plan import State
+from migrator.runner import Runner
+
+TABLE = (
+    "CREATE TABLE t (id int PRIMARY KEY, name text, n int);"
+    "INSERT INTO t SELECT g, 'n', g FROM generate_series(1, 99) g"
+)
+PUBLICATIONS = {
+    "table": "FOR TABLE t",
+    "schema": "FOR TABLES IN SCHEMA public",
+    "all": "FOR ALL TABLES",
+}
+PATTERNS = (
+    AddColumn("t", "more", "int"),
+    RenameColumn("t", "name", "label"),
+    DropColumn("t", "name"),
+    ChangeColumnType("t", "n", "bigint", "total"),
+    SplitColumn("t", "name", {"a": ("text", "name")}, "a"),
+)
+
+
+@pytest.mark.parametrize("scope", PUBLICATIONS)
+def test_a_life_in_a_database_that_is_published(
+    scope: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Every table of the record can be written, whatever is published."""
+    sql.execute(f"{TABLE}; CREATE PUBLICATION pub {PUBLICATIONS[scope]}".encode())
+    change = Change(
+        revision="a1",
+        pattern=RenameColumn("t", "name", "label", assured="nobody hears"),
+    )
+    told = [n.text for n in runner.plan(change).notices]
+    assert any("has all tables" in text for text in told) is (scope == "all")
+    assert runner.expand(change) is State.EXPANDED
+    # A pass that begins anew deletes what the first one noted.
+    runner.settle("a1")
+    runner.rollback("a1", to=State.PLANNED)
+    runner.expand(change)
+    assert runner.settle("a1") is State.VERIFIED
+    runner.retire("a1", old_release_gone="test")
+    assert runner.drop("a1") is State.DROPPED
+    lacking = sql.execute(
+        "SELECT relname FROM pg_class c WHERE relkind = 'r' AND relnamespace ="
+        " 'migrator'::regnamespace AND relreplident = 'd' AND NOT EXISTS (SELECT FROM"
+        " pg_index WHERE indrelid = c.oid AND indisprimary)"
+    )
+    assert lacking.fetchall() == []
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: type(p).__name__)
+def test_subscribers_are_asked_for(
+    pattern: Pattern, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A subscriber that lacks a column stops: somebody has to say that none does."""
+    sql.execute(f"{TABLE}; CREATE PUBLICATION pub FOR ALL TABLES".encode())
+    with pytest.raises(Refused) as caught:
+        runner.expand(Change(revision="a1", pattern=pattern))
+    assert 'Table "public"."t" is published by "pub": a subscriber' in str(caught.value)
+
+
+def test_a_table_that_would_be_another_one_is_refused(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The one that takes its place would be published at once, to nobody."""
+    sql.execute(f"{TABLE}; CREATE PUBLICATION pub FOR ALL TABLES".encode())
+    pattern = RebuildTable("t", assured="tried")
+    with pytest.raises(Refused, match="is used by publication pub"):
+        runner.expand(Change(revision="a1", pattern=pattern))
