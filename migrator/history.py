@@ -188,7 +188,7 @@ class History:
         over = 0
         for name in names:
             for number in self._named(name, before):
-                over |= 1 << number | self._over[self._changes[number].revision]
+                over |= 1 << number
         return over
 
     # -- overlaps --------------------------------------------------------
@@ -200,8 +200,6 @@ class History:
             if over >> number & 1 or not before >> self._at[earlier.revision] & 1:
                 continue
             if what := shared(earlier, later):
-                # What it requires itself is finished before it as well.
-                over |= 1 << number | self._over[earlier.revision]
                 yield Overlap(earlier=earlier, later=later, what=what)
 
     def _candidates(self, change: Change) -> list[int]:

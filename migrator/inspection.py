@@ -10,7 +10,6 @@ from migrator.change import Change
 from migrator.engine import Engine
 from migrator.errors import Refused
 from migrator.events import EventKind
-from migrator.execution import reason
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
@@ -26,7 +25,6 @@ from migrator.plan import (
     Phase,
     Plan,
     State,
-    Transaction,
     render,
 )
 from migrator.postgres.connection import Connection, ask
@@ -178,28 +176,6 @@ class Inspection(Engine):
             s.status_at for s in rows if s.status != "done" and s.phase is Phase.RETIRE
         ]
         return all(max(checks) > at for at in back) if checks else None
-
-    def held_back(self, change: str) -> list[str]:
-        """
-        Return what keeps a retired change from going back just now.
-
-        Only what a catalogue or an index answers is asked: rows of the new release
-        that do not fit the old side, a dual write that is off. What is counted in the
-        table itself, the way back counts.
-        """
-        with self._connected("migrator:status") as conn:
-            row = store.get(conn, change)
-            if row.state is not State.RETIRED:
-                return []
-            found = (
-                reason(conn, refusal)
-                for step in store.steps(conn, row.id, ("done",))
-                if step.phase is Phase.RETIRE
-                for action in step.step.reverse
-                if isinstance(action, Transaction)
-                for refusal in action.refusals
-            )
-            return [why for why in found if why is not None]
 
     def is_at_work(self, change: str) -> bool:
         """Tell whether a process, on any machine, works on a change just now."""

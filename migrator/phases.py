@@ -8,7 +8,7 @@ from migrator.errors import (
     MismatchError,
 )
 from migrator.events import EventKind
-from migrator.execution import Run
+from migrator.execution import Run, reason
 from migrator.inspection import Inspection
 from migrator.ledger import control, store
 from migrator.ledger.control import Mode
@@ -20,6 +20,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Phase,
     State,
+    Transaction,
 )
 from migrator.words import counted
 
@@ -42,6 +43,28 @@ _ASKED = {
 @dataclass(slots=True)
 class Phases(Inspection):
     """Carries a change through one phase, under its lease."""
+
+    def held_back(self, change: str) -> list[str]:
+        """
+        Return what keeps a retired change from going back just now.
+
+        Only what a catalogue or an index answers is asked: rows of the new release
+        that do not fit the old side, a dual write that is off. What is counted in the
+        table itself, the way back counts.
+        """
+        with self._connected("migrator:status") as conn:
+            row = store.get(conn, change)
+            if row.state is not State.RETIRED:
+                return []
+            found = (
+                reason(conn, refusal)
+                for step in store.steps(conn, row.id, ("done",))
+                if step.phase is Phase.RETIRE
+                for action in step.step.reverse
+                if isinstance(action, Transaction)
+                for refusal in action.refusals
+            )
+            return [why for why in found if why is not None]
 
     def _require(self, run: Run, phase: Phase) -> None:
         command, state = NEXT[phase]

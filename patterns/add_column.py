@@ -124,7 +124,10 @@ class AddColumn(Pattern):
         requirements.require_free_column(facts, self.column)
         self._require_one_source()
         self._require_server(facts)
-        notices = [*requirements.partition_notices(facts)]
+        notices = [
+            *requirements.partition_notices(facts),
+            *requirements.publication_notices(facts),
+        ]
         if self.virtual is not None:
             text = (
                 "Rows are not looked at: where the expression is an error for one of"

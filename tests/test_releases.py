@@ -743,18 +743,6 @@ SCENARIOS.append(
 
 SCENARIOS += [
     Scenario(
-        name="drawn",
-        setup=SETUP,
-        pattern=AddColumn("t", "number", "int", identity="always"),
-        old=text("name"),
-        # Relies on every row's having one.
-        new=replace(
-            text("name"),
-            select="SELECT name FROM t WHERE id = %(id)s AND number > 0",
-        ),
-        apart="SELECT count(*) - count(DISTINCT number) FROM t",
-    ),
-    Scenario(
         name="drop_table",
         expands_to=State.VERIFIED,
         setup=SETUP + "; CREATE TABLE gone (id bigserial PRIMARY KEY, name text);"

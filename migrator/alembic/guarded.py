@@ -22,9 +22,9 @@ from alembic.util import CommandError
 from sqlalchemy import event
 
 from migrator.alembic.hazards import Hazards
+from migrator.alembic.lock_waits import LockWaits, Wanted
 from migrator.alembic.timeouts import Timeouts
 from migrator.alembic.underway import command
-from migrator.alembic.waiting import Waiting, Wanted
 from migrator.errors import LockBudgetError, MigratorError, Refused
 from migrator.facts import Blocker
 from migrator.lint import sql
@@ -191,7 +191,7 @@ class Guarded:
     ctx: MigrationContext
     hazards: Hazards
     timeouts: Timeouts = field(init=False)
-    waiting: Waiting = field(init=False)
+    lock_waits: LockWaits = field(init=False)
     #: Whether some of it has committed, so that it cannot be tried again.
     _committed: bool = False
     #: Whether anything was sent in the transaction: locks may be held.
@@ -210,7 +210,7 @@ class Guarded:
     def __post_init__(self) -> None:
         """Begin with nothing waited for."""
         self.timeouts = Timeouts(ctx=self.ctx, settings=self.guard.settings)
-        self.waiting = Waiting(
+        self.lock_waits = LockWaits(
             conn=self.guard.conn,
             settings=self.guard.settings,
             progress=self.guard.progress,
@@ -241,22 +241,22 @@ class Guarded:
                 raise self._blocked
             except _Blocked as blocked:
                 self._roll_back()
-                self.waiting.wait(blocked.wanted, self._kept_too_long)
+                self.lock_waits.wait(blocked.wanted, self._kept_too_long)
             except Exception as error:
                 if not _is_about_locks(error):
                     raise
                 if not self._repeatable():
                     raise self._stopped() from error
                 self._roll_back()
-                held = self.waiting.in_the_way()
-                if self.waiting.is_late(pause):
+                held = self.lock_waits.in_the_way()
+                if self.lock_waits.is_late(pause):
                     raise self._no_lock(attempts, held) from error
                 what = f"{self._shown()} got no lock, and is tried again"
-                self.waiting.tell(what, held)
+                self.lock_waits.tell(what, held)
                 if not move_aside(self.guard.conn, held):
                     time.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LAST_PAUSE_S)
-                self.waiting.wait(self.waiting.wanted, self._kept_too_long)
+                self.lock_waits.wait(self.lock_waits.wanted, self._kept_too_long)
             self._begin_again()
 
     # -- transactions
@@ -289,7 +289,7 @@ class Guarded:
         """Set what holds until the end of the transaction."""
         self._dirty = self._ended = False
         path = self.timeouts.begin()
-        self.waiting.pid = self.timeouts.pid
+        self.lock_waits.pid = self.timeouts.pid
         # Names without a schema mean what they mean to the revision.
         configure(self.guard.conn, {"search_path": path}, local=False)
 
@@ -416,14 +416,14 @@ class Guarded:
             if refused is not None:
                 self._refused = self._placed(refused)
                 raise _told(self._refused)
-        wanted = self.waiting.wanted = self._wanted_by(found)
-        if not self.waiting.keeping(wanted):
+        wanted = self.lock_waits.wanted = self._wanted_by(found)
+        if not self.lock_waits.keeping(wanted):
             return
         if self._repeatable():
             self._blocked = _Blocked(wanted)
             raise self._blocked
         if self._autocommit or not self._dirty:
-            self.waiting.wait(wanted, self._kept_too_long)
+            self.lock_waits.wait(wanted, self._kept_too_long)
 
     def _wanted_by(self, found: Sequence[Statement]) -> dict[TableName, Lock]:
         """Return the locks that statements take on tables that were there before."""
@@ -499,12 +499,12 @@ class Guarded:
         return self._unlocked(
             f"Revision {self._name} got no lock{self._where()} within"
             f" {self.guard.settings.lock_timeout_ms} ms: {self._shown()}; {why}.",
-            self.waiting.in_the_way(),
+            self.lock_waits.in_the_way(),
             then,
         )
 
     def _unlocked(self, what: str, held: Sequence[Blocker], next: str) -> CommandError:
-        state = "\n".join(filter(None, (self._stays(), self.waiting.held_by(held))))
+        state = "\n".join(filter(None, (self._stays(), self.lock_waits.held_by(held))))
         return _told(LockBudgetError(what, state=state, next=next))
 
     @property
@@ -513,7 +513,7 @@ class Guarded:
 
     def _where(self) -> str:
         """Say which table the lock is on; "" where that is not known."""
-        return "".join(f" on table {name}" for name in list(self.waiting.wanted)[:1])
+        return "".join(f" on table {name}" for name in list(self.lock_waits.wanted)[:1])
 
 
 def _told(error: MigratorError) -> CommandError:

@@ -66,7 +66,7 @@ class Bars:
             self._recent.popleft()
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(self._figures(), refresh=False)
-            self._bar.update(min(self._done, self._total or 0) - self._bar.n)
+            self._move(self._bar)
         elif self._total and now - self._told > AGAIN_S:
             self._told = now
             share = min(self._done / self._total, 1.0)
@@ -80,7 +80,10 @@ class Bars:
             self._recent = deque([(time.monotonic(), rows, done)])
         self._stood = True
         if self._bar is not None and not self._bar.disable:
-            self._bar.update(min(done, self._total or 0) - self._bar.n)
+            self._move(self._bar)
+
+    def _move(self, bar: "tqdm[Any]") -> None:
+        bar.update(min(self._done, self._total or 0) - bar.n)
 
     def _figures(self) -> str:
         """Return rows, rate, time left and the share of time that it waited."""

@@ -11,11 +11,12 @@ class NoRows(IteratorResult[Any]):
     A result of no rows.
 
     Args:
-        read: is called when the revision looks for rows, or for their number.
+        read: is called when the revision looks for rows.
+        counted: the same, when it looks for their number alone.
     """
 
-    def __init__(self, read: Callable[[], None]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[], None], counted: Callable[[], None]) -> None:
+        self._read, self._counted = read, counted
         super().__init__(SimpleResultMetaData(["?"]), self._rows())
 
     def _rows(self) -> Iterator[Any]:
@@ -25,5 +26,5 @@ class NoRows(IteratorResult[Any]):
     @property
     def rowcount(self) -> int:
         """How many rows were written."""
-        self._read()
+        self._counted()
         return 0

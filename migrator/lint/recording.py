@@ -265,7 +265,7 @@ class Recorder:
             if self._inside:
                 return execute(construct)
             self.note_text(text_of(construct))
-            return NoRows(self._reading)
+            return NoRows(self._reading, self._counting)
 
         impl._exec = noted
         connection: Any = self._context.connection
@@ -324,11 +324,35 @@ class Recorder:
                 upgrade(function.removeprefix("upgrade_"))
                 self._transaction += 1
 
-    def _reading(self) -> None:
-        """Note that the revision asks for rows, and let it go on without any."""
+    def _counting(self) -> None:
+        """Note that the number of rows is asked for, but where it ends a loop."""
+        self._read_again()
+        if not self._ends_loop(line_in(self._file)):
+            self._reading()
+
+    def _ends_loop(self, line: int) -> bool:
+        """Tell whether a line does no more than to leave a loop: nothing is unseen."""
+        tree = (
+            ast.parse(Path(self._file).read_bytes())
+            if self._file
+            else ast.Module([], [])
+        )
+        return any(
+            isinstance(node, ast.If)
+            and node.lineno <= line <= (node.test.end_lineno or 0)
+            and not node.orelse
+            and all(isinstance(one, ast.Break) for one in node.body)
+            for node in ast.walk(tree)
+        )
+
+    def _read_again(self) -> None:
         self._reads += 1
         if self._reads > MOST_READS:
             raise RuntimeError("it asks for rows again and again")
+
+    def _reading(self) -> None:
+        """Note that the revision asks for rows, and let it go on without any."""
+        self._read_again()
         if not self.record.unread:
             self.record.unread = "it asks the database for rows"
             self.record.unread_line = line_in(self._file)

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,20 +49,20 @@ class Standby:
                 os.kill(pid, sign)
 
 
-@pytest.fixture
-def standby(private_server: Server) -> Iterator[Standby]:
-    """Give a standby with a slot, made by pg_basebackup."""
-    program = private_server.bindir / "pg_basebackup"
+@contextmanager
+def streaming(primary: Server, name: str, port: int) -> Iterator[Standby]:
+    """Give a standby with a slot, made by pg_basebackup; both have its name."""
+    program = primary.bindir / "pg_basebackup"
     if not program.exists():
         pytest.skip(f"{program} does not exist: the server comes without it")
-    folder = private_server.folder / "standby"
-    user = private_server._user
-    env = {**os.environ, "HOME": str(private_server.folder)}
+    folder = primary.folder / name
+    user = primary._user
+    env = {**os.environ, "HOME": str(primary.folder)}
     subprocess.run(
         [
             program,
-            *("-D", folder, "-d", private_server.url(), "-R", "-X", "stream"),
-            *("-C", "-S", "far", "--checkpoint=fast", "--no-sync"),
+            *("-D", folder, "-d", primary.url(), "-R", "-X", "stream"),
+            *("-C", "-S", name, "--checkpoint=fast", "--no-sync"),
         ],
         check=True,
         capture_output=True,
@@ -71,11 +71,11 @@ def standby(private_server: Server) -> Iterator[Standby]:
     )
     process = subprocess.Popen(
         [
-            private_server.bindir / "postgres",
-            *("-D", folder, "-c", "port=1", "-c", "listen_addresses="),
-            *("-c", f"unix_socket_directories={private_server.folder}"),
+            primary.bindir / "postgres",
+            *("-D", folder, "-c", f"port={port}", "-c", "listen_addresses="),
+            *("-c", f"unix_socket_directories={primary.folder}"),
             # No fewer than the primary's, or it does not start.
-            *("-c", "cluster_name=far", "-c", "max_connections=200"),
+            *("-c", f"cluster_name={name}", "-c", "max_connections=200"),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -84,10 +84,12 @@ def standby(private_server: Server) -> Iterator[Standby]:
     )
     made = Standby(process)
     try:
-        with psycopg.connect(private_server.url(), autocommit=True) as conn:
+        with psycopg.connect(primary.url(), autocommit=True) as conn:
             for _ in range(200):
                 row = conn.execute(
-                    "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+                    "SELECT count(*) FROM pg_stat_replication"
+                    " WHERE state = 'streaming' AND application_name = %s",
+                    [name],
                 ).fetchone()
                 if row == (1,):
                     break
@@ -103,12 +105,19 @@ def standby(private_server: Server) -> Iterator[Standby]:
         shutil.rmtree(Path(folder), ignore_errors=True)
 
 
+@pytest.fixture
+def standby(private_server: Server) -> Iterator[Standby]:
+    """Give a standby."""
+    with streaming(private_server, "far", 1) as made:
+        yield made
+
+
 def test_a_standby_that_stops_pauses_the_backfill(
     private_server: Server, standby: Standby
 ) -> None:
-    """Its lag grows, the backfill pauses; it catches up, the backfill ends."""
+    """Its lag grows, the backfill slows down and pauses; it catches up, and it ends."""
     url = private_server.url()
-    bounds = Thresholds(throttle=300_000, pause=1_500_000)
+    bounds = Thresholds(throttle=300_000, pause=3_000_000)
     policy = Policy(thresholds={"replication-lag": bounds}, interval_s=0.05)
     runner = Runner(Target.from_url(url), Settings(target_ms=5, hold_s=0), guard=policy)
     with psycopg.connect(url, autocommit=True) as sql:
@@ -124,8 +133,8 @@ def test_a_standby_that_stops_pauses_the_backfill(
             return int(row[0])
 
         runner.expand(CHANGE)
-        # As slow as a large table would be.
-        runner.limit("c", Limits(max_rows_per_s=20_000))
+        # As slow as a large table would be: some 2 MB of WAL a second.
+        runner.limit("c", Limits(max_rows_per_s=10_000))
         standby.tell(signal.SIGSTOP)
         thread = threading.Thread(target=runner.backfill, args=("c",))
         thread.start()
@@ -145,11 +154,42 @@ def test_a_standby_that_stops_pauses_the_backfill(
         assert filled() == before
         assert before < ROWS
         standby.tell(signal.SIGCONT)
+        runner.limit("c", None)
         thread.join(timeout=60)
         assert not thread.is_alive()
         assert filled() == ROWS
     told = [e["detail"] for e in runner.events("c") if e["kind"] == "guard"]
+    assert [d["action"] for d in told[:2]] == ["throttle", "pause"]
+    assert told[2]["action"] in ("throttle", "go")
     assert any(d["action"] == "pause" and "standby far" in d["reason"] for d in told)
+
+
+def test_the_worst_of_two_standbys_counts(private_server: Server) -> None:
+    """Whichever it is; one that keeps up does not hide the other."""
+    with (
+        streaming(private_server, "far", 1) as far,
+        streaming(private_server, "near", 2) as near,
+        connect(Target.from_url(private_server.url()), "migrator:guard") as conn,
+    ):
+        lag, slots = ReplicationLag(), SlotRetention()
+        lag.read(conn, SUBJECT)
+        conn.execute("CREATE TABLE t (id int, pad text)")
+        for name, stopped in (("far", far), ("near", near)):
+            stopped.tell(signal.SIGSTOP)
+            conn.execute(
+                "INSERT INTO t SELECT g, repeat('x', 90)"
+                " FROM generate_series(1, 9999) g"
+            )
+            figure, behind = lag.read(conn, SUBJECT)
+            assert behind == f"standby {name}"
+            assert figure > 1_000_000
+            assert slots.read(conn, SUBJECT)[1] == f"slot {name}"
+            stopped.tell(signal.SIGCONT)
+            for _ in range(200):
+                if lag.read(conn, SUBJECT)[0] == 0:
+                    break
+                time.sleep(0.05)
+            assert lag.read(conn, SUBJECT)[0] < 100_000
 
 
 def test_a_standby_that_vanishes_is_not_readable(

@@ -11,11 +11,11 @@ from migrator.change import Change
 from migrator.lint import Harm, Linter, Severity, defaults
 from migrator.lint.rules import RULES
 from migrator.lint.rules.column_generated import VIRTUAL
-from migrator.lint.statements import Ref, SetExpression
+from migrator.lint.statements import AddIdentity, Ref, SetExpression
 from migrator.patterns import Custom
 from migrator.plan import Lock, State
 from migrator.runner import Runner
-from tests.lint.looking import codes, findings, look, looking_at, only, shown
+from tests.lint.looking import codes, findings, look, looking_at, of, only, shown
 
 COMING = [
     ("sa.Column('c', sa.Integer)", []),
@@ -522,6 +522,14 @@ def test_a_column_that_becomes_an_identity(
     """It is told where numbers begin below those of rows, or values are refused."""
     found = [f.severity for f in findings(tmp_path, body) if f.code == "ZD125"]
     assert found == ([] if severity is None else [severity])
+
+
+def test_the_guard_does_not_know_where_numbers_will_begin() -> None:
+    """A setval() may come behind it, so that it refuses no more than is certain."""
+    numbered = AddIdentity(table=Ref("t"), column="id")
+    assert only(of(numbered), "ZD125").severity is Severity.WARNING
+    always = replace(numbered, always=True)
+    assert only(of(always), "ZD125").severity is Severity.ERROR
 
 
 def test_an_identity_that_goes(

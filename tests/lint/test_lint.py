@@ -119,7 +119,8 @@ def test_a_revision_that_reads_rows_is_followed_on(tmp_path: Path) -> None:
         )
     )
     assert done.unread == "it asks the database for rows"
-    assert done.unread_line == FIRST + 3
+    # The number of rows ends a loop, and hides nothing.
+    assert done.unread_line == FIRST + 5
     assert [type(d.statement) for d in done.done] == [
         ChangeRows,
         Other,
@@ -157,6 +158,20 @@ def test_what_stands_behind_a_failure_is_seen(tmp_path: Path) -> None:
         (DropColumn, 8, False),
         (Other, 10, True),
     ]
+
+
+def test_a_number_of_rows_that_decides_hides_something(tmp_path: Path) -> None:
+    """Other than one that only ends a loop."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            if op.get_bind().execute(sa.text("UPDATE t SET a = 1")).rowcount:
+                op.drop_column("t", "a")
+            """,
+        )
+    )
+    assert done.unread_line == FIRST
 
 
 def test_a_table_whose_key_is_added_later(tmp_path: Path) -> None:

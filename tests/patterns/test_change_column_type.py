@@ -447,6 +447,45 @@ def test_a_release_that_writes_during_the_backfill(
     assert rows(sql, "n, exact::text") == [(10, "10.4"), (20, "20")]
 
 
+def test_an_index_that_comes_in_the_window_is_kept(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Under the same name it would go with the retired column."""
+    verified(runner, SAME)
+    sql.execute(
+        "CREATE INDEX later ON items (n DESC) WITH (fillfactor = 70);"
+        "COMMENT ON INDEX later IS 'late'"
+    )
+    read = (
+        "SELECT pg_get_indexdef('later'::regclass),"
+        " obj_description('later'::regclass, 'pg_class')"
+    )
+    before = sql.execute(read).fetchone()
+    runner.retire("c1", old_release_gone="test")
+    runner.drop("c1")
+    assert sql.execute(read).fetchone() == before
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ("ALTER TABLE items ADD CONSTRAINT c CHECK (n > 0)", 'is under "c", which'),
+        ("CREATE VIEW v AS SELECT n FROM items", "is used by view v"),
+        ("CREATE INDEX i ON items ((n + 1))", 'is in index "i", whose expression'),
+    ],
+)
+def test_what_comes_in_the_window_and_would_go_holds_retire(
+    runner: Runner, sql: psycopg.Connection, made: str, words: str
+) -> None:
+    """It is named before the exchange, and nothing is changed."""
+    verified(runner, SAME)
+    sql.execute(made.encode())
+    with pytest.raises(Refused) as caught:
+        runner.retire("c1", old_release_gone="test")
+    assert words in str(caught.value)
+    assert runner.change("c1").state is State.VERIFIED
+
+
 def test_a_sequence_goes_along(runner: Runner, sql: psycopg.Connection) -> None:
     """A serial column draws from its sequence under its new type, and after drop."""
     sql.execute("ALTER TABLE items ADD num serial")

@@ -148,6 +148,30 @@ def test_a_stored_generated_column_comes_at_retire(
     assert rows(sql, apart) == [(0,)]
 
 
+def test_a_stored_generated_column(runner: Runner, sql: psycopg.Connection) -> None:
+    """It is there from retire on, for rows of both tables, and gone on the way back."""
+    sql.execute(SETUP.encode())
+    shape = rows(sql, SHAPE)
+    column = "ADD COLUMN size int GENERATED ALWAYS AS (length(note)) STORED"
+    change = replace(CHANGE, pattern=replace(PATTERN, alter=[column]))
+    runner.expand(change)
+    runner.settle("r")
+    sql.execute("UPDATE events SET note = 'longer' WHERE id = 1")
+    runner.retire("r", old_release_gone="test")
+    sql.execute("INSERT INTO events (note) VALUES ('after')")
+    read = "SELECT count(*) FROM events WHERE size IS DISTINCT FROM length(note)"
+    assert rows(sql, read) == [(0,)]
+    runner.rollback("r", to=State.PLANNED)
+    now = rows(sql, SHAPE)
+    assert (set(now) - set(shape), set(shape) - set(now)) == (set(), set())
+    runner.expand(change)
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    runner.drop("r")
+    assert rows(sql, read) == [(0,)]
+    assert rows(sql, "SELECT size FROM events WHERE note = 'after'") == [(5,)]
+
+
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     """Where no release runs it goes through at once; a downgrade leaves it so."""
     sql.execute(SETUP.encode())

@@ -385,6 +385,31 @@ def test_a_view_goes_on_through_a_rename(
     assert sql.execute("SELECT name FROM v ORDER BY id").fetchall() == [("e",), ("c",)]
 
 
+def test_grants_of_the_column_hold_for_both_names(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A role that may use the column alone may use the copy, on each partition too."""
+    role = f"app_of_{sql.info.dbname}"
+    sql.execute(
+        "CREATE TABLE users (id int, name text) PARTITION BY LIST (id);"
+        "CREATE TABLE one PARTITION OF users FOR VALUES IN (1);"
+        "INSERT INTO users VALUES (1, 'a');"
+        f"CREATE ROLE {role}; GRANT SELECT (name), UPDATE (name) ON users, one TO"
+        f" {role}".encode()
+    )
+    try:
+        runner.expand(CHANGE)
+        assert runner.settle("a1") is State.VERIFIED
+        with sql.transaction():
+            sql.execute(f"SET LOCAL ROLE {role}".encode())
+            sql.execute("UPDATE users SET full_name = 'b'; UPDATE one SET name = 'c'")
+            rows = sql.execute("SELECT full_name FROM users").fetchall()
+            assert rows == sql.execute("SELECT full_name FROM one").fetchall()
+            assert rows == [("c",)]
+    finally:
+        sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
 def test_what_is_made_on_the_copy_holds_retire(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

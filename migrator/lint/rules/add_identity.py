@@ -99,11 +99,13 @@ class AddIdentity(Rule):
             return
         default = None if found is None else found.default
         # Where nothing gave a value, every INSERT does.
-        rare = starts and (
+        refuses = statement.always and not (
             default is not None
             or isinstance(statement, st.SetGenerated)
             or self._had_default(statement, scene)
         )
+        # The guard does not know what comes behind, as setval().
+        collides = not starts and bool(scene.whole)
         change = _change(statement, default)
         null = SetNotNull(table.name, column, fill="…", schema=table.schema)
         yield from self.found(
@@ -119,7 +121,11 @@ class AddIdentity(Rule):
                 then=(change,) if takes_null else (),
                 decide="; and ".join(_open(statement, takes_null=takes_null)),
             ),
-            severity=Severity.WARNING if rare else Severity.ERROR,
+            severity=(
+                Severity.ERROR
+                if refuses or collides or takes_null
+                else Severity.WARNING
+            ),
         )
 
     def _starts(

@@ -1,4 +1,4 @@
-"""Waiting for sessions that keep a lock, with nothing held or queued."""
+"""Waits for sessions that keep a lock, with nothing held or queued."""
 
 import logging
 import time
@@ -25,7 +25,7 @@ Wanted = Mapping[TableName, Lock]
 
 
 @dataclass(slots=True, kw_only=True)
-class Waiting:
+class LockWaits:
     """
     What a revision waits for, and for how long it still may.
 
