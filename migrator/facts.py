@@ -225,6 +225,16 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy of a table, in force or not."""
+
+    name: str
+    #: What follows the table's name in DDL, each name with its schema.
+    definition: str
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """Privileges of a role on a table; None stands for all roles."""
 
@@ -277,8 +287,11 @@ class Table:
     owner: str = ""
     #: What other roles may do with the whole table.
     grants: tuple[Grant, ...] = ()
-    #: Whether policies apply to roles other than its owner.
+    #: Whether policies apply to roles other than its owner, and to the owner too.
     policies: bool = False
+    forces_policies: bool = False
+    #: What it has of them, whether they apply or not.
+    row_policies: tuple[Policy, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     #: Those that it has, or a partition of it, and those that refer to them.
     foreign_keys: tuple[ForeignKey, ...] = ()

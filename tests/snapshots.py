@@ -42,7 +42,7 @@ QUERIES = {
     "policy": """
       SELECT c.oid::regclass || ' ' || p.polname, p.polcmd, p.polpermissive,
              p.polroles::regrole[], pg_get_expr(p.polqual, c.oid),
-             pg_get_expr(p.polwithcheck, c.oid)
+             pg_get_expr(p.polwithcheck, c.oid), obj_description(p.oid, 'pg_policy')
         FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid WHERE {here}""",
     "rule": """
       SELECT c.oid::regclass || ' ' || r.rulename, pg_get_ruledef(r.oid), r.ev_enabled

@@ -85,7 +85,8 @@ def script(folder: Path, text: str) -> tuple[str]:
 def noted(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
     """Return what the command noted: event and change of the environment, JSON."""
     path = folder / "told"
-    lines = path.read_text().splitlines() if path.exists() else []
+    # What stands behind the last line's end is being written.
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
     parts = (line.split(" ", 2) for line in lines)
     return [(event, change, json.loads(text)) for event, change, text in parts]
 
@@ -422,7 +423,7 @@ def test_a_project_names_its_command(database: str, tmp_path: Path) -> None:
     events = [event for event, _, _ in noted(release.folder)]
     assert events == ["before-expand", "phase", "state"]
     release.run("pause", "r2")
-    assert noted(release.folder)[-1][0] == "pause"
+    wait_for("the pause", lambda: noted(release.folder)[-1][0] == "pause")
     quiet = replace(release, more=((VARIABLE, ""),))
     quiet.run("resume", "r2")
     assert noted(release.folder)[-1][0] == "pause"

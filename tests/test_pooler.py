@@ -12,11 +12,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from backfill.live import number, wait_for
+from test_cli import MIGRATOR
 
 from migrator.change import Change
 from migrator.errors import Held, Refused
 from migrator.ledger import store
+from migrator.ledger.control import Limits, Mode
 from migrator.ledger.lease import held
+from migrator.ledger.store import StepRow
 from migrator.patterns import CreateIndex, RenameColumn
 from migrator.plan import State
 from migrator.postgres.connection import Target, connect, is_pooled
@@ -89,6 +93,50 @@ def test_whole_life_behind_a_pooler(pooled: str, runner: Runner) -> None:
     assert through.verify(change.id) is State.VERIFIED
     assert through.retire(change.id, old_release_gone="test") is State.RETIRED
     assert through.rollback(change.id, to=State.PLANNED) is State.PLANNED
+
+
+@pytest.mark.usefixtures("table")
+def test_a_backfill_behind_a_pooler(
+    pooled: str, runner: Runner, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Two workers obey a pause; killed, the same command goes on, and counts right."""
+    sql.execute("INSERT INTO users SELECT g, 'n' FROM generate_series(5001, 30000) g")
+    change = Change(revision="p3", pattern=RenameColumn("users", "name", "full_name"))
+    through = replace(runner, target=Target.from_url(pooled))
+    through.expand(change)
+    runner.limit("p3", Limits(max_rows_per_s=5_000))
+
+    def step() -> StepRow | None:
+        return next((s for s in runner.steps("p3") if s.step.name == "copy_rows"), None)
+
+    def filled() -> int:
+        return number(sql, "SELECT count(*) FROM users WHERE name = full_name")
+
+    with subprocess.Popen(
+        [MIGRATOR, "backfill", "--workers", "2"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "MIGRATOR_DATABASE_URL": pooled},
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_for("some rows", lambda: filled() > 0)
+        runner.say("p3", Mode.PAUSE, "closing")
+        wait_for(
+            "the pause",
+            lambda: (found := step()) is not None and "closing" in found.waiting,
+        )
+        # The other one's chunk comes to its end.
+        time.sleep(0.5)
+        before = filled()
+        time.sleep(0.3)
+        assert filled() == before < 30_000
+        runner.say("p3", Mode.RUN, "")
+        wait_for("more rows", lambda: filled() > before)
+        process.kill()
+    runner.limit("p3", None)
+    assert through.settle("p3") is State.VERIFIED
+    found = step()
+    assert found is not None
+    assert (filled(), found.rows) == (30_000, 30_000)
 
 
 @pytest.mark.usefixtures("table")

@@ -38,6 +38,10 @@ _ROWS = (
     "SELECT reltuples::float8 FROM pg_catalog.pg_class"
     " WHERE oid = pg_catalog.to_regclass($1)"
 )
+# The oldest transaction that is not over.
+_XMIN = (
+    "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::xid::text"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +64,13 @@ class Keeper:
     upkeep: Upkeep
     ended: Callable[[], bool]
     tell: Callable[[str], None]
+    #: When the last mark was passed, and the oldest transaction at that time.
     _since: float = field(default_factory=time.monotonic)
+    _xmin: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note where it begins."""
+        self._xmin = ask(self.conn, _XMIN)
 
     def after(self, before: int, rows: int) -> None:
         """
@@ -81,8 +91,11 @@ class Keeper:
             return
         held = catalog.oldest_snapshot(self.conn)
         since, self._since = self._since, time.monotonic()
+        xmin, self._xmin = self._xmin, ask(self.conn, _XMIN)
         if held is not None and held.held_s > time.monotonic() - since:
             self._skip(f"{held.holder} holds a snapshot for {held.held_s:.0f} s")
+        elif holder := catalog.xmin_holder(self.conn, xmin):
+            self._skip(f"{holder} holds a snapshot (hot_standby_feedback)")
         else:
             self._vacuum(vacuum)
 

@@ -11,6 +11,7 @@ from migrator.facts import (
     Grant,
     Index,
     IndexColumn,
+    Policy,
     Sequence,
     Snapshot,
     Table,
@@ -170,6 +171,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
             )
             for t in _definitions(conn, "triggers", row["oid"])
         ),
+        row_policies=tuple(
+            Policy(**p) for p in _definitions(conn, "policies", row["oid"])
+        ),
         constraints=_constraints(conn, row["oid"]),
         root=root,
         parent=parent,
@@ -266,6 +270,18 @@ def left_over(conn: Connection, tag: str) -> list[str]:
     """Return what a change owned for a while and is still there, by its tag."""
     args = {"tag": tag, "owned": OWNED, "trigger": TRIGGER_PREFIX}
     return [row["what"] for row in conn.execute(query("left_over"), args)]
+
+
+def xmin_holder(conn: Connection, since: str) -> str | None:
+    """
+    Return the standby or slot behind which dead rows stay, None where none does.
+
+    Args:
+        conn: asked.
+        since: the transaction (`xid`) since which the rows died.
+    """
+    row = conn.execute(query("xmin_holder"), {"since": since}).fetchone()
+    return row["holder"] if row else None
 
 
 def end_sessions(conn: Connection, prefix: str, below: int) -> list[int]:

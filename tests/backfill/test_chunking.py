@@ -1,11 +1,16 @@
 """The way over a table is chosen from facts, stored and told."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import psycopg
 import pytest
+from test_cli import run
 
 from migrator.change import Change
+from migrator.cli import output
 from migrator.errors import Refused, UsageError
-from migrator.facts import Column, Facts, Index, IndexColumn, Table
+from migrator.facts import Column, Facts, Index, IndexColumn, Snapshot, Table
 from migrator.kernels.chunking import chosen
 from migrator.names import TableName
 from migrator.patterns import AddColumn, SetNotNull
@@ -20,6 +25,7 @@ def facts(
     fillfactor: int = 100,
     filled: float | None = None,
     chunking: str | None = None,
+    held: Snapshot | None = None,
 ) -> Facts:
     """Return facts of a table with indexes on columns."""
     table = Table(
@@ -38,7 +44,13 @@ def facts(
         fillfactor=fillfactor,
         filled=filled,
     )
-    return Facts(server_version=180000, table=table, tag="t", chunking=chunking)
+    return Facts(
+        server_version=180000,
+        table=table,
+        tag="t",
+        chunking=chunking,
+        oldest_snapshot=held,
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,6 +62,16 @@ def facts(
         (facts("id", "new"), 1, 'index "i1" holds the written column'),
         (facts(fillfactor=50), 1, "filled to 50 % and have room"),
         (facts(filled=0.4), 1, "filled to 40 % and have room"),
+        (
+            facts(held=Snapshot(held_s=1.0, holder="pid 7")),
+            8,
+            "one pass while a snapshot is held",
+        ),
+        (
+            facts(held=Snapshot(held_s=9.0, holder="pid 7")),
+            8,
+            "is held, as now by pid 7",
+        ),
         (facts("new", chunking="strides"), 8, "as asked for"),
         (facts(chunking="blocks"), 1, "as asked for"),
     ],
@@ -65,6 +87,39 @@ def test_an_unknown_way_is_refused() -> None:
     """The message lists the ways there are."""
     with pytest.raises(UsageError, match="strides, blocks, keys"):
         chosen(facts(chunking="zigzag"), frozenset())
+
+
+def test_the_plan_tells_it_and_the_run_may_be_told_otherwise(
+    runner: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The reason stands in the plan; `--chunking` decides what is entered and run."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    change = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id"))
+    output.plan(runner.plan(change))
+    assert "    chunking    8 passes over each window: new" in capsys.readouterr().out
+    runner.expand(change)
+    done = run(
+        *("backfill", "c", "--chunking", "keys"),
+        cwd=tmp_path,
+        env={"MIGRATOR_DATABASE_URL": database},
+    )
+    assert done.returncode == 0, done.stderr
+    (step,) = (s for s in runner.steps("c") if s.step.name == "fill_rows")
+    assert isinstance(step.step.work, ChunkedUpdate)
+    assert step.step.work.chunking.reason == 'keys of index "t_pkey": as asked for'
+    assert step.rows == 1
+
+
+def test_a_table_that_is_no_heap_goes_by_keys() -> None:
+    """Its blocks are its own matter."""
+    given = facts()
+    other = replace(given, table=replace(given.table, method="columnar"))
+    with pytest.raises(Refused, match="no unique btree index"):
+        chosen(other, frozenset({"new"}))
 
 
 def test_an_index_that_mentions_the_column_is_seen(

@@ -603,15 +603,15 @@ def test_dropped_in_mid_chunk(
     """A chunk that finds its table gone ends its step, not the backfill."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
-    real = worker.Worker._done
+    real = worker.Worker._run
 
-    def done(self: worker.Worker, *given: Any) -> tuple[int, int]:
+    def run(self: worker.Worker, *given: Any) -> tuple[int, list[Any], int]:
         if self.work.table.name == "t_rest":
             sql.execute("DROP TABLE t_rest")
         return real(self, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(worker.Worker, "_done", done)
+        patched.setattr(worker.Worker, "_run", run)
         assert runner.backfill("p1") is State.BACKFILLED
     steps = {s.step.name: s for s in runner.steps("p1")}
     assert steps['copy_rows "t_rest"'].file_node == GONE

@@ -148,6 +148,39 @@ def test_a_stored_generated_column_comes_at_retire(
     assert rows(sql, apart) == [(0,)]
 
 
+def test_policies_hold_on_either_table(runner: Runner, sql: psycopg.Connection) -> None:
+    """Who sees some rows sees the same ones before, after and on the way back."""
+    sql.execute(SETUP.encode())
+    role = f"app_of_{sql.info.dbname}"
+    sql.execute(
+        f"CREATE ROLE {role}; GRANT SELECT, UPDATE ON events TO {role};"
+        f"GRANT INSERT ON audit TO {role};"
+        "ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON events"
+        f" TO {role} USING (id < 5)".encode()
+    )
+
+    def seen() -> int:
+        with sql.transaction():
+            sql.execute(f"SET LOCAL ROLE {role}".encode())
+            return sql.execute("UPDATE events SET note = note || '.'").rowcount
+
+    try:
+        runner.expand(CHANGE)
+        assert seen() == 4
+        runner.settle("r")
+        runner.retire("r", old_release_gone="test")
+        assert seen() == 4
+        runner.rollback("r")
+        assert seen() == 4
+        assert rows(sql, "SELECT note FROM events WHERE id = 1") == [("n1...",)]
+        runner.retire("r", old_release_gone="test")
+        runner.drop("r")
+        assert seen() == 4
+        assert len(rows(sql, ALL)) == 3000
+    finally:
+        sql.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
+
+
 def test_a_stored_generated_column(runner: Runner, sql: psycopg.Connection) -> None:
     """It is there from retire on, for rows of both tables, and gone on the way back."""
     sql.execute(SETUP.encode())
@@ -240,9 +273,9 @@ def test_locks_are_those_that_are_claimed(
             "is used by rule kept on table events, which would stay",
         ),
         (
-            "ALTER TABLE events ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE events ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
             [],
-            "has row-level security",
+            "forces its row-level security on its owner",
         ),
         (
             "ALTER TABLE events ADD CONSTRAINT apart EXCLUDE (id WITH =)",

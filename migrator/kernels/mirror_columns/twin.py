@@ -233,8 +233,7 @@ END
             " AND r.oid = d.objid AND r.rulename = '_RETURN'"
             " WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
             " AND a.attrelid IN ({members}) AND a.attname = {copy}"
-            " AND NOT COALESCE(pg_catalog.left(x.relname, {length}) = {owned}"
-            " AND pg_catalog.right(x.relname, {digits}) = {tag}, false)"
+            " AND NOT COALESCE(pg_catalog.left(x.relname, {length}) = {owned}, false)"
             " AND t.tgname IS DISTINCT FROM {trigger}"
         ).format(
             what=what,
@@ -242,8 +241,6 @@ END
             copy=sql.Literal(self.new),
             length=sql.Literal(len(names.OWNED)),
             owned=sql.Literal(names.OWNED),
-            digits=sql.Literal(len(self.tag)),
-            tag=sql.Literal(self.tag),
             trigger=sql.Literal(names.trigger(self.tag)),
         )
 

@@ -1,7 +1,7 @@
 """What a table is like that takes another one's place: all that hangs on it, anew."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -174,18 +174,29 @@ def require_swappable(facts: Facts, title: str) -> None:
         Refused: something hangs on it that stays with the former table.
     """
     requirements.require_table(facts)
-    requirements.require_mirrored(facts)
-    requirements.require_all_rows_visible(facts)
     table = facts.table
+    if table.policies and table.forces_policies:
+        raise Refused(
+            f"Table {table.name} forces its row-level security on its owner, who"
+            " writes the table that follows.",
+            next="ALTER TABLE … NO FORCE ROW LEVEL SECURITY until the drop, where that"
+            " may be.",
+        )
+    # Policies go over.
+    requirements.require_mirrored(facts.of(replace(table, policies=False)))
+    requirements.require_all_rows_visible(facts)
     used = [
         *table.dependents,
         *(
             d
             for c in table.columns
             for d in c.dependents
-            # Privileges and triggers go over.
+            # These go over.
             if d != requirements.COLUMN_GRANTS
             and not any(d.startswith(f"trigger {t.name} on ") for t in table.triggers)
+            and not any(
+                d.startswith(f"policy {p.name} on ") for p in table.row_policies
+            )
         ),
         *table.rules,
         *(f"publication {p}" for p in table.publications),

@@ -286,6 +286,7 @@ class Swap(Successor):
             *granted(self.name, table.owner, table.grants),
             *(s for c in table.columns for s in column_granted(self.name, c.name, c)),
             *self._counters(),
+            *self._policies(),
             *self._remarks(),
             *self.back().on(),
             also=(self.shadow_name,),
@@ -308,6 +309,26 @@ class Swap(Successor):
                         type_name(role),
                         sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
                     )
+
+    def _policies(self) -> Iterator[sql.Composable]:
+        """Yield the policies, and what puts them in force."""
+        table = self.facts.table
+        for policy in table.row_policies:
+            yield sql.SQL("CREATE POLICY {} ON {}{}").format(
+                sql.Identifier(policy.name),
+                self.name.identifier,
+                type_name(policy.definition),
+            )
+            if policy.comment is not None:
+                yield sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(
+                    sql.Identifier(policy.name),
+                    self.name.identifier,
+                    sql.Literal(policy.comment),
+                )
+        if table.policies:
+            yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(
+                self.name.identifier
+            )
 
     def _remarks(self) -> Iterator[sql.Composable]:
         """Yield the comments on what is there at the exchange."""
@@ -338,6 +359,12 @@ class Swap(Successor):
                     sql.Identifier(t.name), self.name.identifier
                 )
                 for t in self._triggers()
+            ),
+            *(
+                sql.SQL("DROP POLICY {} ON {}").format(
+                    sql.Identifier(p.name), self.name.identifier
+                )
+                for p in self.facts.table.row_policies
             ),
             *self._renames(self.shadow_name, self.former_name),
             *self._index_names(forward=False),

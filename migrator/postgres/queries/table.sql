@@ -50,6 +50,7 @@ SELECT c.oid::bigint AS oid,
           WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN' ORDER BY w.rulename
        ) AS rules,
        c.relrowsecurity AS policies,
+       c.relforcerowsecurity AS forces_policies,
        COALESCE((
          SELECT pg_catalog.json_agg(g ORDER BY g.role)
            FROM (SELECT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS role,
