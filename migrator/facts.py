@@ -69,6 +69,8 @@ class Column:
     default: str | None = None
     #: The type under a domain, in the end; None where it is none.
     base: str | None = None
+    #: The type of an array's elements, with modifiers; None where it is none.
+    element: str | None = None
     collation: str | None = None
     generated: bool = False
     #: Of a generated one: whether it is computed when it is read (18+).
@@ -78,6 +80,8 @@ class Column:
     equal: str = "OPERATOR(pg_catalog.=)"
     #: Whether `=` of the type means "the same image" (btree `equalimage`).
     image_equal: bool = True
+    #: The same of the type of an array's elements.
+    element_image_equal: bool = True
     #: Objects that depend on the column and that no kernel carries over.
     dependents: tuple[str, ...] = ()
     #: Those of them that hold it by its number, whatever its name is: views, policies,

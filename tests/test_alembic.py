@@ -618,6 +618,53 @@ def test_check_stays_clean_while_a_table_is_extracted(project: Project) -> None:
     assert project.columns() == ["id", "team_id"]
 
 
+def test_check_stays_clean_while_an_array_is_extracted(project: Project) -> None:
+    """The model has the new tables from the start, and no array."""
+    (project.folder / "models.py").write_text(
+        "from sqlalchemy import BigInteger, Column, ForeignKey, Table\n"
+        + MODELS.replace("    {name}: Mapped[str]\n", "")
+        + textwrap.dedent(
+            """
+            class Team(Base):
+                __tablename__ = "teams"
+                id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+                name: Mapped[str] = mapped_column(unique=True)
+
+
+            def to(key):
+                return ForeignKey(key, onupdate="CASCADE", ondelete="CASCADE")
+
+
+            Table(
+                "user_teams",
+                Base.metadata,
+                Column("user_id", to("users.id"), primary_key=True),
+                Column("team_id", to("teams.id"), primary_key=True, index=True),
+            )
+            """
+        )
+    )
+    project.write("r1", FIRST.replace("sa.String", "sa.ARRAY(sa.String)"))
+    project.run("upgrade", "r1")
+    pattern = (
+        'ExtractTable("users", "teams", ["name"], through="user_teams",'
+        ' index="ix_user_teams_team_id", assured="tried")'
+    )
+    text = SECOND.replace("RenameColumn", "ExtractTable", 1)
+    project.write(
+        "r2", text.replace('RenameColumn("users", "name", "full_name")', pattern)
+    )
+    project.run("upgrade", "head")
+    project.run("check")
+    project.migrator("backfill", "r2")
+    project.run("check")
+    project.migrator("contract", "r2", "--old-release-gone", "test")
+    project.run("check")
+    project.migrator("--hold", "0s", "contract", "r2", "--drop", "--yes")
+    project.run("check")
+    assert project.columns() == ["id"]
+
+
 RENAMED = """
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column

@@ -236,3 +236,31 @@ def test_image_equal_is_read_from_the_operator_class(
         table = catalog.table_facts(conn, TableName("public", "t"))
     found = dict(zip(wanted, (c.image_equal for c in table.columns), strict=True))
     assert found == wanted
+
+
+def test_elements_of_an_array(sql: psycopg.Connection, database: str) -> None:
+    """Their type is told with its length, and whether its `=` compares images."""
+    sql.execute(
+        "CREATE TYPE mood AS ENUM ('low'); CREATE DOMAIN word AS text;"
+        "CREATE TABLE t (plain text, a text[], b varchar(9)[], c mood[], d int[][],"
+        " e numeric(5, 2)[], f json[], g bpchar(3)[], h int2vector, i word[],"
+        ' j text[] COLLATE "C", k bpchar[])'
+    )
+    with connect(Target.from_url(database), "migrator:test") as conn:
+        found = catalog.table_facts(conn, TableName("public", "t")).columns
+    assert [(c.name, c.element) for c in found if not c.element_image_equal] == [
+        ("plain", None),
+        ("e", "numeric(5,2)"),
+        ("f", "json"),
+        ("h", None),
+        ("i", "word"),
+        ("k", "bpchar"),
+    ]
+    assert [(c.name, c.element) for c in found if c.element_image_equal] == [
+        ("a", "text"),
+        ("b", "character varying(9)"),
+        ("c", "mood"),
+        ("d", "integer"),
+        ("g", "character(3)"),
+        ("j", "text"),
+    ]

@@ -182,6 +182,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     SplitTable("users", "halves", ["state"], key=["id"], assured="tried"),
     ExtractTable("users", "halves", ["state"], reference="half", assured="tried"),
+    ExtractTable("users", "halves", {"m": "state"}, through="both", assured="tried"),
     MoveColumn("users", "state", to="halves", key={"id": "id"}, assured="tried"),
     MergeTables("halves", "users", ["half"], key={"id": "id"}, assured="tried"),
     MergeTables("halves", "users", {"need": "n"}, key={"id": "id"}, assured="tried"),
@@ -301,6 +302,14 @@ def facts_of(pattern: Pattern, *, dropped: bool = False) -> Facts:
     if isinstance(pattern, PartitionTable):
         one = tuple(i for i in FACTS.table.indexes if i.name == "by_id")
         return replace(FACTS, table=replace(FACTS.table, indexes=one))
+    if isinstance(pattern, ExtractTable) and pattern.through:
+        many = (Column(name="m", type="text[]", element="text", not_null=True),)
+        by_id = tuple(
+            replace(i, primary=True) for i in FACTS.table.indexes if i.name == "by_id"
+        )
+        columns = (*FACTS.table.columns, *(() if dropped else many))
+        users = replace(FACTS.table, columns=columns, indexes=by_id)
+        return replace(FACTS, table=users)
     if isinstance(pattern, MoveColumn):
         come = (Column(name="state", type="text"),) if dropped else ()
         halves = replace(HALVES, columns=(*HALVES.columns, *come))

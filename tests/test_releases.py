@@ -534,6 +534,38 @@ SCENARIOS += [
         " WHERE t.name IS DISTINCT FROM n.name",
     ),
 ]
+# Each release reads and writes one tag of a row, and the other one's stays.
+TAGGED = Release(
+    update="UPDATE t SET tags = ARRAY['all', %(value)s] WHERE id = %(id)s",
+    select="SELECT tags[2] FROM t WHERE id = %(id)s",
+    insert="INSERT INTO t (tags) VALUES (ARRAY['all', %(value)s]) RETURNING id",
+)
+SCENARIOS += [
+    Scenario(
+        name="extract_many",
+        setup=SETUP + "; ALTER TABLE t ADD tags text[] NOT NULL DEFAULT '{}';"
+        " UPDATE t SET tags = ARRAY['all', name, 'a' || id % 99]",
+        pattern=ExtractTable(
+            "t", "n", {"tags": "name"}, through="l", assured="own rows"
+        ),
+        old=TAGGED,
+        new=Release(
+            update=f"{GOT}, gone AS (DELETE FROM l USING n WHERE n.id = l.n_id"
+            " AND l.t_id = %(id)s AND n.name NOT IN ('all', %(value)s))"
+            f" INSERT INTO l (t_id, n_id) SELECT %(id)s, {FOUND}"
+            " UNION SELECT %(id)s, id FROM n WHERE name = 'all'"
+            " ON CONFLICT (t_id, n_id) DO NOTHING",
+            select="SELECT n.name FROM l JOIN n ON n.id = l.n_id"
+            " WHERE l.t_id = %(id)s AND n.name <> 'all'",
+            insert=f"{GOT}, made AS (INSERT INTO t (amount) VALUES (1) RETURNING id)"
+            f" INSERT INTO l (t_id, n_id) SELECT id, {FOUND} FROM made RETURNING t_id",
+        ),
+        apart="SELECT count(*) FROM t WHERE (SELECT array_agg(DISTINCT e ORDER BY e)"
+        " FROM unnest(tags) e WHERE e IS NOT NULL) IS DISTINCT FROM"
+        " (SELECT array_agg(n.name ORDER BY n.name) FROM l JOIN n ON n.id = l.n_id"
+        " WHERE l.t_id = t.id)",
+    ),
+]
 SCENARIOS += [
     Scenario(
         name="move_column",

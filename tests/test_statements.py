@@ -12,6 +12,7 @@ from migrator.patterns import (
     AddColumn,
     ChangeColumnType,
     ChangePrimaryKey,
+    ExtractTable,
     MergeColumns,
     MergeTables,
     MoveColumn,
@@ -40,6 +41,12 @@ class Side:
     view: bool = False
     #: Whether rows come and go with those of another table.
     owned: bool = False
+    #: What is read, where it is not the table.
+    read: str = ""
+    #: The n-th value, where it is not the shape's.
+    value: str = ""
+    #: Forms that it cannot take.
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,14 @@ class Shape:
 
 
 V = Side("t", "v")
+SET = "(SELECT array_agg(DISTINCT e ORDER BY e) FROM unnest(v) e)"
+LINKED = "(SELECT array_agg(n.v ORDER BY n.v) FROM l JOIN n ON n.id = l.w"
+# The new release finds or makes a value before it links it.
+GOT = (
+    "CREATE FUNCTION got(text) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
+    " INSERT INTO n (v) VALUES ($1) ON CONFLICT (v) DO NOTHING;"
+    " RETURN (SELECT id FROM n WHERE v = $1); END $$"
+)
 SHAPES = [
     Shape("rename", RenameColumn("t", "v", "w"), V, Side("t", "w")),
     Shape(
@@ -197,6 +212,31 @@ SHAPES = [
         Side("n", "v", view=True, owned=True),
     ),
     Shape(
+        "extract_many",
+        ExtractTable(
+            "t",
+            "n",
+            ["v"],
+            through="l",
+            reference="w",
+            back_reference="id",
+            assured="one request at a time",
+        ),
+        Side("t", "v", shown=SET),
+        Side(
+            "l",
+            "w",
+            shown=f"{LINKED} WHERE l.id = t.id)",
+            owned=True,
+            read="t",
+            value="got('v' || {n})",
+            without=frozenset({"update to null"}),
+        ),
+        setup=GOT,
+        type="text[]",
+        value="ARRAY['v' || {n}]",
+    ),
+    Shape(
         "move_column",
         MoveColumn("t", "v", to="n", key={"id": "id"}, assured="one request at a time"),
         V,
@@ -265,7 +305,7 @@ class Sender:
             version = self.sql.info.server_version // 10_000
             if side.view and version <= NOT_ON_A_VIEW.get(name, 0):
                 continue
-            if side.owned and name in NOT_ON_OWNED:
+            if (side.owned and name in NOT_ON_OWNED) or name in side.without:
                 continue
             yield name, form
 
@@ -273,13 +313,14 @@ class Sender:
         """Send one statement."""
         self._next += 10
         n = self._next
+        value = side.value or self.shape.value
         words = {
             "t": side.table,
             "c": side.column,
             "a": n,
             "b": n + 1,
-            "v": self.shape.value.format(n=n),
-            "w": self.shape.value.format(n=n + 1),
+            "v": value.format(n=n),
+            "w": value.format(n=n + 1),
         }
         text = form.format(**words)
         if form.startswith("COPY"):
@@ -296,7 +337,8 @@ class Sender:
         """Return what a release sees."""
         shown = side.shown or side.column
         return self.sql.execute(
-            f"SELECT id, ({shown})::text FROM {side.table} ORDER BY id".encode()
+            f"SELECT id, ({shown})::text FROM {side.read or side.table}"
+            " ORDER BY id".encode()
         ).fetchall()
 
     def check(self, name: str) -> None:

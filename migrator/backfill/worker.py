@@ -237,6 +237,9 @@ class Worker:
 
     def _work(self, window: Window) -> None:
         """Go over a window, in all its passes."""
+        if not self._done_size:
+            # What people or signals say before the first chunk holds for it as well.
+            self._reading = self._brake.after(0, 0.0, self._look(), self._look)
         strides = self._strides()
         for stride in strides:
             self._pass(window, stride, 1 / len(strides))

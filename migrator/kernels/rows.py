@@ -79,6 +79,40 @@ class Update(Write):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete(Write):
+    """
+    Rows removed.
+
+    Args:
+        rows: the condition of rows to be removed.
+        guard: query with one boolean that must be true in every chunk.
+        guard_tables: those that it is about; none for that of the rows alone.
+    """
+
+    rows: sql.Composable
+    guard: str | None = None
+    guard_tables: tuple[TableName, ...] = ()
+
+    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
+        """Return the removal of one table's rows."""
+        chunking = chunking or compared(facts)
+        statement = render(
+            sql.SQL("DELETE FROM {} WHERE {} AND {}").format(
+                named(facts), span(facts, chunking), self.rows
+            )
+        )
+        return ChunkedUpdate(
+            statement=statement,
+            strided=statement,
+            chunking=chunking,
+            table=facts.table.name,
+            guard=self.guard,
+            guard_tables=self.guard_tables,
+            root=facts.table.root,
+        )
+
+
 def updates(
     facts: Facts,
     name: str,

@@ -8,8 +8,9 @@ A shadow runs one way only. Two tables that the application writes, each mirrore
 other, would deadlock two requests that touch the same row from either side: each
 holds its own row, before any trigger runs, and waits for the other's. So there is one
 table that requests write at any time, and what they see under another name is a view
-(`Facade`), or the other table once names are exchanged. `Extract` alone has two that
-are written: there one side never changes a row of the other that is there.
+(`Facade`), or the other table once names are exchanged. `Extract` has two that are
+written: there one side never changes a row of the other that is there. `ExtractMany`
+has three: whoever writes links holds the row with the array first.
 
 A table that goes into another one (`Merge`) has one after the other: its values flow
 to rows that requests write as well (`Inflow`), by triggers that wait for none of them;
@@ -24,6 +25,7 @@ statement's final state) and 41.10.
 
 from migrator.kernels.mirror_table.absorbed import require_mergeable
 from migrator.kernels.mirror_table.extract import Extract
+from migrator.kernels.mirror_table.extract_many import ExtractMany
 from migrator.kernels.mirror_table.merge import Merge
 from migrator.kernels.mirror_table.moved import Moved, require_pair
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
@@ -33,6 +35,7 @@ from migrator.kernels.mirror_table.swap import Swap
 
 __all__ = [
     "Extract",
+    "ExtractMany",
     "Merge",
     "Moved",
     "Shadow",

@@ -19,7 +19,7 @@ from migrator.kernels.mirror_table.columns import (
     values_of,
 )
 from migrator.kernels.mirror_table.dual_write import trigger_function, triggers_off
-from migrator.kernels.rows import Write, comparisons, named, writes
+from migrator.kernels.rows import Delete, Write, comparisons, named, writes
 from migrator.names import TableName
 from migrator.plan import (
     ChunkedUpdate,
@@ -240,8 +240,8 @@ END
                 self._extra(),
                 shown=tuple(self.key),
                 key=tuple(self.key),
-                repair=_Remove(
-                    guard=self.is_on(), guard_tables=(self.source,), extra=self._extra()
+                repair=Delete(
+                    rows=self._extra(), guard=self.is_on(), guard_tables=(self.source,)
                 ),
                 no_reverse="nothing but rows out of step is changed",
             ),
@@ -434,31 +434,5 @@ class _Copy(Write):
             guard=self.guard,
             guard_tables=self.guard_tables,
             lock=Lock.ROW_SHARE,
-            root=facts.table.root,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Remove(Write):
-    """Rows of the shadow removed that have no source."""
-
-    guard: str | None
-    guard_tables: tuple[TableName, ...]
-    extra: sql.Composable
-
-    def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
-        chunking = chunking or compared(facts)
-        statement = render(
-            sql.SQL("DELETE FROM {} WHERE {} AND {}").format(
-                named(facts), span(facts, chunking), self.extra
-            )
-        )
-        return ChunkedUpdate(
-            statement=statement,
-            strided=statement,
-            chunking=chunking,
-            table=facts.table.name,
-            guard=self.guard,
-            guard_tables=self.guard_tables,
             root=facts.table.root,
         )

@@ -30,6 +30,20 @@ WITH RECURSIVE part (oid) AS (
      AND NOT (dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
               AND EXISTS (SELECT FROM pg_catalog.pg_class x
                            WHERE x.oid = dep.objid AND x.relkind IN ('i', 'I', 'S')))
+), imaged (oid) AS (
+  -- Types whose `=` means the same image: support function 4 of a btree operator
+  -- class is "equalimage"; for text it holds where the collation is deterministic
+  -- (manual, 65.1.3). Neither is true of bpchar without a length, whose `=` passes
+  -- over blanks. An operator outside of pg_catalog is not found under every search
+  -- path.
+  SELECT o.opcintype FROM pg_catalog.pg_opclass o
+    JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
+    JOIN pg_catalog.pg_amproc p
+      ON p.amprocfamily = o.opcfamily AND p.amprocnum = 4
+     AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
+   WHERE o.opcdefault AND o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace
+  UNION ALL
+  SELECT 'pg_catalog.varchar'::pg_catalog.regtype
 )
 SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
@@ -56,24 +70,17 @@ SELECT a.attname::text AS name,
          SELECT e.enumlabel::text FROM pg_catalog.pg_enum e
           WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder
        ) AS values,
-       -- Support function 4 of a btree operator class is "equalimage"; for text
-       -- it holds where the collation is deterministic (manual, 65.1.3). Neither is
-       -- true of bpchar without a length, whose `=` passes over blanks. An operator
-       -- outside of pg_catalog is not found under every search path.
        COALESCE(co.collisdeterministic, true)
        AND NOT (b.oid = 'pg_catalog.bpchar'::pg_catalog.regtype AND b.mod < 0)
-       AND EXISTS (
-         SELECT FROM pg_catalog.pg_opclass o
-           JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
-           JOIN pg_catalog.pg_amproc p
-             ON p.amprocfamily = o.opcfamily AND p.amprocnum = 4
-            AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
-          WHERE o.opcdefault AND o.opcnamespace = 'pg_catalog'::pg_catalog.regnamespace
-            AND o.opcintype = CASE
-            WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
-            WHEN b.oid = 'pg_catalog.varchar'::pg_catalog.regtype THEN 'pg_catalog.text'::pg_catalog.regtype
-            ELSE b.oid END
-       ) AS image_equal,
+       AND CASE WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
+                ELSE b.oid END IN (SELECT imaged.oid FROM imaged) AS image_equal,
+       CASE WHEN e.oid IS NOT NULL THEN pg_catalog.format_type(e.oid, a.atttypmod) END AS element,
+       COALESCE(co.collisdeterministic, true)
+       AND NOT (e.oid IS NOT DISTINCT FROM 'pg_catalog.bpchar'::pg_catalog.regtype
+                AND a.atttypmod < 0)
+       AND CASE WHEN e.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
+                ELSE COALESCE(e.oid, 0) END IN (SELECT imaged.oid FROM imaged)
+         AS element_image_equal,
        ARRAY(
          SELECT DISTINCT used.what FROM used WHERE used.attname = a.attname
          UNION
@@ -209,6 +216,8 @@ SELECT a.attname::text AS name,
     SELECT v.oid, made.mod, v.typtype, v.typcollation FROM made
       JOIN pg_catalog.pg_type v ON v.oid = made.of AND v.typtype <> 'd'
   ) AS b ON true
+  -- An array's elements; other types may have some, and are no arrays.
+  LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
   LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
   LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
   LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
