@@ -151,7 +151,7 @@ class AddColumn(Pattern):
             text += " From retire on nothing computes it: the new release writes it"
             text += " itself."
         if self._is_counted:
-            text += " Rows that are there are counted in the order of their blocks."
+            text += " Rows that are there are counted in no order of their own."
         return self.assure((*notices, Notice(text=text)))
 
     def _require_one_source(self) -> None:

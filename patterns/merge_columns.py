@@ -98,6 +98,8 @@ class MergeColumns(TwoShapes):
         return tuple(
             Part(name=name, value=self.back[name], type=self.types.get(name))
             for name in self.merged
+            # `check` refuses a declaration that leaves one out.
+            if name in self.back
         )
 
     def new_parts(self, facts: Facts) -> tuple[Part, ...]:

@@ -116,6 +116,9 @@ class Project:
             )
         config = Config(ini, cmd_opts=Namespace(x=list(x)))
         if url is not None:
+            # libpq's other word for it, which SQLAlchemy does not know.
+            if url.startswith("postgres://"):
+                url = url.replace("postgres", "postgresql", 1)
             config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         return cls(config)
 
