@@ -1,10 +1,6 @@
 """ExtractTable by `through`: its text, its life, what it keeps, and its messages."""
 
-import random
 import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +8,7 @@ import psycopg
 import pytest
 from backfill.live import wait_for
 from locks import holding, taken
+from sessions import Sessions, during
 
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
@@ -748,42 +745,6 @@ def enable(sql: psycopg.Connection, table: str) -> None:
 # -- two sessions ----------------------------------------------------------------
 
 
-class Sessions:
-    """Two sessions: the first holds its transaction, the second waits for it."""
-
-    def __init__(self, database: str, sql: psycopg.Connection) -> None:
-        self.database, self.sql = database, sql
-        self.failed: list[BaseException] = []
-
-    def run(self, first: str, second: str, *then: str) -> None:
-        """Run both; `then` is what the first does while the second waits."""
-        with (
-            psycopg.connect(self.database) as one,
-            psycopg.connect(self.database, autocommit=True) as two,
-        ):
-            one.execute(first.encode())
-
-            def send() -> None:
-                try:
-                    two.execute(second.encode())
-                except BaseException as error:
-                    self.failed.append(error)
-
-            waiting = threading.Thread(target=send)
-            waiting.start()
-            waits = (
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted"
-                f" AND pid = {two.info.backend_pid})"
-            )
-            wait_for("a request that waits", lambda: value(self.sql, waits))
-            for statement in then:
-                one.execute(statement.encode())
-            one.commit()
-            waiting.join()
-        assert not self.failed
-        assert in_step(self.sql)
-
-
 OLD_ADDS = "UPDATE posts SET tags = tags || '{{bob}}' WHERE id = {p}"
 NEW_ADDS = f"INSERT INTO post_tags VALUES ({{p}}, {ID.format('bob')})"
 OLD_TAKES = "UPDATE posts SET tags = array_remove(tags, 'bob') WHERE id = {p}"
@@ -798,7 +759,7 @@ def sessions(runner: Runner, sql: psycopg.Connection, database: str) -> Sessions
     """Give two sessions on a database where both releases run, and a tag."""
     verified(runner, sql)
     sql.execute(TAG.format("bob").encode())
-    return Sessions(database, sql)
+    return Sessions(database, sql, lambda: in_step(sql))
 
 
 def test_both_releases_write_one_post(sessions: Sessions) -> None:
@@ -937,56 +898,13 @@ def test_all_at_once(runner: Runner, sql: psycopg.Connection, database: str) -> 
         "DELETE FROM tags WHERE id = {1}",
         "DELETE FROM posts WHERE id = {1}",
     )
-    stop = threading.Event()
-    known = (
-        psycopg.errors.DeadlockDetected,
-        psycopg.errors.UniqueViolation,
-        psycopg.errors.ForeignKeyViolation,
-    )
-    done: list[int] = []
-    failed: list[BaseException] = []
-
-    def work(statements: tuple[str, ...], seed: int) -> None:
-        chosen = random.Random(seed)
-        number = 0
-        try:
-            with psycopg.connect(database, autocommit=True) as conn:
-                while not stop.is_set():
-                    statement = chosen.choice(statements)
-                    args = chosen.randrange(20), chosen.randrange(100)
-                    with suppress(*known):
-                        conn.execute(statement.format(*args).encode())
-                        number += 1
-        except BaseException as error:
-            failed.append(error)
-        done.append(number)
-
-    def during(*sides: tuple[str, ...], go: Callable[[], object]) -> None:
-        stop.clear()
-        done.clear()
-        workers = [
-            threading.Thread(target=work, args=(side, seed))
-            for seed, side in enumerate(sides)
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            go()
-            time.sleep(0.5)
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join()
-        assert not failed
-        assert min(done) > 0
-
-    during(old, old, go=lambda: runner.settle("x"))
+    during(database, old, old, go=lambda: runner.settle("x"))
     assert in_step(sql)
     assert not [m for m in runner.mismatches("x") if not m.repaired]
-    during(old, old, new, new, go=lambda: None)
+    during(database, old, old, new, new)
     assert in_step(sql)
-    during(new, new, go=lambda: runner.retire("x", old_release_gone="test"))
-    during(new, new, go=lambda: runner.rollback("x"))
+    during(database, new, new, go=lambda: runner.retire("x", old_release_gone="test"))
+    during(database, new, new, go=lambda: runner.rollback("x"))
     assert in_step(sql)
 
 

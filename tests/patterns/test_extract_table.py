@@ -1,17 +1,12 @@
 """ExtractTable: its text, its life, what it keeps, and its messages."""
 
-import random
-import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
-from backfill.live import wait_for
 from locks import holding, taken
+from sessions import Sessions, during
 
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
@@ -462,42 +457,6 @@ def enable(sql: psycopg.Connection, table: str) -> None:
 # -- two sessions ----------------------------------------------------------------
 
 
-class Sessions:
-    """Two sessions: the first holds its transaction, the second waits for it."""
-
-    def __init__(self, database: str, sql: psycopg.Connection) -> None:
-        self.database, self.sql = database, sql
-        self.failed: list[BaseException] = []
-
-    def run(self, first: str, second: str, *then: str) -> None:
-        """Run both; `then` is what the first does while the second waits."""
-        with (
-            psycopg.connect(self.database) as one,
-            psycopg.connect(self.database, autocommit=True) as two,
-        ):
-            one.execute(first.encode())
-
-            def send() -> None:
-                try:
-                    two.execute(second.encode())
-                except BaseException as error:
-                    self.failed.append(error)
-
-            waiting = threading.Thread(target=send)
-            waiting.start()
-            waits = (
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted"
-                f" AND pid = {two.info.backend_pid})"
-            )
-            wait_for("a request that waits", lambda: value(self.sql, waits))
-            for statement in then:
-                one.execute(statement.encode())
-            one.commit()
-            waiting.join()
-        assert not self.failed
-        assert rows(self.sql, OLD) == rows(self.sql, NEW)
-
-
 BOB = "INSERT INTO orders (customer_name) VALUES ('bob')"
 
 
@@ -505,7 +464,7 @@ BOB = "INSERT INTO orders (customer_name) VALUES ('bob')"
 def sessions(runner: Runner, sql: psycopg.Connection, database: str) -> Sessions:
     """Give two sessions on a database where both releases run."""
     verified(runner, sql)
-    return Sessions(database, sql)
+    return Sessions(database, sql, lambda: rows(sql, OLD) == rows(sql, NEW))
 
 
 def test_two_sessions_create_the_same_row(sessions: Sessions) -> None:
@@ -615,51 +574,12 @@ def test_all_at_once(runner: Runner, sql: psycopg.Connection, database: str) -> 
         " WHERE name = 'n{0}'",
         "DELETE FROM customers WHERE id = {1}",
     )
-    stop = threading.Event()
-    known = (
-        psycopg.errors.DeadlockDetected,
-        psycopg.errors.UniqueViolation,
-        psycopg.errors.ForeignKeyViolation,
-    )
-    done: list[int] = []
-
-    def work(statements: tuple[str, ...], seed: int) -> None:
-        chosen = random.Random(seed)
-        number = 0
-        with psycopg.connect(database, autocommit=True) as conn:
-            while not stop.is_set():
-                statement = chosen.choice(statements)
-                args = chosen.randrange(20), chosen.randrange(100)
-                with suppress(*known):
-                    conn.execute(statement.format(*args).encode())
-                    number += 1
-        done.append(number)
-
-    def during(*sides: tuple[str, ...], go: Callable[[], object]) -> None:
-        stop.clear()
-        done.clear()
-        workers = [
-            threading.Thread(target=work, args=(side, seed))
-            for seed, side in enumerate(sides)
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            go()
-            time.sleep(0.5)
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join()
-        assert len(done) == len(sides)
-        assert min(done) > 0
-
-    during(old, old, go=lambda: runner.settle("x"))
+    during(database, old, old, go=lambda: runner.settle("x"))
     assert rows(sql, OLD) == rows(sql, NEW)
-    during(old, old, new, new, go=lambda: None)
+    during(database, old, old, new, new)
     assert rows(sql, OLD) == rows(sql, NEW)
-    during(new, new, go=lambda: runner.retire("x", old_release_gone="test"))
-    during(new, new, go=lambda: runner.rollback("x"))
+    during(database, new, new, go=lambda: runner.retire("x", old_release_gone="test"))
+    during(database, new, new, go=lambda: runner.rollback("x"))
     assert rows(sql, OLD) == rows(sql, NEW)
 
 
