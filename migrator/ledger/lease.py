@@ -251,21 +251,24 @@ def held(
         if tell is not None:
             tell(f"{scope} is being changed by {lease}")
         time.sleep(POLL_S)
-    conn.execute(
-        "SELECT pg_catalog.set_config('application_name', %s, false)",
-        (lease.application_name,),
-    )
     stop = threading.Event()
     beat = threading.Thread(
         target=_beat, args=(target, lease, seconds, stop), daemon=True
     )
-    beat.start()
+    # Ctrl-C may come while the thread starts: it has to be stopped then as well, or it
+    # keeps a lease alive that nobody works under.
     try:
+        conn.execute(
+            "SELECT pg_catalog.set_config('application_name', %s, false)",
+            (lease.application_name,),
+        )
+        beat.start()
         _end_older_sessions(conn, lease)
         yield lease
     finally:
         stop.set()
-        beat.join(timeout=END_S)
+        with suppress(RuntimeError):  # it was not started
+            beat.join(timeout=END_S)
         # Ctrl-C may have left a statement under way. A lease that is not given back
         # runs out, and a process of this machine sees at once that its holder is gone.
         with suppress(psycopg.Error):

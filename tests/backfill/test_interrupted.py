@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from backfill.live import CHANGE, SETUP, assert_whole
+from migrator.ledger import lease
 from migrator.runner import Runner
 
 
@@ -48,4 +49,24 @@ def test_interrupts(
     with pytest.raises(KeyboardInterrupt):
         run()
     thread.join()
+    assert_whole(runner, sql)
+
+
+def test_interrupt_while_the_heartbeat_starts(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No heartbeat stays behind that keeps the lease from the next run."""
+    sql.execute(SETUP.encode())
+    runner.expand(CHANGE)
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.threading, "Thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runner.backfill("c")
+    assert not [t for t in threading.enumerate() if isinstance(t, Interrupted)]
     assert_whole(runner, sql)
