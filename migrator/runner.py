@@ -16,7 +16,7 @@ from migrator.errors import (
 )
 from migrator.events import EventKind
 from migrator.execution import Run
-from migrator.ledger import control, lease, store
+from migrator.ledger import control, lease, store, windows
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.phases import Phases
@@ -121,7 +121,8 @@ class Runner(Phases):
             change: its id, or the beginning of it.
 
         Returns:
-            False at once where no other process is at it.
+            False at once where no other process is at it, or nothing is left to be
+            given out.
 
         Raises:
             Failed: the dual write is off, or the server refused a chunk.
@@ -150,7 +151,7 @@ class Runner(Phases):
     def _shared(
         self, conn: Connection, row: ChangeRow, after: int = 0
     ) -> StepRow | None:
-        """Return the chunked update behind a step that another process runs."""
+        """Return the chunked update, behind a step, that others leave a part of."""
         while lease.is_held(conn, row.id):
             ahead = [
                 s
@@ -158,7 +159,7 @@ class Runner(Phases):
                 if isinstance(s.step.work, ChunkedUpdate) and s.id > after
             ]
             for step in ahead:
-                if step.status == "running" and step.next_block is not None:
+                if windows.is_claimable(conn, step.id):
                     return step
             if not ahead or not after:
                 return None

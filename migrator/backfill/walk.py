@@ -62,6 +62,18 @@ LOOK_S = 2.0
 SHORT_MS = 400
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A worker went: since nothing is left to be given out, or was dismissed."""
+
+    number: int
+    dismissed: bool
+
+
+#: What workers tell the thread that started them.
+_News = queue.SimpleQueue[Report | BaseException | _Ended]
+
+
 @dataclass(slots=True, kw_only=True)
 class Walk:
     """
@@ -113,18 +125,28 @@ class Walk:
             self._begin()
         self.row = self._now()
         self._progress()
+        self._announce()
         while True:
-            self.help()
+            self._share()
             self.row = self._now()
-            if self.row.file_node != self._file_node():
-                self._begin()
-            elif windows.is_open(self.conn, self.row.id):
+            while (same := self.row.file_node == self._file_node()) and self._waits():
                 self.settings.require_time(self._cut_off)
                 self._progress_at_times()
                 time.sleep(POLL_S)
-            else:
+            if not same:
+                self._begin()
+                self.row = self._now()
+                self._announce()
+            elif not windows.is_open(self.conn, self.row.id):
                 self._end()
                 return
+
+    def _waits(self) -> bool:
+        """Tell whether all that is left is in the hands of other processes."""
+        step = self.row.id
+        return windows.is_open(self.conn, step) and not windows.is_claimable(
+            self.conn, step
+        )
 
     def _end(self) -> None:
         """Enter the step as done; its new values become known to the planner."""
@@ -146,45 +168,61 @@ class Walk:
 
     def help(self) -> None:
         """Work on windows until none is left to be given out; errors as in `run`."""
+        self.row = self._now()
+        self._announce()
+        self._share()
+
+    def _announce(self) -> None:
+        self.progress.step(
+            self.row.step.name,
+            self.row.end_block or 0,
+            compares=isinstance(self.work, ChunkedCheck),
+        )
+
+    def _share(self) -> None:
         subject = Subject(table=self.work.table)
         with Watch(self.target, self.guard, subject, self.change, self.tell) as watch:
             self._work(watch)
 
     def _work(self, watch: Watch) -> None:
         self.row = self._now()
-        self.progress.step(
-            self.row.step.name,
-            self.row.end_block or 0,
-            compares=isinstance(self.work, ChunkedCheck),
-        )
         self._stand(self.row)
-        news: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
-        threads: list[threading.Thread] = []
+        news: _News = queue.SimpleQueue()
+        threads: dict[int, threading.Thread] = {}
         failure: BaseException | None = None
-        wanted, ended, looked = self.settings.workers, 0, time.monotonic()
+        wanted, left, looked = self.settings.workers, True, time.monotonic()
         try:
-            while ended < len(threads) or not threads:
-                while len(threads) < wanted and failure is None:
-                    threads.append(self._started(len(threads), news, watch))
+            while True:
+                if left and failure is None:
+                    for number in range(wanted):
+                        if number not in threads:
+                            threads[number] = self._started(number, news, watch)
+                if not threads:
+                    break
                 try:
                     told = self._next(news, failure)
                 except TimeIsUp as error:
                     told = error
-                if told is None:
-                    ended += 1
+                if isinstance(told, _Ended):
+                    threads.pop(told.number).join()
+                    if told.dismissed:
+                        # What others read may be older.
+                        wanted = min(wanted, told.number)
+                    else:
+                        left = False
                 elif isinstance(told, BaseException):
                     # The first failure is told; the others end at their chunk.
                     failure = failure or told
                     self._stop.set()
                 else:
-                    wanted = max(wanted, told.workers or 0)
+                    wanted = told.workers or wanted
                     self._told(told)
                 if time.monotonic() - looked > LOOK_S and failure is None:
                     self._stand(self._now())
                     looked = time.monotonic()
         finally:
             self._stop.set()
-            for thread in threads:
+            for thread in threads.values():
                 thread.join()
             self._stop.clear()
         if failure is not None:
@@ -196,10 +234,8 @@ class Walk:
             self.progress.stands(row.done_blocks, row.rows)
 
     def _next(
-        self,
-        news: "queue.SimpleQueue[Report | BaseException | None]",
-        failure: BaseException | None,
-    ) -> Report | BaseException | None:
+        self, news: "_News", failure: BaseException | None
+    ) -> "Report | BaseException | _Ended":
         """Return what a worker tells; until the time limit, where all goes well."""
         while failure is None:
             self.settings.require_time(self._cut_off)
@@ -211,28 +247,19 @@ class Walk:
     def _cut_off(self) -> str:
         return f"step '{self.row.step.name}' on table {self.work.table} is not done"
 
-    def _started(
-        self,
-        number: int,
-        news: "queue.SimpleQueue[Report | BaseException | None]",
-        watch: Watch,
-    ) -> threading.Thread:
+    def _started(self, number: int, news: "_News", watch: Watch) -> threading.Thread:
         thread = threading.Thread(
             target=self._thread, args=(number, news, watch), daemon=True
         )
         thread.start()
         return thread
 
-    def _thread(
-        self,
-        number: int,
-        news: "queue.SimpleQueue[Report | BaseException | None]",
-        watch: Watch,
-    ) -> None:
+    def _thread(self, number: int, news: "_News", watch: Watch) -> None:
+        dismissed = False
         try:
             conn = connect(self.target, self.lease.application_name)
             try:
-                Worker(
+                dismissed = Worker(
                     conn=conn,
                     number=number,
                     change=self.change,
@@ -252,7 +279,7 @@ class Walk:
         except BaseException as error:
             news.put(error)
         finally:
-            news.put(None)
+            news.put(_Ended(number, dismissed))
 
     def _told(self, report: Report) -> None:
         for row in report.mismatches:

@@ -49,7 +49,8 @@ class Report:
     `size` counts blocks, or rows where it goes by keys; a share of them where a
     window is gone over several times. `seconds` is how long the chunk took,
     `waited_s` how long it waits now.
-    `workers` is how many of them the change may have, None where nobody said.
+    `workers` is how many of them the process may have by now, None where that was
+    not read.
     `paused` is why the change was paused: too many chunks failed. `failed` is what
     a chunk failed of, which is tried again.
     """
@@ -67,8 +68,7 @@ class Report:
 
 # What is read with each chunk; $2 is the change, $3 the step.
 _READ = (
-    f"({control.QUESTION}) AS control, (SELECT count(*) FROM migrator.windows"
-    " WHERE step = $3::bigint) AS workers,"
+    f"({control.QUESTION}) AS control, ({windows.AT_WORK}) AS workers,"
     " pg_catalog.pg_current_wal_insert_lsn() - '0/0' AS wal"
 )
 
@@ -179,11 +179,13 @@ class Worker:
             tell=lambda what: self.tell(Report(waiting=what)),
         )
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """
         Take windows until none is left to be given out.
 
-        Returns also where the table's file was replaced: a new pass is needed.
+        Returns:
+            Whether it went since people want fewer workers; not where nothing is left,
+            or where the table's file was replaced, so that a new pass is needed.
 
         Raises:
             Failed: the dual write is off, or the server refused a chunk.
@@ -191,24 +193,30 @@ class Worker:
             Fenced: another process has taken over.
             Held: somebody aborted the change.
         """
+        self._reading = self._look()
         try:
-            while not self.stop.is_set():
-                if self.number >= (self._limits.workers or self.settings.workers):
-                    if not windows.is_open(self.conn, self.row.id):
-                        return
-                    self.stop.wait(LOOK_S)
-                    self._reading = self._look()
-                    continue
+            while not self.stop.is_set() and not self._dismissed:
                 self._window = self._claim()
                 if self._window is None:
-                    return
+                    return False
                 self._work(self._window)
         except _ReplacedError:
-            return
+            return False
+        return self._dismissed
 
     @property
     def _limits(self) -> Limits:
         return self._reading.control.limits
+
+    @property
+    def _wanted(self) -> int:
+        """How many workers the process may have."""
+        return self._limits.workers or self.settings.workers
+
+    @property
+    def _dismissed(self) -> bool:
+        """Whether people want fewer workers than there are with this one."""
+        return self.number >= self._wanted
 
     def _claim(self) -> Window | None:
         size = self._order.window(self.row.end_block or 0)
@@ -243,6 +251,9 @@ class Worker:
         strides = self._strides()
         for stride in strides:
             self._pass(window, stride, 1 / len(strides))
+        if self._dismissed:
+            windows.give_back(self.conn, window)
+            return
         patience = self._patience()
         while not self.stop.is_set():
             try:
@@ -279,7 +290,9 @@ class Worker:
     def _pass(self, window: Window, stride: int, share: float) -> None:
         """Go over a window once; each chunk is tried again where it meets locks."""
         at, patience = self._order.start(window), self._patience()
-        while not self._order.ends(window, at) and not self.stop.is_set():
+        while not (
+            self._order.ends(window, at) or self.stop.is_set() or self._dismissed
+        ):
             began = time.monotonic()
             try:
                 done = self._chunk(window, at, stride, share)
@@ -385,7 +398,7 @@ class Worker:
         report = Report(
             size=chunk.size * share,
             rows=rows,
-            workers=self._limits.workers,
+            workers=self._wanted,
             mismatches=tuple(found),
         )
         return _Done(

@@ -6,6 +6,7 @@ transaction, so that a worker whose window was given to another cannot commit.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -16,6 +17,26 @@ from migrator.postgres.connection import Connection
 Key = list[str]
 #: Cuts a window from a key (not included) up to another: its end, and its rows.
 Cut = Callable[[Key, Key], tuple[Key, int]]
+
+
+# Condition of a window `w` whose holder is gone, or gave it back.
+_FREE = (
+    "NOT EXISTS (SELECT FROM migrator.leases l WHERE l.token = w.token"
+    " AND l.expires_at > clock_timestamp())"
+)
+# Condition of a step `s` of which a part was never given out.
+_LEFT = (
+    "CASE WHEN s.end_key IS NULL THEN s.next_block < s.end_block"
+    " ELSE s.next_key <> s.end_key END"
+)
+# No lease has this token.
+_NOBODY = 0
+
+#: Query of how many connections work on a step; `$3` is its id.
+AT_WORK = (
+    "SELECT count(*) FROM migrator.windows"
+    f" WHERE step = $3::bigint AND token <> {_NOBODY}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +102,13 @@ def claim(
     Returns:
         None where nothing is left to be given out.
     """
+    # Rows that were left out of step are found, and counted, once more.
     row = conn.execute(
-        "UPDATE migrator.windows SET token = %(token)s, done = 0, waiting = ''"
+        "UPDATE migrator.windows SET token = %(token)s, done = 0, waiting = '',"
+        " rows = rows - mismatches, mismatches = 0"
         " WHERE (step, start_block) = ("
         "SELECT w.step, w.start_block FROM migrator.windows w WHERE w.step = %(step)s"
-        " AND NOT EXISTS (SELECT FROM migrator.leases l WHERE l.token = w.token"
-        " AND l.expires_at > clock_timestamp())"
-        " ORDER BY w.start_block LIMIT 1 FOR UPDATE SKIP LOCKED)"
+        f" AND {_FREE} ORDER BY w.start_block LIMIT 1 FOR UPDATE SKIP LOCKED)"
         " RETURNING start_block, stop_block, start_key, stop_key",
         {"step": step, "token": token},
     ).fetchone()
@@ -235,13 +256,29 @@ def finish(
     return int(total["rows"]) - int(row["rows"]), int(total["rows"])
 
 
+def give_back(conn: Connection, window: Window) -> None:
+    """Leave a window to whoever claims it next, and goes over all of it again."""
+    conn.execute(
+        "UPDATE migrator.windows SET token = %s, done = 0, waiting = ''"
+        " WHERE step = %s AND start_block = %s AND token = %s",
+        (_NOBODY, window.step, window.start, window.token),
+    )
+
+
 def is_open(conn: Connection, step: int) -> bool:
     """Tell whether windows of a step are still held, or to be given out."""
+    return _is(conn, step, "")
+
+
+def is_claimable(conn: Connection, step: int) -> bool:
+    """Tell whether a window of a step could be claimed just now."""
+    return _is(conn, step, f" AND {_FREE}")
+
+
+def _is(conn: Connection, step: int, such: LiteralString) -> bool:
     row = conn.execute(
-        "SELECT CASE WHEN s.end_key IS NULL THEN s.next_block < s.end_block"
-        " ELSE s.next_key <> s.end_key END OR EXISTS"
-        " (SELECT FROM migrator.windows w WHERE w.step = s.id) AS open"
-        " FROM migrator.steps s WHERE s.id = %s",
+        f"SELECT {_LEFT} OR EXISTS (SELECT FROM migrator.windows w"
+        f" WHERE w.step = s.id{such}) AS so FROM migrator.steps s WHERE s.id = %s",
         (step,),
     ).fetchone()
-    return bool(row and row["open"])
+    return bool(row and row["so"])

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from backfill.live import AfterRows, fill_step, running, wait_for
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError
 from migrator.ledger import windows
@@ -124,6 +125,42 @@ def test_a_window_goes_to_one_worker(
         assert not windows.advance(one, a, Advance(rows=1))
         assert not windows.finish(one, a)
         assert windows.advance(two, again, Advance(rows=1))
+
+
+def test_a_window_that_is_left_late_is_done_with_fewer_workers(
+    expanded: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """A process on another machine dies when all else is done or given out."""
+    target = Target.from_url(database)
+    expanded.settings = replace(expanded.settings, workers=2)
+    expanded.limit("c", Limits(workers=1))
+    with (
+        connect(target, "helper") as conn,
+        held(target, conn, "c helper 1", seconds=60, wait_s=0) as lease,
+    ):
+
+        def take() -> None:
+            step = fill_step(expanded).id
+            with conn.transaction():
+                assert windows.claim(conn, step, 100, lease.token)
+
+        expanded.progress = AfterRows(0, take)
+        with running(expanded) as run:
+            held_by = "SELECT array_agg(token) FROM migrator.windows"
+            wait_for(
+                "only its window is left",
+                lambda: (
+                    filled(sql) > ROWS * 3 // 4
+                    and sql.execute(held_by).fetchone() == ([lease.token],)
+                ),
+            )
+            assert not run.ended
+            conn.execute(
+                "UPDATE migrator.leases SET expires_at = '-infinity' WHERE token = %s",
+                (lease.token,),
+            )
+    assert run.error is None
+    assert filled(sql) == ROWS
 
 
 class Counted(Silent):
