@@ -191,6 +191,8 @@ class Runner(Phases):
         """
         Compare both sides again and again until the change is retired.
 
+        It waits while the change is paused, or in the hands of another process.
+
         Args:
             change: its id.
             every_s: rest between two comparisons, in which others may have the
@@ -198,12 +200,24 @@ class Runner(Phases):
 
         Raises:
             MismatchError: rows are left that repair did not bring into step.
+            Held: somebody aborted the change.
         """
-        while (state := self.verify(change)) is State.VERIFIED:
-            if self.change(change).finished:
-                break
+        while True:
+            try:
+                state = self.verify(change)
+            except Busy:
+                self.progress.waiting("for the process that carries it on")
+                continue
+            except Held:
+                said = self.said(change)
+                if said.mode is not Mode.PAUSE:
+                    raise
+                self.progress.waiting(said.said)
+                time.sleep(POLL_S)
+                continue
+            if state is not State.VERIFIED or self.change(change).finished:
+                return state
             time.sleep(every_s)
-        return state
 
     def retire(self, change: str, *, old_release_gone: str) -> State:
         """

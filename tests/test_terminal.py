@@ -149,11 +149,11 @@ def test_a_backfill_is_led_from_elsewhere(
     migrator: Migrator, terminal: Callable[..., Terminal], sql: psycopg.Connection
 ) -> None:
     """Rows, rate, time left, waits and why: on its bar, in status, as JSON."""
-    told = migrator("throttle", "abc", "--max-rows-per-s", "1500").stdout
-    assert told == "Limits of abc123, from its next chunk on: 1,500 rows/s.\n"
+    told = migrator("throttle", "abc", "--max-rows-per-s", "700").stdout
+    assert told == "Limits of abc123, from its next chunk on: 700 rows/s.\n"
     there = terminal("backfill", "abc123")
     there.shows(r"copy_rows: +\d+%.* rows, .* rows/s, .* left, waited \d+% of the time")
-    there.shows(r"waiting: limit of 1,500 rows/s")
+    there.shows(r"waiting: limit of 700 rows/s")
     running = ""
 
     def told_of_left() -> bool:
@@ -167,7 +167,7 @@ def test_a_backfill_is_led_from_elsewhere(
         r" waited \d+% of the time",
         running,
     )
-    assert "  Limits: 1,500 rows/s\n" in running
+    assert "  Limits: 700 rows/s\n" in running
     assert "  Next: wait until it is through; another process may help:" in running
     data = step(migrator)
     assert 0 < data["rows"] < ROWS
@@ -197,7 +197,7 @@ def test_a_backfill_is_led_from_elsewhere(
     assert filled(sql) == ROWS
     log = migrator("log", "abc123").stdout
     for words in (
-        "throttle: 1,500 rows/s\n",
+        "throttle: 700 rows/s\n",
         "pause: month-end\n",
         "resume: closed\n",
         "throttle: off\n",

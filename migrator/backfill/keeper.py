@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -127,4 +128,6 @@ class Keeper:
                     self._skip(said(error))
                     return
         seconds = round(time.monotonic() - began, 3)
-        store.event(self.conn, self.change, "vacuum", seconds=seconds)
+        # A cancel may come when VACUUM has just ended, and meets this instead.
+        with suppress(psycopg.errors.QueryCanceled):
+            store.event(self.conn, self.change, "vacuum", seconds=seconds)

@@ -372,7 +372,8 @@ class Walk:
                     end, last = self._order.end(self.conn)
                     windows.begin(self.conn, self.row.id, end, node, last)
                 return
-            except RETRIED as error:
+            # With keys, the last one may stand behind many dead entries of its index.
+            except (*RETRIED, psycopg.errors.QueryCanceled) as error:
                 patience.pause(error, f"the whole table {self.work.table}")
 
     def _now(self) -> StepRow:

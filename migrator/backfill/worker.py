@@ -431,7 +431,8 @@ class Worker:
         if work.repair is not None:
             execute_stored(self.conn, work.repair, given)
             left = int(ask(self.conn, work.count, given))
-            still = {k for k, _ in self._listed(work, given)} if left else set()
+            # All of them: repair may have brought them into another order.
+            still = {k for k, _ in self._listed(work, given, most=left)}
         rows = [
             Mismatch(key=key, repaired=key not in still, given=values)
             for key, values in listed
@@ -439,9 +440,14 @@ class Worker:
         return found, rows, left
 
     def _listed(
-        self, work: ChunkedCheck, given: list[Any], *, values: bool = False
+        self,
+        work: ChunkedCheck,
+        given: list[Any],
+        *,
+        values: bool = False,
+        most: int = LISTED,
     ) -> list[tuple[str, str | None]]:
-        rows = execute_stored(self.conn, work.listing, [*given, LISTED, values])
+        rows = execute_stored(self.conn, work.listing, [*given, most, values])
         return [(row["key"], row["given"]) for row in rows]
 
     def _require_ready(self) -> None:

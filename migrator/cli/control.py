@@ -63,7 +63,10 @@ class Bytes(click.ParamType[float]):
             return float(value)
         number, unit = value[:-2], value[-2:]
         if unit in UNITS and number.replace(".", "", 1).isdigit():
-            return float(number) * UNITS[unit]
+            size = float(number) * UNITS[unit]
+            if size > 0:
+                return size
+            self.fail("with no WAL at all it could not go on; pause it", param, ctx)
         self.fail(f"{value!r} is not a size; write 500kB, 20MB or 1GB", param, ctx)
 
 

@@ -13,7 +13,7 @@ section 66.7 (HOT); the figures are in docs/performance.md.
 from psycopg import sql
 
 from migrator.errors import Refused, UsageError
-from migrator.facts import Facts, Index
+from migrator.facts import Facts, Index, Table
 from migrator.plan import Chunking, Keyset, Upkeep, render, type_name
 
 # Passes over a window: 1/8 of a page's rows fit into what the pass before freed.
@@ -70,7 +70,7 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
             reason=f'one pass: index "{holding[0]}" holds the written column, so that'
             " no update can stay in its page's chain",
         )
-    filled = min(table.fillfactor / 100, table.filled or 1.0)
+    filled = _filled(table)
     if filled <= ROOMY:
         return Chunking(
             stride=1,
@@ -88,24 +88,33 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
     )
 
 
+def _filled(table: Table) -> float:
+    """Return the share of a page that rows take."""
+    return min(table.fillfactor / 100, table.filled or 1.0)
+
+
 def kept(facts: Facts, chunking: Chunking, written: frozenset[str]) -> Upkeep:
     """
     Return what keeps the table small and its statistics fresh meanwhile.
 
-    TRUNCATE is off, since it needs ACCESS EXCLUSIVE.
+    VACUUM is for one pass over pages without room: where new versions stay in their
+    pages, what is dead is pruned by whoever comes next. TRUNCATE is off, since it
+    needs ACCESS EXCLUSIVE.
 
     Source: PostgreSQL manual, VACUUM and ANALYZE.
     """
     table = facts.table.name.identifier
     columns = sql.SQL(", ").join(map(sql.Identifier, sorted(written)))
-    heap = facts.table.method == "heap"
+    held = any(not written.isdisjoint(i.columns) for i in facts.table.indexes)
+    moves = held or _filled(facts.table) > ROOMY
+    dead = facts.table.method == "heap" and chunking.stride == 1 and moves
     vacuum = sql.SQL(
         "VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP auto) {}"
     ).format(table)
     return Upkeep(
         statistics=render(sql.SQL("ANALYZE (SKIP_LOCKED) {}").format(table)),
         analyze=render(sql.SQL("ANALYZE (SKIP_LOCKED) {} ({})").format(table, columns)),
-        vacuum=render(vacuum) if heap and chunking.stride == 1 else None,
+        vacuum=render(vacuum) if dead else None,
         every=VACUUM_EVERY,
     )
 

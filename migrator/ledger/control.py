@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
-from migrator.errors import Held
+from migrator.errors import Held, UsageError
 from migrator.ledger import store
 from migrator.postgres.connection import Connection
 
@@ -31,12 +31,25 @@ class Limits:
             anyone: above it the backfill waits.
         target_ms: wanted length of a chunk's transaction.
         workers: connections of each process.
+
+    Raises:
+        UsageError: one of them is 0 or less.
     """
 
     max_rows_per_s: float | None = None
     max_wal_bytes_per_s: float | None = None
     target_ms: float | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a limit under which nothing could go on."""
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and value <= 0:
+                raise UsageError(
+                    f"A limit must be above 0, and {limit.name} is {value:g}.",
+                    next="pause the change, where it is to stand still.",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

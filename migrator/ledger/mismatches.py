@@ -30,13 +30,22 @@ class Mismatch:
 
 def add(conn: Connection, step: int, found: Sequence[Mismatch]) -> None:
     """Enter rows by their keys, in the transaction of their chunk."""
-    for one in found:
-        conn.execute(
-            "INSERT INTO migrator.mismatches (step, key, repaired)"
-            " SELECT %(step)s, %(key)s::json, %(repaired)s WHERE (SELECT count(*)"
-            " FROM migrator.mismatches WHERE step = %(step)s) < %(kept)s",
-            {"step": step, "key": one.key, "repaired": one.repaired, "kept": KEPT},
-        )
+    if not found:
+        return
+    # In one statement: rows that were repaired are locked meanwhile.
+    conn.execute(
+        "INSERT INTO migrator.mismatches (step, key, repaired)"
+        " SELECT %(step)s, u.key::json, u.repaired"
+        " FROM unnest(%(keys)s::text[], %(repaired)s::bool[]) AS u (key, repaired)"
+        " LIMIT greatest(%(kept)s - (SELECT count(*) FROM migrator.mismatches"
+        " WHERE step = %(step)s), 0)",
+        {
+            "step": step,
+            "keys": [one.key for one in found],
+            "repaired": [one.repaired for one in found],
+            "kept": KEPT,
+        },
+    )
 
 
 def of(conn: Connection, change: str, *, last: bool = False) -> list[Mismatch]:

@@ -27,6 +27,17 @@ CLIENT_CHECK_MS = 1000
 # Seconds to wait for a connection.
 CONNECT_TIMEOUT_S = 10
 
+# A session may be silent for as long as a statement runs, and what stands between may
+# forget it meanwhile: load balancers do so after 240 s or more. Probes keep it known,
+# and after 30 + 3 * 10 s tell that the server is gone, instead of waiting for hours.
+# In seconds, but for the last, which is in ms and for what was sent (manual, 32.1.2).
+KEEPALIVE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
@@ -92,6 +103,7 @@ def connect(target: Target, application_name: str) -> Connection:
                 "",
                 **{
                     "connect_timeout": CONNECT_TIMEOUT_S,
+                    **KEEPALIVE,
                     **target.params,
                     "application_name": application_name,
                 },

@@ -8,7 +8,7 @@ import pytest
 from backfill.live import running, wait_for
 from migrator.backfill import order
 from migrator.change import Change
-from migrator.errors import Held
+from migrator.errors import Held, UsageError
 from migrator.ledger.control import Limits, Mode
 from migrator.patterns import AddColumn
 from migrator.plan import State
@@ -176,6 +176,13 @@ def test_workers_are_added_and_taken_away(
         other.limit("c", None)
     assert run.error is None
     assert filled(sql) == ROWS
+
+
+@pytest.mark.parametrize("name", ["max_rows_per_s", "max_wal_bytes_per_s", "workers"])
+def test_a_limit_of_nothing_is_refused(name: str) -> None:
+    """Under it nothing could go on: that is what a pause is for."""
+    with pytest.raises(UsageError, match=f"{name} is 0"):
+        Limits(**{name: 0})
 
 
 class Sizes(Silent):

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from backfill.live import wait_for
 from migrator.change import Change
-from migrator.errors import Held, MismatchError
+from migrator.errors import Held, MigratorError, MismatchError
 from migrator.guard import Policy
 from migrator.ledger.control import Mode
 from migrator.patterns import RenameColumn
@@ -22,10 +23,15 @@ CHANGE = Change(revision="c", pattern=RenameColumn("t", "name", "label"))
 
 
 class Heard(Silent):
-    """A progress that keeps rows out of step."""
+    """A progress that keeps rows out of step, and what is waited for."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[Any, Any, bool]] = []
+        self.waits: list[str] = []
+
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Keep it."""
+        self.waits.append(reason)
 
     def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
         """Keep it."""
@@ -172,6 +178,34 @@ def test_watch_until_contract(
     verified.retire("c", old_release_gone="yes")
     thread.join(timeout=20)
     assert ended == [State.RETIRED]
+
+
+def test_watch_waits_for_others_and_for_people(
+    verified: Runner, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It outlasts a pause and a contract that takes long; an abort ends it."""
+    monkeypatch.setattr(Runner, "_lease_wait_s", 0.0)
+    heard = Heard()
+    watcher = Runner(runner.target, Settings(), heard)
+    ended: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            watcher.watch("c", every_s=0.05)
+        except MigratorError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=watch)
+    with verified._held("c"):
+        thread.start()
+        wait_for("it waits", lambda: any("carries it on" in w for w in heard.waits))
+    verified.say("c", Mode.PAUSE, "month-end")
+    wait_for("it is paused", lambda: any("month-end" in w for w in heard.waits))
+    assert not ended
+    verified.say("c", Mode.ABORT, "enough")
+    thread.join(timeout=20)
+    (error,) = ended
+    assert isinstance(error, Held)
 
 
 def test_too_many_failed_chunks_pause_the_change(

@@ -56,6 +56,23 @@ def test_vacuum_makes_room_for_what_follows(
     assert size(sql) < 1.35 * before
 
 
+def test_pages_with_room_need_no_vacuum(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New versions stay in their pages: the table stays as large as it was."""
+    monkeypatch.setattr(order, "WINDOW_BLOCKS", 64)
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text)"
+        " WITH (autovacuum_enabled = false, fillfactor = 45);"
+        "INSERT INTO t SELECT g, repeat('x', 90) FROM generate_series(1, 40000) g"
+    )
+    runner.expand(CHANGE)
+    before = size(sql)
+    runner.backfill("c")
+    assert vacuums(runner) == []
+    assert size(sql) < 1.05 * before
+
+
 def test_strides_need_no_vacuum(expanded: Runner, sql: psycopg.Connection) -> None:
     """What one pass leaves dead, the next one prunes."""
     expanded.settings = Settings(chunking="strides", target_ms=20)
