@@ -1,5 +1,7 @@
 """Settings of the role do not reach what the engine relies on."""
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 
@@ -21,7 +23,7 @@ from migrator.change import Change
 from migrator.pattern import Pattern
 from migrator.patterns import AddColumn, SetNotNull, SplitColumn
 from migrator.plan import State
-from migrator.postgres.connection import ask, connect, transaction
+from migrator.postgres.connection import Target, ask, connect, transaction
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -237,3 +239,16 @@ def test_commits_wait_for_the_disk_where_they_have_to(
         assert ask(conn, "SELECT current_setting('synchronous_commit')") == wanted
     assert ask(conn, "SELECT current_setting('synchronous_commit')") == of_role
     conn.close()
+
+
+def test_a_silent_connection_is_probed(database: str) -> None:
+    """What stands between keeps it known; a URL may say otherwise."""
+
+    def probed_after_s(url: str) -> int:
+        conn = connect(Target.from_url(url), "probed")
+        with conn, socket.socket(fileno=os.dup(conn.fileno())) as line:
+            return line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert probed_after_s(database) == 30
+    joint = "&" if "?" in database else "?"
+    assert probed_after_s(f"{database}{joint}keepalives_idle=7") == 7
