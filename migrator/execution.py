@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -229,31 +230,31 @@ class Execution:
     def _statements(
         self, conn: Connection, action: Transaction, what: str, attempt: int
     ) -> None:
-        """Run a transaction's statements; the condition is read under its lock."""
-        for number, statement in enumerate(action.statements):
-            if number > 0:
-                execute_stored(conn, statement)
-                continue
-            with self._lock_budget(conn):
-                execute_stored(conn, _turned(action) if attempt % 2 == 0 else statement)
-            # Under a strong lock nothing may scan a table: an index answers.
-            configure(conn, {"enable_seqscan": "off"}, local=True)
-            self._conditions(conn, action, what)
+        """Run a transaction's statements; the condition is read under its locks."""
+        locks = _locks(action)
+        self._lock(conn, locks if attempt % 2 else _turned(action, locks))
+        # Under a strong lock nothing may scan a table: an index answers.
+        configure(conn, {"enable_seqscan": "off"}, local=True)
+        self._conditions(conn, action, what)
+        for statement in action.statements[len(locks) :]:
+            execute_stored(conn, statement)
 
-    @contextmanager
-    def _lock_budget(self, conn: Connection) -> Iterator[None]:
+    def _lock(self, conn: Connection, locks: tuple[str, ...]) -> None:
         """
-        Give a statement that locks several tables one budget for all of them.
+        Take locks on several tables within one budget for all of them.
 
-        `lock_timeout` counts anew for each partition, while those locked before
-        are held already (manual, section 20.11.1).
+        `lock_timeout` counts anew for each table and partition, while those locked
+        before are held already (manual, section 20.11.1).
         """
         lock_ms = self.settings.lock_timeout_ms
-        configure(conn, {"statement_timeout": f"{lock_ms}ms"}, local=True)
-        try:
-            yield
-        except psycopg.errors.QueryCanceled as error:
-            raise psycopg.errors.LockNotAvailable(said(error)) from error
+        until = time.monotonic() + lock_ms / 1000
+        for statement in locks:
+            left_ms = max(1, int((until - time.monotonic()) * 1000))
+            configure(conn, {"statement_timeout": f"{left_ms}ms"}, local=True)
+            try:
+                execute_stored(conn, statement)
+            except psycopg.errors.QueryCanceled as error:
+                raise psycopg.errors.LockNotAvailable(said(error)) from error
         whole = f"{lock_ms + CATALOGUE_STATEMENT_MS}ms"
         configure(conn, {"statement_timeout": whole}, local=True)
 
@@ -388,18 +389,24 @@ class Execution:
         )
 
 
-def _turned(action: Transaction) -> str:
+def _locks(action: Transaction) -> tuple[str, ...]:
+    """Return the statements that take a transaction's locks: the first, or more."""
+    more = takewhile(lambda s: s.startswith("LOCK TABLE "), action.statements[1:])
+    return (*action.statements[:1], *more)
+
+
+def _turned(action: Transaction, locks: tuple[str, ...]) -> tuple[str, ...]:
     """
-    Return the statement that takes a transaction's locks, in the other order.
+    Return the statements that take a transaction's locks, in the other order.
 
     Where requests without a pause between them take two tables in one order, a lock
     on the second is held against one of them at any time: it waits for us, we for it.
     The other order lets those that have begun come to their end.
     """
-    statement, others = action.statements[0], [t.table for t in action.also]
-    if action.table is None or statement != locked(action.table, action.lock, *others):
-        return statement
-    return locked(action.table, action.lock, *others, turned=True)
+    others = [t.table for t in action.also]
+    if action.table is None or locks != (locked(action.table, action.lock, *others),):
+        return locks[::-1]
+    return (locked(action.table, action.lock, *others, turned=True),)
 
 
 class _Attempt:

@@ -229,6 +229,19 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of a table, but for that which makes a view."""
+
+    name: str
+    #: As the server describes it: `rule noted on table people`.
+    described: str
+    #: Whether an UPDATE of an ordinary session is rewritten by it.
+    on_update: bool = False
+    #: Whether its action comes in the place of what was sent.
+    instead: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One policy of a table, in force or not."""
 
@@ -283,8 +296,7 @@ class Table:
     replica_identity: str = "DEFAULT"
     #: Publications that it is part of, by its name, its schema or as all tables are.
     publications: tuple[str, ...] = ()
-    #: Rules on it, as the server describes them, but for that which makes a view.
-    rules: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True

@@ -98,10 +98,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLock:
-    """A lock on a further table that a step takes."""
+    """
+    A lock on a further table that a step takes.
+
+    `first` tells that it comes before the step's own, since requests that write both
+    tables take them in that order.
+    """
 
     table: TableName
     lock: Lock
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,7 +458,12 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     if "also" in values:
         values["also"] = tuple(
-            TableLock(table=TableName(**a["table"]), lock=Lock(a["lock"]))
+            TableLock(
+                table=TableName(**a["table"]),
+                lock=Lock(a["lock"]),
+                # Nor this.
+                first=a.get("first", False),
+            )
             for a in values["also"]
         )
     values["lock"] = Lock(values["lock"])

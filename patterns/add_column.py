@@ -149,7 +149,8 @@ class AddColumn(Pattern):
         )
         if self.computed is not None:
             text += " From retire on nothing computes it: the new release writes it"
-            text += " itself."
+            text += " itself. A row for which the expression fails is stored, and holds"
+            text += " the change until it is corrected."
         if self._is_counted:
             text += " Rows that are there are counted in no order of their own."
         return self.assure((*notices, Notice(text=text)))

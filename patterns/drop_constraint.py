@@ -134,14 +134,15 @@ class DropConstraint(Pattern):
     def _added(
         self, facts: Facts, found: Constraint, definition: sql.Composable
     ) -> Action:
-        weak = found.kind == "f"
-        return constraints.add(
-            facts.table.name,
+        weak, table = found.kind == "f", facts.table.name
+        added = constraints.add(
+            table,
             self.name,
             definition,
             lock=Lock.SHARE_ROW_EXCLUSIVE if weak else Lock.ACCESS_EXCLUSIVE,
             also=found.references,
         )
+        return constraints.with_comment(added, table, found)
 
 
 _UNTIL = Notice(

@@ -11,6 +11,7 @@ table until the drop; going back is a rename.
 Source: PostgreSQL manual, DROP TABLE.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
@@ -24,6 +25,7 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
     Notice,
+    Probe,
     State,
     Step,
     Steps,
@@ -72,6 +74,10 @@ class DropTable(Pattern):
         """Return that it is gone."""
         return Final(there=False)
 
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read the table."""
+        return requirements.functions_that_read(facts.known_as)
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""
         requirements.require_table(facts)
@@ -101,7 +107,7 @@ class DropTable(Pattern):
             text="Names of its indexes, sequences and partitions stay taken until the"
             " drop."
         )
-        return self.assure((size, *held))
+        return self.assure((size, *held, *requirements.function_notices(facts)))
 
     def expand(self, facts: Facts) -> Steps:
         """Return nothing: the old release uses it."""

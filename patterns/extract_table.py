@@ -33,11 +33,11 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints
+from migrator.kernels import constraints, requirements
 from migrator.kernels.mirror_table import Extract, ExtractMany, extractable, linkable
 from migrator.names import TableName
 from migrator.pattern import Pattern
-from migrator.plan import Footprint, Notice, Reach, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,10 @@ class ExtractTable(Pattern):
         """Return the new tables."""
         made = (self.into, *([self.through] if self.through else []))
         return tuple(TableName(table.schema, name) for name in made)
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read columns that go."""
+        return requirements.functions_that_read(facts.known_as, self.move)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""

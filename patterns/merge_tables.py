@@ -91,6 +91,10 @@ class MergeTables(Pattern):
         """Return the table that it goes into."""
         return ((self.into, known[0].name.schema),)
 
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read the table that goes."""
+        return requirements.functions_that_read(facts.known_as)
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse tables whose rows do not belong together, and what cannot go along."""
         constraints.require_lists(
@@ -104,6 +108,7 @@ class MergeTables(Pattern):
         require_pair(into, facts.table, pair)
         require_mergeable(self._merge(facts), self.title)
         notices = requirements.backfill_notices(into, *self._columns.values())
+        notices += requirements.function_notices(facts)
         return self.assure((*self._notices(facts), *notices))
 
     def _notices(self, facts: Facts) -> tuple[Notice, ...]:

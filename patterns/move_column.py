@@ -98,6 +98,10 @@ class MoveColumn(Pattern):
         """Return the table that it goes to."""
         return ((self.to, known[0].name.schema),)
 
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read the column."""
+        return requirements.functions_that_read(facts.known_as, [self.column])
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse tables whose rows do not belong together, and columns that cannot."""
         child = facts.of(facts.others[0])
@@ -152,6 +156,7 @@ class MoveColumn(Pattern):
                     if self.column in i.columns and i.name not in going
                 ),
                 *requirements.mention_notices(facts, self.column),
+                *requirements.function_notices(facts, [self.column]),
                 *requirements.backfill_notices(child, self._name),
             )
         )

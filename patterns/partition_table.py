@@ -21,7 +21,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts
+from migrator.facts import Facts, Table
 from migrator.kernels import constraints
 from migrator.kernels.mirror_table import Swap, former, require_swappable, shadow_of
 from migrator.names import TableName
@@ -83,6 +83,11 @@ class PartitionTable(Pattern):
         """From expanded: it sees no difference."""
         return State.EXPANDED
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The partitions' names."""
+        return (*self.partitions, *([self.rest] if self.rest else []))
+
     def columns(self) -> None:
         """Return None: all of it."""
         return
@@ -141,7 +146,7 @@ class PartitionTable(Pattern):
                 f"{self.title}: `partitions` has bounds of HASH, or none of {self.by}.",
                 next='write {"name": "FROM (…) TO (…)"}, of HASH ["name", …].',
             )
-        for name in (*self.partitions, *([self.rest] if self.rest else [])):
+        for name in self._names:
             names.checked(name, "partition")
             if name in facts.relation_names:
                 raise Refused(
@@ -264,11 +269,29 @@ class PartitionTable(Pattern):
             for number, (name, text) in enumerate(found.items())
         )
 
+    def _given_on(self, table: Table) -> tuple[sql.Composable, ...]:
+        """Return what partitions do not have from their parent, but from the table."""
+        said = [f"OWNER TO {sql.Identifier(table.owner).as_string(None)}"]
+        if table.options:
+            said.append(f"SET ({', '.join(table.options)})")
+        if table.replica_identity in ("FULL", "NOTHING"):
+            said.append(f"REPLICA IDENTITY {table.replica_identity}")
+        return tuple(
+            sql.SQL("ALTER TABLE {} {}").format(
+                sql.Identifier(table.name.schema, name), type_name(text)
+            )
+            for name in self._names
+            for text in said
+        )
+
     def _swap(self, facts: Facts) -> Swap:
         return Swap(
             facts=facts,
             key=self.key,
             primary=self.key,
             partition_by=self._by(),
-            made=self._partitions(shadow_of(facts.table.name, facts.tag)),
+            made=(
+                *self._partitions(shadow_of(facts.table.name, facts.tag)),
+                *self._given_on(facts.table),
+            ),
         )

@@ -28,11 +28,11 @@ from migrator.plan import (
     Probe,
     Step,
     Steps,
-    expression,
     missing,
-    render,
 )
 
+# Rows among which the trial looks for some that are NULL: a few ms.
+_LOOKED_AT = 10_000
 # From here on DROP NOT NULL of a parent spares what a partition says itself.
 NOT_NULL_IS_A_CONSTRAINT = 180000
 
@@ -100,7 +100,9 @@ class SetNotNull(Pattern):
             )
         text = (
             "From expand on, a NULL that the old release writes is stored as the"
-            " fill; rows that are filled keep the value after a rollback."
+            " fill; rows that are filled keep the value after a rollback. A row for"
+            " which the fill fails is stored, and holds the change until it is"
+            " corrected."
         )
         notes = (
             *self._partition_notices(facts),
@@ -125,25 +127,18 @@ class SetNotNull(Pattern):
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return a trial of the fill."""
+        """Return a trial of the fill, on rows that are NULL."""
         if self.fill is None:
             return ()
+        table, column = facts.table, facts.table.require(self.column)
+        rows = sql.SQL("(SELECT * FROM {} LIMIT {}) AS {} WHERE {} LIMIT 100").format(
+            table.name.identifier,
+            sql.Literal(_LOOKED_AT),
+            sql.Identifier(table.name.name),
+            missing(sql.Identifier(table.name.name, self.column)),
+        )
         return (
-            Probe(
-                statements=(),
-                question=render(
-                    sql.SQL(
-                        "SELECT count(value) >= 0 FROM"
-                        " (SELECT coalesce({}, {}) AS value FROM {} LIMIT 100)"
-                        " AS trial"
-                    ).format(
-                        sql.Identifier(self.column),
-                        expression(self.fill),
-                        facts.table.name.identifier,
-                    )
-                ),
-                otherwise="",
-            ),
+            trials.computes(column.type, self.fill, rows),
             *trials.reads_no_generated(self.title, facts, self.fill),
         )
 

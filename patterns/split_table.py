@@ -94,6 +94,10 @@ class SplitTable(Pattern):
         into = TableName(table.schema, self.into)
         return (into, shadow_of(into, tag))
 
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions read columns that go."""
+        return requirements.functions_that_read(facts.known_as, self.move)
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""
         constraints.require_lists(
@@ -140,6 +144,7 @@ class SplitTable(Pattern):
                 ),
                 *requirements.publication_notices(facts),
                 *requirements.mention_notices(facts, *self.move),
+                *requirements.function_notices(facts, self.move),
             )
         )
 

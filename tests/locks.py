@@ -8,11 +8,11 @@ import psycopg
 from migrator.plan import Action, Autocommit, Lock
 
 # Lock modes as pg_locks spells them.
-_MODES = {
+MODES = {
     f"{''.join(w.capitalize() for w in lock.value.split())}Lock": lock for lock in Lock
 }
 # Steps declare the next stronger one instead.
-_MODES["ShareLock"] = Lock.SHARE_ROW_EXCLUSIVE
+MODES["ShareLock"] = Lock.SHARE_ROW_EXCLUSIVE
 
 
 def taken(conn: psycopg.Connection, action: Action, *tables: str) -> dict[str, Lock]:
@@ -36,7 +36,7 @@ def taken(conn: psycopg.Connection, action: Action, *tables: str) -> dict[str, L
                 [table],
             ).fetchall()
             found[table] = max(
-                (_MODES[mode] for (mode,) in rows),
+                (MODES[mode] for (mode,) in rows),
                 key=lambda lock: lock.rank,
                 default=Lock.NONE,
             )

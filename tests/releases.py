@@ -34,6 +34,9 @@ SLACK_MS = 500
 STOP_S = 0.3
 
 APP = "migrator_test_app"
+MAKE_APP = (
+    f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN CREATE ROLE {APP}; END IF; END $$"
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Scenario:
         """The states to go back from; None goes through to the drop."""
         known = (State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED)
         return (*(s for s in known if s.rank >= self.expands_to.rank), None)
+
+    def make_small(self, sql: psycopg.Connection) -> None:
+        """Make the tables with few rows, where no client is at work."""
+        sql.execute(MAKE_APP.encode())
+        sql.execute(self.setup.replace(str(ROWS), "300").encode())
 
 
 @dataclass
@@ -158,10 +166,7 @@ class Harness:
         """Make the table, the role and the clients."""
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute(scenario.setup.encode())
-            conn.execute(
-                f"DO $$ BEGIN IF to_regrole('{APP}') IS NULL THEN"
-                f" CREATE ROLE {APP}; END IF; END $$".encode()
-            )
+            conn.execute(MAKE_APP.encode())
             conn.execute(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
                 f" TO {APP}".encode()

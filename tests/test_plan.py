@@ -1,6 +1,7 @@
 """Plans as data: nothing is lost on the way to the ledger and back."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -71,12 +72,14 @@ from migrator.patterns import (
 from migrator.plan import (
     Autocommit,
     ChunkedCheck,
+    ChunkedUpdate,
     Footprint,
     Lock,
     Phase,
     Plan,
     State,
     Step,
+    TableLock,
     Transaction,
     plan_to_dict,
     step_from_dict,
@@ -377,7 +380,7 @@ def test_names_of_steps_are_unique_within_a_phase(pattern: Pattern) -> None:
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
-    """A step never waits for a lock while it holds a weaker one."""
+    """What it takes before, it takes in the order of those who write both tables."""
     for phase in Phase:
         for step in pattern.steps(phase, facts_of(pattern)):
             for action in (step.work, *step.reverse, step.parked):
@@ -387,7 +390,9 @@ def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
                         first = f"ALTER VIEW {action.table} OWNER TO"
                         assert action.statements[0].startswith(first)
                         continue
-                    first, *others = action.statements
+                    ahead = [_weaker(a) for a in action.also if a.first]
+                    assert list(action.statements[: len(ahead)]) == ahead
+                    first, *others = action.statements[len(ahead) :]
                     if first == f"DROP VIEW IF EXISTS {action.table}":
                         # The view's own lock, not that of its table.
                         continue
@@ -399,11 +404,29 @@ def test_a_transaction_takes_its_strongest_lock_first(pattern: Pattern) -> None:
                     wanted = [str(t) for t in (action.table, *as_strong)]
                     assert sorted(tables.split(", ")) == sorted(wanted)
                     weaker = [
-                        f"LOCK TABLE ONLY {a.table} IN {a.lock} MODE"
+                        _weaker(a)
                         for a in action.also
-                        if a.lock is not action.lock
+                        if a.lock is not action.lock and not a.first
                     ]
                     assert others[: len(weaker)] == weaker
+
+
+def _weaker(lock: TableLock) -> str:
+    return f"LOCK TABLE ONLY {lock.table} IN {lock.lock} MODE"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_a_chunk_names_all_tables_whose_triggers_it_asks_about(
+    pattern: Pattern,
+) -> None:
+    """Else the message names one whose trigger is on."""
+    for phase in Phase:
+        for step in pattern.steps(phase, facts_of(pattern)):
+            work = step.work
+            if isinstance(work, ChunkedUpdate | ChunkedCheck) and work.guard:
+                asked = re.findall(r"'(\S+)'::pg_catalog.regclass", work.guard)
+                told = work.guard_tables or (work.root or work.table,)
+                assert set(asked) == {str(table) for table in told}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)

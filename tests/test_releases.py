@@ -16,6 +16,7 @@ from migrator.kernels.mirror_columns import Twin
 from migrator.ledger import windows
 from migrator.names import TableName
 from migrator.patterns import (
+    CATALOGUE,
     AddCheck,
     AddColumn,
     AddEnumValue,
@@ -847,6 +848,11 @@ SCENARIOS += [
         new=number("amount"),
     ),
 ]
+
+
+def test_every_pattern_is_under_both_releases() -> None:
+    """A pattern that is added to the catalogue has to be added above."""
+    assert {type(s.pattern) for s in SCENARIOS} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Every form of a statement, from both releases, on each way of having two sides."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
@@ -12,6 +12,8 @@ from migrator.patterns import (
     AddColumn,
     ChangeColumnType,
     ChangePrimaryKey,
+    DropColumn,
+    EvolveJson,
     ExtractTable,
     MergeColumns,
     MergeTables,
@@ -19,8 +21,11 @@ from migrator.patterns import (
     MoveToSchema,
     PartitionTable,
     RebuildTable,
+    RemoveEnumValue,
     RenameColumn,
+    RenameEnumValue,
     RenameTable,
+    SetNotNull,
     SplitColumn,
     SplitTable,
     TransformColumn,
@@ -57,7 +62,10 @@ class Shape:
     pattern: Pattern
     old: Side
     new: Side
+    #: What runs behind the table; {type} is the type of `v`.
     setup: str = ""
+    #: What the type needs, before the table.
+    needs: str = ""
     type: str = "text"
     #: The n-th value, as SQL.
     value: str = "'v' || {n}"
@@ -68,6 +76,8 @@ class Shape:
 V = Side("t", "v")
 SET = "(SELECT array_agg(DISTINCT e ORDER BY e) FROM unnest(v) e)"
 LINKED = "(SELECT array_agg(n.v ORDER BY n.v) FROM l JOIN n ON n.id = l.w"
+NULL = frozenset({"update to null"})
+MOOD = "CREATE TYPE mood AS ENUM ('low', 'high')"
 # The new release finds or makes a value before it links it.
 GOT = (
     "CREATE FUNCTION got(text) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
@@ -81,7 +91,7 @@ SHAPES = [
         RenameColumn("t", "v", "w"),
         V,
         Side("t", "w"),
-        setup="CREATE EXTENSION citext",
+        needs="CREATE EXTENSION citext",
         type="citext",
         value="CASE {n} % 2 WHEN 0 THEN 'Bob' ELSE 'bob' END",
     ),
@@ -129,7 +139,8 @@ SHAPES = [
         "transform",
         TransformColumn("t", "v", "w", "bigint", "v::bigint * 100", "(w / 100)::int"),
         V,
-        Side("t", "w", "w / 100"),
+        # Finer than the old release can tell.
+        Side("t", "w", "w / 100", value="{n} * 100 + 7"),
         type="int",
         value="{n}",
     ),
@@ -230,7 +241,7 @@ SHAPES = [
             owned=True,
             read="t",
             value="got('v' || {n})",
-            without=frozenset({"update to null"}),
+            without=NULL,
         ),
         setup=GOT,
         type="text[]",
@@ -250,9 +261,117 @@ SHAPES = [
         MergeTables("n", "t", ["w"], key={"id": "id"}, assured="no ON CONFLICT"),
         Side("n", "w", view=True, owned=True),
         Side("t", "w"),
-        setup="CREATE TABLE n (w text, id int PRIMARY KEY REFERENCES t ON UPDATE"
+        setup="CREATE TABLE n (w {type}, id int PRIMARY KEY REFERENCES t ON UPDATE"
         " CASCADE ON DELETE CASCADE); INSERT INTO n SELECT v, id FROM t",
     ),
+    Shape(
+        "extract",
+        ExtractTable("t", "n", ["v"], reference="n_id", assured="one request"),
+        V,
+        Side(
+            "t",
+            "n_id",
+            shown="(SELECT n.v FROM n WHERE n.id = t.n_id)",
+            value="got('v' || {n})",
+        ),
+        setup=GOT,
+    ),
+    Shape(
+        "json_documents",
+        EvolveJson("t", "v", "w", rename={"a": "b"}, add={"c": "1"}),
+        Side("t", "v", "v ->> 'a'"),
+        Side("t", "w", "w ->> 'b'", value="jsonb_build_object('b', {n}, 'c', 7)"),
+        type="jsonb",
+        value="jsonb_build_object('a', {n})",
+    ),
+    Shape(
+        "not_null",
+        SetNotNull("t", "v", fill="'none'"),
+        # What it would see without the fill.
+        Side("t", "v", "coalesce(v, 'none')"),
+        Side("t", "v", without=NULL),
+    ),
+    Shape(
+        "drop_column",
+        DropColumn("t", "v", fill="'gone'", assured="no function is meant"),
+        Side("t", "v", "v IS NOT NULL", without=NULL),
+        Side("t", "x", "true"),
+        setup="ALTER TABLE t ALTER v SET NOT NULL; ALTER TABLE t ADD x text",
+    ),
+    Shape(
+        "rename_value",
+        RenameEnumValue("t", "v", "low", "sad"),
+        Side("t", "v", "v::text"),
+        Side(
+            "t",
+            "v",
+            # Until retire it reads the old word, and from then on its own.
+            "replace(v::text, 'sad', 'low')",
+            value="(CASE {n} % 2 WHEN 0 THEN 'sad' ELSE 'high' END)::mood",
+        ),
+        needs=MOOD,
+        type="mood",
+        value="(CASE {n} % 2 WHEN 0 THEN 'low' ELSE 'high' END)::mood",
+    ),
+    Shape(
+        "remove_value",
+        RemoveEnumValue("t", "v", "low", instead="high", assured="tried"),
+        V,
+        Side("t", "v", value="'high'::mood"),
+        needs=MOOD,
+        type="mood",
+        value="(CASE {n} % 2 WHEN 0 THEN 'low' ELSE 'high' END)::mood",
+    ),
+    Shape(
+        "same_name",
+        ChangeColumnType("t", "v", "bigint", assured="reads text"),
+        V,
+        V,
+        type="int",
+        value="{n}",
+    ),
+    Shape(
+        "constant",
+        AddColumn("t", "w", "text", default="'x'", not_null=True),
+        Side("t", "v", "w IS NOT NULL"),
+        Side("t", "w", "true", without=NULL),
+    ),
+    Shape(
+        "drawn",
+        AddColumn("t", "w", "text", default="md5(random()::text)", not_null=True),
+        Side("t", "v", "w IS NOT NULL"),
+        Side("t", "w", "true", without=NULL),
+    ),
+    Shape(
+        "counted",
+        AddColumn("t", "w", "bigint", identity="by default"),
+        Side("t", "v", "w IS NOT NULL"),
+        Side("t", "v", "true"),
+    ),
+]
+#: Types whose values are equal and look different, or have no `=` at all, on each way
+#: of having two tables, or another one in the place of the first.
+BETWEEN = {
+    "rename_table",
+    "partition",
+    "wider_key",
+    "split_table",
+    "move_column",
+    "merge_tables",
+}
+TYPES = {
+    "citext": (
+        "CREATE EXTENSION citext",
+        "CASE {n} % 2 WHEN 0 THEN 'Bob' ELSE 'bob' END",
+    ),
+    "json": ("", "json_build_object('n', {n})"),
+    "numeric": ("", "CASE {n} % 2 WHEN 0 THEN 1.0 ELSE 1.00 END"),
+}
+SHAPES += [
+    replace(s, name=f"{s.name}_{kind}", type=kind, needs=needs, value=value)
+    for s in SHAPES
+    if s.name in BETWEEN
+    for kind, (needs, value) in TYPES.items()
 ]
 
 #: Rows 1 to 9 are there; {a} and {b} are keys of new ones, {v} and {w} values.
@@ -341,6 +460,16 @@ class Sender:
             " ORDER BY id".encode()
         ).fetchall()
 
+    def raw(self) -> list[object]:
+        """Return all that is in the tables of both sides, but for one column."""
+        tables = dict.fromkeys(("t", self.shape.old.table, self.shape.new.table))
+        return [
+            self.sql.execute(
+                f"SELECT to_jsonb(_r) - 'other' FROM {t} _r ORDER BY id".encode()
+            ).fetchall()
+            for t in tables
+        ]
+
     def check(self, name: str) -> None:
         """Compare both sides."""
         assert self.rows(self.shape.old) == self.rows(self.shape.new), name
@@ -354,19 +483,18 @@ def test_every_form_of_a_statement(
     sql.execute(
         "CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1), (2), (3);"
         "CREATE TABLE t (id int PRIMARY KEY, p_id int DEFAULT 3 REFERENCES p"
-        " ON UPDATE CASCADE ON DELETE CASCADE, v text);"
+        " ON UPDATE CASCADE ON DELETE CASCADE, v text, other int);"
     )
-    extension = shape.setup.startswith("CREATE EXTENSION")
-    if extension:
-        sql.execute(shape.setup.encode())
+    if shape.needs:
+        sql.execute(shape.needs.encode())
     first = shape.value.format(n="g")
     sql.execute(
         f"ALTER TABLE t DROP v, ADD v {shape.type};"
         f"INSERT INTO t (id, p_id, v) SELECT g, 1 + g % 3, {first}"
         " FROM generate_series(1, 9) g; CREATE INDEX t_p ON t (p_id)".encode()
     )
-    if shape.setup and not extension:
-        sql.execute(shape.setup.encode())
+    if shape.setup:
+        sql.execute(shape.setup.replace("{type}", shape.type).encode())
     runner.expand(Change(revision="a1", pattern=shape.pattern))
     assert runner.settle("a1") is State.VERIFIED
     sender = Sender(sql, shape)
@@ -377,6 +505,9 @@ def test_every_form_of_a_statement(
             sql.execute("INSERT INTO p VALUES (1), (2) ON CONFLICT DO NOTHING")
             sender.send(side, form)
             sender.check(f"{name}, {side}")
+        before = sender.raw()
+        sql.execute("UPDATE t SET other = 1")
+        assert sender.raw() == before
     assert runner.verify("a1") is State.VERIFIED
     assert not runner.mismatches("a1")
     runner.retire("a1", old_release_gone="test")

@@ -9,6 +9,7 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -186,6 +187,16 @@ def add(
         also=added.also,
         done=is_there(table, name),
     )
+
+
+def with_comment(work: Transaction, table: TableName, found: Constraint) -> Transaction:
+    """Return the transaction that makes a constraint again, with its comment."""
+    if found.comment is None:
+        return work
+    comment = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+        sql.Identifier(found.name), table.identifier, sql.Literal(found.comment)
+    )
+    return replace(work, statements=(*work.statements, render(comment)))
 
 
 def add_check(table: TableName, name: str, condition: sql.Composable) -> Step:

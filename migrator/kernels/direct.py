@@ -150,21 +150,33 @@ def catalogue_step(
         also: further tables that they lock as strongly.
         through: a view over the table, or a table whose trigger writes it, that they
             lock as strongly.
-        beside: weaker locks on further tables, without their partitions.
+        beside: weaker locks on further tables, without their partitions; those that
+            come first are waited for before the strongest.
 
     Source: PostgreSQL manual, LOCK; section 13.3.1.
     """
     others = tuple(sorted({*also} - {table}))
-    first = locked(table, lock, *others, through=through)
+    strongest = locked(table, lock, *others, through=through)
     before = () if through is None else (through,)
-    weaker = (
-        sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
-            b.table.identifier, sql.SQL(b.lock.value)
+
+    def weaker(*, first: bool) -> tuple[str, ...]:
+        return tuple(
+            render(
+                sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(
+                    b.table.identifier, sql.SQL(b.lock.value)
+                )
+            )
+            for b in beside
+            if b.first is first
         )
-        for b in beside
-    )
+
     return Transaction(
-        statements=(first, *(render(s) for s in (*weaker, *statements))),
+        statements=(
+            *weaker(first=True),
+            strongest,
+            *weaker(first=False),
+            *(render(s) for s in statements),
+        ),
         lock=lock,
         table=table,
         also=(

@@ -1,6 +1,6 @@
 """What a table must be like for a change, and what a reviewer should know of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from psycopg import sql
 
@@ -96,7 +96,8 @@ def require_mirrored(facts: Facts) -> None:
     Refuse a table whose rows no other table could follow.
 
     Raises:
-        Refused: it is partitioned, or policies decide who sees its rows.
+        Refused: it is partitioned, policies decide who sees its rows, or a rule what
+            becomes of an UPDATE.
     """
     table = facts.table
     if table.kind == "p":
@@ -111,6 +112,26 @@ def require_mirrored(facts: Facts) -> None:
             " hold for the table that follows.",
             next="make the change with plain SQL, in a maintenance window.",
         )
+    require_unruled(facts)
+
+
+def require_unruled(facts: Facts) -> None:
+    """
+    Refuse a table with a rule for UPDATE, where triggers of another one write it.
+
+    Such a rule is part of each UPDATE that names the table, also within a trigger's
+    function: it could keep the two sides apart, or fail what a release sends.
+
+    Source: PostgreSQL manual, section 41.4 (Rules on INSERT, UPDATE, and DELETE).
+    """
+    table = facts.table
+    for rule in table.rules:
+        if rule.on_update:
+            raise Refused(
+                f"Table {table.name} is used by {rule.described}, which runs for the"
+                " updates that keep two tables in step as well.",
+                next="make a trigger of it, or drop it until the change is through.",
+            )
 
 
 def mention_notices(
@@ -131,27 +152,33 @@ def mention_notices(
 
 
 def functions_that_read(
-    table: TableName, columns: Iterable[str]
+    table: TableName, columns: Collection[str] = ()
 ) -> Mapping[str, Probe]:
     """
-    Return the question which functions may read columns that go, by their texts.
+    Return the question which functions may read what goes, by their texts.
 
-    Those of triggers are known from the table. One whose body is in SQL's own form
-    holds columns by their numbers.
+    Those of the table's own triggers are known from it. One whose body is in SQL's own
+    form holds columns by their numbers.
 
     Args:
-        table: whose name has to be in the text as well.
-        columns: the columns.
+        table: whose name has to be in the text.
+        columns: of which one has to be there as well; none where the table goes.
     """
-    found = sql.SQL(" OR ").join(_has_word(column) for column in columns)
+    words = sql.SQL(" OR ").join(map(_has_word, columns))
     question = sql.SQL(
         "SELECT pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', '"
         " ORDER BY p.oid::pg_catalog.regprocedure::text) FROM pg_catalog.pg_proc p"
         " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
         " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', {})"
-        " AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype"
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = p.oid"
+        " AND t.tgrelid = pg_catalog.to_regclass({}))"
         " AND p.prosqlbody IS NULL AND {} AND ({})"
-    ).format(sql.Literal(names.LEDGER_SCHEMA), _has_word(table.name), found)
+    ).format(
+        sql.Literal(names.LEDGER_SCHEMA),
+        sql.Literal(str(table)),
+        _has_word(table.name),
+        words if columns else sql.SQL("true"),
+    )
     return {
         _FUNCTIONS: Probe(statements=(), question=render(question), otherwise="none")
     }
@@ -164,20 +191,21 @@ def _has_word(name: str) -> sql.Composable:
     ).format(sql.Literal(name))
 
 
-def function_notices(facts: Facts, columns: Iterable[str]) -> tuple[Notice, ...]:
+def function_notices(facts: Facts, columns: Collection[str] = ()) -> tuple[Notice, ...]:
     """Return a note on the functions that `functions_that_read` found."""
     if _FUNCTIONS not in facts.texts:
         return ()
+    found, word = facts.texts[_FUNCTIONS], f'"{facts.known_as.name}"'
     known = " or ".join(f'"{column}"' for column in columns)
-    return (
-        Notice(
-            text=f"The text of {facts.texts[_FUNCTIONS]} has the words"
-            f' "{facts.table.name.name}" and {known} in it: where that is this column,'
-            " it fails from retire on. Let it read the new shape between verified and"
-            " retire.",
-            needs_assurance=True,
-        ),
+    text = (
+        f"The text of {found} has the words {word} and {known} in it: where that is"
+        " this column, it fails from retire on. Let it read the new shape between"
+        " verified and retire."
+        if known
+        else f"The text of {found} has the word {word} in it: where that is this table,"
+        " it fails from retire on. Let it do without before."
     )
+    return (Notice(text=text, needs_assurance=True),)
 
 
 def require_free_column(facts: Facts, name: str) -> None:
@@ -191,15 +219,19 @@ def require_free_column(facts: Facts, name: str) -> None:
 
 def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
     """
-    Return a note on each trigger of the application that a backfill fires.
+    Return a note on each trigger or rule of the application that a backfill sets off.
 
     Args:
         facts: of the table.
         written: the columns that the backfill writes.
 
-    Source: PostgreSQL manual, CREATE TRIGGER (UPDATE OF).
+    Raises:
+        Refused: a rule does something else in the place of an UPDATE.
+
+    Source: PostgreSQL manual, CREATE TRIGGER (UPDATE OF); section 41.4 (Rules on
+    INSERT, UPDATE, and DELETE).
     """
-    return tuple(
+    fired = tuple(
         Notice(
             text=f'Trigger "{t.name}" fires for the rows that the backfill updates:'
             " what it writes or sends (updated_at, an audit, NOTIFY) it does for all"
@@ -210,6 +242,35 @@ def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
         if t.on_update
         and not t.name.startswith(names.TRIGGER_PREFIX)
         and (not t.update_of or not set(written).isdisjoint(t.update_of))
+    )
+    return (*fired, *_rule_notices(facts))
+
+
+def _rule_notices(facts: Facts) -> tuple[Notice, ...]:
+    # Rows are written where they are: rules of a partitioned table itself, which are
+    # part of what names it, see nothing of that.
+    ruled = [
+        (leaf, rule)
+        for leaf in facts.table.leaves
+        for rule in leaf.rules
+        if rule.on_update
+    ]
+    for leaf, rule in ruled:
+        if rule.instead:
+            raise Refused(
+                f"Table {leaf.name} is used by {rule.described}, which does something"
+                " else in the place of an UPDATE: the backfill would leave rows as"
+                " they are.",
+                next="make a trigger of it, or drop it until the change is through.",
+            )
+    return tuple(
+        Notice(
+            text=f'Rule "{rule.name}" of table {leaf.name} runs for the rows that the'
+            " backfill updates: what it does besides (an audit, NOTIFY) it does for all"
+            " rows.",
+            needs_assurance=True,
+        )
+        for leaf, rule in ruled
     )
 
 

@@ -23,6 +23,26 @@ def default_gives_value(title: str, column: Column, text: str) -> Probe:
     )
 
 
+def computes(type: str, text: str, rows: sql.Composable) -> Probe:
+    """
+    Return the trial that an expression makes values that a column can be given.
+
+    Args:
+        type: the column's type in SQL, with modifiers.
+        text: SQL expression over a row.
+        rows: what follows FROM in a query of some rows.
+    """
+    trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {})").format(
+        type_name(type)
+    )
+    made = sql.SQL("INSERT INTO migrator_trial (trial) SELECT {} FROM {}").format(
+        expression(text), rows
+    )
+    return Probe(
+        statements=(render(trial), render(made)), question="SELECT true", otherwise=""
+    )
+
+
 def depends_on_row(
     title: str, made: str, trial: sql.Composable, condition: str
 ) -> Probe:

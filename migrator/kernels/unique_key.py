@@ -177,4 +177,5 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     )
     assert isinstance(build.work, Autocommit)
     assert isinstance(attach.work, Transaction)
-    return build.work, attach.work
+    table = facts.table.name
+    return build.work, constraints.with_comment(attach.work, table, found)

@@ -12,6 +12,7 @@ from migrator.facts import (
     Index,
     IndexColumn,
     Policy,
+    Rule,
     Sequence,
     Snapshot,
     Table,
@@ -179,7 +180,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         parent=parent,
         options=tuple(row.pop("options")),
         publications=tuple(row.pop("publications")),
-        rules=tuple(row.pop("rules")),
+        rules=tuple(Rule(**rule) for rule in row.pop("rules")),
         grants=tuple(
             Grant(
                 role=g["role"],

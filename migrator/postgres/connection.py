@@ -205,21 +205,39 @@ def configure(conn: Connection, values: Mapping[str, str], *, local: bool) -> No
 
 
 def execute_stored(
-    conn: Connection, text: str, params: Sequence[Any] | None = None
+    conn: Connection,
+    text: str,
+    params: Sequence[Any] | None = None,
+    *,
+    one: bool = False,
 ) -> psycopg.RawCursor[Row]:
     """
     Execute a plan's text to the letter; parameters stand as `$1`, `$2`.
 
     The one place where text, rendered by `migrator.plan.render`, is run.
+
+    Args:
+        conn: where.
+        text: SQL.
+        params: its parameters.
+        one: whether the server is to refuse text of several statements.
     """
     cursor = psycopg.RawCursor(conn, row_factory=dict_row)
-    cursor.execute(text.encode(), params)
+    # The extended protocol, which takes one, is used for binary results alone where
+    # there are no parameters.
+    cursor.execute(text.encode(), params, binary=one or None)
     return cursor
 
 
-def ask(conn: Connection, question: str, params: Sequence[Any] | None = None) -> Any:
-    """Return the one value that a plan's question asks for."""
-    row = execute_stored(conn, question, params).fetchone()
+def ask(
+    conn: Connection,
+    question: str,
+    params: Sequence[Any] | None = None,
+    *,
+    one: bool = False,
+) -> Any:
+    """Return the one value that a plan's question asks for; `one` as above."""
+    row = execute_stored(conn, question, params, one=one).fetchone()
     return None if row is None else next(iter(row.values()))
 
 
@@ -242,6 +260,15 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
             f"{what}: {said(error)}",
             state=state,
             next="grant the privilege, or connect as another role.",
+        ) from error
+    except psycopg.errors.DependentObjectsStillExist as error:
+        # This DETAIL has names of objects, and no values of rows.
+        used = "; ".join((error.diag.message_detail or "").splitlines())
+        raise Failed(
+            f"{what}: {said(error)}: {used}.",
+            state=state,
+            next="drop these, or make them again without what goes; then run the same"
+            " command again.",
         ) from error
     except psycopg.Error as error:
         if _ends_session(error):

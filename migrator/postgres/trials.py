@@ -75,9 +75,11 @@ def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
     conn.execute("BEGIN")
     configure(conn, {"lock_timeout": f"{lock_timeout_ms}ms"}, local=True)
     try:
+        # The user's text may not end one statement and begin another: such a one would
+        # be taken here, and would run behind the step's own.
         for statement in probe.statements:
-            execute_stored(conn, statement)
-        return ask(conn, probe.question)
+            execute_stored(conn, statement, one=True)
+        return ask(conn, probe.question, one=True)
     except RETRIED:
         raise
     except psycopg.Error as error:

@@ -285,6 +285,39 @@ def test_life_of_a_computed_column_that_is_not_null(
     assert written.fetchone() == ("C",)
 
 
+def test_a_row_for_which_the_expression_fails(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """No release is refused it; it holds the change until it is corrected."""
+    sql.execute("CREATE TABLE users (id int, n int)")
+    sql.execute("INSERT INTO users VALUES (1, 1), (2, 2)")
+
+    def rows() -> list[tuple[object, ...]]:
+        return sql.execute("SELECT id, n, per FROM users ORDER BY id").fetchall()
+
+    pattern = AddColumn("users", "per", "int", computed="100 / n")
+    runner.expand(Change(revision="a1", pattern=pattern))
+    sql.execute("INSERT INTO users VALUES (3, 0)")
+    sql.execute("UPDATE users SET n = 0 WHERE id = 1")
+    assert rows() == [(1, 0, None), (2, 2, None), (3, 0, None)]
+    with pytest.raises(Failed, match="division by zero"):
+        runner.settle("a1")
+    sql.execute("UPDATE users SET n = 4 WHERE n = 0")
+    assert runner.settle("a1") is State.VERIFIED
+    assert rows() == [(1, 4, 25), (2, 2, 50), (3, 4, 25)]
+    # A value of the expression goes with what it was made of, another one stays.
+    sql.execute("UPDATE users SET n = 0 WHERE id = 1")
+    sql.execute("UPDATE users SET per = 7 WHERE id = 3")
+    sql.execute("UPDATE users SET n = 0 WHERE id = 3")
+    sql.execute("UPDATE users SET n = 5 WHERE id = 3")
+    assert rows() == [(1, 0, None), (2, 2, 50), (3, 5, 7)]
+    with pytest.raises(Failed, match="division by zero"):
+        runner.retire("a1", old_release_gone="test")
+    sql.execute("UPDATE users SET n = 10 WHERE id = 1")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+    assert rows() == [(1, 10, 10), (2, 2, 50), (3, 5, 7)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "ends"),
     [

@@ -1,12 +1,15 @@
 """ExtractTable: its text, its life, what it keeps, and its messages."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
+from backfill.live import wait_for
 from locks import holding, taken
 from sessions import Sessions, during
+from tables import waits
 
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
@@ -695,6 +698,46 @@ def test_retire_waits_for_who_writes_either_table(
     sql.execute("UPDATE customers SET name = name || 'x'")
     assert rows(sql, OLD) == rows(sql, NEW)
     assert runner.retire("x", old_release_gone="test") is State.RETIRED
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_retire_takes_the_tables_as_requests_do(
+    runner: Runner, sql: psycopg.Connection, database: str, *, back: bool
+) -> None:
+    """Who writes the new one writes the other behind it, and comes to its end."""
+    verified(runner, sql)
+    if back:
+        runner.retire("x", old_release_gone="test")
+    # Of no use if the other one has to be given back first.
+    runner.settings = replace(runner.settings, lock_timeout_ms=5000)
+    failed: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            if back:
+                runner.rollback("x")
+            else:
+                runner.retire("x", old_release_gone="test")
+        except BaseException as error:
+            failed.append(error)
+
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE customers SET name = name WHERE id = 1")
+        step = threading.Thread(target=go)
+        step.start()
+        wait_for("the step that waits", lambda: waits(sql))
+        held = value(
+            sql,
+            "SELECT count(*) FROM pg_locks WHERE relation = 'orders'::regclass"
+            " AND granted AND mode = 'AccessExclusiveLock'",
+        )
+        assert held == 0
+        other.execute("UPDATE customers SET name = 'other' WHERE id = 1")
+        other.commit()
+    step.join()
+    assert not failed
+    assert runner.change("x").state is (State.VERIFIED if back else State.RETIRED)
+    assert value(sql, "SELECT count(*) FROM customers WHERE name = 'other'") == 1
 
 
 def assert_claimed(sql: psycopg.Connection, work: Work) -> None:

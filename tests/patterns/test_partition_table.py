@@ -122,6 +122,21 @@ def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     ) == [("PRIMARY KEY (id)",)]
 
 
+@pytest.mark.parametrize("identity", ["FULL", "NOTHING", "DEFAULT"])
+def test_partitions_are_replicated_as_the_table_was(
+    runner: Runner, sql: psycopg.Connection, identity: str
+) -> None:
+    """A partition's own replica identity counts, and no partition has its parent's."""
+    sql.execute(SETUP.encode())
+    sql.execute(f"ALTER TABLE events REPLICA IDENTITY {identity}".encode())
+    runner.complete(CHANGE)
+    assert rows(
+        sql,
+        "SELECT DISTINCT relreplident::text FROM pg_class"
+        " WHERE oid IN (SELECT relid FROM pg_partition_tree('events'))",
+    ) == [(identity[0].lower(),)]
+
+
 def test_hash(runner: Runner, sql: psycopg.Connection) -> None:
     """The bounds follow from the number of partitions."""
     sql.execute(SETUP.encode())

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.errors import MismatchError, Refused
+from migrator.errors import Failed, MismatchError, Refused
 from migrator.facts import Column, Facts, Table
 from migrator.names import TableName
 from migrator.patterns import SetNotNull
@@ -74,7 +74,12 @@ def test_text_of_the_fill() -> None:
 #variable_conflict use_column
 BEGIN
   IF NEW."name" IS NOT DISTINCT FROM NULL THEN
-    NEW."name" := (SELECT (''?'') FROM (SELECT NEW.*) AS "users");
+    BEGIN
+      NEW."name" := (SELECT (''?'') FROM (SELECT NEW.*) AS "users");
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception\
+ OR program_limit_exceeded THEN
+      NULL;
+    END;
   END IF;
   RETURN NEW;
 END
@@ -157,6 +162,25 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     assert left == (0, 0)
 
 
+def test_a_row_for_which_the_fill_fails(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The old release goes on writing NULL, which holds the change."""
+    sql.execute("CREATE TABLE users (id int, name varchar(5))")
+    sql.execute("INSERT INTO users VALUES (1, NULL)")
+    pattern = SetNotNull("users", "name", fill="'no ' || id")
+    runner.expand(Change(revision="a1", pattern=pattern))
+    sql.execute("INSERT INTO users VALUES (1000, NULL), (20, NULL), (3000, 'x')")
+    sql.execute("UPDATE users SET name = NULL WHERE id = 3000")
+    names = "SELECT name FROM users ORDER BY id"
+    assert sql.execute(names).fetchall() == [(None,), ("no 20",), (None,), (None,)]
+    with pytest.raises(Failed, match="value too long"):
+        runner.settle("a1")
+    sql.execute("UPDATE users SET name = 'new' WHERE id >= 1000")
+    assert runner.settle("a1") is State.VERIFIED
+    assert sql.execute(names).fetchall() == [("no 1",), ("no 20",), ("new",), ("new",)]
+
+
 def test_life_without_a_fill(runner: Runner, sql: psycopg.Connection) -> None:
     """A NULL that came after verification holds retire, and stays possible."""
     sql.execute("CREATE TABLE users (name text); INSERT INTO users VALUES (NULL)")
@@ -221,8 +245,9 @@ def test_message_about_a_fill_that_the_server_refuses(
             Change(revision="a1", pattern=SetNotNull("users", "n", fill="now()"))
         )
     assert str(caught.value) == (
-        "The server refuses an expression of the pattern: COALESCE types integer and"
-        " timestamp with time zone cannot be matched.\nNothing was changed.\n"
+        'The server refuses an expression of the pattern: column "trial" is of type'
+        " integer but expression is of type timestamp with time zone.\n"
+        "Nothing was changed.\n"
         "Next: correct it in the revision; it is SQL, in which"
         " a text stands in quotes: \"'text'\", and a function or type of"
         " another schema with it."
@@ -239,5 +264,6 @@ def test_notices() -> None:
     )
     assert with_fill.text == (
         "From expand on, a NULL that the old release writes is stored as the fill;"
-        " rows that are filled keep the value after a rollback."
+        " rows that are filled keep the value after a rollback. A row for which the"
+        " fill fails is stored, and holds the change until it is corrected."
     )

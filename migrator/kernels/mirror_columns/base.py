@@ -40,6 +40,14 @@ _IMAGE_DISTINCT = sql.SQL(
 )
 
 
+# What an expression raises where a value has no counterpart: a cast that fails,
+# a value too long, a domain's check, the user's own RAISE (manual, appendix A).
+NO_COUNTERPART = sql.SQL(
+    "data_exception OR integrity_constraint_violation OR raise_exception"
+    " OR program_limit_exceeded"
+)
+
+
 def distinct(
     left: sql.Composable, right: sql.Composable, *, image_equal: bool
 ) -> sql.Composable:

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.base import (
+    NO_COUNTERPART,
     SETTINGS,
     Mirror,
     distinct,
@@ -51,10 +52,28 @@ class Fill(Mirror):
         )
 
     def on(self) -> tuple[sql.Composable, ...]:
-        """Return the statements that put the fill on."""
+        """
+        Return the statements that put the fill on.
+
+        A row for which the expression fails is stored, with NULL: the old release may
+        not know the column. It holds the change at its backfill or verification.
+        """
         column = new_value(self.column)
-        fill = sql.SQL("  IF {none} THEN\n    {c} := {v};\n  END IF;\n").format(
-            none=missing(column), c=column, v=self._value("NEW")
+        fill = sql.SQL(
+            """\
+  IF {none} THEN
+    BEGIN
+      {column} := {value};
+    EXCEPTION WHEN {no_counterpart} THEN
+      NULL;
+    END;
+  END IF;
+"""
+        ).format(
+            none=missing(column),
+            column=column,
+            value=self._value("NEW"),
+            no_counterpart=NO_COUNTERPART,
         )
         if not self.follow:
             body = sql.SQL(
@@ -68,10 +87,14 @@ DECLARE
   derived_before {type};
 BEGIN
   IF TG_OP = 'UPDATE' AND {given} AND NOT ({written}) THEN
-    derived_before := {before};
-    IF NOT ({chosen}) THEN
-      {column} := {value};
-    END IF;
+    BEGIN
+      derived_before := {before};
+      IF NOT ({chosen}) THEN
+        {column} := NULL;
+      END IF;
+    EXCEPTION WHEN {no_counterpart} THEN
+      NULL;
+    END;
   END IF;
 {fill}  RETURN NEW;
 END
@@ -89,7 +112,7 @@ END
                 sql.Identifier("derived_before"),
                 image_equal=self.image_equal,
             ),
-            value=self._value("NEW"),
+            no_counterpart=NO_COUNTERPART,
             fill=fill,
         )
         return self.create(body, None)

@@ -17,7 +17,13 @@ from migrator.facts import Facts
 from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.indexes import copy_indexes, index_copy, plain_indexes
-from migrator.kernels.mirror_columns.base import SETTINGS, Mirror, new_value, old_value
+from migrator.kernels.mirror_columns.base import (
+    NO_COUNTERPART,
+    SETTINGS,
+    Mirror,
+    new_value,
+    old_value,
+)
 from migrator.kernels.mirror_columns.marks import Marks
 from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
@@ -30,13 +36,6 @@ from migrator.plan import (
     present,
     render,
     type_name,
-)
-
-# What an expression raises where a value has no counterpart: a cast that fails,
-# a value too long, a domain's check, the user's own RAISE (manual, appendix A).
-_NO_COUNTERPART = (
-    "data_exception OR integrity_constraint_violation OR raise_exception"
-    " OR program_limit_exceeded"
 )
 
 
@@ -191,7 +190,7 @@ END
             store_old=self._stored(self.old, retired=False),
             store_new=self._stored(self.new, retired=False),
             no_new=_none(self.new),
-            no_counterpart=sql.SQL(_NO_COUNTERPART),
+            no_counterpart=NO_COUNTERPART,
         )
         return self.create(body, None)
 
@@ -275,7 +274,7 @@ END
             lacking=_joined("OR", lacking) if lacking else sql.SQL("false"),
             no_old=_none(self.old),
             store_old=self._stored(self.old, retired=True),
-            no_counterpart=sql.SQL(_NO_COUNTERPART),
+            no_counterpart=NO_COUNTERPART,
         )
         return self.create(body, None)
 

@@ -355,7 +355,7 @@ def _require_unused(merge: Absorbed) -> None:
     table = merge.table
     used = [
         *table.dependents,
-        *table.rules,
+        *(rule.described for rule in table.rules),
         *(f"publication {p}" for p in table.publications),
     ]
     if used:

@@ -160,7 +160,10 @@ class Extract(Extraction):
         Return the renames of the columns that went: the old release is gone.
 
         The new table is locked against writers as well: one that was at work would
-        carry its values to columns that have another name by then.
+        carry its values to columns that have another name by then. Its trigger takes
+        the table behind it, and so does this: else there is always one that this waits
+        for, and that waits for this. Who writes the table only reads the new one, which
+        passes this lock.
         """
         table = self.table.name
         check = names.owned("check", self.reference, self.facts.tag)
@@ -187,7 +190,11 @@ class Extract(Extraction):
                     ),
                     *((proven or (optional,)) if required else ()),
                     *self.sharing(retired=retired).define(),
-                    beside=(TableLock(table=self.into, lock=Lock.SHARE_ROW_EXCLUSIVE),),
+                    beside=(
+                        TableLock(
+                            table=self.into, lock=Lock.SHARE_ROW_EXCLUSIVE, first=True
+                        ),
+                    ),
                 )
             )
 

@@ -43,6 +43,7 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
         *_smaller(extract),
         *(n for c in moved for n in requirements.goes_along(facts, c)),
         *requirements.mention_notices(facts, *extract.columns),
+        *requirements.function_notices(facts, extract.columns),
         *requirements.backfill_notices(facts, extract.reference),
     )
 
@@ -63,6 +64,7 @@ def _require_table(facts: Facts) -> None:
             " hold for the new table.",
             next="make the change with plain SQL, in a maintenance window.",
         )
+    requirements.require_unruled(facts)
 
 
 def require_names(

@@ -99,6 +99,7 @@ def check(title: str, extract: ExtractMany) -> tuple[Notice, ...]:
         *_notices(extract),
         *requirements.goes_along(facts, column),
         *requirements.mention_notices(facts, extract.array),
+        *requirements.function_notices(facts, [extract.array]),
     )
 
 

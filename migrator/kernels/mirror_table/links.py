@@ -246,7 +246,7 @@ class Links(LinkFunctions):
         return writes(
             facts,
             "fill_links",
-            _Fill(guard=self.is_on(), links=self, rows=self.given(), repairs=False),
+            self._fill(self.given(), repairs=False),
             no_reverse="the links go with their table",
         )
 
@@ -265,9 +265,7 @@ class Links(LinkFunctions):
                 self.apart(),
                 shown=(self.array,),
                 beside={"linked": self.values_by(self.value)},
-                repair=_Fill(
-                    guard=self.is_on(), links=self, rows=self.apart(), repairs=True
-                ),
+                repair=self._fill(self.apart(), repairs=True),
                 no_reverse=kept,
             ),
             *comparisons(
@@ -276,7 +274,11 @@ class Links(LinkFunctions):
                 self.orphaned(),
                 shown=(self.reference,),
                 key=(*self.key, self.reference),
-                repair=Delete(rows=self.orphaned(), guard=self.is_on()),
+                repair=Delete(
+                    rows=self.orphaned(),
+                    guard=self.is_on(),
+                    guard_tables=self._written(),
+                ),
                 no_reverse=kept,
             ),
             *writes(
@@ -286,6 +288,19 @@ class Links(LinkFunctions):
                 no_reverse="nothing is changed",
             ),
         )
+
+    def _fill(self, rows: sql.Composable, *, repairs: bool) -> "_Fill":
+        return _Fill(
+            guard=self.is_on(),
+            guard_tables=self._written(),
+            links=self,
+            rows=rows,
+            repairs=repairs,
+        )
+
+    def _written(self) -> tuple[TableName, ...]:
+        """Return the tables whose triggers `is_on` asks about."""
+        return (*(() if self.retired else (self.table,)), self.links, self.values)
 
     def bare(self) -> Table:
         """Return what is known of the links before they are there."""
@@ -349,6 +364,7 @@ class _Fill(Write):
     """Links made what arrays hold."""
 
     guard: str | None
+    guard_tables: tuple[TableName, ...]
     links: Links
     rows: sql.Composable
     repairs: bool
@@ -378,6 +394,7 @@ class _Fill(Write):
             ),
             table=facts.table.name,
             guard=self.guard,
+            guard_tables=self.guard_tables,
             lock=Lock.ROW_SHARE,
         )
 

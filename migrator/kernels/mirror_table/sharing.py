@@ -349,7 +349,10 @@ END
         # changed: NULL would look like what the new release writes.
         reference = sql.Identifier(self.table.name, self.reference)
         return Update(
-            values={self.reference: reference}, rows=self.apart(), guard=self.is_on()
+            values={self.reference: reference},
+            rows=self.apart(),
+            guard=self.is_on(),
+            guard_tables=(self.table, self.into),
         )
 
     def apart(self) -> sql.Composable:

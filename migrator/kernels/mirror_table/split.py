@@ -188,9 +188,12 @@ class Split:
                 work=direct.catalogue_step(
                     name, path, *facade.create(), lock=Lock.ACCESS_SHARE
                 ),
+                # Whoever reads the view is in the way, and is named.
                 reverse=(
-                    direct.catalogue_step(
-                        name, *facade.remove(), lock=Lock.ACCESS_SHARE
+                    Transaction(
+                        statements=tuple(map(render, facade.remove())),
+                        lock=Lock.ACCESS_EXCLUSIVE,
+                        table=self.into,
                     ),
                 ),
             ),

@@ -182,8 +182,8 @@ def require_swappable(facts: Facts, title: str) -> None:
             next="ALTER TABLE … NO FORCE ROW LEVEL SECURITY until the drop, where that"
             " may be.",
         )
-    # Policies go over.
-    requirements.require_mirrored(facts.of(replace(table, policies=False)))
+    # Policies go over, and all that stays is named at once below.
+    requirements.require_mirrored(facts.of(replace(table, policies=False, rules=())))
     requirements.require_all_rows_visible(facts)
     used = [
         *table.dependents,
@@ -198,7 +198,7 @@ def require_swappable(facts: Facts, title: str) -> None:
                 d.startswith(f"policy {p.name} on ") for p in table.row_policies
             )
         ),
-        *table.rules,
+        *(rule.described for rule in table.rules),
         *(f"publication {p}" for p in table.publications),
     ]
     if used:

@@ -19,7 +19,7 @@ from migrator.kernels import direct, trials
 from migrator.kernels.not_null import not_null_by_check
 from migrator.kernels.rows import Update, comparisons, writes
 from migrator.names import TableName
-from migrator.plan import Probe, Step, Steps, expression, missing, render, type_name
+from migrator.plan import Probe, Step, Steps, expression, missing, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +87,8 @@ class NewColumn:
 
     def _computes(self, title: str, text: str) -> Iterator[Probe]:
         """Yield trials of an expression over the row, on some rows that are there."""
-        trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {})").format(
-            type_name(self.type)
-        )
-        made = sql.SQL(
-            "INSERT INTO migrator_trial (trial) SELECT {} FROM {} LIMIT 100"
-        ).format(expression(text), self.table.identifier)
-        yield Probe(
-            statements=(render(trial), render(made)),
-            question="SELECT true",
-            otherwise="",
-        )
+        rows = sql.SQL("{} LIMIT 100").format(self.table.identifier)
+        yield trials.computes(self.type, text, rows)
         yield from trials.reads_no_generated(title, self.facts, text)
 
     def given(self) -> Iterable[sql.Composable]:

@@ -44,11 +44,17 @@ SELECT c.oid::bigint AS oid,
                          WHERE pn.pnpubid = p.oid AND pn.pnnspid = c.relnamespace))
           ORDER BY p.pubname
        ) AS publications,
-       ARRAY(
-         SELECT pg_catalog.pg_describe_object('pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid, 0)
+       -- Type "2" is UPDATE; "O" and "A" is what counts for an ordinary session.
+       COALESCE((
+         SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                  'name', w.rulename,
+                  'described', pg_catalog.pg_describe_object(
+                    'pg_catalog.pg_rewrite'::pg_catalog.regclass, w.oid, 0),
+                  'on_update', w.ev_type = '2' AND w.ev_enabled IN ('O', 'A'),
+                  'instead', w.is_instead) ORDER BY w.rulename)
            FROM pg_catalog.pg_rewrite w
-          WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN' ORDER BY w.rulename
-       ) AS rules,
+          WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'
+       ), '[]') AS rules,
        c.relrowsecurity AS policies,
        c.relforcerowsecurity AS forces_policies,
        COALESCE((

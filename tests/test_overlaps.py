@@ -1,0 +1,75 @@
+"""Changes in flight at the same time: which is held, by which, and which are not."""
+
+import psycopg
+import pytest
+from releases import Scenario
+from test_releases import SCENARIOS
+
+from migrator.change import Change
+from migrator.errors import Held
+from migrator.pattern import Pattern
+from migrator.patterns import AddColumn, CreateTable, RenameColumn, SetDefault
+from migrator.runner import Runner
+
+
+def held(runner: Runner, pattern: Pattern) -> None:
+    """Assert that a change is held, and that the other one is named."""
+    first = runner.change("first")
+    with pytest.raises(Held) as caught:
+        runner.expand(Change(revision="second", pattern=pattern))
+    assert str(caught.value).startswith(
+        f"second touches what first ({first.title}) is changing; that one is"
+        f" {first.state}.\nNothing was changed.\nNext: finish or roll back first first:"
+    )
+    assert "second" not in [c.id for c in runner.changes()]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+def test_each_pattern_in_flight(
+    scenario: Scenario, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What touches the same is held; another table, or another column, is not."""
+    scenario.make_small(sql)
+    sql.execute("CREATE TABLE apart (id int PRIMARY KEY)")
+    pattern = scenario.pattern
+    runner.expand(Change(revision="first", pattern=pattern))
+    first = runner.change("first")
+    assert first.in_flight is not first.finished
+    if first.in_flight:
+        held(runner, pattern)
+    runner.expand(Change(revision="apart", pattern=AddColumn("apart", "n", "int")))
+    beside = AddColumn("t", "beside", "int")
+    if first.in_flight and pattern.subject[0] == "t" and pattern.columns() is None:
+        held(runner, beside)
+    else:
+        runner.expand(Change(revision="beside", pattern=beside))
+        row = sql.execute("SELECT count(beside) FROM t").fetchone()
+        assert row == (0,)
+    assert sql.execute("SELECT count(n) FROM apart").fetchone() == (0,)
+
+
+#: Of changes of two tables, one that touches the other one.
+ELSEWHERE: dict[str, Pattern] = {
+    "foreign_key": RenameColumn("p", "id", "x"),
+    "move_column": RenameColumn("n", "id", "x"),
+    "merge_tables": RenameColumn("t", "id", "x"),
+    "wider_key": SetDefault("c", "t_id", "1"),
+    "split_table": CreateTable("n", "id int"),
+    "extract_table": CreateTable("n", "id int"),
+    "extract_many": CreateTable("l", "id int"),
+    "rename_table": CreateTable("people", "id int"),
+    "move_to_schema": CreateTable("t", "id int", schema="other"),
+    "detach_partition": AddColumn("high", "x", "int"),
+    "domain": RenameColumn("t", "amount", "x"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_other_table_is_touched_as_well(
+    name: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A change of that one is held, and told by which."""
+    (scenario,) = (s for s in SCENARIOS if s.name == name)
+    scenario.make_small(sql)
+    runner.expand(Change(revision="first", pattern=scenario.pattern))
+    held(runner, ELSEWHERE[name])
