@@ -3,9 +3,10 @@
 Without a database. What is in flight by then, the ledger knows: see `waiting`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 from migrator.change import Change
 from migrator.errors import MigratorError, UsageError
@@ -47,6 +48,14 @@ class Overlap:
     later: Change
     what: str
     ordered: bool = True
+
+
+def takes_name(upgrade: Callable[..., Any] | None) -> bool:
+    """Tell whether a function has to be given something, as a database's name."""
+    return upgrade is not None and any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        for p in inspect.signature(upgrade).parameters.values()
+    )
 
 
 def required(given: object, revision: str) -> tuple[str, ...]:

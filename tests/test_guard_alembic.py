@@ -276,6 +276,33 @@ def test_requests_never_wait_behind_a_long_transaction(
         assert 'application "report", idle in transaction' in said
 
 
+CHANGE = """
+from migrator import alembic as zd
+from migrator.patterns import RenameColumn
+
+revision, down_revision = "r3", "r2"
+change = RenameColumn("users", "name", "full_name")
+
+
+def upgrade():
+    zd.upgrade(change)
+"""
+
+
+def test_our_own_command_tells_a_wait_once(
+    project: Project, sql: psycopg.Connection
+) -> None:
+    """Its progress says it, so that the log of env.py has it as information only."""
+    project.env(text=ENV.replace("level=logging.INFO", "level=logging.WARNING"))
+    project.write("r2", ADD, before="r1")
+    (project.folder / "migrations" / "versions" / "r3.py").write_text(CHANGE)
+    with holding(project.url, "SELECT FROM users"):
+        lines = Lines(project.start("expand", "r3", module="migrator"))
+        lines.until("does not queue")
+    assert lines.end().count("does not queue") == 1
+    assert version(sql) == "r3"
+
+
 @pytest.mark.parametrize("statement", [ADD, IN_BLOCK], ids=["seen", "unseen"])
 def test_a_retry_leaves_nothing_half_done(
     project: Project, sql: psycopg.Connection, statement: str

@@ -209,3 +209,27 @@ def test_a_database_of_another_kind_is_left_to_alembic(project: Quick) -> None:
     with sqlite3.connect(project.folder / "two.db") as conn:
         assert conn.execute("SELECT title FROM other").fetchall() == [("x",)]
     project.run("downgrade", "base")
+
+
+def test_one_of_several_databases_gets_an_environment(project: Quick) -> None:
+    """As docs/deployment.md says: behind what it shared, it has changes of its own."""
+    project.run("upgrade", "head")
+    with psycopg.connect(project.url) as conn:
+        conn.execute("INSERT INTO users (name) VALUES ('x')")
+    project.run("init", "one")
+    ini = project.folder / "alembic.ini"
+    url = project.url.replace("postgresql:", "postgresql+psycopg:")
+    # The template's section of that database becomes the environment's.
+    text = ini.read_text()
+    start = text.index("sqlalchemy.url", text.index("\n[one]"))
+    own = f"script_location = one\nsqlalchemy.url = {url}"
+    ini.write_text(f"{text[:start]}{own}{text[text.index(chr(10), start) :]}")
+    project.migrator("-n", "one", "init")
+    project.run("-n", "one", "revision", "--rev-id", "r1", "-m", "what multidb did")
+    done = project.migrator("-n", "one", "revision", "--rename", "users.name:full_name")
+    assert done.stdout.startswith("one/versions/")
+    project.migrator("-n", "one", "expand")
+    project.migrator("-n", "one", "backfill")
+    assert "verified" in project.migrator("-n", "one", "status").stdout
+    assert project.columns() == ["id", "name", "full_name"]
+    assert "r1" in there(project, 2)

@@ -107,6 +107,156 @@ def test_several_changes_are_a_chain(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        (
+            ["--merge", "people.order,Last:name"],
+            """\
+# Decide which expressions make the new column, and the old ones from it.
+#
+# This joins with spaces, and cuts at them; NULL needs a coalesce(…).
+# change = MergeColumns(
+#     "people",
+#     ["order", "Last"],
+#     "name",
+#     "text",
+#     '"order" || \\' \\' || "Last"',
+#     {
+#         "order": "split_part(name, ' ', 1)",
+#         "Last": "substr(name, strpos(name, ' ') + 1)",
+#     },
+# )
+change = zd.undecided("which expressions make the new column, and the old ones from it")
+""",
+        ),
+        (
+            ["--move", "app.users.bio:profiles.about"],
+            """\
+# Decide by what rows of "profiles" refer to those of "users" (`key`), and why a
+# deadlock of two requests that write both does no harm (`assured`).
+#
+# change = MoveColumn(
+#     "users",
+#     "bio",
+#     to="profiles",
+#     key={"id": "user_id"},
+#     name="about",
+#     schema="app",
+#     assured="…",
+# )
+change = zd.undecided(
+    'by what rows of "profiles" refer to those of "users" (`key`), and why a deadlock'
+    " of two requests that write both does no harm (`assured`)"
+)""",
+        ),
+        (
+            ["--extract", "posts.tags:tags"],
+            """\
+# Decide whether column "tags" holds a value or an array, how it is called in "tags",
+# and why the deadlocks that `migrator patterns ExtractTable` lists do no harm
+# (`assured`).
+#
+# It holds a value: each one becomes a row, referred to.
+# change = ExtractTable(
+#     "posts",
+#     "tags",
+#     {"tags": "name"},
+#     reference="tag_id",
+#     assured="…",
+# )
+#
+# It holds an array: each element becomes a row, and a third table links them (N:M).
+# change = ExtractTable(
+#     "posts",
+#     "tags",
+#     {"tags": "name"},
+#     through="post_tags",
+#     assured="…",
+# )
+change = zd.undecided(
+    'whether column "tags" holds a value or an array, how it is called in "tags", and'
+    " why the deadlocks that `migrator patterns ExtractTable` lists do no harm"
+    " (`assured`)"
+)""",
+        ),
+        (
+            ["--extract", "app.orders.customer_name,customer_city,note:customers"],
+            """\
+# Decide how each column is called in "customers", and why the deadlocks that `migrator
+# patterns ExtractTable` lists do no harm (`assured`).
+#
+# change = ExtractTable(
+#     "orders",
+#     "customers",
+#     {"customer_name": "name", "customer_city": "city", "note": "note"},
+#     reference="customer_id",
+#     schema="app",
+#     assured="…",
+# )
+change = zd.undecided(
+    'how each column is called in "customers", and why the deadlocks that `migrator'
+    " patterns ExtractTable` lists do no harm (`assured`)"
+)""",
+        ),
+    ],
+    ids=["merge", "move", "extract an array", "extract"],
+)
+def test_a_change_that_is_a_sketch(
+    words: list[str], change: str, project: Project
+) -> None:
+    """The file holds what is guessed, refuses to run, and is told as open."""
+    done = project.migrator("revision", *words)
+    assert "\n  Decide " in done.stdout
+    assert change_in(newest(project)) == change.strip()
+
+
+LIVES = """
+CREATE TABLE people (id int PRIMARY KEY, first text NOT NULL, last text NOT NULL);
+INSERT INTO people VALUES (1, 'Ada', 'Lovelace'), (2, 'Carl Philipp', 'Bach');
+CREATE TABLE authors (id int PRIMARY KEY, bio text, tags text[]);
+CREATE TABLE profiles (author_id int PRIMARY KEY REFERENCES authors);
+INSERT INTO authors VALUES (1, 'b', '{x,y}'); INSERT INTO profiles VALUES (1);
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "query", "rows"),
+    [
+        (
+            ["--merge", "people.first,last:name"],
+            "SELECT name FROM people ORDER BY id",
+            [("Ada Lovelace",), ("Carl Philipp Bach",)],
+        ),
+        (["--move", "authors.bio:profiles"], "SELECT bio FROM profiles", [("b",)]),
+        (
+            ["--extract", "authors.tags:tags"],
+            "SELECT name FROM tags JOIN author_tags ON tag_id = id ORDER BY 1",
+            [("x",), ("y",)],
+        ),
+    ],
+    ids=["merge", "move", "extract"],
+)
+def test_a_sketch_that_is_taken(
+    words: list[str], query: str, rows: list[tuple[str]], project: Project
+) -> None:
+    """Uncommented, it is a change that runs."""
+    with psycopg.connect(project.url) as conn:
+        conn.execute(LIVES)
+    project.run("stamp", "r1")
+    project.migrator("revision", *words)
+    file = newest(project)
+    text = file.read_text()
+    start = text.rindex("# change = ")
+    middle, end = text.index("change = zd.", start), text.index("\n\n\ndef", start)
+    taken = re.sub(r"^# ", "", text[start:middle], flags=re.M)
+    file.write_text(text[:start] + taken + text[end:])
+    project.migrator("expand")
+    assert "verified" in project.migrator("backfill").stdout
+    with psycopg.connect(project.url) as conn:
+        assert conn.execute(query.encode()).fetchall() == rows
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ([], "Either --autogenerate or changes are asked for."),
@@ -119,6 +269,13 @@ def test_several_changes_are_a_chain(project: Project) -> None:
         (["--rename-table", "users"], '"users" says no rename of a table.'),
         (["--rename-table", "users:a.b"], '"users:a.b" says no rename of a table.'),
         (["--split", "users.name:first"], "splits a column into fewer than two"),
+        (["--merge", "people.first:name"], "merges fewer than two columns"),
+        (["--merge", "people.a,b:c.d"], "merges fewer than two columns, or into none"),
+        (["--move", "users.bio"], '"users.bio" does not name a column'),
+        (["--move", "users.bio:a.b.c"], "and the table that it goes to"),
+        (["--move", "users.a,b:c"], "and the table that it goes to"),
+        (["--extract", "users.a,:b"], "and the new table for them"),
+        (["--extract", "users.a:app.b"], "and the new table for them"),
         (["--rename", "a.b:c", "--head", "nope"], "Can't locate revision"),
     ],
 )
@@ -173,6 +330,48 @@ def test_autogenerate_that_finds_nothing(project: Project) -> None:
     assert json.loads(done.stdout)["revisions"] == []
     assert newest(project).name == "r1.py"
     assert "Nothing to do" in project.run("revision", "--autogenerate").stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("alembic", "revision --autogenerate -m x"),
+        ("alembic", "check"),
+        ("migrator", "revision --autogenerate -m x"),
+    ],
+)
+def test_a_database_that_is_behind(module: str, words: str, project: Project) -> None:
+    """What comes first is told; so is what to do where it is at what nobody knows."""
+    done = project.run(*words.split(), module=module, code=None)
+    told = done.stderr + done.stdout
+    assert done.returncode not in (0, 2)
+    assert (
+        "Target database is not up to date: it is at no revision, the project at r1."
+        in told
+    )
+    assert "Next: run `alembic upgrade head`" in told
+    with psycopg.connect(project.url) as conn:
+        conn.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num text)")
+        conn.execute("INSERT INTO alembic_version VALUES ('other')")
+    done = project.run(*words.split(), module=module, code=None)
+    told = done.stderr + done.stdout
+    assert done.returncode not in (0, 2)
+    assert "Can't locate revision other, at which the database is" in told
+    assert "`alembic stamp --purge REVISION`" in told
+    assert newest(project).name == "r1.py"
+
+
+@pytest.mark.parametrize("console", [True, False])
+def test_alembic_tells_an_error_once(project: Project, *, console: bool) -> None:
+    """By its log where that is on the console, with its lines kept; else by itself."""
+    if not console:
+        env = project.folder / "migrations" / "env.py"
+        env.write_text(env.read_text().replace("fileConfig(", "bool("))
+    done = project.run("check", code=None)
+    assert done.returncode != 0
+    told = done.stdout + done.stderr
+    assert told.count("Target database is not up to date") == 1
+    assert "\nNext: run `alembic upgrade head`" in told
 
 
 ENUM = """

@@ -18,7 +18,6 @@ In a revision::
 """
 
 from migrator.alembic.environment import options
-from migrator.alembic.hazards import assured
-from migrator.alembic.revision import downgrade, undecided, upgrade
+from migrator.alembic.revision import assured, downgrade, undecided, upgrade
 
 __all__ = ["assured", "downgrade", "options", "undecided", "upgrade"]

@@ -1,4 +1,9 @@
-"""What `env.py` passes to `context.configure`, and the lease around a command."""
+"""
+What `env.py` passes to `context.configure`, and the lease around a command.
+
+What a command may not need, the guard and autogenerate with all of lint, is imported
+where it is: a database that is made anew by old revisions does without.
+"""
 
 import inspect
 import logging
@@ -9,6 +14,7 @@ from functools import wraps
 from typing import Any
 
 from alembic import context
+from alembic.autogenerate.api import RevisionContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from alembic.util import CommandError
@@ -17,18 +23,25 @@ from sqlalchemy.schema import SchemaItem
 
 from migrator import waiting
 from migrator.alembic import revision
-from migrator.alembic.autogenerate import revisions
-from migrator.alembic.guarded import Guard
 from migrator.alembic.project import is_of_several, label, patterns_of, requires_of
-from migrator.alembic.underway import Options, command, target_of, told
+from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
-from migrator.engine import LEASE_WAIT_S
 from migrator.errors import Refused, UsageError
 from migrator.ledger import store
 from migrator.ledger.lease import held
 from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX
 from migrator.plan import Footprint
-from migrator.postgres.connection import connect
+from migrator.postgres.connection import (
+    Connection,
+    Target,
+    connect,
+    is_same_database,
+)
+
+log = logging.getLogger("migrator.alembic")
+
+# Seconds that a pod waits for another one that expands.
+QUEUE_WAIT_S = 600.0
 
 MODES = ("live", "complete")
 
@@ -81,18 +94,30 @@ def options(
         )
     command.mode = chosen
     command.active = True
+    command.config = getattr(getattr(context, "_proxy", None), "config", None)
     _let_log()
     found: Options = {
         "target_metadata": target_metadata,
         # Alembic reads it in its constructor, so a later line cannot set it.
         "transaction_per_migration": True,
         "include_object": _hiding(include_object),
-        "process_revision_directives": revisions(process_revision_directives),
+        "process_revision_directives": _directives(process_revision_directives),
     }
     original = _migrations_function()
     if original is not None:
         found["fn"] = _leased(original, start_after)
     return found
+
+
+def _directives(own: Callable[..., None] | None) -> Callable[..., None]:
+    """Return what autogenerate asks, which few commands do."""
+
+    def process(ctx: MigrationContext, revision: Any, found: list[Any]) -> None:
+        from migrator.alembic.autogenerate import revisions
+
+        revisions(own)(ctx, revision, found)
+
+    return process
 
 
 def _let_log() -> None:
@@ -124,13 +149,19 @@ def _leased(
 
     @wraps(original)
     def steps(heads: tuple[str, ...], ctx: MigrationContext) -> Iterator[Any]:
-        todo = list(original(heads, ctx))
         changing = "destination_rev" in ctx.opts and not ctx.opts.get("dont_mutate")
+        comparing = _is_comparing(ctx)
+        with told():
+            if (changing or comparing) and not ctx.as_sql:
+                _require_known(heads, ctx)
+            if comparing and not ctx.as_sql:
+                _require_up_to_date(heads, ctx)
+        todo = list(original(heads, ctx))
         if todo and changing:
             with told():
                 _require_one_database(todo)
         if not todo or not changing or ctx.as_sql or not _is_postgresql(ctx):
-            yield from _noted(todo, ctx, None)
+            yield from _noted(todo, lambda _: None)
             return
         assert ctx.connection is not None
         _end_transaction(ctx)
@@ -138,8 +169,11 @@ def _leased(
             project = pyproject()
             settings = revision.settings or configured()
             passed = _passed(ctx, start_after or project.get("start_after"))
+            allow = allowed(project)
             target = target_of(ctx.connection)
             _end_transaction(ctx)
+            if revision.settings is None:
+                _compare_with_ours(target)
             conn = connect(target, "migrator:alembic")
             stack.callback(conn.close)
             store.install(conn)
@@ -149,34 +183,111 @@ def _leased(
                     conn,
                     f"alembic {ctx.version_table_schema or ''} {ctx.version_table}",
                     seconds=settings.lease_s,
-                    # Pods queue behind one that expands.
-                    wait_s=LEASE_WAIT_S * 20,
+                    wait_s=QUEUE_WAIT_S,
                 )
             )
             now = ctx.get_current_heads()
             _end_transaction(ctx)
             command.fresh = not now
             command.carried = 0
-            guard = Guard(
-                conn=conn,
-                settings=settings,
-                progress=revision.progress,
-                allow=allowed(project),
-                passed=passed,
-                fresh=command.fresh,
-            )
-            stack.enter_context(guard.over_all(ctx))
+            guard = None
+            if command.fresh:
+                # Nobody is there to be kept waiting: revisions run as they are.
+                stack.enter_context(uncollected())
+            else:
+                from migrator.alembic.guarded import Guard
+
+                guard = Guard(
+                    conn=conn,
+                    settings=settings,
+                    progress=revision.progress,
+                    allow=allow,
+                    passed=passed,
+                )
+                stack.enter_context(guard.over_all(ctx))
+
+            def before(step: Any) -> None:
+                script = getattr(step, "revision", None)
+                if script is not None and step.is_upgrade:
+                    _require_finished(script, ctx, conn, settings.hold_s)
+                if guard is not None:
+                    guard.over(step, ctx)
+
             if now != heads:
                 # Another process migrated while this one waited: start over,
                 # with the lease in hand.
-                ctx._migrations_fn = lambda at, c: _noted(
-                    list(original(at, c)), c, guard
-                )
+                ctx._migrations_fn = lambda at, c: _noted(list(original(at, c)), before)
                 ctx.run_migrations()
                 return
-            yield from _noted(todo, ctx, guard)
+            yield from _noted(todo, before)
 
     return steps
+
+
+def _is_comparing(ctx: MigrationContext) -> bool:
+    """Tell whether the command compares models with the database."""
+    found: RevisionContext | None = ctx.opts.get("revision_context")
+    return found is not None and bool(found.command_args["autogenerate"])
+
+
+def _require_known(heads: Sequence[str], ctx: MigrationContext) -> None:
+    """
+    Refuse what Alembic would refuse, with a way on: another release was here.
+
+    Raises:
+        Refused: the database is at a revision that the project does not hold.
+    """
+    unknown = [head for head in heads if not _has(ctx, head)]
+    if unknown:
+        raise Refused(
+            f"Can't locate revision {', '.join(unknown)}, at which the database is:"
+            " this project does not hold it.",
+            next="run this from the release that holds it. Where its file is gone for"
+            " good, `alembic stamp --purge REVISION` names the one whose schema the"
+            " database has.",
+        )
+
+
+def _require_up_to_date(heads: tuple[str, ...], ctx: MigrationContext) -> None:
+    """
+    Refuse what Alembic would refuse, with a way on: revisions have not run yet.
+
+    Raises:
+        Refused: models would be compared with a database that is behind.
+    """
+    assert ctx.script is not None
+    wanted = ctx.script.get_heads()
+    if set(ctx.script.get_revisions(heads)) != set(ctx.script.get_revisions(wanted)):
+        raise Refused(
+            "Target database is not up to date: it is at"
+            f" {', '.join(heads) or 'no revision'}, the project at"
+            f" {', '.join(wanted)}. A comparison would find again what lies between.",
+            next="run `alembic upgrade head` on the database with which you compare,"
+            " then this again.",
+        )
+
+
+def _compare_with_ours(target: Target) -> None:
+    """Warn where the database given to the toolkit is not the one of env.py."""
+    given = os.environ.get("MIGRATOR_DATABASE_URL")
+    if not given:
+        return
+    try:
+        ours = Target.from_url(given)
+        if is_same_database(ours, target):
+            return
+    except UsageError:
+        shown = "which cannot be read,"
+    except Refused:
+        shown = f"to {ours}, which cannot be reached,"
+    else:
+        shown = f"to {ours},"
+    log.warning(
+        "alembic goes by env.py, to %s. MIGRATOR_DATABASE_URL, %s counts for migrator"
+        " alone.",
+        target,
+        shown,
+    )
 
 
 def _is_postgresql(ctx: MigrationContext) -> bool:
@@ -201,7 +312,8 @@ def _require_one_database(todo: Sequence[Any]) -> None:
                 " upgrade() is told for which one it runs, and holds a change, which is"
                 " one database's.",
                 next="give that database an environment of its own (`alembic -n NAME`,"
-                " with a script_location of its own), and put the change there.",
+                " with a script_location of its own), and put the change there;"
+                " docs/deployment.md, Several databases, says how.",
             )
 
 
@@ -235,21 +347,19 @@ def _end_transaction(ctx: MigrationContext) -> None:
         connection.commit()
 
 
-def _noted(
-    todo: list[Any], ctx: MigrationContext, guard: Guard | None
-) -> Iterator[Any]:
+def _noted(todo: list[Any], before: Callable[[Any], None]) -> Iterator[Any]:
+    """Give the steps of a command, noting which one runs; `before` is called first."""
     for step in todo:
         command.script = getattr(step, "revision", None)
-        if guard is not None:
-            if command.script is not None and step.is_upgrade:
-                _require_finished(command.script, ctx, guard)
-            guard.over(step, ctx)
+        before(step)
         yield step
         command.carried += 1
     command.script = None
 
 
-def _require_finished(script: Script, ctx: MigrationContext, guard: Guard) -> None:
+def _require_finished(
+    script: Script, ctx: MigrationContext, conn: Connection, hold_s: float
+) -> None:
     """
     Stop before a revision until the changes that it requires are finished.
 
@@ -260,7 +370,7 @@ def _require_finished(script: Script, ctx: MigrationContext, guard: Guard) -> No
     requires = requires_of(script)
     if not requires:
         return
-    rows = store.changes(guard.conn)
+    rows = store.changes(conn)
     table = revision.version_table(ctx)
     for name in requires:
         # After a squash the ledger alone may know it.
@@ -273,7 +383,7 @@ def _require_finished(script: Script, ctx: MigrationContext, guard: Guard) -> No
             )
     missing = waiting.unfinished(rows, requires, table)
     if missing:
-        raise waiting.error(label(script), missing, guard.settings.hold_s)
+        raise waiting.error(label(script), missing, hold_s)
 
 
 def _has(ctx: MigrationContext, name: str) -> bool:

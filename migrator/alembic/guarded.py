@@ -6,7 +6,6 @@ committed, it does not queue behind a session that keeps its lock, and it does n
 harm to a table that is in use.
 """
 
-import gc
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,8 +82,6 @@ class Guard:
         progress: told what is waited for.
         allow: codes of lint that the project silences, with their reasons.
         passed: revisions that run as they are, without a guard.
-        fresh: whether the database is made anew: nobody uses it, so that nobody is
-            kept waiting, and revisions run as they are.
     """
 
     conn: Connection
@@ -92,7 +89,6 @@ class Guard:
     progress: Progress
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
     passed: frozenset[str] = frozenset()
-    fresh: bool = False
     #: The revision that is running.
     _now: "Guarded | None" = None
 
@@ -101,10 +97,6 @@ class Guard:
         """Stand by the command's connection, which is left as it was."""
         connection = ctx.connection
         assert connection is not None
-        if self.fresh:
-            with _uncollected():
-                yield
-            return
         listeners: tuple[tuple[str, Callable[..., None]], ...] = (
             ("before_cursor_execute", self._before),
             ("after_cursor_execute", self._after),
@@ -138,7 +130,7 @@ class Guard:
     def over(self, step: Any, ctx: MigrationContext) -> None:
         """Put the guard over a step of Alembic's, where it is to have one."""
         script = getattr(step, "revision", None)
-        if self.fresh or script is None or script.revision in self.passed:
+        if script is None or script.revision in self.passed:
             return
         hazards = Hazards(
             conn=self.conn,
@@ -156,24 +148,6 @@ class Guard:
             guarded.run(original, **kw)
 
         step.migration_fn = run
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """
-    Leave what is loaded out of the collector's looks.
-
-    It would go through all of the toolkit again and again: half a millisecond for each
-    of hundreds of revisions.
-    """
-    frozen = not gc.get_freeze_count()
-    if frozen:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if frozen:
-            gc.unfreeze()
 
 
 @dataclass(slots=True, kw_only=True)

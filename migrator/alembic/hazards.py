@@ -1,14 +1,12 @@
 """Known hazards that a revision is about to be: refused, or let pass on a word."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from migrator.alembic.underway import told
 from migrator.errors import Refused
 from migrator.facts import Table
 from migrator.ledger import store
@@ -32,28 +30,6 @@ READ_MS = 1000
 # What a revision with an autocommit block has in its text.
 _BLOCK = "autocommit_block"
 _HARMS = {rule.code: rule.harm for rule in RULES}
-
-
-@contextmanager
-def assured(reason: str) -> Iterator[None]:
-    """
-    Let hazards in a block pass, on a person's word, which is kept in the log.
-
-    In a revision::
-
-        with zd.assured("the table is read by nobody before March"):
-            op.drop_column("users", "nick")
-
-    Args:
-        reason: why it is no hazard here.
-
-    Raises:
-        CommandError: there is no reason.
-    """
-    with ExitStack() as stack:
-        with told():
-            stack.enter_context(silence.assured(reason))
-        yield
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from migrator.names import TableName
 from migrator.plan import Lock
 from migrator.postgres.blocking import blockers_of, held_by, move_aside
 from migrator.postgres.connection import Connection
-from migrator.progress import Progress
+from migrator.progress import Progress, Silent
 from migrator.settings import Settings
 
 log = logging.getLogger("migrator.alembic")
@@ -104,7 +104,9 @@ class LockWaits:
     def tell(self, what: str, held: Sequence[Blocker]) -> None:
         """Say that the revision waits, why, and for whom."""
         said = " ".join(filter(None, (f"{what}.", self.held_by(held))))
-        log.warning("Revision %s waits: %s", self.revision, said)
+        # On a console both would be the same line twice.
+        level = logging.WARNING if isinstance(self.progress, Silent) else logging.INFO
+        log.log(level, "Revision %s waits: %s", self.revision, said)
         self.progress.waiting(said)
 
     def held_by(self, held: Sequence[Blocker]) -> str:

@@ -1,6 +1,7 @@
 """A project's Alembic environment: its database, and the changes it holds."""
 
 import ast
+import configparser
 import logging
 import traceback
 from argparse import Namespace
@@ -16,13 +17,12 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from migrator.alembic import url as database_url
 from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.errors import Failed, MigratorError, Refused, UsageError
-from migrator.history import History, Node, required
-from migrator.lint.recording import takes_name
+from migrator.errors import Failed, MigratorError, UsageError
+from migrator.history import History, Node, required, takes_name
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
 
@@ -94,33 +94,76 @@ class Project:
 
     config: Config
 
+    @staticmethod
+    def is_at(file: str) -> bool:
+        """Tell whether there is a project: its `alembic.ini` or pyproject.toml."""
+        ini, toml = _files(file)
+        return Path(ini).is_file() or bool(Config(toml_file=toml).toml_alembic_config)
+
     @classmethod
     def load(
-        cls, ini: str, *, url: str | None = None, x: tuple[str, ...] = ()
+        cls,
+        file: str,
+        *,
+        name: str = "alembic",
+        url: str | None = None,
+        x: tuple[str, ...] = (),
     ) -> "Project":
         """
-        Load a project from its `alembic.ini`.
+        Load a project from its `alembic.ini`, or pyproject.toml.
 
         Args:
-            ini: the file's path.
+            file: the path of either.
+            name: the section of `alembic.ini`, as Alembic's `-n`.
             url: put in place of `sqlalchemy.url`.
             x: values of `-x`.
 
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such file, or no such section, or they cannot be
+                read.
         """
-        if not Path(ini).is_file():
+        if not cls.is_at(file):
             raise UsageError(
-                f"There is no {ini} here.",
+                f"There is no {file} here.",
                 next="go to the project's folder, or give --config.",
             )
-        config = Config(ini, cmd_opts=Namespace(x=list(x)))
+        ini, toml = _files(file)
+        config = Config(
+            ini, toml_file=toml, ini_section=name, cmd_opts=Namespace(x=list(x))
+        )
+        try:
+            sections = config.file_config.sections()
+        except configparser.Error as error:
+            # Its words may repeat a line, and with it a password.
+            raise UsageError(
+                f"{ini} cannot be read: {type(error).__name__}.", next="correct it."
+            ) from error
+        if name not in sections and (sections or not config.toml_alembic_config):
+            raise UsageError(
+                f"There is no section [{name}] in {ini}.",
+                next="correct --name, or the file.",
+            )
         if url is not None:
-            # libpq's other word for it, which SQLAlchemy does not know.
-            if url.startswith("postgres://"):
-                url = url.replace("postgres", "postgresql", 1)
+            own = config.file_config.get(
+                name, "sqlalchemy.url", raw=True, fallback=None
+            )
+            url = database_url.for_sqlalchemy(url, own)
             config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         return cls(config)
+
+    def script(self) -> ScriptDirectory:
+        """
+        Return the folder of revisions.
+
+        Raises:
+            UsageError: there is none, or the configuration does not say where.
+        """
+        try:
+            return ScriptDirectory.from_config(self.config)
+        except CommandError as error:
+            raise UsageError(
+                f"Alembic: {error}", next="correct script_location, or give --config."
+            ) from error
 
     def database(self) -> tuple[Target, str, tuple[str, ...]]:
         """
@@ -131,18 +174,20 @@ class Project:
             Refused: the server cannot be reached.
         """
         seen: list[tuple[Target, str, tuple[str, ...]]] = []
+        others: list[str] = []
 
         def look(heads: Any, ctx: MigrationContext) -> list[Any]:
             assert ctx.connection is not None
             if ctx.dialect.name != "postgresql":
                 # One of several, which the toolkit leaves to Alembic.
+                others.append(ctx.dialect.name)
                 return []
             schema = ctx.version_table_schema
             table = f"{schema}.{ctx.version_table}" if schema else ctx.version_table
             seen.append((target_of(ctx.connection), table, tuple(heads)))
             return []
 
-        script = ScriptDirectory.from_config(self.config)
+        script = self.script()
         # A look is not a migration: what env.py logs of one would mislead.
         logging.disable(logging.INFO)
         try:
@@ -152,25 +197,20 @@ class Project:
             raise UsageError(
                 f"env.py fails: {error}", next="`alembic current` says more."
             ) from error
-        except (ArgumentError, ModuleNotFoundError) as error:
-            raise UsageError(
-                f"env.py cannot use the database URL: {type(error).__name__}.",
-                next="give postgresql+driver://user@host:port/database, with a driver"
-                " that is installed.",
-            ) from error
-        except DBAPIError as error:
-            # The driver's words name host and user, never the password.
-            raise Refused(
-                f"No connection to the database of env.py: {error.orig}",
-                next="check the URL, the server and its pg_hba.conf.",
-            ) from error
         except MigratorError:
             raise
         except Exception as error:
             # Whatever the project's own code raises; its text may hold the URL.
-            raise _wrong_in_env(error) from error
+            found = database_url.wrong(error, self.config)
+            raise (found or _wrong_in_env(error)) from error
         finally:
             logging.disable(logging.NOTSET)
+        if not seen and others:
+            raise UsageError(
+                f"env.py connects to {' and '.join(others)}; migrator changes"
+                " PostgreSQL.",
+                next=f"give a URL as {database_url.EXAMPLE}.",
+            )
         if not seen:
             raise UsageError(
                 "env.py ran no migrations, so that its database is not known.",
@@ -182,7 +222,8 @@ class Project:
                 f"env.py goes to several databases, {' and '.join(names)}; a command of"
                 " migrator is about one.",
                 next="give each an Alembic environment of its own, and say which by"
-                " --config; `migrator lint --offline` needs none.",
+                " --name or --config (docs/deployment.md, Several databases);"
+                " `migrator lint --offline` needs none.",
             )
         return seen[0]
 
@@ -205,7 +246,7 @@ class Project:
         Raises:
             UsageError: something names no revision, or one cannot be loaded.
         """
-        script = ScriptDirectory.from_config(self.config)
+        script = self.script()
         with _readable():
             every = list(reversed(list(script.walk_revisions())))
             if not what:
@@ -247,7 +288,7 @@ class Project:
 
     def is_guarded(self) -> bool:
         """Tell whether env.py passes the toolkit's options, by its text."""
-        folder = Path(ScriptDirectory.from_config(self.config).dir)
+        folder = Path(self.script().dir)
         env = folder / "env.py"
         if not env.is_file():
             return False
@@ -303,7 +344,14 @@ class Project:
             UsageError: one cannot be loaded, or requires what is no name.
         """
         with _readable():
-            return history_of(ScriptDirectory.from_config(self.config))
+            return history_of(self.script())
+
+
+def _files(file: str) -> tuple[str, str]:
+    """Return the paths of `alembic.ini` and pyproject.toml, of which one is given."""
+    if Path(file).name == "pyproject.toml":
+        return "alembic.ini", file
+    return file, "pyproject.toml"
 
 
 @contextmanager
@@ -328,6 +376,13 @@ def _wrong_in_env(error: Exception) -> UsageError:
     frames = traceback.extract_tb(error.__traceback__)
     mine = [f for f in frames if Path(f.filename).name == "env.py"]
     where = f"{mine[-1].filename}, line {mine[-1].lineno}" if mine else "env.py"
+    if isinstance(error, ModuleNotFoundError):
+        # The name of a module is no secret.
+        return UsageError(
+            f"{where}: {error.msg}.",
+            next="install it; for one of the project's own, prepend_sys_path in"
+            " alembic.ini says where it is.",
+        )
     return UsageError(
         f"{where}: {type(error).__name__}.", next="`alembic current` says more."
     )

@@ -1,7 +1,14 @@
-"""`zd.upgrade` and `zd.downgrade`, called inside a revision."""
+"""
+`zd.upgrade`, `zd.downgrade` and `zd.assured`, called inside a revision.
+
+The engine and lint are imported where they are used: old revisions that know nothing of
+the toolkit, on a database that is made anew, do not wait for them.
+"""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from alembic import op
 from alembic.runtime.migration import MigrationContext
@@ -13,20 +20,21 @@ from migrator.change import Change
 from migrator.configuration import configured
 from migrator.errors import Refused
 from migrator.facts import Kind
-from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
-from migrator.lint.recording import note_change
 from migrator.pattern import Pattern, Undecided
 from migrator.plan import State
 from migrator.progress import Progress, Silent
-from migrator.runner import Runner
 from migrator.settings import Settings
+
+if TYPE_CHECKING:
+    from migrator.guard import Policy
+    from migrator.runner import Runner
 
 #: What the next command uses; the command line puts its own in place, and plain
 #: `alembic` goes by the environment and pyproject.toml.
 settings: Settings | None = None
 progress: Progress = Silent()
-guard = Policy()
+guard: "Policy | None" = None
 
 
 def upgrade(change: Pattern | Sequence[Pattern]) -> None:
@@ -40,6 +48,8 @@ def upgrade(change: Pattern | Sequence[Pattern]) -> None:
     Raises:
         CommandError: it was refused or failed; the cause says which.
     """
+    from migrator.lint.recording import note_change
+
     for pattern in _each(change):
         if note_change(pattern):
             continue
@@ -57,6 +67,30 @@ def downgrade(change: Pattern | Sequence[Pattern]) -> None:
     for pattern in reversed(_each(change)):
         with told():
             _downgrade(pattern)
+
+
+@contextmanager
+def assured(reason: str) -> Iterator[None]:
+    """
+    Let hazards in a block pass, on a person's word, which is kept in the log.
+
+    In a revision::
+
+        with zd.assured("the table is read by nobody before March"):
+            op.drop_column("users", "nick")
+
+    Args:
+        reason: why it is no hazard here.
+
+    Raises:
+        CommandError: there is no reason.
+    """
+    from migrator.lint import silence
+
+    with ExitStack() as stack:
+        with told():
+            stack.enter_context(silence.assured(reason))
+        yield
 
 
 def undecided(choice: str) -> Undecided:
@@ -168,14 +202,18 @@ def version_table(ctx: MigrationContext) -> str:
     return f"{schema}.{ctx.version_table}" if schema else ctx.version_table
 
 
-def _runner(ctx: MigrationContext) -> Runner:
+def _runner(ctx: MigrationContext) -> "Runner":
+    from migrator.runner import Runner
+
     assert ctx.connection is not None
-    return Runner(
+    found = Runner(
         target_of(ctx.connection),
         settings=settings or configured(),
         progress=progress,
-        guard=guard,
     )
+    if guard is not None:
+        found.guard = guard
+    return found
 
 
 def _nobody_uses(

@@ -1,10 +1,14 @@
 """The Alembic command under way, and where its connection leads."""
 
+import gc
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from alembic.config import Config, MessagingOptions
 from alembic.util import CommandError
 from sqlalchemy import Connection as SAConnection
 from sqlalchemy import text
@@ -28,6 +32,7 @@ class Command:
     active: bool = False
     #: Revisions that were carried out in it.
     carried: int = 0
+    config: Config | None = None
 
 
 #: One Alembic command runs at a time in a process: its own proxies are global.
@@ -123,4 +128,53 @@ def told() -> Iterator[None]:
                 f" {command.carried} of this command before it stay as they are now."
             )
             error = type(error)(error.what, state=state, next=error.next)
+        _tell_once()
         raise CommandError(str(error)) from error
+
+
+def _tell_once() -> None:
+    """
+    Keep Alembic's command line from printing an error that the console shows already.
+
+    It logs each error and prints it as well, on a terminal as one paragraph, in which
+    code to paste is lost.
+    """
+    config = command.config
+    # An application that calls Alembic's commands prints what it likes.
+    if config is None or not hasattr(config.cmd_opts, "cmd"):
+        return
+    logger = logging.getLogger("alembic.util.messaging")
+    if logger.isEnabledFor(logging.ERROR) and _has_console(logger):
+        config.messaging_opts = MessagingOptions(quiet=True)
+
+
+def _has_console(logger: logging.Logger) -> bool:
+    while True:
+        for handler in logger.handlers:
+            if (
+                isinstance(handler, logging.StreamHandler)
+                and handler.stream in (sys.stdout, sys.stderr)
+                and handler.level <= logging.ERROR
+            ):
+                return True
+        if not logger.propagate or logger.parent is None:
+            return False
+        logger = logger.parent
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """
+    Leave what is loaded out of the collector's looks.
+
+    It would go through all of the toolkit again and again: half a millisecond for each
+    of hundreds of revisions.
+    """
+    frozen = not gc.get_freeze_count()
+    if frozen:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if frozen:
+            gc.unfreeze()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -20,7 +19,7 @@ from migrator.errors import MigratorError, UsageError, Waits
 from migrator.events import Listeners
 from migrator.guard import Policy
 from migrator.plan import State
-from migrator.postgres.connection import Target
+from migrator.postgres.connection import Target, is_same_database
 from migrator.reconciling import Reconciler
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -37,6 +36,8 @@ class App:
     x: tuple[str, ...]
     settings: Settings
     guard: Policy = field(default_factory=Policy)
+    #: The section of the configuration.
+    name: str = "alembic"
     _target: Target | None = None
     _version_table: str = DEFAULT_VERSION_TABLE
     _heads: tuple[str, ...] = ()
@@ -44,21 +45,28 @@ class App:
 
     def project(self) -> Project:
         """Return the Alembic project."""
-        return Project.load(self.config, url=self.url, x=self.x)
+        return Project.load(self.config, name=self.name, url=self.url, x=self.x)
 
     def _look(self) -> None:
         if self._known:
             return
-        if Path(self.config).is_file():
+        given = None if self.url is None else Target.from_url(self.url)
+        if Project.is_at(self.config):
             found = self.project().database()
             self._target, self._version_table, self._heads = found
-        if self.url is not None:
-            self._target = Target.from_url(self.url)
+            if given is not None and not is_same_database(given, found[0]):
+                raise UsageError(
+                    f"env.py goes to {found[0]}, and the URL that is given leads to"
+                    f" {given}: revisions would run on one, and all else on the other.",
+                    next="give env.py the same one; it has the URL that is given by"
+                    ' config.get_main_option("sqlalchemy.url").',
+                )
+        self._target = given or self._target
         self._known = True
 
     def has_database(self) -> bool:
         """Tell whether a database is given, or an Alembic project that may have one."""
-        return self.url is not None or Path(self.config).is_file()
+        return self.url is not None or Project.is_at(self.config)
 
     def target(self) -> Target:
         """

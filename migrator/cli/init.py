@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 
 import click
-from alembic.script import ScriptDirectory
 
 from migrator.alembic.project import Project
 
@@ -18,7 +17,7 @@ def run(project: Project) -> None:
     Args:
         project: its script folder holds env.py.
     """
-    env = Path(ScriptDirectory.from_config(project.config).dir) / "env.py"
+    env = Path(project.script().dir) / "env.py"
     text = env.read_text()
     changed = with_options(text)
     if changed is None:

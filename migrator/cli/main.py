@@ -8,7 +8,7 @@ import click
 
 from migrator import __version__
 from migrator.alembic import revision as alembic_revision
-from migrator.cli import control, hook, lint, output, patterns, reconcile
+from migrator.cli import control, hook, lint, output, patterns, reconcile, server
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli import revision as revision_command
@@ -57,7 +57,17 @@ from migrator.settings import Settings
     show_default=True,
     help="The project's Alembic configuration.",
 )
-@click.option("--database-url", help="Instead of the database that env.py connects to.")
+@click.option(
+    "-n",
+    "--name",
+    default="alembic",
+    show_default=True,
+    help="The section of that configuration, as Alembic's -n.",
+)
+@click.option(
+    "--database-url",
+    help="In place of sqlalchemy.url, for migrator; alembic itself goes by env.py.",
+)
 @click.option("-x", "x", multiple=True, help="Passed on to env.py, as Alembic's -x.")
 @click.option(
     "--lock-timeout-ms",
@@ -105,6 +115,7 @@ from migrator.settings import Settings
 def cli(
     ctx: click.Context,
     config: str,
+    name: str,
     database_url: str | None,
     x: tuple[str, ...],
     lock_timeout_ms: int,
@@ -124,7 +135,7 @@ def cli(
         hold_s=hold,
     )
     guard = policy(pyproject().get("guard", {}))
-    ctx.obj = App(config, database_url, x, settings, guard)
+    ctx.obj = App(config, database_url, x, settings, guard, name)
     alembic_revision.settings = settings
     alembic_revision.guard = guard
     alembic_revision.progress = Bars()
@@ -464,6 +475,7 @@ for group in (
     patterns.group,
     reconcile.group,
     revision_command.group,
+    server.group,
 ):
     for command in group.commands.values():
         cli.add_command(command)

@@ -10,6 +10,7 @@ import click
 from alembic import command as alembic_command
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError, rev_id
+from sqlalchemy.dialects import postgresql
 
 from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
@@ -20,8 +21,17 @@ from migrator.cli.app import App, example, json_option, pass_app
 from migrator.cli.findings import near
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import MigratorError, UsageError
+from migrator.kernels.mirror_table.linkable import named_after
+from migrator.names import TableName
 from migrator.pattern import Undecided
-from migrator.patterns import RenameColumn, RenameTable, SplitColumn
+from migrator.patterns import (
+    ExtractTable,
+    MergeColumns,
+    MoveColumn,
+    RenameColumn,
+    RenameTable,
+    SplitColumn,
+)
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -50,6 +60,24 @@ group = click.Group()
     help="A column that becomes several.",
 )
 @click.option(
+    "--merge",
+    multiple=True,
+    metavar="TABLE.A,B:NEW",
+    help="Columns that become one.",
+)
+@click.option(
+    "--move",
+    multiple=True,
+    metavar="TABLE.COLUMN:OTHER",
+    help="A column that goes to another table; OTHER.NEW gives it another name there.",
+)
+@click.option(
+    "--extract",
+    multiple=True,
+    metavar="TABLE.A,B:NEW",
+    help="Columns whose values become rows of a new table.",
+)
+@click.option(
     "--autogenerate",
     is_flag=True,
     help="Compare the models with the database, as alembic revision does.",
@@ -63,6 +91,9 @@ def revision(
     rename: tuple[str, ...],
     rename_table: tuple[str, ...],
     split: tuple[str, ...],
+    merge: tuple[str, ...],
+    move: tuple[str, ...],
+    extract: tuple[str, ...],
     autogenerate: bool,
     head: str,
     json: bool,
@@ -70,23 +101,28 @@ def revision(
     """
     Write revisions for changes, each one in a file of its own.
 
-    What is renamed or split no comparison can see. A table may be given with its
-    schema: app.users.name.
+    What is renamed, split, merged, moved or extracted no comparison can see. A table
+    may be given with its schema: app.users.name.
     """
     changes = [
         *map(_renamed_table, rename_table),
         *map(_renamed, rename),
         *map(_split, split),
+        *map(_merged, merge),
+        *map(_moved, move),
+        *map(_extracted, extract),
     ]
     if bool(changes) == autogenerate:
         raise UsageError(
             "Either --autogenerate or changes are asked for.",
-            next="give --rename, --rename-table or --split, or --autogenerate alone.",
+            next="give --rename, --rename-table, --split, --merge, --move or --extract,"
+            " or --autogenerate alone.",
         )
     if autogenerate:
         # What is wrong with env.py is told as by every other command.
         app.heads()
-    config = app.project().config
+    project = app.project()
+    config = project.config
     # What Alembic tells is for a person; on standard output are the paths.
     config.stdout = sys.stderr
     try:
@@ -97,7 +133,7 @@ def revision(
                 )
                 scripts = done if isinstance(done, list) else [done]
             else:
-                script = ScriptDirectory.from_config(config)
+                script = project.script()
                 scripts = writing.write(
                     script,
                     list(_named(script, message, changes, head)),
@@ -157,8 +193,8 @@ def _renamed_table(text: str) -> Written:
 def _split(text: str) -> Written:
     """Return the split of a column, whose expressions are a sketch."""
     schema, table, column, parts = _column(text, "--split", "users.name:first,last")
-    into = [part.strip() for part in parts.split(",")]
-    if len(into) < 2 or not all(into):
+    into = _listed(parts)
+    if len(into) < 2:
         raise UsageError(
             f'"{text}" splits a column into fewer than two.',
             next="write --split users.name:first,last.",
@@ -181,11 +217,122 @@ def _split(text: str) -> Written:
     )
 
 
+def _merged(text: str) -> Written:
+    """Return the merge of columns, whose expressions are a sketch."""
+    shown = "people.first,last:name"
+    schema, table, columns, into = _column(text, "--merge", shown)
+    merged = _listed(columns)
+    if len(merged) < 2 or "." in into:
+        raise UsageError(
+            f'"{text}" merges fewer than two columns, or into none of the table.',
+            next=f"write --merge {shown}.",
+        )
+    new = _identifier(into)
+    back = {
+        name: f"split_part({new}, ' ', {number})"
+        for number, name in enumerate(merged, 1)
+    }
+    if len(merged) == 2:
+        # The rest goes to the last one.
+        back[merged[-1]] = f"substr({new}, strpos({new}, ' ') + 1)"
+    pattern = MergeColumns(
+        table,
+        merged,
+        into,
+        "text",
+        " || ' ' || ".join(map(_identifier, merged)),
+        back=back,
+        schema=schema,
+    )
+    when = "This joins with spaces, and cuts at them; NULL needs a coalesce(…)."
+    return Written(
+        title=pattern.title,
+        ways=(Way((pattern,), when),),
+        choice="which expressions make the new column, and the old ones from it",
+    )
+
+
+def _moved(text: str) -> Written:
+    """Return the move of a column, whose key is a guess."""
+    schema, table, column, to = _column(text, "--move", "users.bio:profiles")
+    other, dot, name = to.partition(".")
+    if not other or "," in column or "." in name or (dot and not name):
+        raise UsageError(
+            f'"{text}" does not name a column and the table that it goes to.',
+            next="write --move users.bio:profiles, or users.bio:profiles.about.",
+        )
+    pattern = MoveColumn(
+        table,
+        column,
+        to=other,
+        key={"id": _reference(table)},
+        name=name if name not in ("", column) else None,
+        schema=schema,
+        assured="…",
+    )
+    return Written(
+        title=pattern.title,
+        ways=(Way((pattern,)),),
+        choice=f'by what rows of "{other}" refer to those of "{table}" (`key`), and why'
+        " a deadlock of two requests that write both does no harm (`assured`)",
+    )
+
+
+def _extracted(text: str) -> Written:
+    """Return the extraction of columns; of one, as a value or as an array."""
+    shown = "orders.customer_name,customer_email:customers"
+    schema, table, columns, into = _column(text, "--extract", shown)
+    going = _listed(columns)
+    if not going or "." in into:
+        raise UsageError(
+            f'"{text}" does not name columns and the new table for them.',
+            next=f"write --extract {shown}; the table comes into the same schema.",
+        )
+    reference = _reference(into)
+    one = reference.removesuffix("_id")
+    # A table of customers has names, not names of customers.
+    move = {
+        name: "name" if name in (one, into) else name.removeprefix(f"{one}_") or name
+        for name in going
+    }
+    values = ExtractTable(
+        table, into, move, reference=reference, schema=schema, assured="…"
+    )
+    ways = [Way((values,))]
+    which = "how each column"
+    if len(going) == 1:
+        through = f"{_reference(table).removesuffix('_id')}_{into}"
+        elements = ExtractTable(
+            table, into, move, through=through, schema=schema, assured="…"
+        )
+        linked = "each element becomes a row, and a third table links them (N:M)."
+        ways = [
+            Way((values,), "It holds a value: each one becomes a row, referred to."),
+            Way((elements,), f"It holds an array: {linked}"),
+        ]
+        which = f'whether column "{going[0]}" holds a value or an array, how it'
+    return Written(
+        title=values.title,
+        ways=tuple(ways),
+        choice=f'{which} is called in "{into}", and why the deadlocks that `migrator'
+        " patterns ExtractTable` lists do no harm (`assured`)",
+    )
+
+
+def _listed(text: str) -> list[str]:
+    """Return names between commas; none where one of them is missing."""
+    names = [name.strip() for name in text.split(",")]
+    return names if all(names) else []
+
+
+def _reference(table: str) -> str:
+    """Return how a column that refers to a table is called, as far as one can guess."""
+    return named_after(TableName("", table), "id")
+
+
 def _identifier(name: str) -> str:
     """Return a name as SQL, plain where that is enough."""
-    if name.isidentifier() and name.islower() and name.isascii():
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    return postgresql.dialect().identifier_preparer.quote(name)
 
 
 def _column(text: str, option: str, shown: str) -> tuple[str | None, str, str, str]:

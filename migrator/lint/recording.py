@@ -7,7 +7,6 @@ that, the next ones are still run.
 """
 
 import ast
-import inspect
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from alembic.operations.batch import BatchOperationsImpl
 from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
 
+from migrator.history import takes_name
 from migrator.lint import sql
 from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
@@ -148,14 +148,6 @@ def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[
 
     with _replaced(BatchOperationsImpl, "flush", flush):
         yield
-
-
-def takes_name(upgrade: Callable[..., Any] | None) -> bool:
-    """Tell whether a function has to be given something, as a database's name."""
-    return upgrade is not None and any(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in inspect.signature(upgrade).parameters.values()
-    )
 
 
 def record(module: ModuleType) -> Record:

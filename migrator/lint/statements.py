@@ -183,6 +183,17 @@ class Rewrite(OnTable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteAll(Statement):
+    """
+    All tables of the database that are the role's, each written anew.
+
+    `how` is VACUUM FULL, or CLUSTER, which takes those that were clustered before.
+    """
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeTrigger(OnTable):
     """A trigger: `how` is CREATE, DROP, RENAME, ENABLE or DISABLE."""
 
@@ -548,6 +559,8 @@ def is_alone(statement: Statement) -> bool:
             return statement.concurrently or of not in ("INDEX", "TABLE")
         case Rewrite(how=how):
             return how == "VACUUM FULL"
+        case RewriteAll():
+            return True
         case Other():
             return _ALONE.match(statement.sql) is not None
         case _:

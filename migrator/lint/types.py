@@ -44,7 +44,6 @@ _NAMES = {
     "bigserial": "bigint",
     "bit varying": "varbit",
     "bool": "boolean",
-    "bpchar": "bpchar",
     "char": "char",
     "char varying": "varchar",
     "character": "char",
@@ -91,7 +90,6 @@ _SERIALS = {
 
 # Other words that SQLAlchemy has for types; the rest are the same in capitals.
 _IN_DIALECT = {
-    "bpchar": "CHAR",
     "float4": "REAL",
     "float8": "DOUBLE PRECISION",
     "time": "TIME WITHOUT TIME ZONE",
@@ -146,6 +144,9 @@ def parsed(text: str) -> SqlType:
         name, limits = ("float4" if int(limits[0]) <= 24 else "float8"), ()
     if name in ("char", "bit") and not limits:
         limits = ("1",)
+    if name == "bpchar" and limits:
+        # Only without one is it another type than char: of any length.
+        name = "char"
     if name == "numeric" and len(limits) == 1:
         limits = (*limits, "0")
     if name in _TIMES and not limits:
@@ -164,8 +165,8 @@ def in_dialect(text: str) -> str:
     if found is None:
         return text
     words = " ".join(found["words"].lower().split())
-    name = _NAMES.get(words, words)
     modifier = found["modifier"]
+    name = "char" if words == "bpchar" and modifier else _NAMES.get(words, words)
     if words == "float" and modifier:
         return text
     if words in _SERIALS:
@@ -206,8 +207,11 @@ def plain(text: str) -> str:
 _SAME_VALUES = {
     ("varchar", "text"): Effect.NONE,
     ("text", "varchar"): Effect.NONE,
+    ("char", "bpchar"): Effect.NONE,
     ("cidr", "inet"): Effect.NONE,
     ("bit", "varbit"): Effect.INDEXES,
+    ("text", "bpchar"): Effect.INDEXES,
+    ("varchar", "bpchar"): Effect.INDEXES,
     ("integer", "oid"): Effect.INDEXES,
     ("oid", "integer"): Effect.INDEXES,
     ("citext", "text"): Effect.INDEXES,
@@ -290,7 +294,8 @@ _HOLDS = {
     "json": frozenset({"text"}),
     "cidr": frozenset({"inet"}),
     "bit": frozenset({"varbit"}),
-    "char": frozenset({"varchar", "text"}),
+    "char": frozenset({"bpchar", "varchar", "text"}),
+    "bpchar": frozenset({"varchar", "text"}),
     "varchar": frozenset({"text"}),
     "text": frozenset({"varchar", "citext"}),
 }

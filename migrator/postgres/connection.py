@@ -139,6 +139,29 @@ def connect(target: Target, application_name: str) -> Connection:
     return conn
 
 
+#: A server that runs, and a database of it: no two have both.
+_WHERE = (
+    "SELECT pg_catalog.pg_postmaster_start_time() AS server, oid AS database"
+    " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
+)
+
+
+def is_same_database(one: Target, other: Target) -> bool:
+    """
+    Tell whether two addresses lead to one database, as a server's and a pooler's may.
+
+    Raises:
+        Refused: one of them cannot be reached.
+    """
+    if str(one) == str(other):
+        return True
+    found: list[Row | None] = []
+    for target in (one, other):
+        with connect(target, "migrator:look") as conn:
+            found.append(conn.execute(_WHERE).fetchone())
+    return found[0] == found[1]
+
+
 def _session(server_version: int) -> dict[str, str]:
     """
     Return the parameters of the engine's sessions, whatever the role's own are.

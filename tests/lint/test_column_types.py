@@ -12,6 +12,8 @@ SPELT = {
     "character varying(10)": SqlType("varchar", ("10",)),
     'varchar (10) COLLATE "C"': SqlType("varchar", ("10",)),
     "char": SqlType("char", ("1",)),
+    "bpchar": SqlType("bpchar"),
+    "bpchar(5)": SqlType("char", ("5",)),
     "numeric(8)": SqlType("numeric", ("8", "0")),
     "Decimal(8, 2)": SqlType("numeric", ("8", "2")),
     "timestamp(3) with time zone": SqlType("timestamptz", ("3",)),
@@ -47,6 +49,9 @@ IN_DIALECT = {
     "text ARRAY[3]": "TEXT[]",
     "macaddr": "MACADDR",
     "citext": "CITEXT",
+    "char": "CHAR",
+    "bpchar": "BPCHAR",
+    "bpchar(5)": "CHAR(5)",
     "mood": "mood",
 }
 
@@ -70,6 +75,14 @@ varchar(20) > varchar(10)
 varchar(10) > varchar
 varchar > varchar(20)
 varchar(10) > text
+char(10) > bpchar
+bpchar(10) > char(10)
+bpchar > char(10)
+bpchar > char
+bpchar > varchar
+bpchar > text
+text > bpchar
+varchar(10) > bpchar
 text > varchar
 text > varchar(20)
 varchar(10) > char(10)
@@ -185,6 +198,9 @@ def test_the_server_agrees_on_each_cast(sql: psycopg.Connection, zone: str) -> N
         ("text > varchar(5)", True),
         ("mood > text", False),
         ("text > mood", True),
+        ("char(5) > bpchar", False),
+        ("bpchar > char", True),
+        ("text > bpchar", True),
         ("integer[] > integer", True),
     ],
 )

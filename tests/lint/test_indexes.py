@@ -214,6 +214,7 @@ def test_what_refuses_a_transaction_stands_alone(
             "DETACH PARTITION CONCURRENTLY",
         ),
         (st.Rewrite(table=T, how="VACUUM FULL"), "VACUUM FULL"),
+        (st.RewriteAll(how="CLUSTER"), "CLUSTER"),
         (st.Other(sql="\n  vacuum (analyze) t"), "VACUUM"),
         (st.Other(sql="ALTER  SYSTEM SET work_mem = '1MB'"), "ALTER SYSTEM"),
     ],

@@ -79,6 +79,8 @@ def _alone(statement: st.Statement) -> tuple[str, Ref | None]:
             return "DETACH PARTITION CONCURRENTLY", table
         case st.Rewrite(table=table, how="VACUUM FULL"):
             return "VACUUM FULL", table
+        case st.RewriteAll(how=how):
+            return how, None
         case st.Other(sql=text):
             found = _ALONE_TEXT.match(text)
             return (" ".join(found["words"].upper().split()) if found else ""), None

@@ -26,6 +26,7 @@ class RewriteTable(Rule):
     work = Work.REWRITE
     trials = (
         Trial(bad=("VACUUM FULL t",), good=("VACUUM t",)),
+        Trial(bad=("VACUUM FULL",), good=("VACUUM",)),
         Trial(
             bad=("CLUSTER t USING t_pkey",), good=("ALTER TABLE t CLUSTER ON t_pkey",)
         ),
@@ -54,7 +55,21 @@ class RewriteTable(Rule):
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
-        """Look for one."""
+        """Look for one, or for all of them at once."""
+        if isinstance(statement, st.RewriteAll):
+            which = "" if statement.how == "VACUUM FULL" else " that was clustered"
+            yield from self.found(
+                None,
+                scene,
+                f"{statement.how} without a table writes every table{which} of the"
+                " database anew, one after the other, each under ACCESS EXCLUSIVE.",
+                "No request can read or write the one that is written.",
+                safe=Safe(
+                    why="What needs it is written anew by itself, beside the traffic.",
+                    patterns=(RebuildTable("…"),),
+                    decide="which table it is.",
+                ),
+            )
         if not isinstance(statement, st.Rewrite):
             return
         table, how = statement.table, statement.how

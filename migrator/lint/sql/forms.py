@@ -264,6 +264,8 @@ def _vacuum(c: Cursor) -> Found:
             pass
     if not full:
         raise UnreadError
+    if c.done:
+        yield st.RewriteAll(how="VACUUM FULL")
     for item in c.items():
         item.take("ONLY")
         yield st.Rewrite(table=item.ref(), how="VACUUM FULL")
@@ -279,6 +281,9 @@ def _cluster(c: Cursor) -> Found:
     if c.sees("("):
         c.group()
     c.take("VERBOSE")
+    if c.done:
+        yield st.RewriteAll(how="CLUSTER")
+        return
     first = c.ref()
     if c.take("ON"):
         yield st.Rewrite(table=c.ref(), how="CLUSTER", to=first.name)
