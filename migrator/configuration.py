@@ -13,7 +13,10 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> float | None:
-    """Return a time such as 90s, 15m, 12h or 7d in seconds; None for anything else."""
+    """Return a time such as 90s, 15m, 12h, 7d or 0 in seconds; None for others."""
+    if text == "0":
+        # No time is the same in every unit.
+        return 0.0
     number, unit = text[:-1], text[-1:]
     if unit in UNITS and number.replace(".", "", 1).isdigit():
         return float(number) * UNITS[unit]
@@ -89,7 +92,7 @@ def configured() -> Settings:
             if time is None:
                 raise UsageError(
                     f"The setting {name.replace('_', '-')} is {value!r}, no time.",
-                    next="write 90s, 15m, 12h or 7d.",
+                    next="write a number with its unit, 90s, 15m, 12h or 7d; or 0.",
                 )
             found[f"{name}_s"] = time
     return Settings(**found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from migrator import waiting
+from migrator import edits, waiting
 from migrator.change import Change
 from migrator.errors import Busy, Held, MigratorError, TimeIsUp
 from migrator.events import EventKind
@@ -225,19 +225,14 @@ class Deployer(Runner):
                 " database was stamped, or restored without the schema migrator",
                 next=f"migrator reconcile {change.id}",
             )
+        if edit := edits.edited(change, row):
+            return replace(verdict, ok=False, reason=edit.reason, next=edit.next)
         if row is None or row.state is State.PLANNED:
             return replace(
                 verdict,
                 ok=False,
                 reason=UNEXPANDED,
                 next="migrator hook pre-deploy",
-            )
-        if row.in_flight and row.digest != change.pattern.digest():
-            return replace(
-                verdict,
-                ok=False,
-                reason=f"its pattern was edited while it is {row.state}",
-                next=f"put it back as it was, or migrator rollback {row.id}",
             )
         if row.state.rank < needs.rank:
             said = self.said(row.id)
@@ -338,6 +333,11 @@ class Deployer(Runner):
             if row is None or not row.in_flight or row.state.rank > State.VERIFIED.rank:
                 continue
             verdict = Verdict(change=row.id, title=row.title, state=row.state)
+            if edit := edits.edited(change, row):
+                verdicts.append(
+                    replace(verdict, ok=False, reason=edit.reason, next=edit.next)
+                )
+                continue
             waits, mark = self._waits(row, current, which)
             try:
                 if waits:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from migrator import edits
 from migrator.change import Change
 from migrator.errors import (
     Held,
@@ -265,11 +266,8 @@ class Engine:
 
     def _require_unedited(self, change: Change, row: ChangeRow) -> None:
         """Refuse a pattern that is not the one the ledger works on."""
-        if row.digest != change.pattern.digest():
-            raise Refused(
-                f"The pattern of {change.id} was edited while it is {row.state}.",
-                next=f"put it back as it was, or `migrator rollback {row.id}` first.",
-            )
+        if found := edits.compared(change, row):
+            raise found.refusal()
 
     @contextmanager
     def _connected(self, name: str) -> Iterator[Connection]:

@@ -10,6 +10,9 @@ Each error says what happened and on which object, what state remains, and what
 to do next. The command line maps each class to an exit code.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class MigratorError(Exception):
     """
@@ -40,6 +43,32 @@ class Refused(MigratorError):
         self, what: str, *, state: str = "Nothing was changed.", next: str = ""
     ) -> None:
         super().__init__(what, state=state, next=next)
+
+
+class NotThere(Refused):
+    """
+    Something that a change names is not in the database.
+
+    Args:
+        name: the name.
+        known: the names that there are, of which the nearest is told.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        state: str = "Nothing was changed.",
+        next: str = "",
+        name: str = "",
+        known: Iterable[str] = (),
+    ) -> None:
+        self.name = name
+        # What differs by a letter or two is a slip; what differs by more is not meant.
+        close = get_close_matches(name, sorted(known), 1, 0.7)
+        self.nearest = close[0] if close else ""
+        near = f'"{self.nearest}" is the nearest; ' if self.nearest else ""
+        super().__init__(what, state=state, next=near + next)
 
 
 class UsageError(Refused):

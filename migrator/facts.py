@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from psycopg.sql import Identifier
 
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.names import TableName
 
 
@@ -358,14 +358,16 @@ class Table:
         Return the column of that name.
 
         Raises:
-            Refused: the table has no such column.
+            NotThere: the table has no such column.
         """
         found = self.column(name)
         if found is None:
             known = ", ".join(f'"{c.name}"' for c in self.columns)
-            raise Refused(
+            raise NotThere(
                 f'Table {self.name} has no column "{name}".',
                 next=f"correct the name; the table has {known}.",
+                name=name,
+                known=(c.name for c in self.columns),
             )
         return found
 

@@ -8,7 +8,7 @@ from psycopg import sql
 from migrator import waiting
 from migrator.change import Change
 from migrator.engine import Engine
-from migrator.errors import Refused
+from migrator.errors import MigratorError, NotThere, Refused
 from migrator.events import EventKind
 from migrator.facts import Facts
 from migrator.guard.signal import Subject
@@ -129,6 +129,22 @@ class Inspection(Engine):
             kind=change.pattern.kind.value,
             phases=phases,
         )
+
+    def missing(self, change: Change) -> NotThere | None:
+        """
+        Return what a change names and the database does not have, the first of it.
+
+        None where all is there, and where it cannot be told.
+        """
+        try:
+            with self._connected("migrator:lint") as conn:
+                change.pattern.check(self._facts(conn, change))
+        except NotThere as error:
+            return error
+        except MigratorError:
+            # Whatever else is wrong is the plan's to say.
+            return None
+        return None
 
     def is_filled(self, change: Change) -> bool:
         """Tell whether a table that has columns of a change's domain has rows."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
 from migrator import names
@@ -208,8 +208,38 @@ class Pattern(ABC):
 
     def digest(self) -> str:
         """Return a digest of the declaration, to notice later edits."""
-        text = json.dumps([type(self).__name__, self.parameters()], sort_keys=True)
+        declared = [type(self).__name__, self.parameters()]
+        # What is no plain data is refused by who runs it, and told by who does not.
+        text = json.dumps(declared, sort_keys=True, default=repr)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, recorded: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """
+        Return the parameters that say something else than those of a record.
+
+        One that the record does not have is as by default: a later release of the
+        toolkit has added it.
+
+        Args:
+            recorded: parameters of the same pattern, as plain data.
+
+        Returns:
+            The values of each, first the recorded one.
+        """
+        # A frozen dataclass in every subclass, which an ABC cannot state.
+        declared = fields(self)  # type: ignore[arg-type]
+        by_default = {
+            f.name: f.default_factory() if callable(f.default_factory) else f.default
+            for f in declared
+            if f.default is not MISSING or f.default_factory is not MISSING
+        }
+        then = {**_plain(by_default), **recorded}
+        now = _plain(self.parameters())
+        return {
+            name: (then.get(name), value)
+            for name, value in now.items()
+            if name not in then or then[name] != value
+        }
 
     def assure(self, notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
         """
@@ -226,6 +256,12 @@ class Pattern(ABC):
                 " the pattern.",
             )
         return notices
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as the ledger gives them back."""
+    found: dict[str, Any] = json.loads(json.dumps(parameters, default=repr))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

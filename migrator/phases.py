@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from migrator import waiting
 from migrator.errors import (
     Held,
     MismatchError,
@@ -22,6 +23,7 @@ from migrator.plan import (
     State,
     Transaction,
 )
+from migrator.postgres.connection import Connection
 from migrator.words import counted
 
 NEXT = {
@@ -66,40 +68,37 @@ class Phases(Inspection):
             )
             return [why for why in found if why is not None]
 
-    def _require(self, run: Run, phase: Phase) -> None:
+    def _require(self, row: ChangeRow, phase: Phase) -> None:
         command, state = NEXT[phase]
-        if run.change.state.rank < state.rank:
+        if row.state.rank < state.rank:
             raise Held(
-                f"{run.change.id} is {run.change.state}; `migrator {command}` needs it"
-                f" {state}.",
-                next="run the phases before it first; `migrator status` names the"
-                " next one.",
+                f"{row.id} is {row.state}; `migrator {command}` needs it {state}.",
+                next=f"`{waiting.command(row)}`, then the same command again.",
             )
 
-    def _require_settled(self, run: Run, phase: Phase) -> None:
+    def _require_settled(self, conn: Connection, row: ChangeRow, phase: Phase) -> None:
         """Refuse a phase while a retire, or its way back, is cut off half-way."""
-        retired = run.change.state.rank >= State.RETIRED.rank
+        retired = row.state.rank >= State.RETIRED.rank
         half = [
             s
-            for s in store.steps(
-                run.conn, run.change.id, ("pending", "running", "done")
-            )
+            for s in store.steps(conn, row.id, ("pending", "running", "done"))
             if s.phase is Phase.RETIRE and (s.status != "done" or not retired)
         ]
-        gone = retired and self._rolling_back(run)
+        gone = retired and self._rolling_back(conn, row)
         if half or gone:
             raise Held(
-                f"{run.change.id} was cut off while it was retired or taken back;"
+                f"{row.id} was cut off while it was retired or taken back;"
                 f" {phase} would work on half of it.",
-                next="run the command that was cut off again: `migrator contract` or"
-                " `migrator rollback`.",
+                next="run the command that was cut off again: `migrator contract"
+                f' {row.id} --old-release-gone "reason"` or `migrator rollback'
+                f" {row.id}`.",
             )
 
-    def _rolling_back(self, run: Run) -> bool:
+    def _rolling_back(self, conn: Connection, row: ChangeRow) -> bool:
         """Tell whether a step of a retired change was taken back since."""
         return any(
-            s.phase is Phase.RETIRE and s.status_at > run.change.state_at
-            for s in store.steps(run.conn, run.change.id, ("reversed", "parked"))
+            s.phase is Phase.RETIRE and s.status_at > row.state_at
+            for s in store.steps(conn, row.id, ("reversed", "parked"))
         )
 
     def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:

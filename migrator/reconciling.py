@@ -204,13 +204,15 @@ def require(seen: Seen, state: State, assured: str) -> None:
         Refused: it shows something else.
         Held: it does not show all of it, and nobody gives a word.
     """
-    who = f"{seen.change.id} ({seen.change.pattern.title})"
     if seen.known:
         assert seen.row is not None
+        # What was run, which the file may tell otherwise by now.
         raise Refused(
-            f"{who} is {seen.row.state} by the ledger, which ran it.",
-            next="`migrator status` names the next step.",
+            f"{seen.row.id} ({seen.row.title}) is {seen.row.state} by the ledger, which"
+            " ran it.",
+            next=f"`migrator status {seen.row.id}` names the next step.",
         )
+    who = f"{seen.change.id} ({seen.change.pattern.title})"
     if not seen.applied:
         raise Refused(
             f"{who} is not entered: its revision is not applied.",

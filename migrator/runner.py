@@ -2,9 +2,9 @@
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from migrator import waiting
 from migrator.change import Change
@@ -30,6 +30,7 @@ from migrator.postgres.connection import (
     ask,
     require_primary,
 )
+from migrator.words import duration, moment
 
 # Seconds between looks whether another process has begun its next step.
 LOOK_S = 0.2
@@ -175,8 +176,8 @@ class Runner(Phases):
             MismatchError: rows are left that repair did not bring into step.
         """
         with self._held(change) as run:
-            self._require_settled(run, Phase.VERIFY)
-            self._require(run, Phase.VERIFY)
+            self._require_settled(run.conn, run.change, Phase.VERIFY)
+            self._require(run.change, Phase.VERIFY)
             if run.change.finished or run.change.state.rank > State.VERIFIED.rank:
                 return run.change.state
             control.require_running(run.conn, run.change.id)
@@ -233,12 +234,16 @@ class Runner(Phases):
         with self._held(change) as run:
             pattern = self.pattern(run.change)
             if run.change.state is State.RETIRED:
-                self._require_settled(run, Phase.RETIRE)
+                self._require_settled(run.conn, run.change, Phase.RETIRE)
             if run.change.finished or run.change.state.rank >= State.RETIRED.rank:
                 return run.change.state
-            self._require(run, Phase.RETIRE)
+            self._require(run.change, Phase.RETIRE)
             if not old_release_gone:
-                raise Held(self._sessions_before(run), next=_GONE)
+                raise Held(
+                    self._sessions_before(run),
+                    next=f"once it is, `{waiting.command(run.change)}`; the reason is"
+                    " recorded, and the change can be taken back afterwards.",
+                )
             control.require_running(run.conn, run.change.id)
             stored = store.steps(run.conn, run.change.id)
             if not any(s.phase is Phase.RETIRE for s in stored):
@@ -259,9 +264,7 @@ class Runner(Phases):
         with self._held(change) as run:
             if run.change.state is State.DROPPED or run.change.finished:
                 return run.change.state
-            self._require(run, Phase.DROP)
-            self._require_settled(run, Phase.DROP)
-            self._require_hold(run.conn, run.change.state_at, "retired")
+            self._require_due(run.conn, run.change)
             pattern = self.pattern(run.change)
             begun = any(
                 s.phase is Phase.DROP for s in store.steps(run.conn, run.change.id)
@@ -270,6 +273,23 @@ class Runner(Phases):
                 self._verify_again(run, pattern)
             self._phase(run, Phase.DROP, pattern)
             return run.change.state
+
+    def require_due(self, change: str) -> None:
+        """
+        Tell whether a change may be dropped, before anybody is asked.
+
+        Raises:
+            Held: it is not retired, or the hold is not over.
+        """
+        with self._connected("migrator:status") as conn:
+            self._require_due(conn, self._current(conn, change))
+
+    def _require_due(self, conn: Connection, row: ChangeRow) -> None:
+        self._require(row, Phase.DROP)
+        self._require_settled(conn, row, Phase.DROP)
+        self._require_hold(
+            conn, row.state_at, f"retired by {row.id}", f"contract {row.id} --drop"
+        )
 
     # -- going back ------------------------------------------------------
 
@@ -353,11 +373,32 @@ class Runner(Phases):
         """
         with self._held(change) as run:
             rows = store.steps(run.conn, run.change.id, ("parked",))
-            for row in () if at_once else rows:
-                self._require_hold(run.conn, row.status_at, "parked")
+            if not at_once:
+                self._require_parked_due(run.conn, run.change.id, rows)
             for row in rows:
                 self._execution.clear_parked(run, row)
             return len(rows)
+
+    def require_parked_due(self, change: str) -> bool:
+        """
+        Tell whether anything is parked, before anybody is asked.
+
+        Raises:
+            Held: the hold is not over.
+        """
+        with self._connected("migrator:status") as conn:
+            row = self._current(conn, change)
+            rows = store.steps(conn, row.id, ("parked",))
+            self._require_parked_due(conn, row.id, rows)
+            return bool(rows)
+
+    def _require_parked_due(
+        self, conn: Connection, change: str, rows: Sequence[StepRow]
+    ) -> None:
+        for row in rows:
+            self._require_hold(
+                conn, row.status_at, f"parked of {change}", f"rollback {change} --drop"
+            )
 
     def complete(self, change: Change) -> State:
         """Carry a change through all phases, where no other release runs."""
@@ -395,7 +436,7 @@ class Runner(Phases):
         with self._held(change) as run:
             if run.change.state.rank < phase.reaches.rank:
                 control.require_running(run.conn, run.change.id)
-                self._require(run, phase)
+                self._require(run.change, phase)
                 self._phase(run, phase, self.pattern(run.change))
             return run.change.state
 
@@ -442,7 +483,9 @@ class Runner(Phases):
             store.event(conn, change.id, "planned", title=pattern.title)
         return store.get(conn, change.id)
 
-    def _require_hold(self, conn: Connection, since: Any, what: str) -> None:
+    def _require_hold(
+        self, conn: Connection, since: datetime, what: str, command: str
+    ) -> None:
         left = ask(
             conn,
             "SELECT $1::float8 - extract(epoch FROM clock_timestamp()"
@@ -450,11 +493,12 @@ class Runner(Phases):
             [self.settings.hold_s, since],
         )
         if left > 0:
-            until = datetime.now().astimezone() + timedelta(seconds=left)
+            until = since + timedelta(seconds=self.settings.hold_s)
             raise Held(
-                f"What was {what} is held for another {left / 3600:.1f} h.",
-                next=f"wait until {until:%Y-%m-%d %H:%M}, or set a shorter hold"
-                " (`migrator --hold 1h …`).",
+                f"What was {what} is held until {moment(until)},"
+                f" {duration(left)} left.",
+                next="run the same command again then; a shorter hold is `migrator"
+                f" --hold 1h {command}`.",
             )
 
     def _sessions_before(self, run: Run) -> str:
@@ -471,12 +515,6 @@ class Runner(Phases):
             f"{run.change.id} is ready to retire, but nothing says that the old"
             f" release is gone.{seen}"
         )
-
-
-_GONE = (
-    'once it is, give --old-release-gone "reason" (the reason is recorded); the'
-    " change can be taken back afterwards."
-)
 
 
 # Stands for the ledger's own clock until the row is there.

@@ -7,6 +7,7 @@ from migrator.change import DEFAULT_VERSION_TABLE, id_of
 from migrator.errors import Waits
 from migrator.ledger.store import ChangeRow
 from migrator.plan import State
+from migrator.words import moment
 
 
 def unfinished(
@@ -60,6 +61,30 @@ def told(missing: Sequence[ChangeRow]) -> str:
     return f"{' and '.join(each)}, {'is' if len(each) == 1 else 'are'} finished"
 
 
+def command(row: ChangeRow) -> str:
+    """Return the command that carries a change on by a phase."""
+    return {
+        State.PLANNED: f"migrator expand {row.id}",
+        State.EXPANDED: f"migrator backfill {row.id}",
+        State.BACKFILLED: f"migrator verify {row.id}",
+        State.VERIFIED: f'migrator contract {row.id} --old-release-gone "reason"',
+        State.RETIRED: f"migrator contract {row.id} --drop",
+        State.DROPPED: f"migrator status {row.id}",
+    }[row.state]
+
+
+def held_until(row: ChangeRow, hold_s: float) -> str:
+    """
+    Return until when what was retired is kept, "" where that is over.
+
+    Args:
+        row: a retired change.
+        hold_s: how long it is kept.
+    """
+    until = row.state_at + timedelta(seconds=hold_s)
+    return moment(until) if until > datetime.now(UTC) else ""
+
+
 def road(row: ChangeRow, hold_s: float) -> str:
     """
     Return the commands that finish a change.
@@ -69,10 +94,8 @@ def road(row: ChangeRow, hold_s: float) -> str:
         hold_s: how long what was retired is kept.
     """
     if row.state is State.RETIRED:
-        until = row.state_at + timedelta(seconds=hold_s)
-        held = until > datetime.now(UTC)
-        when = f"{until.astimezone(UTC):from %Y-%m-%d %H:%M UTC on, }" if held else ""
-        return f"{when}`migrator contract {row.id} --drop`"
+        until = held_until(row, hold_s)
+        return f"{until and f'from {until} on, '}`{command(row)}`"
     steps: list[str] = []
     if row.state is State.PLANNED:
         steps.append(f"`migrator expand {row.id}`")

@@ -1,6 +1,7 @@
-"""Numbers in sentences."""
+"""Numbers and times in sentences."""
 
 import re
+from datetime import UTC, datetime
 
 #: Stands in a text for a number and the words that follow one, or several.
 _COUNT = re.compile(r"\{count:([^|{}]*)\|([^|{}]*)\}")
@@ -16,6 +17,25 @@ def counted(number: float, one: str = "row", many: str = "") -> str:
         many: the words for any other number; `one` with an s by default.
     """
     return f"{number:,.0f} {one if round(number) == 1 else many or f'{one}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for a person, in its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return counted(days, "day") + (f" {hours} h" if hours else "")
+
+
+def moment(at: datetime) -> str:
+    """Return a moment for a person, to the minute."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def filled(text: str, number: int) -> str:

@@ -29,6 +29,7 @@ from migrator.kernels.index_definition import Definition, Key, as_data, from_dat
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Autocommit, Notice, Probe, Refusal, State, Step, Steps, render
+from migrator.words import counted
 
 # A GiST index over a number and a range took 0.4 s for as many rows, and grows faster
 # than they do.
@@ -139,7 +140,7 @@ class AddExclusion(Pattern):
                 Notice(
                     text="At retire nobody reads or writes the table while the server"
                     f" builds the index of the constraint: about {took} ms for"
-                    f" {facts.table.rows:,} rows. What takes longer than a second is"
+                    f" {counted(facts.table.rows)}. What takes longer than a second is"
                     " ended, and nothing is changed.",
                     needs_assurance=True,
                 ),

@@ -2,7 +2,7 @@
 
 phase   statement                        lock on the table     on the referenced one
 expand  CREATE INDEX CONCURRENTLY,       SHARE UPDATE          none
-        where the columns have none      EXCLUSIVE, two scans
+          where the columns have none    EXCLUSIVE, two scans
 verify  count of rows without a parent   ACCESS SHARE          ACCESS SHARE
 retire  ADD CONSTRAINT … NOT VALID       SHARE ROW EXCLUSIVE   SHARE ROW EXCLUSIVE
         VALIDATE CONSTRAINT              SHARE UPDATE          ROW SHARE

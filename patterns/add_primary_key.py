@@ -2,7 +2,7 @@
 
 phase   statement                             lock on the table
 expand  CREATE INDEX CONCURRENTLY, where      SHARE UPDATE EXCLUSIVE, two scans
-        none finds duplicates
+          none finds duplicates
 verify  count of NULLs and duplicates         ACCESS SHARE
 retire  for each column that may be NULL:
         ADD CHECK NOT VALID                   ACCESS EXCLUSIVE, no scan

@@ -2,7 +2,7 @@
 
 phase   statement                             lock on the table
 expand  CREATE INDEX CONCURRENTLY, where      SHARE UPDATE EXCLUSIVE, two scans
-        none finds duplicates
+          none finds duplicates
 verify  count of duplicates                   ACCESS SHARE
 retire  CREATE UNIQUE INDEX CONCURRENTLY      SHARE UPDATE EXCLUSIVE, two scans
         ADD CONSTRAINT … USING INDEX          ACCESS EXCLUSIVE, no scan

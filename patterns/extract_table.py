@@ -2,12 +2,12 @@
 
 phase     statement                               lock on the table
 expand    CREATE TABLE, ADD COLUMN, FOREIGN KEY   ACCESS EXCLUSIVE, no scan
-          NOT VALID, dual-write triggers
+            NOT VALID, dual-write triggers
           N:M: SET DEFAULT '{}', where NOT NULL   ACCESS EXCLUSIVE, no scan
           N:M: CREATE TABLE twice, triggers       SHARE ROW EXCLUSIVE, no scan
 backfill  UPDATE in chunks                        ROW EXCLUSIVE, per chunk
           N:M: INSERT in chunks, FOR NO KEY       ROW SHARE, per chunk
-          UPDATE
+            UPDATE
           N:M: ADD FOREIGN KEY, on the new ones   SHARE ROW EXCLUSIVE, no scan
           CREATE INDEX CONCURRENTLY, reference    SHARE UPDATE EXCLUSIVE, two scans
           VALIDATE CONSTRAINT                     SHARE UPDATE EXCLUSIVE, full scan

@@ -21,7 +21,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.facts import Facts
 from migrator.final import Final
 from migrator.kernels import direct, indexes, requirements, trials
@@ -169,9 +169,11 @@ class RenameColumn(Pattern):
             names.checked(new, "index")
             if facts.table.index(old) is None:
                 known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
-                raise Refused(
+                raise NotThere(
                     f'Table {facts.table.name} has no index "{old}".',
                     next=f"correct `indexes`; the table has {known}.",
+                    name=old,
+                    known=(i.name for i in facts.table.indexes),
                 )
             if new in facts.relation_names:
                 raise Refused(

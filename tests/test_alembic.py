@@ -429,7 +429,7 @@ def test_what_earlier_revisions_did_is_told(project: Project) -> None:
     assert done.returncode != 0
     said = done.stdout + done.stderr
     assert "Nothing was changed" not in said
-    assert "the 1 of this command before it stay" in said
+    assert "1 revision that this command ran before it stays" in said
     assert "r2" in project.run("current").stdout
 
 

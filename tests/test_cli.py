@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import psycopg
@@ -23,7 +24,8 @@ from migrator.errors import (
     UsageError,
 )
 from migrator.ledger.control import Limits
-from migrator.patterns import ChangeColumnType, DropDefault, RenameColumn
+from migrator.patterns import AddColumn, ChangeColumnType, DropDefault, RenameColumn
+from migrator.plan import State
 from migrator.runner import Runner
 
 MIGRATOR = Path(sys.executable).parent / "migrator"
@@ -219,6 +221,88 @@ def test_drop_asks_first(change: Change, database: str, tmp_path: Path) -> None:
     assert status["changes"][0]["state"] == "retired"
 
 
+def test_a_drop_is_looked_at_before_anybody_is_asked(
+    change: Change, runner: Runner, database: str, tmp_path: Path
+) -> None:
+    """Until when it is held, in days and as a date; or which phase is missing."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    drop = ("contract", "--drop")
+    done = run(*drop, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (
+        3,
+        "Error: abc123 is expanded; `migrator contract --drop` needs it retired.\n"
+        "Nothing was changed.\n"
+        "Next: `migrator backfill abc123`, then the same command again.\n",
+    )
+    runner.settle(change.id)
+    runner.retire(change.id, old_release_gone="test")
+    until = runner.change(change.id).state_at.astimezone(UTC) + timedelta(days=7)
+    done = run(*drop, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (
+        3,
+        f"Error: What was retired by abc123 is held until {until:%Y-%m-%d %H:%M} UTC,"
+        " 7 days left.\n"
+        "Nothing was changed.\n"
+        "Next: run the same command again then; a shorter hold is `migrator --hold 1h"
+        " contract abc123 --drop`.\n",
+    )
+    status = run("status", cwd=tmp_path, env=env).stdout
+    assert (
+        f"  Next: after the hold (until {until:%Y-%m-%d %H:%M} UTC), migrator contract"
+        " abc123 --drop\n"
+    ) in status
+    done = run("--hold", "0", *drop, cwd=tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: Drop what abc123 (rename column")
+    assert "give --yes" in done.stderr
+    assert run("--hold", "0", *drop, "--yes", cwd=tmp_path, env=env).returncode == 0
+    assert runner.change(change.id).state is State.DROPPED
+
+
+def test_what_is_parked_is_looked_at_before_anybody_is_asked(
+    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    """Where nothing is, that is said; where the hold is not over, until when it is."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    sql.execute("CREATE TABLE t (id int)")
+    runner.expand(Change(revision="a1", pattern=AddColumn("t", "age", "int")))
+    sql.execute("INSERT INTO t VALUES (1, 2)")
+    drop = ("rollback", "a1", "--drop")
+    done = run(*drop, cwd=tmp_path, env=env)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Nothing of a1 is parked.\n")
+    runner.rollback("a1")
+    done = run(*drop, cwd=tmp_path, env=env)
+    assert done.returncode == 3
+    assert "What was parked of a1 is held until " in done.stderr
+    assert "migrator --hold 1h rollback a1 --drop`" in done.stderr
+    assert run("--hold", "0", *drop, "--yes", cwd=tmp_path, env=env).returncode == 0
+
+
+def test_next_names_the_command_with_the_change(
+    change: Change,
+    runner: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    tmp_path: Path,
+) -> None:
+    """What is missing before verify and contract; which of several is meant."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    for words in (("verify",), ("contract", "--old-release-gone", "x")):
+        done = run(*words, cwd=tmp_path, env=env)
+        assert done.returncode == 3
+        assert "Next: `migrator backfill abc123`, then" in done.stderr
+    runner.settle(change.id)
+    done = run("contract", cwd=tmp_path, env=env)
+    assert (
+        'Next: once it is, `migrator contract abc123 --old-release-gone "reason"`;'
+    ) in done.stderr
+    sql.execute("CREATE TABLE t (a int)")
+    runner.expand(Change(revision="b2", pattern=RenameColumn("t", "a", "b")))
+    done = run("verify", cwd=tmp_path, env=env)
+    assert "Next: give the id of one: `migrator verify abc123`.\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -226,7 +310,8 @@ def test_drop_asks_first(change: Change, database: str, tmp_path: Path) -> None:
         (("plan",), "No database is given"),
         (("init",), "There is no alembic.ini here"),
         (("--database-url", "mysql://u:geheim@h/d", "status"), "postgresql://"),
-        (("--hold", "soon", "status"), "90s, 15m, 12h or 7d"),
+        (("--hold", "soon", "status"), "90s, 15m, 12h or 7d; or 0"),
+        (("--hold", "7", "status"), "'7' is not a time: write a number with its unit"),
         (("nonsense",), "No such command"),
     ],
 )

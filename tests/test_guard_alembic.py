@@ -517,7 +517,9 @@ def test_a_hazard_is_refused(project: Project, sql: psycopg.Connection) -> None:
         " the release in use."
     ) in said
     assert "Table users has about 5,000 rows. [ZD112]" in said
-    assert "This revision changed nothing; the 1 of this command before it stay" in said
+    assert (
+        "This revision changed nothing; 1 revision that this command ran before" in said
+    )
     assert '    change = DropColumn("users", "name")' in said
     assert 'Or put `with zd.assured("reason"):` around it' in said
     assert version(sql) == "r2"

@@ -1,8 +1,15 @@
 """The catalogue as users read it: pages, README, examples and `migrator patterns`."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +143,56 @@ def test_one(name: str, tmp_path: Path) -> None:
         "statement": "SET NOT NULL, drop check, trigger",
         "lock": "ACCESS EXCLUSIVE, no scan (12+)",
     }
+
+
+def shown(name: str, columns: int, cwd: Path) -> list[str]:
+    """Return the lines that a terminal shows of a pattern, or of all."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with subprocess.Popen(
+        [MIGRATOR, "patterns", *name.split()],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb"},
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        text = b""
+        # What Linux says once nobody has the other end any more.
+        with suppress(OSError):
+            while part := os.read(ours, 4096):
+                text += part
+        os.close(ours)
+    assert process.returncode == 0, text
+    plain = re.sub(r"\x1b\[\d*m", "", text.decode())
+    return plain.replace("\r\n", "\n").splitlines()
+
+
+def test_a_phase_stands_once(tmp_path: Path) -> None:
+    """Its lines follow one another; what took two lines in the source is one step."""
+    head, *rows = shown("AddForeignKey", 200, tmp_path)[3:9]
+    assert head.split() == ["phase", "statement", "lock"]
+    assert [row[:8].strip() for row in rows] == ["expand", "verify", "retire", "", ""]
+    assert rows[0].split("  ", 1)[1].lstrip() == (
+        "CREATE INDEX CONCURRENTLY, where the columns have none"
+        "  SHARE UPDATE EXCLUSIVE, two scans"
+    )
+    assert rows[2].endswith(
+        "SHARE ROW EXCLUSIVE; SHARE ROW EXCLUSIVE on the referenced one"
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_a_terminal(columns: int, tmp_path: Path) -> None:
+    """What is too wide goes on below, in its own column."""
+    for name in ("", "AddForeignKey", "ExtractTable", "ChangeColumnType"):
+        lines = shown(name, columns, tmp_path)
+        tables = lines[: lines.index("Example")] if name else lines
+        assert max(map(len, tables)) <= columns
+    text = shown("RenameColumn", 80, tmp_path)
+    start = next(n for n, line in enumerate(text) if line.startswith("indexes "))
+    assert text[start].split()[:2] == ["indexes", "Mapping[str,"]
+    assert text[start + 1][:9].strip() == ""
 
 
 def test_message_about_a_pattern_that_there_is_not(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_upgrade_stops_before_a_revision_that_waits(project: Quick) -> None:
     )
     assert ') waits until r2 (rename column "name" of table "users" to' in done.stdout
     assert (
-        "This revision changed nothing; the 1 of this command before it stay"
+        "This revision changed nothing; 1 revision that this command ran before"
         in done.stdout
     )
     assert "r2" in project.run("current").stdout

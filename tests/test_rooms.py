@@ -9,7 +9,7 @@ TOP = Path(__file__).parent.parent
 DATA = {"errors", "names", "facts", "final", "plan", "pattern", "words"}
 ENGINE = DATA | {
     *("change", "settings", "progress", "events", "postgres", "ledger", "kernels"),
-    "waiting",
+    *("waiting", "edits"),
 }
 
 #: Room → the rooms of the project that it may import, besides itself.
@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     "configuration": {"errors", "settings"},
     "history": {"change", "pattern", "plan", "errors"},
-    "waiting": {"change", "ledger", "plan", "errors"},
+    "waiting": {"change", "ledger", "plan", "errors", "words"},
+    "edits": {"change", "ledger", "plan", "errors"},
     "progress": {"errors"},
     "events": {"errors"},
     "kernels": DATA,
@@ -39,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": ENGINE | {"engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
-    "lint": DATA | {"change", "history", "patterns", "kernels", "postgres"},
+    "lint": DATA | {"change", "edits", "history", "patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
     "reconciling": ENGINE | {"history", "runner"},
     "alembic": ENGINE

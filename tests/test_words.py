@@ -1,6 +1,10 @@
-"""Numbers in sentences."""
+"""Numbers and times in sentences."""
 
-from migrator.words import counted, filled
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from migrator.words import counted, duration, filled, moment
 
 
 def test_counted() -> None:
@@ -21,3 +25,27 @@ def test_filled() -> None:
     assert filled(text, 1) == "1 row holds NULL"
     assert filled(text, 3) == "3 rows hold NULL"
     assert filled("{count} rows hold NULL", 3) == "3 rows hold NULL"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (4.2, "4 s"),
+        (61, "1 min"),
+        (59.6 * 60, "1 h 00 min"),
+        (23.5 * 3600, "23 h 30 min"),
+        (24 * 3600, "1 day"),
+        (7 * 86400 - 50 * 60, "6 days 23 h"),
+        (7 * 86400 - 5, "7 days"),
+    ],
+)
+def test_duration(seconds: float, told: str) -> None:
+    """Two units at most, and days from one day on."""
+    assert duration(seconds) == told
+
+
+def test_moment() -> None:
+    """It is told in UTC, whatever zone it comes in."""
+    there = timezone(timedelta(hours=5, minutes=30))
+    at = datetime(2026, 12, 3, 14, 5, tzinfo=UTC).astimezone(there)
+    assert moment(at) == "2026-12-03 14:05 UTC"

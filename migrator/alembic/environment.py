@@ -21,9 +21,15 @@ from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.schema import SchemaItem
 
-from migrator import waiting
+from migrator import edits, waiting
 from migrator.alembic import revision
-from migrator.alembic.project import is_of_several, label, patterns_of, requires_of
+from migrator.alembic.project import (
+    changes_of,
+    is_of_several,
+    label,
+    patterns_of,
+    requires_of,
+)
 from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
 from migrator.errors import Refused, UsageError
@@ -157,6 +163,12 @@ def _leased(
             if comparing and not ctx.as_sql:
                 _require_up_to_date(heads, ctx)
         todo = list(original(heads, ctx))
+        forward = all(step.is_upgrade for step in todo)
+        live = changing and not ctx.as_sql and _is_postgresql(ctx)
+        # Our own commands say it themselves.
+        if live and forward and heads and revision.settings is None:
+            with told():
+                _tell_edits(ctx)
         if todo and changing:
             with told():
                 _require_one_database(todo)
@@ -274,20 +286,39 @@ def _compare_with_ours(target: Target) -> None:
         return
     try:
         ours = Target.from_url(given)
-        if is_same_database(ours, target):
-            return
     except UsageError:
         shown = "which cannot be read,"
-    except Refused:
-        shown = f"to {ours}, which cannot be reached,"
     else:
         shown = f"to {ours},"
+        try:
+            if is_same_database(ours, target):
+                return
+        except Refused:
+            shown = f"to {ours}, which cannot be reached,"
     log.warning(
         "alembic goes by env.py, to %s. MIGRATOR_DATABASE_URL, %s counts for migrator"
         " alone.",
         target,
         shown,
     )
+
+
+def _tell_edits(ctx: MigrationContext) -> None:
+    """Say which changes in flight run otherwise than their files have them by now."""
+    assert ctx.connection is not None
+    assert ctx.script is not None
+    _end_transaction(ctx)
+    conn = connect(target_of(ctx.connection), "migrator:alembic")
+    try:
+        rows = [row for row in store.changes(conn) if row.in_flight]
+    finally:
+        conn.close()
+    _end_transaction(ctx)
+    table = revision.version_table(ctx)
+    scripts = ctx.script.walk_revisions() if rows else ()
+    for script in scripts:
+        for edit in edits.among(changes_of(script, table), rows):
+            log.warning("%s Next: %s", edit.what, edit.next)
 
 
 def _is_postgresql(ctx: MigrationContext) -> bool:

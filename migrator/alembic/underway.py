@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from migrator.errors import MigratorError, Refused
 from migrator.postgres.connection import Target
+from migrator.words import counted
 
 # What an Alembic option may hold, or a driver; their own stubs say Any.
 Options = dict[str, Any]
@@ -123,10 +124,12 @@ def told() -> Iterator[None]:
         yield
     except MigratorError as error:
         if command.carried and error.state == Refused("").state:
-            state = (
-                "This revision changed nothing; the"
-                f" {command.carried} of this command before it stay as they are now."
+            before = counted(
+                command.carried,
+                "revision that this command ran before it stays",
+                "revisions that this command ran before it stay",
             )
+            state = f"This revision changed nothing; {before}."
             error = type(error)(error.what, state=state, next=error.next)
         _tell_once()
         raise CommandError(str(error)) from error

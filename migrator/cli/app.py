@@ -8,21 +8,24 @@ import click
 from alembic import command as alembic_command
 from alembic.util import CommandError
 
-from migrator import names, waiting
+from migrator import edits, names, waiting
 from migrator.alembic import revision as alembic_revision
 from migrator.alembic.project import Project, label, patterns_of, requires_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
 from migrator.configuration import seconds
 from migrator.deployment import Deployer
+from migrator.edits import Edit
 from migrator.errors import MigratorError, UsageError, Waits
 from migrator.events import Listeners
 from migrator.guard import Policy
+from migrator.ledger.store import ChangeRow
 from migrator.plan import State
 from migrator.postgres.connection import Target, is_same_database
 from migrator.reconciling import Reconciler
 from migrator.runner import Runner
 from migrator.settings import Settings
+from migrator.words import counted
 
 Engine = TypeVar("Engine", bound=Runner)
 
@@ -42,6 +45,7 @@ class App:
     _version_table: str = DEFAULT_VERSION_TABLE
     _heads: tuple[str, ...] = ()
     _known: bool = False
+    _changes: list[Change] | None = None
 
     def project(self) -> Project:
         """Return the Alembic project."""
@@ -109,6 +113,48 @@ class App:
         """Return the changes of the project's revisions."""
         self._look()
         return self.project().changes(self._version_table)
+
+    def edits(self) -> list[Edit]:
+        """Return the changes in flight whose pattern was edited in its file."""
+        rows = [row for row in self.runner().changes() if row.in_flight]
+        return edits.among(self._written(), rows) if rows else []
+
+    def edit_of(self, row: ChangeRow) -> Edit | None:
+        """Return how a change in flight was edited; None where it was not."""
+        if not row.in_flight:
+            return None
+        return next(iter(edits.among(self._written(), [row])), None)
+
+    def _written(self) -> list[Change]:
+        """Return the changes as their files have them, read once; none without."""
+        if self._changes is None:
+            self._changes = []
+            if Project.is_at(self.config):
+                try:
+                    self._changes = self.changes()
+                except MigratorError as error:
+                    # The ledger goes on without files; that is how a way back is had.
+                    click.secho("Note: ", fg="yellow", nl=False, err=True)
+                    click.echo(
+                        f"{error.what} Whether a pattern was edited since it began is"
+                        " not known.",
+                        err=True,
+                    )
+        return self._changes
+
+    def require_unedited(self, *changes: str) -> None:
+        """
+        Refuse to carry on what its file tells otherwise by now.
+
+        Args:
+            changes: ids in the ledger.
+
+        Raises:
+            Refused: one of them was edited.
+        """
+        found = [edit for edit in self.edits() if edit.row.id in changes]
+        if found:
+            raise found[0].refusal()
 
     def heads(self) -> tuple[str, ...]:
         """Return the revisions that the database is at."""
@@ -195,8 +241,8 @@ class App:
             return found
         listed = ", ".join(c.id for c in found or known) or "none"
         raise UsageError(
-            f'"{name}" means {len(found)} changes of the revisions; they hold'
-            f" {listed}.",
+            f'"{name}" means {counted(len(found), "change")} of the revisions; they'
+            f" hold {listed}.",
             next="give the id of one; it is its revision's.",
         )
 
@@ -219,7 +265,7 @@ class App:
             )
         raise UsageError(
             f"{len(flying)} changes are in flight: {', '.join(flying)}.",
-            next="give the id of one.",
+            next=f"give the id of one: `{_called()} {flying[0]}`.",
         )
 
     def in_flight(self, name: str | None, *states: State) -> list[str]:
@@ -230,8 +276,13 @@ class App:
         return [c.id for c in known if c.in_flight and c.state in states]
 
 
+def _called() -> str:
+    """Return the command under way, as a person has called it."""
+    return click.get_current_context().command_path
+
+
 class Seconds(click.ParamType[float]):
-    """A time such as 90s, 15m, 12h or 7d."""
+    """A time such as 90s, 15m, 12h or 7d, or 0."""
 
     name = "time"
 
@@ -242,7 +293,12 @@ class Seconds(click.ParamType[float]):
         found = seconds(str(value))
         if found is not None:
             return found
-        self.fail(f"{value!r} is not a time; write 90s, 15m, 12h or 7d", param, ctx)
+        self.fail(
+            f"{str(value)!r} is not a time: write a number with its unit, 90s, 15m, 12h"
+            " or 7d; or 0",
+            param,
+            ctx,
+        )
 
 
 def example(line: str) -> dict[str, Any]:

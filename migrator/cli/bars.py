@@ -8,8 +8,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from migrator.cli.output import duration
-from migrator.words import counted
+from migrator.words import counted, duration
 
 # Seconds after which a wait is told again, and progress where there is no bar.
 AGAIN_S = 30.0

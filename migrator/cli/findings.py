@@ -13,7 +13,7 @@ from migrator.cli.report import JSON_SCHEMA
 from migrator.lint import Placed, Safe, Severity
 from migrator.lint.source import call
 from migrator.plan import Lock
-from migrator.words import counted
+from migrator.words import counted, duration
 
 COLOURS = {
     Severity.ERROR: "red",
@@ -94,9 +94,13 @@ def _waiting(place: Placed) -> str:
     if not per_s or not seconds:
         return ""
     everybody = place.finding.lock is Lock.ACCESS_EXCLUSIVE
-    what = "scans and inserts" if everybody else "rows written"
+    one, many = (
+        ("scan or insert", "scans and inserts")
+        if everybody
+        else ("row written", "rows written")
+    )
     number = max(round(per_s * seconds), 1)
-    return f"; by the traffic of now {number:,} {what} would wait"
+    return f"; by the traffic of now {counted(number, one, many)} would wait"
 
 
 def _indented(code: str) -> str:
@@ -108,7 +112,7 @@ def _held(seconds: float | None) -> str:
         return ""
     if seconds < 0.001:
         return ", for a moment"
-    shown = f"{seconds * 1000:.0f} ms" if seconds < 1 else output.duration(seconds)
+    shown = f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)
     return f", for about {shown}"
 
 

@@ -181,6 +181,11 @@ def pre_deploy(
         answer.release = _named(app, release)
         answer.yes = f"{answer.release} may be let in."
         answer.no = f"{answer.release} may not be let in yet; run this again to go on."
+        if app.edits():
+            # The release was written for what the database will not have.
+            answer.no = f"{answer.release} may not be let in; nothing was run."
+            answer.verdicts = _gate(app, changes, answer)
+            return
         if not app.ahead():
             _expand(app, changes, answer)
         failures = app.deployer().admit(changes)

@@ -2,12 +2,14 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from alembic.script import Script
 
 from migrator.cli import findings, output, rules, sarif
+from migrator.cli.absent import Absent
 from migrator.cli.app import App, example, json_option, pass_app
 from migrator.configuration import allowed, pyproject
 from migrator.errors import UsageError
@@ -16,9 +18,13 @@ from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
 from migrator.lint.traffic import measured
 from migrator.postgres.connection import Connection, connect
+from migrator.runner import Runner
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
+
+# Seconds for which a look at what a change names may wait for a locked table.
+LOOK_S = 5.0
 
 FORMATS = ("text", "json", "sarif", "github")
 
@@ -73,6 +79,7 @@ def lint(
     settled = pyproject()
     wanted: list[Script] = []
     new: set[str] | None = None
+    ahead: list[Script] = []
     guarded = False
     if named or not files:
         project = app.project()
@@ -81,7 +88,8 @@ def lint(
         wanted = project.revisions(named, after=after, applied=heads)
         guarded = project.is_guarded()
         if not offline:
-            new = {r.revision for r in project.revisions(applied=heads)}
+            ahead = project.revisions(applied=heads)
+            new = {r.revision for r in ahead}
     conn: Connection | None = None
     with ExitStack() as stack:
         linter = Linter(
@@ -100,6 +108,11 @@ def lint(
             linter.time_zone = conn.info.parameter_status("TimeZone")
             linter.server_version = conn.info.server_version
         found: list[Placed] = []
+        if not offline and (named or not files):
+            linter.missing = Absent(_quick(app), ahead, app.version_table())
+            found += _edited(
+                app, linter, {r.revision for r in wanted} if named else None
+            )
         for r in wanted:
             here = linter.lint(r.revision, r.module)
             if fixes and any(map(findings.counts, here)):
@@ -120,6 +133,20 @@ def lint(
     _print(found, len(wanted) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)
+
+
+def _quick(app: App) -> Runner:
+    """Return an engine that gives up soon on a table that stays locked."""
+    runner = app.runner()
+    runner.settings = replace(runner.settings, step_budget_s=LOOK_S)
+    return runner
+
+
+def _edited(app: App, linter: Linter, only: set[str] | None) -> list[Placed]:
+    """Return the changes in flight that were edited, of some revisions or of all."""
+    edits = [e for e in app.edits() if only is None or e.change.revision in only]
+    modules = {r.revision: r.module for r in app.project().revisions()} if edits else {}
+    return [linter.edited(edit, modules[edit.change.revision]) for edit in edits]
 
 
 def _fixed(linter: Linter, revision: Script, found: list[Placed]) -> list[Placed]:

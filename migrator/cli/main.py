@@ -28,6 +28,7 @@ from migrator.cli.report import (
     exit_code,
     failed,
     not_compared,
+    note,
     said,
     said_of,
     status_of,
@@ -162,7 +163,7 @@ def plan(app: App, change: str | None, json: bool) -> None:
         output.as_json(plans[0] if len(plans) == 1 else plans)
         return
     if not wanted:
-        click.echo("Nothing to plan: every change of the revisions has begun.")
+        _nothing_to_plan(app)
     refused = False
     for number, one in enumerate(wanted):
         if number:
@@ -176,8 +177,30 @@ def plan(app: App, change: str | None, json: bool) -> None:
             refused = True
             click.secho(f"{one.id} cannot work:", fg="red", bold=True)
             click.echo(str(error))
+    if change is None:
+        _note_edits(app)
     if refused:
         sys.exit(1)
+
+
+def _nothing_to_plan(app: App) -> None:
+    """Say why there is no plan to show, and what may come next."""
+    if not app.changes():
+        click.echo(
+            "Nothing to plan: the revisions hold no changes. Next: edit the models,"
+            " then `migrator revision --autogenerate -m …`"
+        )
+    else:
+        click.echo(
+            "Nothing to plan: every change of the revisions has begun, or was never"
+            " run here. Next: `migrator status`"
+        )
+
+
+def _note_edits(app: App) -> None:
+    """Tell of changes that run otherwise than their files say."""
+    for edit in app.edits():
+        note(edit)
 
 
 @cli.command(**example("migrator expand 3f2a1b"))
@@ -187,6 +210,8 @@ def plan(app: App, change: str | None, json: bool) -> None:
 def expand(app: App, change: str | None, json: bool) -> None:
     """Run the Alembic revisions up to a change: its new shape beside the old."""
     wanted = app.named(change)
+    if change is None:
+        _note_edits(app)
     if not wanted:
         _nothing("expand", json)
     known = {c.id: c for c in app.runner().changes()}
@@ -264,6 +289,7 @@ def backfill(
     wanted = app.in_flight(change, State.EXPANDED, State.BACKFILLED)
     if not wanted:
         _nothing("backfill", json)
+    app.require_unedited(*wanted)
     runner = app.runner()
     runner.settings = replace(runner.settings, workers=workers, chunking=chunking)
     for one in wanted:
@@ -294,6 +320,7 @@ def verify(
 ) -> None:
     """Compare both sides, repair what is out of step and name it by its key."""
     wanted = app.only(change)
+    app.require_unedited(wanted)
     runner = app.runner()
     runner.settings = replace(runner.settings, show_values=values)
     row = runner.change(wanted)
@@ -341,10 +368,12 @@ def contract(
         _nothing("contract", json)
         return
     wanted = app.only(change)
+    app.require_unedited(wanted)
     runner = app.runner()
     if drop:
         row = runner.change(wanted)
-        if row.state is State.RETIRED and not row.finished and not yes:
+        if not row.finished and not yes:
+            runner.require_due(wanted)
             _confirm(f"Drop what {row.id} ({row.title}) retired?")
         runner.drop(wanted)
     else:
@@ -372,10 +401,14 @@ def rollback(
     wanted = app.only(change)
     runner = app.runner()
     if drop:
-        if not yes:
+        if not yes and runner.require_parked_due(wanted):
             _confirm(f"Drop what {wanted} parked?")
-        runner.drop_parked(wanted)
+        dropped = runner.drop_parked(wanted)
+        if not dropped and not json:
+            click.echo(f"Nothing of {wanted} is parked.")
     else:
+        if edit := app.edit_of(runner.change(wanted)):
+            note(edit, "What the ledger ran is taken back.")
         runner.rollback(wanted, to=State(to) if to else None)
     said(app, wanted, json)
     if not json and runner.change(wanted).state is State.PLANNED:
@@ -404,7 +437,7 @@ def status(app: App, change: str | None, json: bool) -> None:
         )
         return
     if not rows:
-        click.echo("No changes yet. Next: migrator plan")
+        click.echo("No changes yet. `migrator plan` shows those of the revisions.")
         return
     output.table(
         ("change", "what", "state", "since (UTC)"),

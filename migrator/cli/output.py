@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -27,6 +29,8 @@ from migrator.words import counted
 
 # Columns of a line at most: longer ones are hard to read.
 LINE = 88
+# Between two columns of a table.
+GAP = "  "
 
 
 def as_json(data: Any) -> None:
@@ -44,13 +48,61 @@ def as_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, default=plain))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows in columns as wide as their widest value."""
-    cells = [[str(v) for v in row] for row in rows]
-    widths = [max(len(r[i]) for r in [list(head), *cells]) for i in range(len(head))]
-    for number, row in enumerate([list(head), *cells]):
-        line = "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True))
-        click.secho(line.rstrip(), bold=number == 0)
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], indent: str = "") -> None:
+    """
+    Print rows in columns as wide as their widest value.
+
+    On a terminal that is too narrow for it, the widest columns take several lines.
+    Where nobody looks, a row stays one line, for other programs.
+    """
+    cells = [list(head), *([str(v) for v in row] for row in rows)]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns - len(indent)
+        widths = _narrowed(widths, list(map(_longest, columns)), room)
+    for number, row in enumerate(cells):
+        parts = [_lines(v, w) for v, w in zip(row, widths, strict=True)]
+        for line in zip_longest(*parts, fillvalue=""):
+            text = GAP.join(v.ljust(w) for v, w in zip(line, widths, strict=True))
+            click.secho(f"{indent}{text}".rstrip(), bold=number == 0)
+
+
+def _longest(column: Iterable[str]) -> int:
+    """Return how wide the longest word of a column is."""
+    # What goes on is indented.
+    return max((len(word) + 2 for v in column for word in v.split()), default=0)
+
+
+def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """
+    Return the widths of columns that have to share the room of a line.
+
+    Args:
+        widths: those that they would like.
+        least: the narrowest that each may become.
+        room: columns of the line.
+    """
+    found = list(widths)
+    while sum(found) + len(GAP) * (len(found) - 1) > room:
+        wide = [i for i, width in enumerate(found) if width > least[i]]
+        if not wide:
+            break
+        # Each gives its share, so that none becomes much taller than the others.
+        found[max(wide, key=lambda i: found[i] / widths[i])] -= 1
+    return found
+
+
+def _lines(text: str, width: int) -> list[str]:
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text,
+        max(width, 3),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def wrapped(text: str, indent: str = "") -> str:
@@ -63,17 +115,6 @@ def wrapped(text: str, indent: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time for a person."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def size(count: int) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from importlib.resources import files
@@ -23,6 +24,8 @@ group = click.Group()
 
 #: What a docstring's table says of a lock that is held for milliseconds.
 BRIEF = ("no scan", "per chunk")
+
+INDENT = "  "
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +120,38 @@ class Entry:
 
 
 def _table(text: str) -> Iterator[Line]:
-    """Yield the lines below `phase  statement  lock`, up to an empty one."""
+    """
+    Yield the lines below `phase  statement  lock`, up to an empty one.
+
+    A line whose statement is indented, or left out, belongs to the one above it.
+    """
     rows = iter(text.split("\n"))
     head = next((row for row in rows if row.startswith("phase ")), None)
     if head is None:
         return
     second, third = head.index("statement"), head.index("lock")
-    phase = ""
+    # Where another table is locked as well, that has a column of its own.
+    beyond = re.search(r"  (on [^ ].*)$", head[third:])
+    fourth = None if beyond is None else third + beyond.start(1)
+    other = beyond[1] if beyond else ""
+    lines: list[list[str]] = []
     for row in rows:
         if not row:
-            return
-        phase = row[:second].strip() or phase
-        yield Line(Phase(phase), row[second:third].strip(), row[third:].strip())
+            break
+        cells = [row[:second], row[second:third], row[third:fourth]]
+        cells.append("" if fourth is None else row[fourth:])
+        # What stands deeper, or nowhere, goes on with the line above.
+        if lines and (cells[1].startswith("  ") or not cells[1].strip()):
+            lines[-1] = [
+                f"{above} {cell.strip()}".strip()
+                for above, cell in zip(lines[-1], cells, strict=True)
+            ]
+            continue
+        phase = cells[0].strip() or lines[-1][0]
+        lines.append([phase, *(cell.strip() for cell in cells[1:])])
+    for phase, statement, lock, beside in lines:
+        besides = f"; {beside} {other}" if beside not in ("", "none") else ""
+        yield Line(Phase(phase), statement, f"{lock}{besides}")
 
 
 def _section(text: str, head: str) -> str:
@@ -156,7 +179,8 @@ def _arguments(text: str) -> Iterator[tuple[str, str]]:
 def _type(given: Any) -> str:
     if given in (str, bool, int):
         return str(given.__name__)
-    return str(given).replace("collections.abc.", "").replace("migrator.patterns.", "")
+    # As its name is imported, without the modules in front of it.
+    return re.sub(r"\b(?:collections|migrator)\.[\w.]*\.", "", str(given))
 
 
 def _default(given: "Field[Any]") -> str | None:
@@ -221,7 +245,7 @@ def patterns(name: str | None, json: bool) -> None:
 
 def _import(text: str) -> str:
     """Return the import of what an example calls."""
-    called = [name for name in __all__ if f"{name}(" in text]
+    called = [name for name in __all__ if re.search(rf"\b{name}\(", text)]
     return f"from migrator.patterns import {', '.join(called)}"
 
 
@@ -239,11 +263,16 @@ def _show(entry: Entry, json: bool) -> None:
             }
         )
         return
-    click.secho(f"{entry.name}: {entry.about}", bold=True)
+    click.secho(output.wrapped(f"{entry.name}: {entry.about}"), bold=True)
     click.echo(f"Way back: {entry.reversible}.\n")
     output.table(
         ("phase", "statement", "lock"),
-        [(line.phase, line.statement, line.lock) for line in entry.lines],
+        [
+            ("" if line.phase is before else line.phase, line.statement, line.lock)
+            for before, line in zip(
+                (None, *(line.phase for line in entry.lines)), entry.lines, strict=False
+            )
+        ],
     )
     click.echo()
     output.table(
@@ -253,14 +282,36 @@ def _show(entry: Entry, json: bool) -> None:
             for p in entry.parameters
         ],
     )
+    click.echo()
     for head, text in (
-        ("Example", f"{_import(entry.example)}\n\n{entry.example}"),
+        ("Example", f"```\n{_import(entry.example)}\n\n{entry.example}\n```"),
         ("Bad", entry.bad),
         ("Good", entry.good),
     ):
-        click.echo()
         click.secho(head, bold=True)
-        for row in text.split("\n"):
-            if row.startswith("```"):
-                continue
-            click.echo(f"  {row}".rstrip())
+        _show_page(text)
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Yield the code, paragraphs, items and tables of a page's part, one by one."""
+    for number, part in enumerate(re.split(r"^```", f"{text}\n", flags=re.M)):
+        if number % 2:
+            yield f"```{part}"
+        else:
+            yield from re.split(r"\n\s*\n|\n(?=- )", part.strip("\n"))
+
+
+def _show_page(text: str) -> None:
+    """Print a part of a page: code as it stands, and prose in lines that fit."""
+    for block in filter(None, _blocks(text)):
+        if block.startswith("```"):
+            code = block.partition("\n")[2].rstrip("\n")
+            click.echo(textwrap.indent(code, INDENT))
+        elif block.startswith("|"):
+            cells = [row.strip("|").split("|") for row in block.split("\n")]
+            rows = [[cell.strip() for cell in row] for row in cells]
+            # Behind the head stands a line of dashes.
+            output.table(rows[0], rows[2:], INDENT)
+        else:
+            click.echo(output.wrapped(" ".join(block.split()), INDENT))
+        click.echo()

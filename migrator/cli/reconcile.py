@@ -1,16 +1,20 @@
 """`migrator reconcile`: the ledger, where the schema was made without it."""
 
 import sys
+import textwrap
 from typing import Any
 
 import click
 
+from migrator import edits
 from migrator.cli import output
 from migrator.cli.app import App, change_argument, example, json_option, pass_app
 from migrator.cli.report import JSON_SCHEMA, exit_code, failed
+from migrator.edits import Edit
 from migrator.errors import Refused
+from migrator.lint.source import call
 from migrator.plan import State
-from migrator.reconciling import Seen
+from migrator.reconciling import Reconciler, Seen
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -70,29 +74,60 @@ def reconcile(
     if json:
         output.as_json({"schema": JSON_SCHEMA, "changes": [_plain(s) for s in seen]})
     else:
-        _show(seen)
+        _show(reconciler, seen)
     for why in refused:
         failed(why, exit_code(why), json=False)
     if refused:
         sys.exit(max(map(exit_code, refused)))
 
 
-def _show(seen: list[Seen]) -> None:
+def _edit(seen: Seen) -> Edit | None:
+    """Return what the ledger has otherwise than the file, also of what is finished."""
+    if seen.row is None or not seen.known:
+        return None
+    return edits.compared(seen.change, seen.row)
+
+
+def _ledger(seen: Seen) -> str:
+    if seen.row is None:
+        return "nothing"
+    return f"{seen.row.state}{', another pattern' if _edit(seen) else ''}"
+
+
+def _show_edit(reconciler: Reconciler, edit: Edit) -> None:
+    """Show what runs and what the file says, each as the file would have it."""
+    click.echo()
+    click.secho(edit.row.id, bold=True)
+    for head, pattern in (
+        (
+            f"In the ledger, which goes by it ({edit.row.state})",
+            reconciler.pattern(edit.row),
+        ),
+        ("In the file", edit.change.pattern),
+    ):
+        click.echo(f"  {head}:")
+        click.echo(textwrap.indent(call(pattern), "      "))
+    click.echo(output.wrapped(f"Next: {edit.next}", "  "))
+
+
+def _show(reconciler: Reconciler, seen: list[Seen]) -> None:
     if not seen:
         click.echo("The revisions hold no changes.")
         return
     output.table(
-        ("change", "what", "ledger", "schema"),
+        ("change", "what its file says", "ledger", "schema"),
         [
             (
                 s.change.id,
                 s.change.pattern.title,
-                s.row.state if s.row is not None else "nothing",
+                _ledger(s),
                 s.shape if _is_open(s) else "-",
             )
             for s in seen
         ],
     )
+    for edit in filter(None, map(_edit, seen)):
+        _show_edit(reconciler, edit)
     for one in filter(_is_open, seen):
         click.echo()
         click.secho(one.change.id, bold=True)
@@ -147,10 +182,13 @@ def _next(seen: Seen) -> str:
 
 
 def _plain(seen: Seen) -> dict[str, Any]:
+    edit = _edit(seen)
     return {
         "change": seen.change.id,
         "title": seen.change.pattern.title,
         "ledger": seen.row.state if seen.row is not None else None,
+        "ledger_title": seen.row.title if seen.row is not None else None,
+        "edited": None if edit is None else {"ledger": edit.then, "file": edit.now},
         "revision_applied": seen.applied,
         "shape": seen.shape if _is_open(seen) else None,
         "differences": list(seen.differences),
@@ -158,5 +196,5 @@ def _plain(seen: Seen) -> dict[str, Any]:
         "refused": seen.refused or None,
         "superseded_by": seen.superseded or None,
         "left_over": list(seen.left_over),
-        "next": _next(seen) if _is_open(seen) else None,
+        "next": _next(seen) if _is_open(seen) else edit and edit.next,
     }

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from migrator import waiting
 from migrator.cli import output
 from migrator.cli.app import App
+from migrator.edits import Edit
 from migrator.errors import (
     Held,
     LockBudgetError,
@@ -19,7 +21,7 @@ from migrator.errors import (
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Phase, State
-from migrator.words import counted
+from migrator.words import counted, duration
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
@@ -90,6 +92,18 @@ def failed(error: MigratorError, code: int, *, json: bool) -> None:
         click.echo(str(error), err=True)
 
 
+def note(edit: Edit, then: str = "") -> None:
+    """
+    Tell beside what a command does that a change was edited.
+
+    Args:
+        edit: the change.
+        then: what follows from it; the way out by default.
+    """
+    click.secho("Note: ", fg="yellow", bold=True, nl=False, err=True)
+    click.echo(f"{edit.what}\n{then or f'Next: {edit.next}'}", err=True)
+
+
 def said(app: App, change: str, json: bool) -> None:
     """Tell where a change stands after a command."""
     row = app.runner().change(change)
@@ -134,17 +148,17 @@ def next_step(app: App, row: ChangeRow) -> str:
     """Return the command that carries a change on."""
     if row.finished:
         return "nothing, it is finished."
+    if edit := app.edit_of(row):
+        return edit.next
     if not _in_step(app, row):
         return f"migrator verify {row.id}"
-    return {
-        State.PLANNED: f"migrator expand {row.id}",
-        State.EXPANDED: f"migrator backfill {row.id}",
-        State.BACKFILLED: f"migrator verify {row.id}",
-        State.VERIFIED: "deploy the new release everywhere, then"
-        f' migrator contract {row.id} --old-release-gone "reason"',
-        State.RETIRED: f"after the hold, migrator contract {row.id} --drop",
-        State.DROPPED: "nothing, it is finished.",
-    }[row.state]
+    first = ""
+    if row.state is State.VERIFIED:
+        first = "deploy the new release everywhere, then "
+    elif row.state is State.RETIRED:
+        until = waiting.held_until(row, app.settings.hold_s)
+        first = f"after the hold (until {until}), " if until else ""
+    return first + waiting.command(row)
 
 
 def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
@@ -158,6 +172,8 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     data["at_work"] = app.runner().is_at_work(row.id)
     data["compared"] = app.runner().is_compared(row.id)
     data["held_back"] = app.runner().held_back(row.id)
+    edit = app.edit_of(row)
+    data["edited"] = edit and {"ledger": edit.then, "file": edit.now}
     data["next"] = next_step(app, row)
     data["steps"] = [
         {
@@ -216,7 +232,7 @@ def _told(app: App, change: str, step: StepRow, *, held: bool) -> list[str]:
         if speed["rows_per_s"] is not None:
             parts.append(f"{counted(speed['rows_per_s'])}/s")
         if speed["left_s"] is not None:
-            parts.append(f"{output.duration(speed['left_s'])} left")
+            parts.append(f"{duration(speed['left_s'])} left")
     if step.waited_share >= 0.01:
         parts.append(f"waited {step.waited_share:.0%} of the time")
     if at_work and step.waiting:
@@ -251,6 +267,8 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
     if len(found) > LISTED:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
+    if edit := app.edit_of(row):
+        click.secho(output.wrapped(f"Edited: {edit.reason}.", "  "), fg="yellow")
     for why in app.runner().held_back(row.id):
         click.secho(f"  Reversible: no, since {why}.", fg="yellow")
     if held:

@@ -10,7 +10,7 @@ import click
 from alembic import command as alembic_command
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError, rev_id
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import make_url
 
 from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
@@ -32,6 +32,9 @@ from migrator.patterns import (
     RenameTable,
     SplitColumn,
 )
+
+# Knows which names are to be quoted.
+_DIALECT = make_url("postgresql://").get_dialect()()
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -332,7 +335,7 @@ def _reference(table: str) -> str:
 
 def _identifier(name: str) -> str:
     """Return a name as SQL, plain where that is enough."""
-    return postgresql.dialect().identifier_preparer.quote(name)
+    return _DIALECT.identifier_preparer.quote(name)
 
 
 def _column(text: str, option: str, shown: str) -> tuple[str | None, str, str, str]:

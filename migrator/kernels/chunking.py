@@ -15,6 +15,7 @@ from psycopg import sql
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Index, Table
 from migrator.plan import Chunking, Keyset, Upkeep, render, type_name
+from migrator.words import counted
 
 # Passes over a window: 1/8 of a page's rows fit into what the pass before freed.
 STRIDE = 8
@@ -77,7 +78,9 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
             reason=f"one pass: pages are filled to {filled * 100:.0f} % and have room"
             " for the new versions",
         )
-    indexes = f"{len(table.indexes)} indexes stay untouched"
+    indexes = counted(
+        len(table.indexes), "index stays untouched", "indexes stay untouched"
+    )
     held = facts.oldest_snapshot
     now = held is not None and held.held_s >= HELD_S
     return Chunking(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.facts import Constraint, Facts, Index, Table
 from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
@@ -105,14 +105,16 @@ def require(facts: Facts, name: str) -> Constraint:
     Return the constraint of that name.
 
     Raises:
-        Refused: the table has no such constraint.
+        NotThere: the table has no such constraint.
     """
     found = facts.table.constraint(name)
     if found is None:
         known = ", ".join(f'"{c.name}"' for c in facts.table.constraints)
-        raise Refused(
+        raise NotThere(
             f'Table {facts.table.name} has no constraint "{name}".',
             next=f"correct the name; the table has {known or 'none'}.",
+            name=name,
+            known=(c.name for c in facts.table.constraints),
         )
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.facts import Facts, Index, Table
 from migrator.kernels.direct import is_part
 from migrator.names import TableName
@@ -30,14 +30,16 @@ def require(facts: Facts, name: str) -> Index:
     Return the index of that name.
 
     Raises:
-        Refused: the table has no such index.
+        NotThere: the table has no such index.
     """
     found = facts.table.index(name)
     if found is None:
         known = ", ".join(f'"{i.name}"' for i in facts.table.indexes) or "none"
-        raise Refused(
+        raise NotThere(
             f'Table {facts.table.name} has no index "{name}".',
             next=f"correct the name; the table has {known}.",
+            name=name,
+            known=(i.name for i in facts.table.indexes),
         )
     return found
 

@@ -150,9 +150,9 @@ def notices(facts: Facts) -> tuple[Notice, ...]:
         Notice(
             text="The index is made on the partitioned table first; a partition that"
             " is made or attached meanwhile gets its own from the server, which"
-            f" builds it while it is attached. {len(facts.leaves)} leaves follow one"
-            " another. Going back drops all of them in one transaction, which locks"
-            " the table and all partitions for an instant."
+            " builds it while it is attached. Leaves follow one another:"
+            f" {len(facts.leaves)}. Going back drops all of them in one transaction,"
+            " which locks the table and all partitions for an instant."
         ),
     )
 

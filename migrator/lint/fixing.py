@@ -20,6 +20,7 @@ from migrator.lint.recording import Record, Recorded, record
 from migrator.lint.replacing import is_whole
 from migrator.lint.source import call, imports
 from migrator.pattern import Pattern
+from migrator.words import counted
 
 ZD = "from migrator import alembic as zd"
 #: The name that a change gets in a revision.
@@ -346,7 +347,7 @@ def _only(source: _Source, function: Function) -> ast.stmt:
         raise LeftError(f"{function.name}() is told in which database it runs")
     body = [n for n in function.body if not _is_docstring(n)]
     if len(body) != 1:
-        raise LeftError(f"{function.name}() holds {len(body)} statements")
+        raise LeftError(f"{function.name}() holds {counted(len(body), 'statement')}")
     node = body[0]
     if not isinstance(node, ast.Expr | ast.With | ast.Pass | ast.Raise):
         raise LeftError(f"{function.name}() decides what it does")

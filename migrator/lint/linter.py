@@ -1,28 +1,35 @@
 """Looks at revisions: follows each, and lets every rule look at what it does."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from migrator.change import Change
+from migrator.edits import Edit
+from migrator.errors import NotThere
 from migrator.history import History, required
 from migrator.lint import overlaps, sql
-from migrator.lint.recording import Record, Recorded, record, record_text
-from migrator.lint.rule import Finding, Rule, Severity
+from migrator.lint.recording import Record, Recorded, line_of, record, record_text
+from migrator.lint.rule import Finding, Rule, Safe, Severity
 from migrator.lint.rules import RULES
 from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.squawk import Squawk
 from migrator.lint.statements import Carried, Statement
+from migrator.pattern import Pattern, Undecided
 
 #: A revision that cannot be followed, a comment that gives no reason, and a choice
 #: that nobody has made yet.
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
 UNDECIDED = "ZD903"
+#: A change in flight that its file tells otherwise by now, and one that names what is
+#: not there.
+EDITED = "ZD906"
+MISSING = "ZD907"
 #: What is found in a revision besides what rules look for.
 OWN = {
     UNREAD: "the revision could not be followed to its end",
@@ -30,6 +37,8 @@ OWN = {
     UNDECIDED: "a choice is open that a person has to make",
     overlaps.UNDECLARED: "changes overlap, and neither waits for the other",
     overlaps.UNKNOWN: "a revision requires what is no change before it",
+    EDITED: "the pattern of a change in flight was edited",
+    MISSING: "a change names what the database does not have",
 }
 
 
@@ -75,6 +84,8 @@ class Linter:
         guarded: whether `env.py` runs revisions with the toolkit's options.
         history: all revisions of the project; None where there is none.
         squawk: looks at text as well; None where nobody asked for it.
+        missing: tells what a change of a revision names and nothing makes; None without
+            a database.
     """
 
     rules: Sequence[Rule] = RULES
@@ -87,6 +98,7 @@ class Linter:
     guarded: bool = False
     history: History | None = None
     squawk: Squawk | None = None
+    missing: Callable[[str, Pattern], NotThere | None] | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -102,8 +114,55 @@ class Linter:
             # It may have been rewritten since.
             names = required(getattr(module, "requires", None), revision)
             self.history = self.history.requiring(revision, names)
-        found = [*self._lint(revision, file, done), *self._waits(revision, file, done)]
+        found = [
+            *self._lint(revision, file, done),
+            *self._carried(revision, module, done),
+            *self._waits(revision, file, done),
+        ]
         return sorted(found, key=lambda place: place.line)
+
+    def edited(self, edit: Edit, module: ModuleType) -> Placed:
+        """
+        Return what is said of a change in flight that was edited.
+
+        Args:
+            edit: the change.
+            module: its revision's code.
+        """
+        finding = Finding(
+            code=EDITED,
+            severity=Severity.ERROR,
+            what=edit.what,
+            why="Databases in which it is in flight would end otherwise than those that"
+            " are made anew.",
+            safe=Safe(why=f"{edit.next[:1].upper()}{edit.next[1:]}"),
+        )
+        return self._of_change(
+            finding, edit.change.revision, module, edit.change.pattern
+        )
+
+    def _carried(
+        self, revision: str, module: ModuleType, done: Record
+    ) -> Iterator[Placed]:
+        """Return what is wrong with the changes that a revision carries."""
+        for one in done.done:
+            if not isinstance(one.statement, Carried) or one.statement.pattern is None:
+                continue
+            pattern = one.statement.pattern
+            if isinstance(pattern, Undecided):
+                yield self._of_change(_undecided(pattern), revision, module, pattern)
+            elif self.missing is not None and (
+                error := self.missing(revision, pattern)
+            ):
+                yield self._of_change(_missing(error), revision, module, pattern)
+
+    def _of_change(
+        self, finding: Finding, revision: str, module: ModuleType, pattern: Pattern
+    ) -> Placed:
+        file = Path(module.__file__) if module.__file__ else None
+        line = line_of(module, pattern)
+        place = Placed(finding=finding, revision=revision, file=file, line=line)
+        return self._weighed(place, Said(file))
 
     def lint_sql(self, file: Path) -> list[Placed]:
         """
@@ -135,9 +194,6 @@ class Linter:
                 for f in looked(one.statement, scene, self.rules)
             ]
             found += self._told(here)
-            if isinstance(one.statement, Carried) and one.statement.undecided:
-                open_ = _undecided(one.statement)
-                found.append(placed(finding=open_, line=one.line, recorded=one))
             scene.passed(one.statement)
         if self.squawk is not None:
             ours = {place.line for place in found}
@@ -227,11 +283,21 @@ def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Fi
     return [f for rule in rules for f in rule.look(statement, scene)]
 
 
-def _undecided(change: Carried) -> Finding:
+def _missing(error: NotThere) -> Finding:
+    return Finding(
+        code=MISSING,
+        severity=Severity.ERROR,
+        what=error.what,
+        why="No revision before this one makes it; `upgrade` would refuse the change.",
+        safe=Safe(why=f"{error.next[:1].upper()}{error.next[1:]}"),
+    )
+
+
+def _undecided(change: Undecided) -> Finding:
     return Finding(
         code=UNDECIDED,
         severity=Severity.ERROR,
-        what=f"Nobody has decided yet {change.undecided}.",
+        what=f"Nobody has decided yet {change.choice}.",
         why="The revision refuses to run until the alternative that is meant stands in"
         " place of zd.undecided(…).",
     )

@@ -8,6 +8,7 @@ that, the next ones are still run.
 
 import ast
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -82,9 +83,39 @@ def note_change(pattern: Pattern) -> bool:
     """
     if _current is None:
         return False
-    choice = pattern.choice if isinstance(pattern, Undecided) else ""
-    _current.note(Carried(title=pattern.title, undecided=choice))
+    _current.note(Carried(title=pattern.title, pattern=pattern))
     return True
+
+
+def line_of(module: ModuleType, pattern: Pattern) -> int:
+    """
+    Return the line of a revision's file that makes a change, from 1; 0 where none does.
+
+    Args:
+        module: the revision.
+        pattern: the change, as it is bound at the top level.
+    """
+    if isinstance(pattern, Undecided):
+        return pattern.line
+    file = module.__file__
+    if file is None:
+        return 0
+    for node in ast.parse(Path(file).read_bytes()).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for name in (t.id for t in targets if isinstance(t, ast.Name)):
+            bound = getattr(module, name, None)
+            several = list(bound) if isinstance(bound, list | tuple) else [bound]
+            if pattern not in several:
+                continue
+            written = node.value
+            if isinstance(written, ast.List | ast.Tuple) and (
+                len(written.elts) == len(several)
+            ):
+                return written.elts[several.index(pattern)].lineno
+            return node.lineno
+    return 0
 
 
 @contextmanager
@@ -152,9 +183,21 @@ def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[
 
 def record(module: ModuleType) -> Record:
     """Run a revision's `upgrade()` on paper."""
-    recorder = Recorder(module)
-    recorder.run()
+    with _quiet():
+        recorder = Recorder(module)
+        recorder.run()
     return recorder.record
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what is logged of a run back: there is none but on paper."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def record_text(text: str) -> Record:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from migrator.kernels.index_definition import Key
+from migrator.pattern import Pattern
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -536,8 +537,8 @@ class Carried(Statement):
     """A change that the toolkit carries: `zd.upgrade(…)`; `title` names it."""
 
     title: str
-    #: What a person has to decide before it can run.
-    undecided: str = ""
+    #: What it is made by; None where that is not known.
+    pattern: Pattern | None = None
 
 
 # Of what has no form here.

@@ -3,7 +3,7 @@
 import psycopg
 from psycopg.sql import Identifier
 
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.facts import Attached, Constraint, Domain, Kind
 from migrator.names import TableName, checked
 from migrator.postgres.connection import Connection, ask
@@ -55,7 +55,8 @@ def resolve(
         what: the word for it in messages.
 
     Raises:
-        Refused: there is no such relation, or there can be none.
+        NotThere: there is no such relation.
+        Refused: there can be none.
     """
     checked(name, what)
     if schema is not None:
@@ -70,8 +71,19 @@ def resolve(
             if "." in name
             else "correct the name, or give its schema."
         )
-        raise Refused(f'There is no {what} "{name}" in {where}.', next=hint)
+        raise NotThere(
+            f'There is no {what} "{name}" in {where}.',
+            next=hint,
+            name=name,
+            known=_relations(conn, schema),
+        )
     return TableName(row["schema"], row["name"])
+
+
+def _relations(conn: Connection, schema: str | None) -> list[str]:
+    """Return the names of tables and views of a schema, or of the search path."""
+    rows = conn.execute(query("relations"), {"schema": schema})
+    return [row["name"] for row in rows]
 
 
 def table_of_index(conn: Connection, name: str, schema: str | None) -> TableName | None:

@@ -57,7 +57,7 @@ def facts(
     ("given", "stride", "reason"),
     [
         (facts(), 8, "the table stays small"),
-        (facts("id"), 8, "1 indexes stay untouched"),
+        (facts("id"), 8, "1 index stays untouched"),
         (facts(*"abcde"), 16, "5 indexes stay untouched"),
         (facts("id", "new"), 1, 'index "i1" holds the written column'),
         (facts(fillfactor=50), 1, "filled to 50 % and have room"),

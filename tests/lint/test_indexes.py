@@ -98,7 +98,7 @@ def test_a_partitioned_table_is_indexed_leaf_by_leaf(
     (plain,) = lint(linter, tmp_path, body.format(""))
     assert (plain.code, plain.lock) == ("ZD303", Lock.SHARE)
     assert plain.what == (
-        "CREATE INDEX i on p keeps the writers of all 2 partitions out until the last"
+        "CREATE INDEX i on p keeps the writers of all partitions (2) out until the last"
         " one's is built."
     )
     assert safe(plain) == ['change = CreateIndex("p", ["a"], "i")']

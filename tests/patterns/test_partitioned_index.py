@@ -460,7 +460,7 @@ def test_notices(runner: Runner, table: psycopg.Connection) -> None:
     assert notice.text == (
         "The index is made on the partitioned table first; a partition that is made or"
         " attached meanwhile gets its own from the server, which builds it while it is"
-        " attached. 3 leaves follow one another. Going back drops all of them in one"
+        " attached. Leaves follow one another: 3. Going back drops all of them in one"
         " transaction, which locks the table and all partitions for an instant."
     )
     table.execute("CREATE INDEX by_name ON t (name)")

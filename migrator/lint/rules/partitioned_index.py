@@ -77,8 +77,8 @@ class PartitionedIndex(Rule):
             yield from self.found(
                 table,
                 scene,
-                f"CREATE INDEX {name} on {table} keeps the writers of all"
-                f" {len(known.leaves)} partitions out until the last one's is built.",
+                f"CREATE INDEX {name} on {table} keeps the writers of all partitions"
+                f" ({len(known.leaves)}) out until the last one's is built.",
                 "INSERT, UPDATE and DELETE wait, and behind them the application.",
                 safe=safe,
             )

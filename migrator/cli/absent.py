@@ -1,0 +1,69 @@
+"""What a change names and a database does not have, as far as that is sure."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.script import Script
+
+from migrator.alembic.project import changes_of, patterns_of
+from migrator.errors import NotThere
+from migrator.lint.recording import record
+from migrator.pattern import Pattern
+from migrator.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """
+    Looks for what changes name in a database, and in the revisions before them.
+
+    Args:
+        runner: an engine on the database.
+        ahead: the revisions that the database does not have yet, oldest first.
+        version_table: Alembic's version table, with its schema if it has one.
+    """
+
+    runner: Runner
+    ahead: Sequence[Script]
+    version_table: str
+
+    def __call__(self, revision: str, pattern: Pattern) -> NotThere | None:
+        """
+        Return what a change names and nothing makes; None where that is not sure.
+
+        Args:
+            revision: its revision's id.
+            pattern: the change.
+        """
+        before: list[Script] = []
+        for script in self.ahead:
+            if script.revision == revision:
+                break
+            before.append(script)
+        else:
+            # What has run is judged by what it did.
+            return None
+        mine = changes_of(script, self.version_table)
+        change = next((c for c in mine if c.pattern == pattern), None)
+        error = None if change is None else self.runner.missing(change)
+        if error is None or not error.name:
+            return None
+        # Whoever says the name before may make it, or what it stands for.
+        word = re.compile(rf"(?<!\w){re.escape(error.name)}(?!\w)")
+        texts = (_of_changes(script, pattern), *map(_said, before))
+        return None if any(map(word.search, texts)) else error
+
+
+def _of_changes(script: Script, last: Pattern) -> str:
+    """Return what a revision's changes before one of them say."""
+    patterns = patterns_of(script.module)
+    earlier = patterns[: patterns.index(last)]
+    return json.dumps([p.parameters() for p in earlier], default=repr)
+
+
+def _said(script: Script) -> str:
+    """Return a revision's text, with what its code makes of it."""
+    return Path(script.path).read_text("utf-8") + repr(record(script.module).done)
