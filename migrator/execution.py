@@ -20,7 +20,7 @@ from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.events import EventKind
 from migrator.facts import Blocker
-from migrator.guard import Policy
+from migrator.guard import Policy, Watch
 from migrator.kernels.direct import locked
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
@@ -78,12 +78,18 @@ def reason(conn: Connection, refusal: Refusal) -> str | None:
 
 @dataclass(slots=True)
 class Run:
-    """One process at work on one change: its connection and its lease."""
+    """
+    One process at work on one change: its connection and its lease.
+
+    `watch` is what it watches while rows are moved, made with the first step that
+    moves some.
+    """
 
     target: Target
     conn: Connection
     lease: Lease
     change: ChangeRow
+    watch: Watch | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -158,6 +164,11 @@ class Execution:
         self._walk(run, row, work).help()
 
     def _walk(self, run: Run, row: StepRow, work: ChunkedUpdate | ChunkedCheck) -> Walk:
+        def tell(kind: EventKind, detail: Mapping[str, Any]) -> None:
+            self.tell(kind, run.change, detail)
+
+        if run.watch is None:
+            run.watch = Watch(run.target, self.guard, run.change.id, tell)
         return Walk(
             target=run.target,
             conn=run.conn,
@@ -167,8 +178,8 @@ class Execution:
             work=work,
             settings=self.settings,
             progress=self.progress,
-            guard=self.guard,
-            tell=lambda kind, detail: self.tell(kind, run.change, detail),
+            watch=run.watch,
+            tell=tell,
             tell_every_s=self.tell_every_s,
         )
 

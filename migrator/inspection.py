@@ -1,5 +1,6 @@
 """Looking at changes, and speaking to them while they run."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from migrator.engine import Engine
 from migrator.errors import MigratorError, NotThere, Refused
 from migrator.events import EventKind
 from migrator.facts import Facts
+from migrator.guard import Entry, record
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
 from migrator.ledger import control, lease, mismatches, samples, store
@@ -25,6 +27,7 @@ from migrator.plan import (
     Phase,
     Plan,
     State,
+    Step,
     render,
 )
 from migrator.postgres.connection import Connection, ask
@@ -94,8 +97,8 @@ class Inspection(Engine):
             if missing:
                 text = f"It waits until {waiting.told(missing)}."
                 notices += (Notice(text=text),)
-            if any(isinstance(s.work, ChunkedUpdate) for s in phases[Phase.BACKFILL]):
-                notices += self._unwatched(conn, facts)
+            steps = [step for phase in phases.values() for step in phase]
+            notices += self._unwatched(conn, facts, steps)
             notices += _published(conn)
             return Plan(
                 change=change.id,
@@ -119,6 +122,12 @@ class Inspection(Engine):
             for p in Phase
             if p.reaches.rank > row.state.rank or any(s.phase is p for s in stored)
         }
+        left = [
+            step
+            for phase, steps in phases.items()
+            if phase.reaches.rank > row.state.rank
+            for step in steps
+        ]
         return Plan(
             change=row.id,
             title=row.title,
@@ -127,6 +136,7 @@ class Inspection(Engine):
             size_bytes=facts.table.size_bytes,
             admission=change.pattern.admission,
             kind=change.pattern.kind.value,
+            notices=self._unwatched(conn, facts, left),
             phases=phases,
         )
 
@@ -225,8 +235,28 @@ class Inspection(Engine):
                 conn, store.get(conn, change).id
             )
 
-    def _unwatched(self, conn: Connection, facts: Facts) -> tuple[Notice, ...]:
-        """Return a note on each signal that cannot be read here."""
+    def verdict(self, change: str) -> Entry | None:
+        """
+        Return what signals say to a change whose rows are gone over just now.
+
+        Returns:
+            The last verdict; None where no process is at it.
+        """
+        with self._connected("migrator:status") as conn:
+            row = store.get(conn, change)
+            running = store.steps(conn, row.id, ("running",))
+            if not any(
+                isinstance(s.step.work, ChunkedUpdate | ChunkedCheck) for s in running
+            ) or not lease.is_at_work(conn, row.id):
+                return None
+            return record.last(conn, row.id)
+
+    def _unwatched(
+        self, conn: Connection, facts: Facts, steps: Sequence[Step]
+    ) -> tuple[Notice, ...]:
+        """Return a note on each signal that cannot be read while rows are moved."""
+        if not any(isinstance(s.work, ChunkedUpdate | ChunkedCheck) for s in steps):
+            return ()
         subject = Subject(table=facts.table.leaves[0].name)
         return tuple(
             Notice(text=f'Signal "{name}" is not watched: {why}.')

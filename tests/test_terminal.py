@@ -11,6 +11,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,12 @@ def step(migrator: Migrator) -> dict[str, Any]:
     return {**change["control"], **found}
 
 
+def signals(migrator: Migrator) -> Any:
+    """Return what `status --json` has of the signals' verdict."""
+    (change,) = json.loads(migrator("status", "--json").stdout)["changes"]
+    return change["verdict"]
+
+
 def test_a_backfill_is_led_from_elsewhere(
     migrator: Migrator, terminal: Callable[..., Terminal], sql: psycopg.Connection
 ) -> None:
@@ -183,6 +190,7 @@ def test_a_backfill_is_led_from_elsewhere(
     before = filled(sql)
     data = step(migrator)
     assert (data["mode"], data["reason"]) == ("pause", "month-end")
+    assert data["actor"] == "postgres"
     assert data["waiting"] == 'paused by postgres: "month-end"'
     assert (data["rows_per_s"], data["left_s"]) == (None, None)
     held = migrator("status").stdout
@@ -267,9 +275,34 @@ def test_a_signal_of_the_projects(
     assert f"  Signals: {why}\n" in migrator("status").stdout
     assert step(migrator)["waiting"] == why
     assert f"guard: act, pause, {why}\n" in migrator("log").stdout
-    sql.execute("UPDATE jobs SET n = 0")
+    verdict = signals(migrator)
+    since = verdict.pop("since")
+    assert verdict == {
+        "action": "pause",
+        "signal": "jobs",
+        "reason": why,
+        "observed": False,
+    }
+    assert datetime.fromisoformat(since).tzinfo is not None
+    there.types(b"\x03")
+    assert there.ends() == 130
+    # Nobody waits any more.
+    assert "Signals" not in migrator("status").stdout
+    assert signals(migrator) is None
+    settings = tmp_path / "pyproject.toml"
+    guard = "[tool.migrator.guard]\n"
+    settings.write_text(
+        settings.read_text().replace(guard, f'{guard}mode = "observe"\n')
+    )
+    migrator("throttle", "abc123", "--max-rows-per-s", "5000")
+    there = terminal("backfill", "abc123")
+    there.shows(r"waiting: limit of")
+    wait_for("the verdict", lambda: (signals(migrator) or {}).get("observed", False))
+    assert f"  Signals (only observed): {why}\n" in migrator("status").stdout
+    migrator("throttle", "abc123", "--off")
     assert there.ends() == 0
     assert filled(sql) == ROWS
+    assert f"guard: observe, pause, {why}\n" in migrator("log").stdout
 
 
 def test_watched_until_contract(

@@ -22,7 +22,7 @@ from migrator.backfill.patience import Patience
 from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed, TimeIsUp
 from migrator.events import PROGRESS_EVERY_S, EventKind, Tell, untold
-from migrator.guard import Policy, Watch
+from migrator.guard import Watch
 from migrator.guard.signal import Subject
 from migrator.ledger import samples, store, windows
 from migrator.ledger.lease import Lease
@@ -88,7 +88,7 @@ class Walk:
         work: what is done in each chunk.
         settings: pace, budgets, number of workers.
         progress: told of each chunk.
-        guard: what is watched meanwhile.
+        watch: the run's, which looks at signals meanwhile.
         tell: given what signals, or failures, do to the change, and how far it is.
         tell_every_s: between two times that it is told how far it is.
     """
@@ -101,7 +101,7 @@ class Walk:
     work: ChunkedUpdate | ChunkedCheck
     settings: Settings
     progress: Progress
-    guard: Policy
+    watch: Watch
     tell: Tell = untold
     tell_every_s: float = PROGRESS_EVERY_S
     #: When it was told how far it is; None for a process that helps.
@@ -121,25 +121,30 @@ class Walk:
             Fenced: another process has taken over.
             Held: somebody aborted the change, or the time limit is reached.
         """
-        if self.row.next_block is None or self.row.file_node != self._file_node():
+        if self.row.next_block is None or not self._is_same_file():
             self._begin()
         self.row = self._now()
         self._progress()
         self._announce()
-        while True:
-            self._share()
-            self.row = self._now()
-            while (same := self.row.file_node == self._file_node()) and self._waits():
-                self.settings.require_time(self._cut_off)
-                self._progress_at_times()
-                time.sleep(POLL_S)
-            if not same:
-                self._begin()
+        with self._watched():
+            while True:
+                self._work()
                 self.row = self._now()
-                self._announce()
-            elif not windows.is_open(self.conn, self.row.id):
-                self._end()
-                return
+                while (same := self._is_same_file()) and self._waits():
+                    self.settings.require_time(self._cut_off)
+                    self._progress_at_times()
+                    time.sleep(POLL_S)
+                if not same:
+                    self._begin()
+                    self.row = self._now()
+                    self._announce()
+                elif not windows.is_open(self.conn, self.row.id):
+                    break
+        self._end()
+
+    def _is_same_file(self) -> bool:
+        """Tell whether the pass was begun on the table's file of now."""
+        return self.row.file_node == self._file_node()
 
     def _waits(self) -> bool:
         """Tell whether all that is left is in the hands of other processes."""
@@ -170,7 +175,11 @@ class Walk:
         """Work on windows until none is left to be given out; errors as in `run`."""
         self.row = self._now()
         self._announce()
-        self._share()
+        with self._watched():
+            self._work()
+
+    def _watched(self) -> AbstractContextManager[None]:
+        return self.watch.over(Subject(table=self.work.table))
 
     def _announce(self) -> None:
         self.progress.step(
@@ -179,12 +188,7 @@ class Walk:
             compares=isinstance(self.work, ChunkedCheck),
         )
 
-    def _share(self) -> None:
-        subject = Subject(table=self.work.table)
-        with Watch(self.target, self.guard, subject, self.change, self.tell) as watch:
-            self._work(watch)
-
-    def _work(self, watch: Watch) -> None:
+    def _work(self) -> None:
         self.row = self._now()
         self._stand(self.row)
         news: _News = queue.SimpleQueue()
@@ -196,7 +200,7 @@ class Walk:
                 if left and failure is None:
                     for number in range(wanted):
                         if number not in threads:
-                            threads[number] = self._started(number, news, watch)
+                            threads[number] = self._started(number, news)
                 if not threads:
                     break
                 try:
@@ -247,14 +251,14 @@ class Walk:
     def _cut_off(self) -> str:
         return f"step '{self.row.step.name}' on table {self.work.table} is not done"
 
-    def _started(self, number: int, news: "_News", watch: Watch) -> threading.Thread:
+    def _started(self, number: int, news: "_News") -> threading.Thread:
         thread = threading.Thread(
-            target=self._thread, args=(number, news, watch), daemon=True
+            target=self._thread, args=(number, news), daemon=True
         )
         thread.start()
         return thread
 
-    def _thread(self, number: int, news: "_News", watch: Watch) -> None:
+    def _thread(self, number: int, news: "_News") -> None:
         dismissed = False
         try:
             conn = connect(self.target, self.lease.application_name)
@@ -267,11 +271,11 @@ class Walk:
                     row=self.row,
                     work=self.work,
                     settings=self.settings,
-                    error_budget=self.guard.error_budget,
+                    error_budget=self.watch.policy.error_budget,
                     tell=news.put,
                     stop=self._stop,
-                    verdict=lambda: watch.verdict,
-                    halted=lambda: watch.halted,
+                    verdict=lambda: self.watch.verdict,
+                    halted=lambda: self.watch.halted,
                 ).run()
             finally:
                 conn.close()

@@ -45,6 +45,8 @@ _COMMANDS = {
     Phase.RETIRE: "contract",
     Phase.DROP: "contract --drop",
 }
+# Of a verdict, what is told.
+_GUARD = ("mode", "action", "reason")
 # Events whose figures say nothing without their names.
 _NAMED = ("vacuum",)
 
@@ -57,6 +59,8 @@ def event(kind: str, detail: Mapping[str, Any]) -> str:
         )
     if kind == "unwatched":
         return f"unwatched: {detail['signal']}, {detail['why']}"
+    if kind == "guard":
+        return f"guard: {', '.join(filter(None, map(detail.get, _GUARD)))}"
     # As the command is called.
     words = ["resume" if kind == Mode.RUN else kind]
     for key, value in detail.items():
@@ -169,7 +173,9 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     said_to = app.runner().said(row.id)
     data["control"] = {**asdict(said_to.limits), "mode": said_to.mode}
     data["control"]["reason"] = said_to.reason
+    data["control"]["actor"] = said_to.actor or None
     data["at_work"] = app.runner().is_at_work(row.id)
+    data["verdict"] = _verdict(app, row)
     data["compared"] = app.runner().is_compared(row.id)
     data["held_back"] = app.runner().held_back(row.id)
     edit = app.edit_of(row)
@@ -194,6 +200,20 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
         for m in app.runner().mismatches(row.id, last=True)
     ]
     return data
+
+
+def _verdict(app: App, row: ChangeRow) -> dict[str, Any] | None:
+    """Return what signals say now, None where no process goes over rows."""
+    found = app.runner().verdict(row.id)
+    if found is None:
+        return None
+    return {
+        "action": found.verdict.action,
+        "signal": found.verdict.signal or None,
+        "reason": found.verdict.reason or None,
+        "observed": found.verdict.observed,
+        "since": found.at,
+    }
 
 
 def limited(limits: Limits) -> str:
@@ -257,10 +277,9 @@ def detail(app: App, row: ChangeRow) -> None:
     for phase, step in shown:
         told = ", ".join(_told(app, row.id, step, held=held))
         click.echo(f"  {phase:<9} {told}")
-    if any(s.status == "running" for _, s in shown):
-        verdicts = [e for e in app.runner().events(row.id) if e["kind"] == "guard"]
-        if verdicts and verdicts[-1]["detail"]["action"] != "go":
-            click.secho(f"  Signals: {verdicts[-1]['detail']['reason']}", fg="yellow")
+    if (entry := app.runner().verdict(row.id)) and entry.verdict.reason:
+        only = " (only observed)" if entry.verdict.observed else ""
+        click.secho(f"  Signals{only}: {entry.verdict.reason}", fg="yellow")
     found = app.runner().mismatches(row.id, last=True)
     for one in found[:LISTED]:
         what = "repaired" if one.repaired else "stays out of step"

@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
+from math import isfinite
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from migrator.errors import UsageError
 from migrator.guard.signal import Signal, Unit, shown
 from migrator.guard.signals import SIGNALS, Prometheus, Query
+from migrator.guard.signals.prometheus import address
 
 
 class Action(StrEnum):
@@ -28,11 +31,30 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a backfill does now, and why."""
+    """
+    What a backfill does now, and why.
+
+    Args:
+        action: what it does.
+        signal: the name of the signal that asks for it; "" where none does.
+        reason: the figure and its bound, or why there is none.
+        observed: whether it is recorded without acting on it.
+        unread: whether it follows from a signal that cannot be read.
+    """
 
     action: Action = Action.GO
     signal: str = ""
     reason: str = ""
+    observed: bool = False
+    unread: bool = False
+
+    def is_as(self, other: "Verdict") -> bool:
+        """Tell whether another one asks for the same, be its figures others."""
+        return self.action is other.action and (
+            self.action is Action.GO
+            or (self.signal, self.observed, self.unread)
+            == (other.signal, other.observed, other.unread)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,45 +138,80 @@ class Policy:
         return [*made, *(cls(**given) for cls, given in self.own)]
 
 
+# Seconds between two looks at least.
+SHORTEST_S = 0.1
 _SIZES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _TIMES = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_FORM = re.compile(r"^([0-9.]+)\s*([a-zA-Z%]*)$")
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z%]*)")
+_UNITS: Mapping[Unit, Mapping[str, float]] = {
+    Unit.SECONDS: _TIMES,
+    Unit.BYTES: _SIZES,
+    Unit.BYTES_PER_S: _SIZES,
+    Unit.SHARE: {"%": 0.01},
+    Unit.COUNT: {"": 1.0},
+}
+# What a table of a signal may say, mildest bound first.
+_BOUNDS = ("throttle", "pause", "abort")
+_PLAIN = ("mode", "interval", "error-budget")
+#: What the user's own signals need.
+_WANTED: Mapping[str, tuple[type[Signal], tuple[str, ...]]] = {
+    "query": (Query, ("sql",)),
+    "prometheus": (Prometheus, ("url", "promql")),
+}
 
 
-def _figure(where: str, given: Any, unit: Unit) -> float:
-    """Return a threshold as a number in the signal's unit."""
-    if isinstance(given, int | float) and not isinstance(given, bool):
+def _refused(what: str, next: str) -> UsageError:
+    return UsageError(f"[tool.migrator.guard] {what}.", next=next)
+
+
+def _figure(where: str, given: Any, unit: Unit, what: str) -> float:
+    """Return an amount as a number in the signal's unit."""
+    plain = isinstance(given, int | float) and not isinstance(given, bool)
+    if plain and isfinite(given) and given >= 0:
         return float(given)
-    found = _FORM.match(str(given))
-    units = {
-        Unit.SECONDS: _TIMES,
-        Unit.BYTES: _SIZES,
-        Unit.BYTES_PER_S: _SIZES,
-        Unit.SHARE: {"%": 0.01},
-        Unit.COUNT: {"": 1.0},
-    }[unit]
+    found = _FORM.fullmatch(given) if isinstance(given, str) else None
+    units = _UNITS[unit]
     if found is None or found[2] not in units:
-        kinds = ", ".join(u or "a number" for u in units)
-        raise UsageError(
-            f"{where} = {given!r} is no threshold of that signal.",
-            next=f"write a number with one of these units: {kinds}.",
+        kinds = ", ".join(u for u in units if u)
+        raise _refused(
+            f"has {where} = {given!r}, which is no {what}",
+            f"write a number with one of these units: {kinds}."
+            if kinds
+            else "write a number.",
         )
     return float(found[1]) * units[found[2]]
 
 
-def _thresholds(where: str, given: Mapping[str, Any], unit: Unit) -> Thresholds:
-    bounds = {"throttle", "pause", "abort"}
-    if unknown := sorted(set(given) - bounds - {"sql", "url", "promql"}):
-        raise UsageError(
-            f'[tool.migrator.guard] {where} has a key "{unknown[0]}".',
-            next="use throttle, pause and abort.",
+def _table(where: str, given: Any, like: str) -> Mapping[str, Any]:
+    """Return a table of the settings."""
+    if not isinstance(given, Mapping):
+        raise _refused(f"has {where} = {given!r}, which is no table", f"write {like}.")
+    return cast(Mapping[str, Any], given)
+
+
+def _thresholds(
+    where: str, given: Mapping[str, Any], unit: Unit, words: tuple[str, ...] = ()
+) -> Thresholds:
+    """Return a signal's bounds; `words` are what else its table may say."""
+    known = (*words, *_BOUNDS)
+    if unknown := sorted(set(given) - set(known)):
+        raise _refused(
+            f'{where} has a key "{unknown[0]}"',
+            f"use {', '.join(known[:-1])} and {known[-1]}.",
         )
-    return Thresholds(
-        **{k: _figure(f"{where}.{k}", v, unit) for k, v in given.items() if k in bounds}
-    )
-
-
-_PLAIN = ("mode", "interval", "error-budget")
+    bounds = {
+        k: _figure(f"{where}.{k}", given[k], unit, "threshold of that signal")
+        for k in _BOUNDS
+        if k in given
+    }
+    for milder, stronger in pairwise(bounds):
+        if bounds[milder] > bounds[stronger]:
+            raise _refused(
+                f"has {where}.{milder} = {given[milder]!r} above"
+                f" {where}.{stronger} = {given[stronger]!r}",
+                f"let {milder} begin first.",
+            )
+    return Thresholds(**bounds)
 
 
 def policy(given: Mapping[str, Any]) -> Policy:
@@ -172,52 +229,72 @@ def policy(given: Mapping[str, Any]) -> Policy:
     units = {cls.name: cls.unit for cls in SIGNALS}
     thresholds = dict(DEFAULTS)
     own: list[tuple[type[Signal], Mapping[str, str]]] = []
-    for key, value in given.items():
+    for key, value in _table("guard", given, "[tool.migrator.guard]").items():
         if key in _PLAIN:
             continue
         if key in units:
-            found = _thresholds(key, value, units[key]) if value else Thresholds()
-            thresholds[key] = found
-        elif key in ("query", "prometheus"):
-            cls = Query if key == "query" else Prometheus
-            for name, table in value.items():
-                thresholds[name] = _thresholds(f"{key}.{name}", table, cls.unit)
-                own.append((cls, {"name": name, **_words(cls, table, name)}))
+            table = _table(key, value, "{ throttle = …, pause = …, abort = … }")
+            thresholds[key] = _thresholds(key, table, units[key])
+        elif key in _WANTED:
+            cls, words = _WANTED[key]
+            named = _table(key, value, f"[tool.migrator.guard.{key}.NAME]")
+            for name, found in named.items():
+                where = f"{key}.{name}"
+                if name in units or name in (n["name"] for _, n in own):
+                    raise _refused(
+                        f"has {where}, and another signal of that name",
+                        "give it another one.",
+                    )
+                table = _table(where, found, f"[tool.migrator.guard.{where}]")
+                thresholds[name] = _thresholds(where, table, cls.unit, words)
+                own.append((cls, {"name": name, **_words(where, table, words)}))
         else:
-            known = ", ".join((*_PLAIN, *units, "query", "prometheus"))
-            raise UsageError(
-                f'[tool.migrator.guard] has a key "{key}".', next=f"use {known}."
-            )
+            known = ", ".join((*_PLAIN, *units, *_WANTED))
+            raise _refused(f'has a key "{key}"', f"use {known}.")
     mode = given.get("mode", "act")
     if mode not in ("act", "observe"):
-        raise UsageError(
-            f'[tool.migrator.guard] has mode = "{mode}".',
-            next='write "act" or "observe".',
-        )
+        raise _refused(f'has mode = "{mode}"', 'write "act" or "observe".')
     return Policy(
         thresholds=thresholds,
         own=tuple(own),
         observe=mode == "observe",
         error_budget=_budget(given.get("error-budget", Policy().error_budget)),
-        interval_s=_figure("interval", given.get("interval", 1), Unit.SECONDS),
+        interval_s=_interval(given.get("interval", Policy().interval_s)),
     )
+
+
+def _interval(given: Any) -> float:
+    interval_s = _figure("interval", given, Unit.SECONDS, "time")
+    if interval_s < SHORTEST_S:
+        raise _refused(
+            f"has interval = {given!r}: each look takes some queries",
+            f"write {SHORTEST_S * 1000:.0f}ms or more.",
+        )
+    return interval_s
 
 
 def _budget(given: Any) -> int | None:
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise UsageError(
-            f"[tool.migrator.guard] has error-budget = {given!r}.",
-            next="write a number of chunks, or 0 for no bound.",
+        raise _refused(
+            f"has error-budget = {given!r}",
+            "write a number of chunks, or 0 for no bound.",
         )
     return given or None
 
 
-def _words(cls: type[Signal], table: Mapping[str, Any], name: str) -> dict[str, str]:
-    wanted = ("sql",) if cls is Query else ("url", "promql")
-    missing = [w for w in wanted if w not in table]
-    if missing:
-        raise UsageError(
-            f'[tool.migrator.guard] "{name}" has no {missing[0]}.',
-            next=f"give {' and '.join(wanted)}.",
-        )
-    return {w: str(table[w]) for w in wanted}
+def _words(
+    where: str, table: Mapping[str, Any], wanted: tuple[str, ...]
+) -> dict[str, str]:
+    for word in wanted:
+        if not isinstance(table.get(word), str):
+            raise _refused(f"{where} has no {word}", f"give {' and '.join(wanted)}.")
+    if "url" in wanted:
+        try:
+            address(table["url"])
+        except ValueError as error:
+            raise _refused(
+                f"{where}: {error}",
+                "write http://HOST:PORT, special characters of a user or password"
+                " percent-encoded.",
+            ) from None
+    return {word: table[word] for word in wanted}

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
+from typing import Any
 
 from migrator.names import TableName
 from migrator.postgres.connection import Connection, ask
@@ -32,7 +34,9 @@ class UnavailableError(Exception):
 
 class Signal(ABC):
     """
-    One figure. An instance belongs to one run, and may remember what it read.
+    One figure, read again and again by one run.
+
+    An instance may remember what it read; then it says what.
 
     `read` returns the figure in the signal's unit, the larger the worse, with
     words on where it comes from.
@@ -52,6 +56,28 @@ class Signal(ABC):
         Raises:
             UnavailableError: it cannot be read here.
         """
+
+
+def finite(value: Any, source: str) -> float:
+    """
+    Return a figure that somebody else made up.
+
+    NaN is below each bound, and hides what stands beside it.
+
+    Args:
+        value: what was read; it is not repeated where it is no number.
+        source: where it comes from.
+
+    Raises:
+        UnavailableError: it is no finite number.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        raise UnavailableError(f"{source} is no number") from None
+    if not isfinite(found):
+        raise UnavailableError(f"{source} is {found}, no finite number")
+    return found
 
 
 def require_all_statistics(conn: Connection) -> None:

@@ -293,7 +293,7 @@ def set_state(
     event(conn, change, "state", state=state.value, **detail)
 
 
-def event(conn: Connection, change: str, kind: str, **detail: Any) -> None:
+def event(conn: Connection, change: str, kind: str, **detail: Any) -> int:
     """
     Append to the event log.
 
@@ -302,24 +302,42 @@ def event(conn: Connection, change: str, kind: str, **detail: Any) -> None:
         change: the change's id, or a revision's.
         kind: what happened.
         detail: plain data, stored as JSON.
+
+    Returns:
+        The event's id; a later one has a larger one.
     """
-    conn.execute(
-        "INSERT INTO migrator.events (change, kind, detail) VALUES (%s, %s, %s)",
+    row = conn.execute(
+        "INSERT INTO migrator.events (change, kind, detail) VALUES (%s, %s, %s)"
+        " RETURNING id",
         (change, kind, json.dumps(detail)),
-    )
+    ).fetchone()
+    assert row is not None
+    return int(row["id"])
 
 
-def events(conn: Connection, change: str | None) -> list[dict[str, Any]]:
-    """Return the event log, oldest first; of one change, or of all."""
+def events(
+    conn: Connection, change: str | None, kind: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the event log, oldest first; of one change and kind, or of all."""
     if not exists(conn):
         return []
     return list(
         conn.execute(
             "SELECT at, change, kind, actor, detail FROM migrator.events"
-            " WHERE %(change)s::text IS NULL OR change = %(change)s ORDER BY id",
-            {"change": change},
+            " WHERE (%(change)s::text IS NULL OR change = %(change)s)"
+            " AND (%(kind)s::text IS NULL OR kind = %(kind)s) ORDER BY id",
+            {"change": change, "kind": kind},
         )
     )
+
+
+def last_event(conn: Connection, change: str, kind: str) -> dict[str, Any] | None:
+    """Return a change's last event of a kind, with its id; None where none is."""
+    return conn.execute(
+        "SELECT id, at, detail FROM migrator.events WHERE change = %s AND kind = %s"
+        " ORDER BY id DESC LIMIT 1",
+        (change, kind),
+    ).fetchone()
 
 
 def add_steps(conn: Connection, change: str, phase: Phase, steps: Steps) -> None:

@@ -1,16 +1,19 @@
 """Each signal sees what it is there for, on a real server."""
 
+import base64
 import contextlib
 import http.server
 import json
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql as words
 
 from migrator.change import Change
 from migrator.errors import Failed
@@ -65,7 +68,7 @@ def test_each_can_be_read_or_says_why_not(cls: type[Signal], conn: Connection) -
     assert value(signal, conn) >= 0
 
 
-@pytest.mark.parametrize("cls", [OldestSnapshot, LockWaiters, Latency])
+@pytest.mark.parametrize("cls", [OldestSnapshot, LockWaiters, ReplicationLag, Latency])
 def test_what_is_hidden_is_not_taken_for_nothing(
     cls: type[Signal], conn: Connection, sql: psycopg.Connection
 ) -> None:
@@ -162,15 +165,49 @@ def test_the_backfill_is_not_the_application(measured: str) -> None:
             engine.settle("c")
             engine.rollback("c")
             engine.drop_parked("c")
-        statement = latency._READ.format(words.Identifier("extensions"))
+        statement = latency.question("extensions")
         counted = [row["queryid"] for row in conn.execute(statement)]
         found = sql.execute(
             "SELECT query FROM extensions.pg_stat_statements"
-            " WHERE queryid = ANY (%s) AND calls > 3 AND query ~ '\"t\"'"
-            " AND query !~ '^LOCK'",
+            " WHERE queryid = ANY (%s) AND calls > 3",
             [counted],
         ).fetchall()
         assert found == []
+
+
+def test_one_slow_call_says_nothing_beside_others_commits(measured: str) -> None:
+    """What begins and commits is no call; what reads or writes rows is one."""
+    with (
+        # A prepared BEGIN is counted once.
+        psycopg.connect(measured, autocommit=True, prepare_threshold=None) as app,
+        connect(Target.from_url(measured), "migrator:guard") as conn,
+    ):
+
+        def begin_and_commit(times: int) -> None:
+            for _ in range(times):
+                app.execute("BEGIN")
+                app.execute("SET LOCAL lock_timeout = '1s'")
+                app.execute("COMMIT")
+
+        app.execute("SELECT pg_sleep(0.002)")
+        begin_and_commit(3)
+        signal = Latency()
+        assert value(signal, conn) == 1
+        app.execute("SELECT pg_sleep(0.06)")
+        begin_and_commit(100)
+        assert value(signal, conn) == 1
+        forms = (
+            "/* a */ -- b\n (SELECT 1)",
+            "with a AS (SELECT 2) SELECT * FROM a",
+            "INSERT INTO t VALUES (1)",
+            "  DELETE FROM t",
+        )
+        app.execute("SELECT extensions.pg_stat_statements_reset()")
+        for form in forms:
+            app.execute(form.encode())
+        seen = conn.execute(latency.question("extensions")).fetchall()
+        # The reset itself comes before its count.
+        assert sum(row["calls"] for row in seen) in (len(forms), len(forms) + 1)
 
 
 def test_archive_backlog(start_server: Callable[..., Server]) -> None:
@@ -242,6 +279,16 @@ def test_wal_rate(conn: Connection, sql: psycopg.Connection) -> None:
     assert value(signal, conn) > 100_000
 
 
+def test_a_partition_that_is_gone_has_no_dead_rows(
+    conn: Connection, sql: psycopg.Connection
+) -> None:
+    """A backfill passes over it; no signal lets it wait there for ever."""
+    signal = DeadTuples()
+    assert value(signal, conn) == 0
+    sql.execute("DROP TABLE t")
+    assert signal.read(conn, SUBJECT) == (0.0, "the table is gone")
+
+
 def test_dead_tuples(conn: Connection, sql: psycopg.Connection) -> None:
     """Rows that were deleted and not vacuumed count."""
     sql.execute("INSERT INTO t SELECT g, g FROM generate_series(1, 1000) g")
@@ -276,10 +323,26 @@ def test_connections(conn: Connection) -> None:
 
 
 def test_query(conn: Connection) -> None:
-    """The user's number; NULL is none."""
+    """The user's number, whatever its type."""
     assert value(Query("jobs", "SELECT 42"), conn) == 42
-    with pytest.raises(UnavailableError):
-        Query("jobs", "SELECT NULL").read(conn, SUBJECT)
+    assert value(Query("jobs", "SELECT 4.5::numeric"), conn) == 4.5
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("SELECT NULL", "the query returns nothing"),
+        ("SELECT 1 WHERE false", "the query returns nothing"),
+        ("SELECT 'many'", "what the query returns is no number"),
+        ("SELECT now()", "what the query returns is no number"),
+        ("SELECT 'NaN'::numeric", "what the query returns is nan, no finite number"),
+        ("SELECT 'infinity'::float8", "what the query returns is inf, no finite"),
+    ],
+)
+def test_what_is_no_number_is_no_figure(query: str, why: str, conn: Connection) -> None:
+    """Neither text nor NaN is below a bound; what was read is not repeated."""
+    with pytest.raises(UnavailableError, match=why):
+        Query("jobs", query).read(conn, SUBJECT)
 
 
 def test_no_standby_is_no_lag(conn: Connection) -> None:
@@ -287,38 +350,116 @@ def test_no_standby_is_no_lag(conn: Connection) -> None:
     assert value(ReplicationLag(), conn) == 0
 
 
-def test_prometheus(conn: Connection) -> None:
-    """The largest sample; anything else is not readable."""
-    answers = iter(
-        [
-            {
-                "resultType": "vector",
-                "result": [{"value": [0, "3.5"]}, {"value": [0, "7"]}],
-            },
-            {"resultType": "scalar", "result": [0, "2"]},
-            {"resultType": "vector", "result": []},
-        ]
-    )
+@dataclass
+class Answers:
+    """A server that answers what it is told to, and keeps what it was asked."""
+
+    port: int = 0
+    body: bytes = b""
+    length: int | None = None
+    redirect: str = ""
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def say(self, kind: str, *samples: str) -> None:
+        """Answer with samples."""
+        result: Any = [{"value": [0, s]} for s in samples]
+        if kind == "scalar":
+            result = [0, samples[0]]
+        answer = {"data": {"resultType": kind, "result": result}}
+        self.body = json.dumps(answer).encode()
+
+
+@pytest.fixture
+def answers() -> Iterator[Answers]:
+    """Give a server in the place of Prometheus."""
+    told = Answers()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"data": next(answers)}).encode()
-            self.send_response(200)
+            told.asked.append((self.path, self.headers["Authorization"]))
+            if told.redirect and "moved" not in self.path:
+                self.send_response(302)
+                self.send_header("Location", told.redirect)
+            else:
+                self.send_response(200)
+            length = len(told.body) if told.length is None else told.length
+            self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(told.body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Be quiet."""
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        told.port = server.server_port
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        signal = Prometheus("errors", f"http://127.0.0.1:{server.server_port}", "x")
-        assert value(signal, conn) == 7
-        assert value(signal, conn) == 2
-        with pytest.raises(UnavailableError, match="no number"):
-            signal.read(conn, SUBJECT)
+        yield told
         server.shutdown()
         thread.join()
-    with pytest.raises(UnavailableError, match="no number"):
+
+
+def test_prometheus(conn: Connection, answers: Answers) -> None:
+    """The largest sample of what the query asks for."""
+    signal = Prometheus("errors", f"http://127.0.0.1:{answers.port}/p/", "a + b")
+    answers.say("vector", "3.5", "7")
+    assert value(signal, conn) == 7
+    assert answers.asked == [("/p/api/v1/query?query=a+%2B+b", None)]
+    answers.say("scalar", "2")
+    assert value(signal, conn) == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "why"),
+    [
+        ([], "no sample"),
+        (["NaN"], "a sample of the query is nan, no finite number"),
+        (["NaN", "100"], "a sample of the query is nan, no finite number"),
+        (["100", "NaN"], "a sample of the query is nan, no finite number"),
+        (["+Inf"], "a sample of the query is inf, no finite number"),
+        (["many"], "a sample of the query is no number"),
+    ],
+)
+def test_prometheus_has_no_number(
+    samples: list[str], why: str, conn: Connection, answers: Answers
+) -> None:
+    """Nothing by nothing is NaN there; it is not below a bound, and hides none."""
+    answers.say("vector", *samples)
+    signal = Prometheus("errors", f"http://127.0.0.1:{answers.port}", "x")
+    with pytest.raises(UnavailableError, match=why):
         signal.read(conn, SUBJECT)
+
+
+def test_prometheus_answers_badly(conn: Connection, answers: Answers) -> None:
+    """An answer that is cut off, or is something else, is no figure."""
+    signal = Prometheus("errors", f"http://127.0.0.1:{answers.port}", "x")
+    answers.body, answers.length = b"{", 500
+    with pytest.raises(UnavailableError, match="from Prometheus: IncompleteRead"):
+        signal.read(conn, SUBJECT)
+    answers.length = None
+    for body in (b"", b"{", b"[]", b"{}", b'{"data": {"resultType": "vector"}}'):
+        answers.body = body
+        with pytest.raises(UnavailableError, match="no number from Prometheus"):
+            signal.read(conn, SUBJECT)
+    nowhere = Prometheus("errors", "http://127.0.0.1:1", "x")
+    with pytest.raises(UnavailableError, match="no number from Prometheus"):
+        nowhere.read(conn, SUBJECT)
+
+
+def test_prometheus_with_a_password(conn: Connection, answers: Answers) -> None:
+    """It reaches its server alone: neither an error, nor where that sends us."""
+    url = f"http://me:s%40cret@127.0.0.1:{answers.port}"
+    signal = Prometheus("errors", url, "x")
+    answers.say("scalar", "2")
+    assert value(signal, conn) == 2
+    answers.redirect = f"http://127.0.0.1:{answers.port}/moved"
+    assert value(signal, conn) == 2
+    sent = f"Basic {base64.b64encode(b'me:s@cret').decode()}"
+    assert [words for _, words in answers.asked] == [sent, sent, None]
+    answers.redirect, answers.body = "", b"{"
+    for bad in (url, "http://me:s%40cret@127.0.0.1:1", "http://me:s3cret/@host"):
+        with pytest.raises(UnavailableError) as caught:
+            Prometheus("errors", bad, "x").read(conn, SUBJECT)
+        shown = "".join(traceback.format_exception(caught.value))
+        told = [line for line in shown.split("\n") if not line.startswith("    ")]
+        assert "cret" not in "".join(told)

@@ -7,27 +7,28 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from backfill.live import AfterRows, wait_for
+from backfill.live import AfterRows, running, wait_for
 
 from migrator.backfill import order
 from migrator.change import Change
 from migrator.errors import ConnectionLost, OutcomeUnknown, Refused
 from migrator.guard import Policy, Thresholds
 from migrator.guard.signal import Subject, UnavailableError
+from migrator.guard.signals import replication_lag
 from migrator.guard.signals.replication_lag import ReplicationLag
 from migrator.guard.signals.slot_retention import SlotRetention
-from migrator.ledger.control import Limits
+from migrator.ledger.control import Limits, Mode
 from migrator.names import TableName
 from migrator.patterns import AddColumn
 from migrator.plan import State
-from migrator.postgres.connection import Target, connect
+from migrator.postgres.connection import Connection, Target, connect
 from migrator.postgres.embedded import Server
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -92,8 +93,9 @@ def streaming(
         with psycopg.connect(primary.url(), autocommit=True) as conn:
             for _ in range(200):
                 row = conn.execute(
-                    "SELECT count(*) FROM pg_stat_replication"
-                    " WHERE state = 'streaming' AND application_name = %s",
+                    "SELECT count(*) FROM pg_stat_replication r"
+                    " JOIN pg_replication_slots s ON s.active_pid = r.pid"
+                    " WHERE state = 'streaming' AND slot_name = %s",
                     [name],
                 ).fetchone()
                 if row == (1,):
@@ -219,6 +221,126 @@ def test_a_standby_that_vanishes_is_not_readable(
         kept, behind = slots.read(conn, SUBJECT)
         assert behind == "slot far"
         assert kept > 500_000
+
+
+def senders(conn: Connection, condition: str) -> int:
+    """Return how many connections of standbys and the like there are."""
+    query = f"SELECT count(*) AS n FROM pg_stat_replication WHERE {condition}"
+    row = conn.execute(query.encode()).fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+def test_one_of_two_standbys_of_a_name_vanishes(private_server: Server) -> None:
+    """They are counted: who is left does not hide who is gone, nor a short doubling."""
+    named = "cluster_name=walreceiver"
+    lag, later = ReplicationLag(), ReplicationLag()
+    with (
+        connect(Target.from_url(private_server.url()), "migrator:guard") as conn,
+        streaming(private_server, "far", 1, named) as far,
+    ):
+        assert later.read(conn, SUBJECT)[1] == "standby walreceiver"
+        with streaming(private_server, "near", 2, named):
+            lag.read(conn, SUBJECT)
+            # May be the same one, connected again.
+            later.read(conn, SUBJECT)
+            far.process.send_signal(signal.SIGQUIT)
+            far.process.wait(20)
+            wait_for("its end", lambda: senders(conn, "true") == 1)
+            why = "1 of 2 standbys walreceiver is not connected"
+            with pytest.raises(UnavailableError, match=why):
+                lag.read(conn, SUBJECT)
+            assert later.read(conn, SUBJECT)[1] == "standby walreceiver"
+
+
+def test_a_further_standby_of_a_name_counts_once_it_stays(
+    private_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at once, or a standby that connects again would be missed later."""
+    named = "cluster_name=walreceiver"
+    lag = ReplicationLag()
+    with (
+        connect(Target.from_url(private_server.url()), "migrator:guard") as conn,
+        streaming(private_server, "far", 1, named),
+    ):
+        lag.read(conn, SUBJECT)
+        with streaming(private_server, "near", 2, named):
+            lag.read(conn, SUBJECT)
+            monkeypatch.setattr(replication_lag, "SETTLED_S", 0.0)
+            lag.read(conn, SUBJECT)
+        wait_for("its end", lambda: senders(conn, "true") == 1)
+        with pytest.raises(UnavailableError, match="1 of 2 standbys walreceiver"):
+            lag.read(conn, SUBJECT)
+
+
+def test_what_is_no_standby_may_come_and_go(
+    private_server: Server, standby: Standby
+) -> None:
+    """What fills a subscription's new table, and what stores WAL, end by themselves."""
+    lag = ReplicationLag()
+    archive = private_server.folder / "archive"
+    archive.mkdir(mode=0o777)
+    archive.chmod(0o777)
+    with connect(Target.from_url(private_server.url()), "migrator:guard") as conn:
+        with streaming(
+            private_server, "fills", 2, "cluster_name=pg_16390_sync_16385_7"
+        ):
+            url = f"{private_server.url()}&application_name=other_backup"
+            storing = subprocess.Popen(
+                [private_server.bindir / "pg_receivewal", "-D", archive, "-d", url]
+            )
+            try:
+                others = "state = 'streaming' AND application_name <> 'far'"
+                wait_for("both", lambda: senders(conn, others) == 2)
+                assert lag.read(conn, SUBJECT)[1] == "standby far"
+            finally:
+                storing.kill()
+                storing.wait()
+        wait_for("their end", lambda: senders(conn, "true") == 1)
+        assert lag.read(conn, SUBJECT)[1] == "standby far"
+    assert standby.process.poll() is None
+
+
+def test_resume_goes_on_without_a_standby(private_server: Server) -> None:
+    """One that was taken away for good pauses until it is back, or a person says so."""
+    url = private_server.url()
+    policy = Policy(thresholds={"replication-lag": Thresholds(pause=1e12)})
+    settings = Settings(target_ms=5, hold_s=0)
+    runner = Runner(
+        Target.from_url(url), settings, guard=replace(policy, interval_s=0.1)
+    )
+    why = (
+        "replication-lag could be read and no longer can: standby far is not connected"
+        " (waits until it can, or until `migrator resume c`)"
+    )
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+            "INSERT INTO t SELECT g, repeat('x', 100)"
+            f" FROM generate_series(1, {ROWS}) g"
+        )
+        runner.expand(CHANGE)
+        runner.limit("c", Limits(max_rows_per_s=10_000))
+        # What was said before is no answer to it.
+        runner.say("c", Mode.RUN, "")
+        with ExitStack() as stack:
+            far = stack.enter_context(streaming(private_server, "far", 1))
+            run = stack.enter_context(running(runner))
+            filled = "SELECT count(*) FROM t WHERE n IS NOT NULL"
+            wait_for("some rows", lambda: sql.execute(filled).fetchone() != (0,))
+            far.process.send_signal(signal.SIGQUIT)
+            wait_for(
+                "the pause", lambda: any(s.waiting == why for s in runner.steps("c"))
+            )
+            before = sql.execute(filled).fetchone()
+            time.sleep(0.5)
+            assert sql.execute(filled).fetchone() == before
+            runner.limit("c", None)
+            runner.say("c", Mode.RUN, "it is gone for good")
+        assert run.error is None
+        assert sql.execute(filled).fetchone() == (ROWS,)
+    told = [e["detail"]["action"] for e in runner.events("c") if e["kind"] == "guard"]
+    assert told == ["pause", "go"]
 
 
 def test_a_query_on_a_standby_keeps_vacuum_away(

@@ -2,19 +2,25 @@
 
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
 from backfill.live import running, wait_for
 
+from migrator.backfill import brake
 from migrator.change import Change
-from migrator.errors import Held
-from migrator.guard import Policy, Thresholds, watch
+from migrator.errors import Held, TimeIsUp
+from migrator.events import Event, EventKind, Listeners, Record
+from migrator.guard import Action, Entry, Policy, Thresholds, watch
+from migrator.guard.signal import Subject
 from migrator.guard.signals import Query
-from migrator.ledger.control import Limits
+from migrator.ledger.control import Limits, Mode
 from migrator.patterns import AddColumn
 from migrator.plan import State
+from migrator.postgres.connection import Connection
+from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -140,6 +146,228 @@ def test_observe_records_without_acting(
     assert verdicts(expanded)[0] == "abort"
 
 
+def test_what_was_acted_on_is_taken_back_where_it_is_observed(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """The log tells which verdicts are only observed, and which had been acted on."""
+    acting = guarded("SELECT n FROM load", pause=5)
+    sql.execute("UPDATE load SET n = 9")
+    cut_off(replace(expanded, guard=acting))
+    heard: list[Event] = []
+    watching = replace(expanded, guard=replace(acting, observe=True))
+    watching.limit("c", Limits(max_rows_per_s=10_000))
+    watching.listeners = listening(heard)
+    with running(watching) as run:
+
+        def seen() -> Entry:
+            return watching.verdict("c") or Entry()
+
+        wait_for("the verdict", lambda: seen().verdict.observed or run.ended)
+        assert seen().verdict.action is Action.PAUSE
+        watching.limit("c", None)
+    assert filled(sql) == ROWS
+    assert watching.verdict("c") is None
+    told = [e["detail"] for e in expanded.events("c") if e["kind"] == "guard"]
+    assert [(d["mode"], d["action"]) for d in told] == [
+        ("act", "pause"),
+        ("observe", "pause"),
+    ]
+    said = [e for e in heard if e.detail.get("by") == "signal"]
+    assert [e.kind for e in said] == [EventKind.RESUME]
+
+
+def cut_off(runner: Runner) -> None:
+    """Run a backfill that a signal lets wait, until its time is up."""
+    hurried = replace(runner.settings, until_s=time.monotonic() + 1.0)
+    with pytest.raises(TimeIsUp):
+        replace(runner, settings=hurried).backfill("c")
+
+
+def listening(heard: list[Event]) -> Listeners:
+    """Return listeners that keep what they are told, at once."""
+
+    class Now(Listeners):
+        def tell(self, event: Event, untold: Record) -> None:
+            heard.append(event)
+
+    return Now()
+
+
+def test_a_pause_of_an_earlier_run_ends(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """Where the figure fell between two runs, log, status and listeners are told."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    heard: list[Event] = []
+    expanded.listeners = listening(heard)
+    sql.execute("UPDATE load SET n = 9")
+    cut_off(expanded)
+    assert verdicts(expanded) == ["pause"]
+    # A further run finds the same, and has nothing new to say.
+    cut_off(expanded)
+    assert verdicts(expanded) == ["pause"]
+    assert expanded.verdict("c") is None
+    sql.execute("UPDATE load SET n = 0")
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    heard.clear()
+    with running(expanded) as run:
+        wait_for("some rows", lambda: filled(sql) > 0 or run.ended)
+        entry = expanded.verdict("c")
+        assert entry is not None
+        assert entry.verdict.action is Action.GO
+        assert entry.at is not None
+        expanded.limit("c", None)
+    assert verdicts(expanded) == ["pause", "go"]
+    said = [e.kind for e in heard if e.detail.get("by") == "signal"]
+    assert said == [EventKind.RESUME]
+
+
+def test_a_signal_that_becomes_text_pauses(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """What is no number is not safe either; it goes on once it is one again."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    with running(expanded) as run:
+        wait_for("some rows", lambda: filled(sql) > 0 or run.ended)
+        sql.execute("ALTER TABLE load ALTER n TYPE text USING 'many'")
+        why = (
+            "load could be read and no longer can: what the query returns is no number"
+        )
+        wait_for(
+            "the pause",
+            lambda: any(s.waiting.startswith(why) for s in expanded.steps("c")),
+        )
+        before = filled(sql)
+        time.sleep(0.3)
+        assert filled(sql) == before < ROWS
+        sql.execute("ALTER TABLE load ALTER n TYPE int USING 0")
+        expanded.limit("c", None)
+    assert run.error is None
+    assert filled(sql) == ROWS
+
+
+class Faulty(Query):
+    """A signal that fails of what nobody thought of, once the table is not empty."""
+
+    made = 0
+
+    def __init__(self, **given: str) -> None:
+        super().__init__(**given)
+        type(self).made += 1
+
+    def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
+        """Fail, or return the figure."""
+        figure, behind = Query.read(self, conn, subject)
+        if figure:
+            raise RuntimeError("s3cret")
+        return figure, behind
+
+
+def test_a_signal_that_fails_unthought_of_pauses(
+    expanded: Runner, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread that watches goes on; the error's text is told to nobody."""
+    policy = guarded("SELECT n FROM load", pause=5)
+    own = ((Faulty, policy.own[0][1]),)
+    expanded.guard = replace(policy, own=own)
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    with running(expanded) as run:
+        wait_for("some rows", lambda: filled(sql) > 0 or run.ended)
+        sql.execute("UPDATE load SET n = 1")
+        why = "load could be read and no longer can: reading it fails: RuntimeError"
+        wait_for(
+            "the pause",
+            lambda: any(s.waiting.startswith(why) for s in expanded.steps("c")),
+        )
+        notices = [n.text for n in expanded.plan(CHANGE).notices]
+        assert (
+            'Signal "load" is not watched: reading it fails: RuntimeError.' in notices
+        )
+        sql.execute("UPDATE load SET n = 0")
+        expanded.limit("c", None)
+    assert run.error is None
+    assert filled(sql) == ROWS
+    assert "s3cret" not in caplog.text + str(expanded.events("c"))
+
+
+@dataclass
+class AfterStep(Silent):
+    """A progress that does something once, when the first step is done."""
+
+    act: Callable[[], object]
+    acted: bool = False
+
+    def done(self, name: str) -> None:
+        """A step is done."""
+        if not self.acted:
+            self.acted = True
+            self.act()
+
+
+def test_one_watch_for_all_steps_of_a_run(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What vanishes between two partitions pauses; signals remember what they read."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, pad text) PARTITION BY RANGE (id);"
+        "CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (1000);"
+        "CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (1000) TO (2000);"
+        "CREATE TABLE t3 PARTITION OF t FOR VALUES FROM (2000) TO (3000);"
+        "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 2999) g;"
+        "CREATE TABLE load (n int); INSERT INTO load VALUES (0)"
+    )
+    runner.expand(CHANGE)
+    policy = guarded("SELECT n FROM load", pause=5)
+    runner.guard = replace(policy, own=((Faulty, policy.own[0][1]),))
+    runner.progress = AfterStep(lambda: sql.execute("ALTER TABLE load RENAME TO gone"))
+    Faulty.made = 0
+    why = 'load could be read and no longer can: relation "load" does not exist'
+    with running(runner) as run:
+        wait_for(
+            "the pause",
+            lambda: (
+                run.ended or any(s.waiting.startswith(why) for s in runner.steps("c"))
+            ),
+        )
+        assert not run.ended
+        assert 0 < filled(sql) < 2999
+        sql.execute("ALTER TABLE gone RENAME TO load")
+    assert run.error is None
+    assert filled(sql) == 2999
+    assert Faulty.made == 1
+
+
+def test_resume_goes_on_without_a_signal(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """A person's word ends the wait for one that is gone; the log names it."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
+    with running(expanded) as run:
+        wait_for("some rows", lambda: filled(sql) > 0 or run.ended)
+        expanded.say("c", Mode.RUN, "said before")
+        sql.execute("DROP TABLE load")
+        why = (
+            'load could be read and no longer can: relation "load" does not exist'
+            " (waits until it can, or until `migrator resume c`)"
+        )
+        wait_for(
+            "the pause", lambda: any(s.waiting == why for s in expanded.steps("c"))
+        )
+        before = filled(sql)
+        # Longer than a worker waits before it looks again.
+        time.sleep(2 * brake.LOOK_S)
+        assert filled(sql) == before < ROWS
+        expanded.say("c", Mode.RUN, "it is gone for good")
+        expanded.limit("c", None)
+    assert run.error is None
+    assert filled(sql) == ROWS
+    assert verdicts(expanded) == ["pause", "go"]
+    left_out = [e["detail"] for e in expanded.events("c") if e["kind"] == "unwatched"]
+    assert left_out == [{"signal": "load", "why": 'relation "load" does not exist'}]
+
+
 def test_a_signal_that_vanishes_pauses(
     expanded: Runner, sql: psycopg.Connection
 ) -> None:
@@ -245,7 +473,16 @@ def test_the_plan_names_what_is_not_watched(
     """A signal that was never readable does not hold the work up."""
     sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
     runner.guard = guarded("SELECT n FROM nowhere", pause=5)
-    notices = [n.text for n in runner.plan(CHANGE).notices]
-    assert any('Signal "load" is not watched: relation "nowhere"' in n for n in notices)
+    found = 'Signal "load" is not watched: relation "nowhere" does not exist.'
+
+    def told() -> list[str]:
+        return [n.text for n in runner.plan(CHANGE).notices]
+
+    assert found in told()
     runner.expand(CHANGE)
+    # Nor is it forgotten once it is expanded, until nothing is left to be compared.
+    assert told() == [found]
     assert runner.backfill("c") is State.BACKFILLED
+    assert told() == [found]
+    assert runner.verify("c") is State.VERIFIED
+    assert told() == []

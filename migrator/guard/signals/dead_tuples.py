@@ -1,7 +1,7 @@
 """Dead rows of the table."""
 
 from migrator.guard.signal import Signal, Subject, UnavailableError, Unit
-from migrator.postgres.connection import Connection, execute_stored
+from migrator.postgres.connection import Connection, ask, execute_stored
 
 
 class DeadTuples(Signal):
@@ -28,7 +28,11 @@ class DeadTuples(Signal):
             [str(subject.table)],
         ).fetchone()
         if row is None:
-            raise UnavailableError("the table has no statistics")
+            there = "SELECT pg_catalog.to_regclass($1) IS NOT NULL"
+            if ask(conn, there, [str(subject.table)]):
+                raise UnavailableError("the table has no statistics")
+            # A partition that was dropped since has no dead rows either.
+            return 0.0, "the table is gone"
         if row["at_work"]:
             behind = "VACUUM is at work"
         elif row["last"] is None:

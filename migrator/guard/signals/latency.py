@@ -25,17 +25,29 @@ _SCHEMA = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
     " WHERE e.extname = 'pg_stat_statements'"
 )
-# Not the engine's own, which name its schema or the server's, blocks or keys; nor what
-# looks after tables. Entries of several roles, or within functions, are added up.
+# What begins, commits, locks or sets is none of the application's work, and short: it
+# would stand for calls that say something. So only what reads and writes rows, be there
+# a comment or a bracket before it.
+_ROWS = (
+    r"^(\s|\(|--[^\n]*\n|/\*([^*]|\*+[^*/])*\*+/)*"
+    r"(select|insert|update|delete|merge|with|values|table|copy|call)\M"
+)
+# Not the engine's own, which name its schema or the server's, blocks or keys. Entries
+# of several roles, or within functions, are added up.
 _READ = sql.SQL(
     "SELECT queryid, sum(calls)::bigint AS calls, sum(total_exec_time)::float8 AS ms,"
     " sum(calls * stddev_exec_time ^ 2)::float8 AS squares FROM {}.pg_stat_statements"
     " WHERE queryid IS NOT NULL AND query NOT LIKE '%migrator%'"
     " AND query NOT LIKE '%pg_catalog.%'"
     " AND query NOT LIKE '%ctid >= $%' AND query NOT LIKE '%::text[])[%'"
-    " AND query !~* '^(vacuum|analyze)' AND dbid = (SELECT oid FROM"
+    " AND query ~* {} AND dbid = (SELECT oid FROM"
     " pg_catalog.pg_database WHERE datname = current_database()) GROUP BY 1"
 )
+
+
+def question(schema: str) -> sql.Composed:
+    """Return what asks for the application's statements; the extension's schema."""
+    return _READ.format(sql.Identifier(schema), sql.Literal(_ROWS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ class Latency(Signal):
 
     name = "latency"
     unit = Unit.SHARE
-    #: Statements when the run began, and at the last look.
+    #: What it keeps: statements when the run began, and at the last look.
     _before: dict[int, _Seen] = field(default_factory=dict[int, _Seen])
     _last: dict[int, _Seen] | None = None
 
@@ -71,7 +83,7 @@ class Latency(Signal):
         schema = ask(conn, _SCHEMA)
         if schema is None:
             raise UnavailableError("the extension pg_stat_statements is not installed")
-        rows = conn.execute(_READ.format(sql.Identifier(schema)))
+        rows = conn.execute(question(schema))
         now = {
             int(r["queryid"]): _Seen(int(r["calls"]), r["ms"], r["squares"])
             for r in rows

@@ -1,16 +1,47 @@
 """A Prometheus query of the user's."""
 
+import base64
 import json
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
 
-from migrator.guard.signal import Signal, Subject, UnavailableError, Unit
+from migrator.guard.signal import Signal, Subject, UnavailableError, Unit, finite
 from migrator.postgres.connection import Connection
 
 # Seconds that an answer may take; the next look comes a second later anyway.
 TIMEOUT_S = 2.0
+
+
+def address(url: str) -> tuple[str, str | None]:
+    """
+    Return where a server is, and what it takes for its user and password.
+
+    Args:
+        url: `http://` or `https://`, a user and password in it percent-encoded.
+
+    Returns:
+        The URL without them, and the header `Authorization`, None without a user.
+
+    Raises:
+        ValueError: it is none; the URL itself is not repeated.
+    """
+    try:
+        found = urllib.parse.urlsplit(url)
+        port = found.port
+    except ValueError:
+        # Its text has what was taken for a host or a port.
+        raise ValueError("its url cannot be read") from None
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise ValueError("its url is neither http://HOST nor https://HOST")
+    host = f"[{found.hostname}]" if ":" in found.hostname else found.hostname
+    where = f"{found.scheme}://{host}{'' if port is None else f':{port}'}{found.path}"
+    if found.username is None:
+        return where, None
+    words = map(urllib.parse.unquote, (found.username, found.password or ""))
+    return where, f"Basic {base64.b64encode(':'.join(words).encode()).decode()}"
 
 
 @dataclass
@@ -32,19 +63,43 @@ class Prometheus(Signal):
     unit = Unit.COUNT
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
-        """Return the sample."""
-        words = urllib.parse.urlencode({"query": self.promql})
-        url = f"{self.url.rstrip('/')}/api/v1/query?{words}"
-        if not url.startswith(("http://", "https://")):
-            raise UnavailableError("its url is neither http nor https")
+        """Return the sample; a single one that is no number hides all others."""
         try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-                data = json.load(answer)["data"]
+            data = self._answer()["data"]
             samples = (
                 [data["result"]]
                 if data["resultType"] == "scalar"
                 else [s["value"] for s in data["result"]]
             )
-            return max(float(s[1]) for s in samples), ""
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            found = [finite(s[1], "a sample of the query") for s in samples]
+        except (KeyError, IndexError, TypeError):
+            raise UnavailableError(
+                "no number from Prometheus: its answer is none"
+            ) from None
+        if not found:
+            raise UnavailableError("no number from Prometheus: no sample")
+        return max(found), ""
+
+    def _answer(self) -> Any:
+        """Return what the server answers; no error has its URL."""
+        try:
+            where, authorization = address(self.url)
+        except ValueError as error:
+            raise UnavailableError(str(error)) from None
+        words = urllib.parse.urlencode({"query": self.promql})
+        try:
+            request = urllib.request.Request(
+                f"{where.rstrip('/')}/api/v1/query?{words}"
+            )
+            if authorization is not None:
+                # Not sent to where the server may redirect to.
+                request.add_unredirected_header("Authorization", authorization)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                return json.load(answer)
+        except OSError as error:
             raise UnavailableError(f"no number from Prometheus: {error}") from error
+        except (HTTPException, ValueError) as error:
+            # The text of some repeats what was asked for.
+            raise UnavailableError(
+                f"no number from Prometheus: {type(error).__name__}"
+            ) from None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from migrator.guard.signal import Signal, Subject, UnavailableError, Unit
+from migrator.guard.signal import Signal, Subject, UnavailableError, Unit, finite
 from migrator.postgres.connection import Connection, ask
 
 
@@ -26,4 +26,4 @@ class Query(Signal):
         found: Any = ask(conn, self.sql)
         if found is None:
             raise UnavailableError("the query returns nothing")
-        return float(found), ""
+        return finite(found, "what the query returns"), ""

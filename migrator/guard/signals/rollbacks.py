@@ -14,6 +14,8 @@ class Rollbacks(Signal):
     """
     Rolled-back transactions of the database since the last look, as a share.
 
+    It keeps the counts of the last look.
+
     Source: PostgreSQL manual, section 27.2.18 (pg_stat_database).
     """
 

@@ -9,7 +9,11 @@ from migrator.postgres.connection import Connection, ask
 
 @dataclass
 class WalRate(Signal):
-    """WAL written since the last look, by anyone, in a second."""
+    """
+    WAL written since the last look, by anyone, in a second.
+
+    It keeps the time and the position of the last look.
+    """
 
     name = "wal-rate"
     unit = Unit.BYTES_PER_S
