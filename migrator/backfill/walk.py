@@ -252,9 +252,7 @@ class Walk:
         return f"step '{self.row.step.name}' on table {self.work.table} is not done"
 
     def _started(self, number: int, news: "_News") -> threading.Thread:
-        thread = threading.Thread(
-            target=self._thread, args=(number, news), daemon=True
-        )
+        thread = threading.Thread(target=self._thread, args=(number, news), daemon=True)
         thread.start()
         return thread
 
