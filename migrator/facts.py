@@ -252,6 +252,45 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DependentView:
+    """A view that reads a table, or that has a rule which does."""
+
+    name: TableName
+    #: How the server describes the view, or its rules, among the table's dependents.
+    described: tuple[str, ...]
+    #: Whether this role may make it again in its place.
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendedStatistics:
+    """One object of CREATE STATISTICS."""
+
+    name: TableName
+    #: Its kinds as DDL has them, in brackets; "" where there is one expression alone.
+    kinds: str
+    #: What it is about: columns and expressions, each name with its schema.
+    columns: str
+    owner: str
+    #: Statistics target, None where it is the server's.
+    target: int | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A publication that a table is part of."""
+
+    name: str
+    #: Whether it has all tables, of the database or of the table's schema.
+    whole: bool
+    #: How the server describes the table in it, among the table's dependents.
+    described: str | None = None
+    #: Whether this role may change it.
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """Privileges of a role on a table; None stands for all roles."""
 
@@ -296,11 +335,17 @@ class Table:
     replica_identity: str = "DEFAULT"
     #: Publications that it is part of, by its name, its schema or as all tables are.
     publications: tuple[str, ...] = ()
+    #: The same with what they are like; none of a partition.
+    published: tuple[Publication, ...] = ()
+    #: Whether a subscription of this database fills it.
+    subscribed: bool = False
     rules: tuple[Rule, ...] = ()
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True
     owner: str = ""
+    #: Whether no policy applies to the owner, forced or not.
+    owner_bypasses: bool = False
     #: What other roles may do with the whole table.
     grants: tuple[Grant, ...] = ()
     #: Whether policies apply to roles other than its owner, and to the owner too.
@@ -313,6 +358,9 @@ class Table:
     foreign_keys: tuple[ForeignKey, ...] = ()
     #: Objects that depend on the table and would not go with it.
     dependents: tuple[str, ...] = ()
+    #: Those of them that are views which do not name its row type; none of a partition.
+    views: tuple[DependentView, ...] = ()
+    statistics: tuple[ExtendedStatistics, ...] = ()
     #: All partitions on all levels, parents before their own; those whose kind
     #: is not p are leaves.
     partitions: "tuple[Table, ...]" = ()

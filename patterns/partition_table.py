@@ -5,6 +5,7 @@ expand    CREATE TABLE … PARTITION BY, triggers   SHARE ROW EXCLUSIVE, no scan
 backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
 verify    both tables compared                    ACCESS SHARE
 retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
+          CREATE OR REPLACE VIEW, those over it   the same, each view before it
           own foreign keys added, proved          SHARE ROW EXCLUSIVE, no scan
 drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
 
@@ -23,7 +24,13 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import constraints
-from migrator.kernels.mirror_table import Swap, former, require_swappable, shadow_of
+from migrator.kernels.mirror_table import (
+    Swap,
+    former,
+    require_swappable,
+    shadow_of,
+    swap_notices,
+)
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps, render, type_name
@@ -102,6 +109,7 @@ class PartitionTable(Pattern):
         require_swappable(facts, self.title)
         self._check_partitions(facts)
         self._check_keys(facts)
+        self._check_published(facts)
         if facts.server_version < _IDENTITY:
             for c in facts.table.columns:
                 if c.identity:
@@ -122,6 +130,7 @@ class PartitionTable(Pattern):
                     text="Until the drop, TRUNCATE, DROP and DETACH of a partition do"
                     " not reach the former table: going back would bring its rows back."
                 ),
+                *swap_notices(facts),
             )
         )
 
@@ -184,6 +193,23 @@ class PartitionTable(Pattern):
                     " refers to it, by a key that will not be unique.",
                     next="drop it by a change of its own first.",
                 )
+        for c in table.constraints:
+            if c.kind == "p" and c.dependents and not set(self.key) <= {*c.columns}:
+                raise Refused(
+                    f"{self.title}: {'; '.join(c.dependents)} groups by the primary key"
+                    f' "{c.name}", which will have further columns.',
+                    next="name the other columns in its GROUP BY first.",
+                )
+
+    def _check_published(self, facts: Facts) -> None:
+        for one in facts.table.published:
+            raise Refused(
+                f'{self.title}: publication "{one.name}" has it. A partitioned table is'
+                " published as its partitions, which a subscriber has to have, and by a"
+                " replica identity that has the partition key.",
+                next="take it out of the publication first, and put it in again after"
+                " the drop; subscribers have to copy it anew.",
+            )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial of the partitions, and of rows in them."""

@@ -7,6 +7,7 @@ backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
           ADD FOREIGN KEY … NOT VALID, new table  none, SHARE ROW EXCLUSIVE on others
 verify    both tables compared                    ACCESS SHARE
 retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
+          CREATE OR REPLACE VIEW, those over it   the same, each view before it
           foreign keys of others added, proved    SHARE ROW EXCLUSIVE, no scan
 drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
 
@@ -23,7 +24,13 @@ from psycopg import sql
 
 from migrator.facts import Facts
 from migrator.kernels.chunking import unique_index
-from migrator.kernels.mirror_table import Swap, former, require_swappable, shadow_of
+from migrator.kernels.mirror_table import (
+    Swap,
+    former,
+    require_swappable,
+    shadow_of,
+    swap_notices,
+)
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps, render, type_name
@@ -82,6 +89,7 @@ class RebuildTable(Pattern):
                     " by its OID stay with the former one.",
                     needs_assurance=True,
                 ),
+                *swap_notices(facts),
             )
         )
 

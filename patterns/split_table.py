@@ -142,10 +142,24 @@ class SplitTable(Pattern):
                     Notice(text=f'Index "{name}" goes with the columns at the drop.')
                     for name in lost
                 ),
+                *self._grant_notices(facts),
                 *requirements.publication_notices(facts),
                 *requirements.mention_notices(facts, *self.move),
                 *requirements.function_notices(facts, self.move),
             )
+        )
+
+    def _grant_notices(self, facts: Facts) -> tuple[Notice, ...]:
+        columns = (facts.table.require(c) for c in (*self.key, *self.move))
+        if not any(c.grants for c in columns):
+            return ()
+        return (
+            Notice(
+                text="Privileges on columns go along. Until the drop the new table is a"
+                " view that asks for the right to read all its columns: a role that has"
+                " it on some of them alone reads nothing through it.",
+                needs_assurance=True,
+            ),
         )
 
     def _check_key(self, facts: Facts) -> None:
@@ -170,11 +184,6 @@ class SplitTable(Pattern):
         requirements.require_plain(facts, column)
         requirements.require_droppable(facts, column)
         where = f'Column "{column.name}" of table {facts.table.name}'
-        if requirements.COLUMN_GRANTS in column.dependents:
-            raise Refused(
-                f"{where} has grants of its own.",
-                next="grant the table instead; the new table takes its grants.",
-            )
         for c in facts.table.constraints:
             if column.name not in c.columns or c.kind == "n":
                 continue

@@ -29,6 +29,8 @@ def taken(conn: psycopg.Connection, action: Action, *tables: str) -> dict[str, L
     with conn.transaction(force_rollback=True):
         for statement in statements:
             conn.execute(statement.encode())
+        # Statements may have left another one.
+        conn.execute("SET LOCAL search_path TO DEFAULT")
         for table in tables:
             rows = conn.execute(
                 "SELECT mode FROM pg_locks WHERE pid = pg_backend_pid()"

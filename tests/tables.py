@@ -80,10 +80,13 @@ class Requests:
     Args:
         url: of the database.
         enough: how often each has to come through.
+        deadlock_timeout: when one that waits looks for a deadlock; below the engine's
+            lock_timeout, so that none is resolved by it.
     """
 
     url: str
     enough: int
+    deadlock_timeout: str = "50ms"
     #: How often each statement came through.
     counted: list[int] = field(default_factory=list[int])
     failed: list[psycopg.Error] = field(default_factory=list[psycopg.Error])
@@ -101,7 +104,7 @@ class Requests:
 
     def _send(self, place: int, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as conn:
-            conn.execute("SET deadlock_timeout = '50ms'")
+            conn.execute(f"SET deadlock_timeout = '{self.deadlock_timeout}'".encode())
             number = 0
             while not self._stop.is_set():
                 number += 1

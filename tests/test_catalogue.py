@@ -297,13 +297,9 @@ SHAPES = (
         column="name",
         plain="",
         refused={
-            "statistics": BY_NUMBER["statistics"],
-            "view": "is used by view shown",
             "materialized view": "is used by materialized view kept",
             "rule": "is used by rule noted on table people",
             "other rule": "is used by rule kept on table people, which",
-            "publication": "is used by publication pub",
-            "publication of columns": "in publication part",
         },
     ),
     Shape(
@@ -322,7 +318,6 @@ SHAPES = (
         | {
             "unique": 'is under "called", which values made from',
             "check": 'is under "named", which values made from',
-            "column grants": "is used by grants on the column",
         },
     ),
     Shape(
@@ -335,7 +330,6 @@ SHAPES = (
         | {
             "unique": 'is in constraint "called", which cannot go along',
             "policies": "has row-level security",
-            "column grants": "has grants of its own",
         },
     ),
     Shape(

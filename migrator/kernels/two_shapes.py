@@ -36,6 +36,7 @@ class Part:
             of the old shape know it; None where it has that from the start.
         heir_of: the old column in whose place a new one stands: its NOT NULL, plain
             indexes, comment, statistics target and storage are carried over.
+        privileges_of: the old column whose privileges a new one gets that is no heir.
         default: of an heir, from retire on; an SQL expression.
         bare_of_expressions: whether an heir goes without the indexes that read the
             old column by an expression or predicate, which stay with that one.
@@ -47,6 +48,7 @@ class Part:
     collation: str | None = None
     takes: str | None = None
     heir_of: str | None = None
+    privileges_of: str | None = None
     default: str | None = None
     bare_of_expressions: bool = False
 
@@ -128,9 +130,9 @@ class TwoShapes(Pattern):
         new = self.new_parts(facts)
         for part in self.old_parts(facts):
             column = facts.table.require(part.name)
-            heirs = [p for p in new if p.heir_of == part.name]
+            granted = [p for p in new if part.name in (p.heir_of, p.privileges_of)]
             require_mirrorable(
-                facts, column, kept=(requirements.COLUMN_GRANTS,) if heirs else ()
+                facts, column, kept=(requirements.COLUMN_GRANTS,) if granted else ()
             )
             _require_loose(facts, column)
         for part in new:
@@ -373,6 +375,7 @@ class TwoShapes(Pattern):
             not_null=heir_of is not None and heir_of.not_null,
             takes=part.takes,
             heir_of=heir_of,
+            privileges_of=part.privileges_of,
             default=part.default,
         )
 

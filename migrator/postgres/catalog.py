@@ -7,11 +7,14 @@ from migrator.errors import Refused
 from migrator.facts import (
     Column,
     Constraint,
+    DependentView,
+    ExtendedStatistics,
     ForeignKey,
     Grant,
     Index,
     IndexColumn,
     Policy,
+    Publication,
     Rule,
     Sequence,
     Snapshot,
@@ -38,6 +41,12 @@ def table_facts(conn: Connection, table: TableName) -> Table:
         found,
         foreign_keys=_foreign_keys(conn, found),
         dependents=tuple(row["what"] for row in used),
+        views=_views(conn, found.oid),
+        statistics=_statistics(conn, found.oid),
+        published=tuple(
+            Publication(**row)
+            for row in conn.execute(query("publications"), {"table": found.oid})
+        ),
     )
     if found.kind != "p":
         return found
@@ -101,6 +110,25 @@ def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
             comment=k["comment"],
         )
         for k in rows
+    )
+
+
+def _views(conn: Connection, table: int) -> tuple[DependentView, ...]:
+    rows = conn.execute(query("dependent_views"), {"table": table})
+    return tuple(
+        DependentView(
+            name=TableName(row["schema"], row["name"]),
+            described=tuple(row["described"]),
+            owned=row["owned"],
+        )
+        for row in rows
+    )
+
+
+def _statistics(conn: Connection, table: int) -> tuple[ExtendedStatistics, ...]:
+    return tuple(
+        ExtendedStatistics(name=TableName(row.pop("schema"), row.pop("name")), **row)
+        for row in _definitions(conn, "extended_statistics", table)
     )
 
 

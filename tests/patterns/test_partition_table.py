@@ -9,7 +9,16 @@ from tables import rows
 
 from migrator.change import Change
 from migrator.errors import Refused
-from migrator.facts import Column, Facts, ForeignKey, Index, IndexColumn, Table
+from migrator.facts import (
+    Column,
+    Constraint,
+    Facts,
+    ForeignKey,
+    Index,
+    IndexColumn,
+    Publication,
+    Table,
+)
 from migrator.names import TableName
 from migrator.patterns import PartitionTable
 from migrator.plan import State
@@ -239,7 +248,27 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
         {},
         "which a partitioned table has from PostgreSQL 17 on",
     ),
-    (replace(TABLE, publications=("feed",)), {}, "is used by publication feed"),
+    (
+        replace(TABLE, published=(Publication(name="feed", whole=False),)),
+        {},
+        'publication "feed" has it. A partitioned table is published as',
+    ),
+    (
+        replace(
+            TABLE,
+            constraints=(
+                Constraint(
+                    name="one",
+                    kind="p",
+                    columns=("id",),
+                    index="one",
+                    dependents=("rule _RETURN on view v",),
+                ),
+            ),
+        ),
+        {},
+        'rule _RETURN on view v groups by the primary key "one"',
+    ),
     (replace(TABLE, dependents=("view v",)), {}, "is used by view v"),
     (replace(TABLE, indexes=()), {}, "has no unique index over NOT NULL columns"),
 ]

@@ -262,20 +262,9 @@ def test_locks_are_those_that_are_claimed(
         ("", ["DROP COLUMN note"], "drops a column or changes its type"),
         ("", ["SET (nonsense = 1)"], "the server refuses a clause"),
         (
-            "CREATE VIEW v AS SELECT id FROM events",
-            [],
-            "is used by view v, which would stay",
-        ),
-        ("CREATE PUBLICATION feed FOR TABLE events", [], "is used by publication feed"),
-        (
             "CREATE RULE kept AS ON DELETE TO events DO INSTEAD NOTHING",
             [],
             "is used by rule kept on table events, which would stay",
-        ),
-        (
-            "ALTER TABLE events ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
-            [],
-            "forces its row-level security on its owner",
         ),
         (
             "ALTER TABLE events ADD CONSTRAINT apart EXCLUDE (id WITH =)",

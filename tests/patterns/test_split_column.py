@@ -157,6 +157,36 @@ def test_to_the_end_and_rebuilt(runner: Runner, sql: psycopg.Connection) -> None
     assert left == [(1, 0, None), (2, 0, "Bob Jones")]
 
 
+def test_privileges_on_the_column_are_those_on_its_parts(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Who may read or write the one may do so with the others, at once."""
+    role = f"few_{sql.info.dbname}"
+    sql.execute(
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA public TO {role}; GRANT SELECT"
+        f" (id, name), UPDATE (name) ON people TO {role} WITH GRANT OPTION".encode()
+    )
+    granted = (
+        "SELECT column_name, privilege_type FROM information_schema.column_privileges"
+        f" WHERE grantee = '{role}' AND is_grantable = 'YES' AND column_name <> 'id'"
+        " ORDER BY 1, 2"
+    )
+    before = sql.execute(granted.encode()).fetchall()
+    parts = [(c, p) for c in ("first", "last") for p in ("SELECT", "UPDATE")]
+    try:
+        verified(runner)
+        assert sql.execute(granted.encode()).fetchall() == [*parts, *before]
+        with sql.transaction():
+            sql.execute(f"SET LOCAL ROLE {role}".encode())
+            sql.execute("UPDATE people SET last = 'Miller' WHERE id = 2")
+        assert row(sql, 2) == ("Bob Miller", "Bob", "Miller")
+        runner.retire("s1", old_release_gone="test")
+        runner.drop("s1")
+        assert sql.execute(granted.encode()).fetchall() == parts
+    finally:
+        sql.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
+
+
 def test_verification_repairs_rows_of_neither(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -191,6 +191,44 @@ def test_constraints_of_the_columns_go_along(
         sql.execute(f"DROP ROLE {role}, {role}_app".encode())
 
 
+def test_privileges_on_columns_go_along(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Who may read or write some columns may do so in the new table, and no more."""
+    sql.execute(SETUP.encode())
+    role = f"few_{sql.info.dbname}"
+    sql.execute(
+        f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA public TO {role};"
+        f"GRANT SELECT (id, bio, hits, extra), UPDATE (bio) ON users TO"
+        f" {role}".encode()
+    )
+
+    def written(column: str = "bio") -> int:
+        with sql.transaction():
+            sql.execute(f"SET LOCAL ROLE {role}".encode())
+            query = f"UPDATE profiles SET {column} = NULL WHERE user_id = 1"
+            return sql.execute(query.encode()).rowcount
+
+    granted = (
+        "SELECT column_name, privilege_type FROM information_schema.column_privileges"
+        f" WHERE grantee = '{role}' AND table_name = 'profiles' ORDER BY 1, 2"
+    )
+    wanted = [("bio", "SELECT"), ("bio", "UPDATE"), ("extra", "SELECT")]
+    wanted += [("hits", "SELECT"), ("user_id", "SELECT")]
+    try:
+        runner.expand(CHANGE)
+        assert (rows(sql, granted), written()) == (wanted, 1)
+        runner.settle("s")
+        runner.retire("s", old_release_gone="test")
+        assert (rows(sql, granted), written()) == (wanted, 1)
+        runner.drop("s")
+        assert (rows(sql, granted), written()) == (wanted, 1)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            written("extra")
+    finally:
+        sql.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
+
+
 def test_what_is_built_on_the_view_holds_the_drop(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
@@ -576,11 +614,6 @@ MESSAGES = [
     (replace(FACTS, table=replace(TABLE, policies=True)), {}, "row-level security"),
     (replace(FACTS, table=with_column(generated=True)), {}, "is generated"),
     (replace(FACTS, table=with_column(dependents=("view v",))), {}, "used by view v"),
-    (
-        replace(FACTS, table=with_column(dependents=("grants on the column",))),
-        {},
-        "has grants of its own",
-    ),
     (
         replace(
             FACTS,

@@ -323,11 +323,13 @@ END
         )
 
     def _inherited(self, facts: Facts) -> Iterable[sql.Composable]:
-        """Return what an heir gets at once; the rest would bind the old release."""
+        """Return what new columns get at once; the rest would bind the old release."""
         for s in self.new:
             if s.heir_of is not None:
                 yield from looks(self.table.identifier, s.name, s.heir_of)
                 yield from granted_on_parts(facts.table, s.name, s.heir_of.name)
+            elif s.privileges_of is not None:
+                yield from granted_on_parts(facts.table, s.name, s.privileges_of)
 
     def copy_indexes(self, facts: Facts) -> Steps:
         """Return the builds of an heir's indexes, behind the rows: for HOT updates."""

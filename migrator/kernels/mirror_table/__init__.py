@@ -30,7 +30,11 @@ from migrator.kernels.mirror_table.merge import Merge
 from migrator.kernels.mirror_table.moved import Moved, require_pair
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.mirror_table.split import Split
-from migrator.kernels.mirror_table.successor import former, require_swappable
+from migrator.kernels.mirror_table.successor import (
+    former,
+    require_swappable,
+    swap_notices,
+)
 from migrator.kernels.mirror_table.swap import Swap
 
 __all__ = [
@@ -46,4 +50,5 @@ __all__ = [
     "require_pair",
     "require_swappable",
     "shadow_of",
+    "swap_notices",
 ]

@@ -22,6 +22,7 @@ from migrator.kernels import (
     requirements,
 )
 from migrator.kernels.column_definition import carried, definition, looks
+from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value, matched
 from migrator.kernels.mirror_table.facade import Facade, granted, viewed
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
@@ -186,7 +187,11 @@ class Split:
             Step(
                 name="create_view",
                 work=direct.catalogue_step(
-                    name, path, *facade.create(), lock=Lock.ACCESS_SHARE
+                    name,
+                    path,
+                    *facade.create(),
+                    *self._column_grants(),
+                    lock=Lock.ACCESS_SHARE,
                 ),
                 # Whoever reads the view is in the way, and is named.
                 reverse=(
@@ -280,6 +285,7 @@ class Split:
                 for index in self.carried()
             ),
             *granted(self.into, self.table.owner, viewed(self.table.grants)),
+            *self._column_grants(),
         )
         exchange = Transaction(
             statements=tuple(map(render, statements)),
@@ -384,6 +390,15 @@ class Split:
                 for name, c in self._columns().items()
                 for statement in looks(table, name, c)
             ),
+        )
+
+    def _column_grants(self) -> tuple[sql.Composable, ...]:
+        """Return the privileges on single columns, also those on the key's."""
+        keys = {name: self.table.require(c) for c, name in self.key.items()}
+        return tuple(
+            statement
+            for name, column in (keys | self._columns()).items()
+            for statement in column_granted(self.into, name, column)
         )
 
     def _constraints(self, kind: str) -> tuple[Constraint, ...]:

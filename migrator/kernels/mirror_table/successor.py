@@ -7,18 +7,17 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Constraint, Facts, Index, Table
+from migrator.facts import Constraint, ExtendedStatistics, Facts, Index, Table
 from migrator.kernels import indexes, requirements
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.names import TableName
-from migrator.plan import type_name
+from migrator.plan import Notice, type_name
 
 _LIKE = (
     "LIKE {} INCLUDING COMMENTS INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING"
-    " DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STATISTICS INCLUDING"
-    " STORAGE"
+    " DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STORAGE"
 )
 
 
@@ -98,11 +97,11 @@ class Successor:
             )
             for index, constraint in self.keyed()
         ]
+        found += [
+            indexes.created_as(self.shadow_name, self.copy_of(i), i)
+            for i in (self.loose() if self.partition_by else self._arbiters())
+        ]
         if self.partition_by:
-            found += [
-                indexes.created_as(self.shadow_name, self.copy_of(i), i)
-                for i in self.later()
-            ]
             found += [
                 alter
                 + sql.SQL("ADD CONSTRAINT {} {}").format(
@@ -111,7 +110,43 @@ class Successor:
                 for c in self.foreign_keys()
             ]
         found += self._replica_identity()
+        found += self.create_statistics()
         return tuple(found)
+
+    def create_statistics(self) -> list[sql.Composable]:
+        """Return the statements that make extended statistics, where there are none."""
+        found: list[sql.Composable] = []
+        for one in self.facts.table.statistics:
+            name = self.copy_of_statistics(one).identifier
+            found += [
+                sql.SQL("CREATE STATISTICS IF NOT EXISTS {}{} ON {} FROM {}").format(
+                    name,
+                    type_name(one.kinds),
+                    type_name(one.columns),
+                    self.shadow_name.identifier,
+                ),
+                sql.SQL("ALTER STATISTICS {} OWNER TO {}").format(
+                    name, sql.Identifier(one.owner)
+                ),
+            ]
+            if one.target is not None:
+                found.append(
+                    sql.SQL("ALTER STATISTICS {} SET STATISTICS {}").format(
+                        name, sql.Literal(one.target)
+                    )
+                )
+            if one.comment is not None:
+                found.append(
+                    sql.SQL("COMMENT ON STATISTICS {} IS {}").format(
+                        name, sql.Literal(one.comment)
+                    )
+                )
+        return found
+
+    def copy_of_statistics(self, one: ExtendedStatistics) -> TableName:
+        """Return the name of the successor's before it takes this one's."""
+        name = names.owned("statistics", one.name.name, self.facts.tag)
+        return TableName(one.name.schema, name)
 
     def _replica_identity(self) -> list[sql.Composable]:
         old = self.facts.table
@@ -141,10 +176,22 @@ class Successor:
             return sql.SQL("PRIMARY KEY ({})").format(columns)
         return type_name(constraint.definition)
 
-    def later(self) -> list[Index]:
+    def loose(self) -> list[Index]:
         """Return indexes that no constraint rests on."""
         keyed = {i.name for i, _ in self.keyed()}
         return [i for i in self.facts.table.indexes if i.name not in keyed]
+
+    def _arbiters(self) -> list[Index]:
+        """Return those of them by which the dual write finds a row: needed at once."""
+        return [
+            i
+            for i in self.loose()
+            if i.unique and i.plain and [k.name for k in i.keys] == list(self.key)
+        ]
+
+    def later(self) -> list[Index]:
+        """Return indexes that are built behind the rows."""
+        return [i for i in self.loose() if i not in self._arbiters()]
 
     def copy_of(self, index: Index) -> str:
         """Return the name of the successor's index before it takes this one's."""
@@ -175,38 +222,12 @@ def require_swappable(facts: Facts, title: str) -> None:
     """
     requirements.require_table(facts)
     table = facts.table
-    if table.policies and table.forces_policies:
-        raise Refused(
-            f"Table {table.name} forces its row-level security on its owner, who"
-            " writes the table that follows.",
-            next="ALTER TABLE … NO FORCE ROW LEVEL SECURITY until the drop, where that"
-            " may be.",
-        )
     # Policies go over, and all that stays is named at once below.
     requirements.require_mirrored(facts.of(replace(table, policies=False, rules=())))
     requirements.require_all_rows_visible(facts)
-    used = [
-        *table.dependents,
-        *(
-            d
-            for c in table.columns
-            for d in c.dependents
-            # These go over.
-            if d != requirements.COLUMN_GRANTS
-            and not any(d.startswith(f"trigger {t.name} on ") for t in table.triggers)
-            and not any(
-                d.startswith(f"policy {p.name} on ") for p in table.row_policies
-            )
-        ),
-        *(rule.described for rule in table.rules),
-        *(f"publication {p}" for p in table.publications),
-    ]
-    if used:
-        raise Refused(
-            f"{title}: table {table.name} is used by {'; '.join(dict.fromkeys(used))},"
-            " which would stay with the former table.",
-            next="drop what depends on it first, and make it again afterwards.",
-        )
+    _require_writable(facts)
+    _require_published(facts, title)
+    _require_views(facts, title)
     for c in table.constraints:
         if c.kind not in ("p", "u", "f", "c", "n") or not c.validated:
             raise Refused(
@@ -216,9 +237,108 @@ def require_swappable(facts: Facts, title: str) -> None:
                 if c.validated
                 else "validate it first.",
             )
-    if unique_index(facts) is None:
+    index = unique_index(facts)
+    if index is None:
         raise Refused(
             f"{title}: table {table.name} has no unique index over NOT NULL columns, by"
             " which a row could be found in the new table.",
             next="give it a primary key first.",
         )
+    for c in table.constraints:
+        if c.deferrable and c.kind in ("p", "u") and (c.index or c.name) == index.name:
+            raise Refused(
+                f'{title}: constraint "{c.name}" of table {table.name}, by which a row'
+                " is found in the new table, is deferrable: ON CONFLICT takes none.",
+                next="make it NOT DEFERRABLE by a change of its own first.",
+            )
+
+
+def _require_writable(facts: Facts) -> None:
+    """Refuse policies that bind whose rights the triggers have."""
+    table = facts.table
+    # The owner's where the connection is a superuser's, else the connection's own.
+    forced = table.policies and table.forces_policies
+    if forced and facts.superuser and not table.owner_bypasses:
+        raise Refused(
+            f"Table {table.name} forces its row-level security on its owner, who"
+            " writes the table that follows.",
+            next="connect as a role with BYPASSRLS that is a member of the owner's, or"
+            " ALTER TABLE … NO FORCE ROW LEVEL SECURITY until the drop.",
+        )
+
+
+def _require_published(facts: Facts, title: str) -> None:
+    """Refuse what a subscriber could not follow, and a table that is one's."""
+    table = facts.table
+    if table.subscribed:
+        raise Refused(
+            f"{title}: a subscription fills table {table.name}, and would pass over"
+            " what it gets for the one that takes its place.",
+            next="make the change where the rows come from, or end the subscription"
+            " first.",
+        )
+    for one in table.published:
+        if one.whole:
+            raise Refused(
+                f'{title}: publication "{one.name}" has all tables, of the database or'
+                " of the schema, and so the one that follows as soon as it is there; a"
+                " subscriber that has none of that name stops.",
+                next="publish tables by their names, until the drop at least.",
+            )
+        if not one.owned:
+            raise Refused(
+                f"{title}: the role of this connection does not own publication"
+                f' "{one.name}", in which the new table is to take the place of'
+                f" {table.name}.",
+                next="connect as a member of its owner's role.",
+            )
+
+
+def _require_views(facts: Facts, title: str) -> None:
+    """Refuse what depends on the table and cannot be made again over another one."""
+    table = facts.table
+    for view in table.views:
+        if not view.owned:
+            raise Refused(
+                f"{title}: the role of this connection cannot make view {view.name}"
+                " again, which reads the table: it does not own it, or may not create"
+                " in its schema.",
+                next="connect as a member of its owner's role, with CREATE on the"
+                " schema.",
+            )
+    known = {d for view in table.views for d in view.described}
+    known |= {p.described for p in table.published if p.described is not None}
+    rules = (rule.described for rule in table.rules)
+    used = [d for d in (*table.dependents, *rules) if d not in known]
+    if used:
+        raise Refused(
+            f"{title}: table {table.name} is used by {'; '.join(dict.fromkeys(used))},"
+            " which would stay with the former table.",
+            next="drop what depends on it first, and make it again afterwards.",
+        )
+
+
+def swap_notices(facts: Facts) -> tuple[Notice, ...]:
+    """Return what a reviewer should know of what is bound to the new table."""
+    found: list[Notice] = []
+    table = facts.table
+    if table.views:
+        listed = ", ".join(str(v.name) for v in table.views)
+        found.append(
+            Notice(
+                text=f"What reads the table through a view ({listed}) waits as well at"
+                " retire, and on the way back: the view is made again, as it is, over"
+                " the table that has the name."
+            )
+        )
+    if table.published:
+        listed = ", ".join(f'"{p.name}"' for p in table.published)
+        found.append(
+            Notice(
+                text=f"At retire the new table takes the place of {table.name} in"
+                f" publication {listed}. A subscriber knows tables by name and goes on;"
+                " other readers of a slot that tell tables by OID meet another one.",
+                needs_assurance=True,
+            )
+        )
+    return tuple(found)

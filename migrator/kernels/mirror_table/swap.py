@@ -4,7 +4,8 @@ The other one is made empty, filled and kept in step while it is out of sight; a
 they exchange names in one transaction of the catalogue, and the mirror runs from the
 new table to the former one, so that going back loses nothing. What hangs on the table
 goes over: defaults, sequences, constraints, indexes, triggers, foreign keys in both
-directions, comments, storage, grants and owner.
+directions, comments, storage, extended statistics, policies, grants and owner. Views
+over it, and its place in publications, are bound to the table that has the name.
 
 Until the drop foreign keys of other tables refer to both: the former one, which is in
 step, holds them to what it always did while the new one's is proved.
@@ -21,6 +22,7 @@ from migrator.facts import ForeignKey, Trigger
 from migrator.kernels import direct, foreign_key, indexes
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import granted as column_granted
+from migrator.kernels.mirror_table.bound import MADE_AGAIN, rebound, spelt
 from migrator.kernels.mirror_table.columns import KeyColumn, Value
 from migrator.kernels.mirror_table.facade import granted
 from migrator.kernels.mirror_table.shadow import Shadow
@@ -188,10 +190,10 @@ class Swap(Successor):
         bare = shadow.bare()
         move = direct.catalogue_step(
             self.name,
-            sql.SQL("DROP TABLE {}").format(self.name.identifier),
-            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-                self.shadow_name.identifier, sql.Identifier(self.name.name)
-            ),
+            *spelt(self.name, self.former_name),
+            *self._renames(self.former_name, self.shadow_name),
+            MADE_AGAIN,
+            sql.SQL("DROP TABLE {}").format(self.former_name.identifier),
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
                     sql.Identifier(self.name.schema, self.copy_of(i)),
@@ -199,7 +201,14 @@ class Swap(Successor):
                 )
                 for i in self.facts.table.indexes
             ),
-            *granted(self.name, self.old.owner, self.old.grants),
+            *(
+                sql.SQL("ALTER STATISTICS {} RENAME TO {}").format(
+                    self.copy_of_statistics(one).identifier,
+                    sql.Identifier(one.name.name),
+                )
+                for one in self.facts.table.statistics
+            ),
+            *self._made_alike(),
             also=(self.shadow_name,),
         )
         table = self.facts.table
@@ -263,34 +272,44 @@ class Swap(Successor):
     # -- the exchange ----------------------------------------------------
 
     def _exchange(self) -> Transaction:
-        table = self.facts.table
-        return direct.catalogue_step(
+        work = direct.catalogue_step(
             self.name,
             *self.shadow().off(),
+            *self.create_statistics(),
             *self._renames(self.former_name, self.shadow_name),
             *self._index_names(forward=True),
+            *self._statistics_names(forward=True),
             *self._sequences(self.former_name, self.name),
             *self._identities(forward=True),
             *(
                 _trigger(self.former_name, t.name, "DISABLE TRIGGER")
                 for t in self._triggers()
             ),
-            *(
-                statement
-                for t in self._triggers()
-                for statement in (
-                    type_name(t.definition),
-                    *([] if t.enabled == "O" else [_enabled(self.name, t)]),
-                )
-            ),
-            *granted(self.name, table.owner, table.grants),
-            *(s for c in table.columns for s in column_granted(self.name, c.name, c)),
+            *self._made_alike(),
             *self._counters(),
-            *self._policies(),
-            *self._remarks(),
             *self.back().on(),
             also=(self.shadow_name,),
         )
+        return rebound(work, self.facts.table, self.former_name)
+
+    def _made_alike(self) -> Iterator[sql.Composable]:
+        """Yield what the table of the name gets of what hung on the former one."""
+        table = self.facts.table
+        for t in self._triggers():
+            yield type_name(t.definition)
+            if t.enabled != "O":
+                yield _enabled(self.name, t)
+        yield from granted(self.name, table.owner, table.grants)
+        for column in table.columns:
+            yield from column_granted(self.name, column.name, column)
+        for index in self.loose():
+            # It may not have been there when the table was made.
+            if index.replica_identity:
+                yield sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(
+                    self.name.identifier, sql.Identifier(index.name)
+                )
+        yield from self._policies()
+        yield from self._remarks()
 
     def _counters(self) -> Iterator[sql.Composable]:
         """Yield what makes an identity's sequence like the former one."""
@@ -329,6 +348,10 @@ class Swap(Successor):
             yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(
                 self.name.identifier
             )
+        if table.forces_policies:
+            yield sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(
+                self.name.identifier
+            )
 
     def _remarks(self) -> Iterator[sql.Composable]:
         """Yield the comments on what is there at the exchange."""
@@ -351,7 +374,7 @@ class Swap(Successor):
                 )
 
     def _exchange_back(self) -> Transaction:
-        return direct.catalogue_step(
+        work = direct.catalogue_step(
             self.name,
             *self.back().off(),
             *(
@@ -368,12 +391,14 @@ class Swap(Successor):
             ),
             *self._renames(self.shadow_name, self.former_name),
             *self._index_names(forward=False),
+            *self._statistics_names(forward=False),
             *self._sequences(self.shadow_name, self.name),
             *self._identities(forward=False),
             *(_enabled(self.name, t) for t in self._triggers()),
             *self.shadow().on(),
             also=(self.former_name,),
         )
+        return rebound(work, self.facts.table, self.shadow_name)
 
     def _renames(
         self, leaves: TableName, comes: TableName
@@ -389,7 +414,23 @@ class Swap(Successor):
         return tuple(
             statement
             for i in self.facts.table.indexes
-            for statement in self._names("INDEX", i.name, self.copy_of(i), forward)
+            for statement in self._names(
+                "INDEX", self.name.schema, i.name, self.copy_of(i), forward
+            )
+        )
+
+    def _statistics_names(self, *, forward: bool) -> tuple[sql.Composable, ...]:
+        """Return the renames of extended statistics."""
+        return tuple(
+            statement
+            for one in self.facts.table.statistics
+            for statement in self._names(
+                "STATISTICS",
+                one.name.schema,
+                one.name.name,
+                self.copy_of_statistics(one).name,
+                forward,
+            )
         )
 
     def _identities(self, *, forward: bool) -> tuple[sql.Composable, ...]:
@@ -403,12 +444,21 @@ class Swap(Successor):
             for c in self.facts.table.columns
             if c.identity_sequence and (to := new.require(c.name).identity_sequence)
             for statement in self._names(
-                "SEQUENCE", c.identity_sequence.name, to.name, forward
+                "SEQUENCE",
+                c.identity_sequence.schema,
+                c.identity_sequence.name,
+                to.name,
+                forward,
             )
         )
 
     def _names(
-        self, kind: LiteralString, name: str, successor: str, forward: bool
+        self,
+        kind: LiteralString,
+        schema: str,
+        name: str,
+        successor: str,
+        forward: bool,
     ) -> tuple[sql.Composable, sql.Composable]:
         """Return the renames that give a name from the one's object to the other's."""
         away = names.owned("former", name, self.facts.tag)
@@ -417,7 +467,7 @@ class Swap(Successor):
         def renamed(given: str, wanted: str) -> sql.Composable:
             return sql.SQL("ALTER {} {} RENAME TO {}").format(
                 sql.SQL(kind),
-                sql.Identifier(self.name.schema, given),
+                sql.Identifier(schema, given),
                 sql.Identifier(wanted),
             )
 

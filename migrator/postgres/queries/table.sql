@@ -55,6 +55,9 @@ SELECT c.oid::bigint AS oid,
            FROM pg_catalog.pg_rewrite w
           WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'
        ), '[]') AS rules,
+       EXISTS (SELECT FROM pg_catalog.pg_subscription_rel sr WHERE sr.srrelid = c.oid) AS subscribed,
+       COALESCE((SELECT o.rolsuper OR o.rolbypassrls FROM pg_catalog.pg_roles o
+                  WHERE o.oid = c.relowner), false) AS owner_bypasses,
        c.relrowsecurity AS policies,
        c.relforcerowsecurity AS forces_policies,
        COALESCE((
