@@ -65,8 +65,17 @@ class Edit:
     @property
     def next(self) -> str:
         """The way out."""
+        return self.way_out(f" (`migrator reconcile {self.row.id}` shows both)")
+
+    def way_out(self, shown: str = "") -> str:
+        """
+        Return what to do.
+
+        Args:
+            shown: where both are seen; "" where they are.
+        """
         id_ = self.row.id
-        back = f"put the file back as it was (`migrator reconcile {id_}` shows both)"
+        back = f"put the file back as it was{shown}"
         if self.row.finished:
             return f"{back}, and write what is wanted now as a new change."
         used = self.row.state.rank >= State.VERIFIED.rank

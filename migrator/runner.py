@@ -288,7 +288,7 @@ class Runner(Phases):
         self._require(row, Phase.DROP)
         self._require_settled(conn, row, Phase.DROP)
         self._require_hold(
-            conn, row.state_at, f"retired by {row.id}", f"contract {row.id} --drop"
+            conn, row.state_at, f"{row.id} retired", f"contract {row.id} --drop"
         )
 
     # -- going back ------------------------------------------------------
@@ -397,7 +397,10 @@ class Runner(Phases):
     ) -> None:
         for row in rows:
             self._require_hold(
-                conn, row.status_at, f"parked of {change}", f"rollback {change} --drop"
+                conn,
+                row.status_at,
+                f"the rollback of {change} parked",
+                f"rollback {change} --drop",
             )
 
     def complete(self, change: Change) -> State:
@@ -495,8 +498,7 @@ class Runner(Phases):
         if left > 0:
             until = since + timedelta(seconds=self.settings.hold_s)
             raise Held(
-                f"What was {what} is held until {moment(until)},"
-                f" {duration(left)} left.",
+                f"What {what} is held until {moment(until)}, {duration(left)} left.",
                 next="run the same command again then; a shorter hold is `migrator"
                 f" --hold 1h {command}`.",
             )

@@ -168,6 +168,42 @@ def test_init_is_done_once(project: Project) -> None:
     assert env.read_text() == before
 
 
+def test_init_says_where_the_guard_may_begin(project: Project) -> None:
+    """What it names is what pyproject.toml takes, and lint passes over them."""
+    env = project.folder / "migrations" / "env.py"
+    options = "**zd.options(target_metadata=target_metadata)"
+    env.write_text(env.read_text().replace(options, "target_metadata=target_metadata"))
+    done = project.migrator("init")
+    assert done.stdout.endswith('    [tool.migrator]\n    start-after = "r1"\n')
+    assert options in env.read_text()
+    project.write("r2", FIRST.replace('"r1", None', '"r2", None'))
+    assert "in 2 revisions" in project.migrator("lint").stdout
+    settings = "[tool.migrator]\nstart-after = {}\n"
+    for given, left in (('"r1"', "1 revision"), ('["r1", "r2"]', "0 revisions")):
+        (project.folder / "pyproject.toml").write_text(settings.format(given))
+        linted = project.migrator("lint")
+        assert f"in {left}." in linted.stdout
+        # Its runs on paper are no migrations.
+        assert "Generating static SQL" not in linted.stderr
+
+
+def test_a_plan_says_what_comes_before(project: Project) -> None:
+    """On a database that lacks revisions it names the way to its beginning."""
+    project.write("r2", SECOND)
+    told = project.migrator("plan", code=1)
+    assert (
+        "Next: bring this database to where the change begins: `alembic upgrade r1`"
+        " (1 revision is missing)." in told.stderr
+    )
+    project.run("upgrade", "r1")
+    project.migrator("plan")
+    project.run("downgrade", "base")
+    with psycopg.connect(project.url) as conn:
+        conn.execute("DROP TABLE IF EXISTS users")
+    project.run("stamp", "r1")
+    assert "where the change begins" not in project.migrator("plan", code=1).stderr
+
+
 def test_live_upgrade_only_expands_and_check_stays_clean(project: Project) -> None:
     """On a live table `upgrade head` expands; `check` is clean in every phase."""
     project.run("upgrade", "r1")

@@ -240,7 +240,7 @@ def test_a_drop_is_looked_at_before_anybody_is_asked(
     done = run(*drop, cwd=tmp_path, env=env)
     assert (done.returncode, done.stderr) == (
         3,
-        f"Error: What was retired by abc123 is held until {until:%Y-%m-%d %H:%M} UTC,"
+        f"Error: What abc123 retired is held until {until:%Y-%m-%d %H:%M} UTC,"
         " 7 days left.\n"
         "Nothing was changed.\n"
         "Next: run the same command again then; a shorter hold is `migrator --hold 1h"
@@ -274,7 +274,7 @@ def test_what_is_parked_is_looked_at_before_anybody_is_asked(
     runner.rollback("a1")
     done = run(*drop, cwd=tmp_path, env=env)
     assert done.returncode == 3
-    assert "What was parked of a1 is held until " in done.stderr
+    assert "What the rollback of a1 parked is held until " in done.stderr
     assert "migrator --hold 1h rollback a1 --drop`" in done.stderr
     assert run("--hold", "0", *drop, "--yes", cwd=tmp_path, env=env).returncode == 0
 

@@ -154,7 +154,7 @@ def test_an_error_has_its_own_exit_code(releases: tuple[Release, ...]) -> None:
     bad = change("r2", "r1", "RenameColumn", '"users", "nope", "x"')
     wrong = Release.make("wrong", v1.folder.parent, v1.url, PLAIN, bad)
     found = wrong.hook("pre-deploy", code=1)
-    assert found["error"]["kind"] == "Refused"
+    assert found["error"]["kind"] == "NotThere"
     assert 'has no column "nope"' in found["error"]["what"]
     broken = change("r2", "r1", "RenameColumn", '"users", "name", "full_name"')
     broken = broken.replace("zd.upgrade(change)", "raise KeyError('nope')")

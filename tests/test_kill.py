@@ -15,7 +15,7 @@ import pytest
 
 from migrator import execution as module
 from migrator.change import Change
-from migrator.errors import ConnectionLost, MigratorError, OutcomeUnknown
+from migrator.errors import ConnectionLost, Held, MigratorError, OutcomeUnknown
 from migrator.patterns import RenameColumn
 from migrator.plan import State
 from migrator.postgres import connection
@@ -158,10 +158,11 @@ def test_sigkill_at_every_boundary(
     assert at > 8
 
 
+@pytest.mark.parametrize("complete", [False, True])
 def test_sigkill_in_a_chunk(
-    database: str, runner: Runner, sql: psycopg.Connection
+    database: str, runner: Runner, sql: psycopg.Connection, *, complete: bool
 ) -> None:
-    """Killed while a chunk waits for a row, nothing of that chunk stays."""
+    """Nothing of that chunk stays; nothing goes on to contract without the rest."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
     with psycopg.connect(database) as other:
@@ -170,7 +171,12 @@ def test_sigkill_in_a_chunk(
         _wait(sql, "wait_event_type = 'Lock' AND query LIKE 'UPDATE%'")
         process.kill()
         process.communicate()
-    go_on(runner)
+    with pytest.raises(Held, match="is expanded"):
+        runner.retire(CHANGE.id, old_release_gone="test")
+    if complete:
+        assert runner.complete(CHANGE) is State.DROPPED
+    else:
+        go_on(runner)
     assert_whole(sql, runner)
 
 

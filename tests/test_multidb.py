@@ -203,7 +203,7 @@ def test_a_database_of_another_kind_is_left_to_alembic(project: Quick) -> None:
     with sqlite3.connect(project.folder / "two.db") as conn:
         assert conn.execute("SELECT * FROM alembic_version").fetchall() == [("r1",)]
         conn.execute("INSERT INTO other VALUES (1, 'x')")
-    assert "No changes" in project.migrator("status").stdout
+    assert "No change has begun" in project.migrator("status").stdout
     project.write("r2", PLAIN)
     project.run("upgrade", "head")
     with sqlite3.connect(project.folder / "two.db") as conn:

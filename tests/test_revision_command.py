@@ -322,6 +322,16 @@ def test_a_decision_is_waited_for(project: Project) -> None:
     assert "r3 (head)" in project.run("current").stdout
 
 
+def test_alembic_says_what_is_to_be_decided(project: Project) -> None:
+    """Its own command tells it behind the files, as ours does."""
+    project.run("upgrade", "r1")
+    done = project.run("revision", "--autogenerate", "-m", "v2")
+    assert '\n  Decide whether column "full_name" of table "users" is' in done.stdout
+    newest(project).unlink()
+    done = project.migrator("revision", "--autogenerate", "-m", "v2")
+    assert (done.stdout + done.stderr).count("  Decide whether") == 1
+
+
 def test_autogenerate_that_finds_nothing(project: Project) -> None:
     """It succeeds, and writes no file."""
     (project.folder / "models.py").write_text(MODELS.format(name="name"))

@@ -82,7 +82,7 @@ MOOD = "CREATE TYPE mood AS ENUM ('low', 'high')"
 GOT = (
     "CREATE FUNCTION got(text) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN"
     " INSERT INTO n (v) VALUES ($1) ON CONFLICT (v) DO NOTHING;"
-    " RETURN (SELECT id FROM n WHERE v = $1); END $$"
+    " RETURN (SELECT id FROM n WHERE v = $1); END $$ SET search_path = public"
 )
 SHAPES = [
     Shape("rename", RenameColumn("t", "v", "w"), V, Side("t", "w")),
@@ -410,6 +410,31 @@ NOT_ON_A_VIEW = {"copy": 99, "merge": 16}
 NOT_ON_OWNED = {"of an own key", "delete using"}
 
 
+# What a session of an application may have: operators that hide the server's and know
+# no two values to be alike, and other forms of text.
+HOSTILE = """
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.no(text, text) RETURNS bool LANGUAGE sql AS 'SELECT false';
+CREATE FUNCTION hostile.no(text[], text[]) RETURNS bool LANGUAGE sql AS 'SELECT false';
+CREATE FUNCTION hostile.no(jsonb, jsonb) RETURNS bool LANGUAGE sql AS 'SELECT false';
+CREATE FUNCTION hostile.no(numeric, numeric) RETURNS bool LANGUAGE sql
+  AS 'SELECT false';
+CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.no);
+CREATE OPERATOR hostile.= (LEFTARG = text[], RIGHTARG = text[], FUNCTION = hostile.no);
+CREATE OPERATOR hostile.= (LEFTARG = jsonb, RIGHTARG = jsonb, FUNCTION = hostile.no);
+CREATE OPERATOR hostile.= (LEFTARG = numeric, RIGHTARG = numeric,
+  FUNCTION = hostile.no);
+CREATE FUNCTION hostile.upper(text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
+CREATE FUNCTION hostile.substr(text, int) RETURNS text LANGUAGE sql
+  AS 'SELECT NULL::text';
+SET search_path = hostile, pg_catalog, public;
+SET datestyle = 'German, DMY';
+SET intervalstyle = 'sql_standard';
+SET extra_float_digits = 0;
+SET timezone = 'Asia/Kolkata';
+"""
+
+
 @dataclass
 class Sender:
     """Sends statements of a release, and compares both sides after each."""
@@ -497,6 +522,7 @@ def test_every_form_of_a_statement(
         sql.execute(shape.setup.replace("{type}", shape.type).encode())
     runner.expand(Change(revision="a1", pattern=shape.pattern))
     assert runner.settle("a1") is State.VERIFIED
+    sql.execute(HOSTILE.encode())
     sender = Sender(sql, shape)
     # A plan with results that change their type is what no tool can save.
     sql.prepare_threshold = None

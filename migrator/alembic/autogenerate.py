@@ -19,7 +19,7 @@ from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 
-from migrator.alembic import enums, writing
+from migrator.alembic import enums, revision, writing
 from migrator.alembic.author import Author
 from migrator.alembic.normal import leaves
 from migrator.alembic.order import Piece, in_order
@@ -56,10 +56,10 @@ def revisions(own: Hook | None) -> Hook:
     """
 
     def process(
-        ctx: MigrationContext, revision: Any, found: list[ops.MigrationScript]
+        ctx: MigrationContext, at: Any, found: list[ops.MigrationScript]
     ) -> None:
         if own is not None:
-            own(ctx, revision, found)
+            own(ctx, at, found)
         context: RevisionContext | None = ctx.opts.get("revision_context")
         if context is None or not context.command_args["autogenerate"]:
             return
@@ -254,7 +254,11 @@ def _generate(
             context.config.print_stdout("Nothing to do: no revision was written.")
         context.generated_revisions[:] = parts
         writing.hook_into(context.script_directory, changes)
-        return original(context)
+        yield from original(context)
+        for written in changes.values():
+            # Our own command says it, with the files.
+            if written.choice and revision.settings is None:
+                context.config.print_stdout(f"  Decide {written.choice}.")
 
     # On this one object: `alembic check` reads the directive, and has to find it whole.
     context.generate_scripts = generate  # type: ignore[method-assign]

@@ -428,10 +428,7 @@ class Guarded:
                 " Alembic's version is the one before it."
             )
         if command.carried:
-            return (
-                f"This revision changed nothing; the {command.carried} of this command"
-                " before it stay as they are now."
-            )
+            return command.stays
         return "Nothing was changed."
 
     def _placed(self, refused: Refused) -> Refused:

@@ -5,7 +5,7 @@ import configparser
 import logging
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.util import CommandError, to_tuple
 
 from migrator.alembic import url as database_url
 from migrator.alembic.underway import target_of
@@ -231,7 +231,7 @@ class Project:
         self,
         what: tuple[str, ...] = (),
         *,
-        after: str | None = None,
+        after: str | Sequence[str] | None = None,
         applied: tuple[str, ...] = (),
     ) -> list[Script]:
         """
@@ -240,7 +240,7 @@ class Project:
         Args:
             what: files, revisions (the beginning is enough) or ranges as Alembic has
                 them; all where there are none.
-            after: of all, leave out this one and those before it.
+            after: of all, leave out this one, or these, and those before it.
             applied: of all, leave out these and those before them.
 
         Raises:
@@ -252,7 +252,7 @@ class Project:
             if not what:
                 known = {
                     r.revision
-                    for head in (*applied, *([after] if after else []))
+                    for head in (*applied, *to_tuple(after, default=()))
                     for r in script.iterate_revisions(head, "base")
                 }
                 return [r for r in every if r.revision not in known]

@@ -35,6 +35,16 @@ class Command:
     carried: int = 0
     config: Config | None = None
 
+    @property
+    def stays(self) -> str:
+        """What remains where a revision behind others changed nothing."""
+        before = counted(
+            self.carried,
+            "revision that this command ran before it stays",
+            "revisions that this command ran before it stay",
+        )
+        return f"This revision changed nothing; {before}."
+
 
 #: One Alembic command runs at a time in a process: its own proxies are global.
 command = Command()
@@ -124,13 +134,7 @@ def told() -> Iterator[None]:
         yield
     except MigratorError as error:
         if command.carried and error.state == Refused("").state:
-            before = counted(
-                command.carried,
-                "revision that this command ran before it stays",
-                "revisions that this command ran before it stay",
-            )
-            state = f"This revision changed nothing; {before}."
-            error = type(error)(error.what, state=state, next=error.next)
+            error = type(error)(error.what, state=command.stays, next=error.next)
         _tell_once()
         raise CommandError(str(error)) from error
 

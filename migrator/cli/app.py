@@ -16,11 +16,11 @@ from migrator.cli.bars import Bars
 from migrator.configuration import seconds
 from migrator.deployment import Deployer
 from migrator.edits import Edit
-from migrator.errors import MigratorError, UsageError, Waits
+from migrator.errors import MigratorError, Refused, UsageError, Waits
 from migrator.events import Listeners
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
-from migrator.plan import State
+from migrator.plan import Plan, State
 from migrator.postgres.connection import Target, is_same_database
 from migrator.reconciling import Reconciler
 from migrator.runner import Runner
@@ -161,6 +161,33 @@ class App:
         self._look()
         return self._heads
 
+    def plan(self, change: Change) -> Plan:
+        """
+        Return a change's plan.
+
+        Raises:
+            Refused: it cannot work; or not yet, where revisions before it are left.
+        """
+        try:
+            return self.runner().plan(change)
+        except Refused as error:
+            left = self.left()
+            before = [
+                script.revision
+                for script in self.project().revisions((f":{change.revision}",))
+                if script.revision in left and script.revision != change.revision
+            ]
+            if not before:
+                raise
+            counted = "1 revision is" if len(before) == 1 else f"{len(before)} are"
+            raise type(error)(
+                error.what,
+                state=error.state,
+                next=f"bring this database to where the change begins:"
+                f" `alembic upgrade {before[-1]}` ({counted} missing). Where that is"
+                f" done: {error.next}",
+            ) from error
+
     def left(self) -> set[str]:
         """Return the revisions that Alembic has still to run on the database."""
         found = self.project().revisions(applied=self.heads())
@@ -240,9 +267,9 @@ class App:
         if len(found) == 1:
             return found
         listed = ", ".join(c.id for c in found or known) or "none"
+        count = counted(len(found), "change") if found else "no change"
         raise UsageError(
-            f'"{name}" means {counted(len(found), "change")} of the revisions; they'
-            f" hold {listed}.",
+            f'"{name}" means {count} of the revisions; they hold {listed}.',
             next="give the id of one; it is its revision's.",
         )
 

@@ -23,7 +23,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
-        self._name, self._compares = "", False
+        self._name, self._compares, self._word = "", False, "done"
         self._waits = ("", 0.0)
         self._start(None)
 
@@ -38,6 +38,7 @@ class Bars:
     def phase(self, change: str, phase: str) -> None:
         """Name the phase."""
         self._close()
+        self._word = "taken back" if phase == "rollback" else "done"
         click.secho(f"{phase} {change}", bold=True, err=True)
 
     def step(self, name: str, total: int | None, *, compares: bool = False) -> None:
@@ -137,7 +138,7 @@ class Bars:
             shared = 0 < self._rows != self._own and not self._compares
             mine = f", {self._own:,} of them by this run," if shared else ""
             figures = f", {self._counted}{mine}{self._took()}"
-        click.echo(f"  {name}: done{figures}", err=True)
+        click.echo(f"  {name}: {self._word}{figures}", err=True)
         self._start(None)
 
     def helped(self, name: str) -> None:

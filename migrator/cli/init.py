@@ -1,6 +1,7 @@
 """`migrator init`: the options in an existing project's env.py."""
 
 import ast
+import json
 from pathlib import Path
 
 import click
@@ -36,6 +37,14 @@ def run(project: Project) -> None:
             f"{env} now passes zd.options(…) to Alembic. Look at it with git diff.\n"
             "Next: edit the models, then run `migrator revision --autogenerate -m …`."
         )
+        heads = project.heads()
+        if heads:
+            shown = json.dumps(heads[0] if len(heads) == 1 else heads)
+            click.echo(
+                "Where the revisions that are there are to run as they always did, and"
+                " lint is to pass over them, pyproject.toml says so:\n\n"
+                f"    [tool.migrator]\n    start-after = {shown}"
+            )
 
 
 def with_options(text: str) -> str | None:

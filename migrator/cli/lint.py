@@ -108,11 +108,12 @@ def lint(
             linter.time_zone = conn.info.parameter_status("TimeZone")
             linter.server_version = conn.info.server_version
         found: list[Placed] = []
+        edited: list[Placed] = []
         if not offline and (named or not files):
             linter.missing = Absent(_quick(app), ahead, app.version_table())
-            found += _edited(
-                app, linter, {r.revision for r in wanted} if named else None
-            )
+            only = {r.revision for r in wanted} if named else None
+            edited = _edited(app, linter, only)
+            found += edited
         for r in wanted:
             here = linter.lint(r.revision, r.module)
             if fixes and any(map(findings.counts, here)):
@@ -130,7 +131,8 @@ def lint(
             found += here
         if conn is not None:
             found = measured(conn, found)
-    _print(found, len(wanted) + len(files), chosen, linter)
+    looked_at = {r.revision for r in wanted} | {place.revision for place in edited}
+    _print(found, len(looked_at) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)
 

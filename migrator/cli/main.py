@@ -155,11 +155,10 @@ def init(app: App) -> None:
 @pass_app
 def plan(app: App, change: str | None, json: bool) -> None:
     """Show a change's steps: SQL, lock, way back and size. Changes nothing."""
-    runner = app.runner()
     wanted = app.named(change)
     if json:
         # One change as an object, as long as one is asked for or waits.
-        plans = [plan_to_dict(runner.plan(c)) for c in wanted]
+        plans = [plan_to_dict(app.plan(c)) for c in wanted]
         output.as_json(plans[0] if len(plans) == 1 else plans)
         return
     if not wanted:
@@ -169,7 +168,7 @@ def plan(app: App, change: str | None, json: bool) -> None:
         if number:
             click.echo()
         try:
-            output.plan(runner.plan(one))
+            output.plan(app.plan(one))
         except Refused as error:
             if len(wanted) == 1:
                 raise
@@ -185,15 +184,23 @@ def plan(app: App, change: str | None, json: bool) -> None:
 
 def _nothing_to_plan(app: App) -> None:
     """Say why there is no plan to show, and what may come next."""
-    if not app.changes():
+    changes = app.changes()
+    known = {row.id for row in app.runner().changes()}
+    if not changes:
         click.echo(
             "Nothing to plan: the revisions hold no changes. Next: edit the models,"
             " then `migrator revision --autogenerate -m …`"
         )
-    else:
+    elif known.issuperset(c.id for c in changes):
         click.echo(
-            "Nothing to plan: every change of the revisions has begun, or was never"
-            " run here. Next: `migrator status`"
+            "Nothing to plan: every change of the revisions has begun. Next: `migrator"
+            " status`"
+        )
+    else:
+        # Made by create_all, copied, or of a squash.
+        click.echo(
+            "Nothing to plan: every change of the revisions has begun, or is applied"
+            " without having been run here. Next: `migrator reconcile`"
         )
 
 
@@ -437,7 +444,9 @@ def status(app: App, change: str | None, json: bool) -> None:
         )
         return
     if not rows:
-        click.echo("No changes yet. `migrator plan` shows those of the revisions.")
+        click.echo(
+            "No change has begun yet. `migrator plan` shows those of the revisions."
+        )
         return
     output.table(
         ("change", "what", "state", "since (UTC)"),

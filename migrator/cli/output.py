@@ -29,6 +29,8 @@ from migrator.words import counted
 
 # Columns of a line at most: longer ones are hard to read.
 LINE = 88
+# Columns up to which a cell of a table is left whole, if another one can be cut.
+SHORT = 22
 # Between two columns of a table.
 GAP = "  "
 
@@ -86,6 +88,8 @@ def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[in
     found = list(widths)
     while sum(found) + len(GAP) * (len(found) - 1) > room:
         wide = [i for i, width in enumerate(found) if width > least[i]]
+        # A date or a name stays whole as long as longer texts can give.
+        wide = [i for i in wide if found[i] > SHORT] or wide
         if not wide:
             break
         # Each gives its share, so that none becomes much taller than the others.

@@ -107,7 +107,7 @@ def _show_edit(reconciler: Reconciler, edit: Edit) -> None:
     ):
         click.echo(f"  {head}:")
         click.echo(textwrap.indent(call(pattern), "      "))
-    click.echo(output.wrapped(f"Next: {edit.next}", "  "))
+    click.echo(output.wrapped(f"Next: {edit.way_out()}", "  "))
 
 
 def _show(reconciler: Reconciler, seen: list[Seen]) -> None:
@@ -134,7 +134,7 @@ def _show(reconciler: Reconciler, seen: list[Seen]) -> None:
         for line in _why(one):
             click.echo(output.wrapped(line, "  "))
         click.echo(output.wrapped(f"Next: {_next(one)}", "  "))
-    if not any(map(_is_open, seen)):
+    if not any(map(_is_open, seen)) and not any(map(_edit, seen)):
         click.echo("Nothing to reconcile.")
 
 

@@ -20,7 +20,7 @@ from migrator.errors import (
 )
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
-from migrator.plan import Phase, State
+from migrator.plan import ChunkedCheck, Phase, State
 from migrator.words import counted, duration
 
 # The form of every `--json` output; grows when a key changes its meaning.
@@ -118,7 +118,9 @@ def said(app: App, change: str, json: bool) -> None:
         state = f"{row.id} is {row.state}"
         if not _in_step(app, row):
             state += ", but not compared since it was retired"
-        if said_to.mode is Mode.RUN:
+        if row.finished:
+            click.echo(f"{state}; nothing is left to do.")
+        elif said_to.mode is Mode.RUN:
             click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
             click.echo(f"{state}, and {said_to.said}. Next: migrator resume {row.id}")
@@ -246,7 +248,9 @@ def _told(app: App, change: str, step: StepRow, *, held: bool) -> list[str]:
     at_work = step.status != "running" or app.runner().is_at_work(change)
     parts = [f"{step.step.name}: {step.status if at_work else 'stopped'}"]
     if step.done_share is not None:
-        parts += [f"{step.done_share:.0%}", counted(step.rows)]
+        compares = isinstance(step.step.work, ChunkedCheck)
+        rows = counted(step.rows) + (" out of step" if compares else "")
+        parts += [f"{step.done_share:.0%}", rows]
     if step.status == "running" and at_work:
         speed = _speed(app, step, held=held)
         if speed["rows_per_s"] is not None:
@@ -286,7 +290,7 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
     if len(found) > LISTED:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
-    if edit := app.edit_of(row):
+    if (edit := app.edit_of(row)) is not None:
         click.secho(output.wrapped(f"Edited: {edit.reason}.", "  "), fg="yellow")
     for why in app.runner().held_back(row.id):
         click.secho(f"  Reversible: no, since {why}.", fg="yellow")
@@ -301,5 +305,7 @@ def detail(app: App, row: ChangeRow) -> None:
             "  Next: wait until it is through; another process may help: "
             + next_step(app, row)
         )
+    elif edit is not None:
+        click.echo(output.wrapped(f"Next: {edit.next}", "  "))
     else:
         click.echo(f"  Next: {next_step(app, row)}")

@@ -10,7 +10,6 @@ import click
 from alembic import command as alembic_command
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError, rev_id
-from sqlalchemy import make_url
 
 from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
@@ -22,6 +21,7 @@ from migrator.cli.findings import near
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import MigratorError, UsageError
 from migrator.kernels.mirror_table.linkable import named_after
+from migrator.lint import text as sql_text
 from migrator.names import TableName
 from migrator.pattern import Undecided
 from migrator.patterns import (
@@ -32,9 +32,6 @@ from migrator.patterns import (
     RenameTable,
     SplitColumn,
 )
-
-# Knows which names are to be quoted.
-_DIALECT = make_url("postgresql://").get_dialect()()
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -202,7 +199,7 @@ def _split(text: str) -> Written:
             f'"{text}" splits a column into fewer than two.',
             next="write --split users.name:first,last.",
         )
-    old = _identifier(column)
+    old = sql_text.name(column)
     pattern = SplitColumn(
         table,
         column,
@@ -210,7 +207,7 @@ def _split(text: str) -> Written:
             name: ("text", f"split_part({old}, ' ', {number})")
             for number, name in enumerate(into, 1)
         },
-        back=" || ' ' || ".join(map(_identifier, into)),
+        back=" || ' ' || ".join(map(sql_text.name, into)),
         schema=schema,
     )
     return Written(
@@ -230,7 +227,7 @@ def _merged(text: str) -> Written:
             f'"{text}" merges fewer than two columns, or into none of the table.',
             next=f"write --merge {shown}.",
         )
-    new = _identifier(into)
+    new = sql_text.name(into)
     back = {
         name: f"split_part({new}, ' ', {number})"
         for number, name in enumerate(merged, 1)
@@ -243,7 +240,7 @@ def _merged(text: str) -> Written:
         merged,
         into,
         "text",
-        " || ' ' || ".join(map(_identifier, merged)),
+        " || ' ' || ".join(map(sql_text.name, merged)),
         back=back,
         schema=schema,
     )
@@ -331,11 +328,6 @@ def _listed(text: str) -> list[str]:
 def _reference(table: str) -> str:
     """Return how a column that refers to a table is called, as far as one can guess."""
     return named_after(TableName("", table), "id")
-
-
-def _identifier(name: str) -> str:
-    """Return a name as SQL, plain where that is enough."""
-    return _DIALECT.identifier_preparer.quote(name)
 
 
 def _column(text: str, option: str, shown: str) -> tuple[str | None, str, str, str]:

@@ -236,6 +236,19 @@ def _body(file: Path, function: str) -> list[ast.stmt]:
     return []
 
 
+def _on_paper() -> MigrationContext:
+    """Return a context without a server, of which Alembic's log says nothing."""
+    log = logging.getLogger("alembic.runtime.migration")
+    before, log.disabled = log.disabled, True
+    try:
+        return MigrationContext.configure(
+            dialect_name="postgresql",
+            opts={"as_sql": True, "output_buffer": io.StringIO()},
+        )
+    finally:
+        log.disabled = before
+
+
 class Recorder:
     """Runs one revision."""
 
@@ -247,10 +260,7 @@ class Recorder:
         self._reads = 0
         self._transaction = 0
         self._inside = False
-        self._context = MigrationContext.configure(
-            dialect_name="postgresql",
-            opts={"as_sql": True, "output_buffer": io.StringIO()},
-        )
+        self._context = _on_paper()
 
     def note(
         self, *statements: Statement, operation: MigrateOperation | None = None

@@ -92,10 +92,13 @@ def streaming(
     try:
         with psycopg.connect(primary.url(), autocommit=True) as conn:
             for _ in range(200):
+                # Until there is something to replay, it may not say how far it is.
+                conn.execute("SELECT pg_create_restore_point('start')")
                 row = conn.execute(
                     "SELECT count(*) FROM pg_stat_replication r"
                     " JOIN pg_replication_slots s ON s.active_pid = r.pid"
-                    " WHERE state = 'streaming' AND slot_name = %s",
+                    " WHERE state = 'streaming' AND replay_lsn IS NOT NULL"
+                    " AND slot_name = %s",
                     [name],
                 ).fetchone()
                 if row == (1,):

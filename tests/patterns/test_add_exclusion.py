@@ -312,7 +312,8 @@ def test_a_build_that_takes_long_is_ended_once(
             replace(APART, on=[("rom", "=")]),
             BOOKINGS,
             'Table "public"."bookings" has no column "rom".'
-            f'{NOTHING}correct the name; the table has "room", "during".',
+            f'{NOTHING}"room" is the nearest; correct the name; the table has "room",'
+            ' "during".',
         ),
         (
             replace(APART, name="taken"),

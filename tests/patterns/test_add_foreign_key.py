@@ -494,7 +494,7 @@ def test_a_lock_that_the_proof_meets(
         (
             replace(PLAIN, referenced_columns=["uid"]),
             'Table "public"."users" has no column "uid".\nNothing was changed.\n'
-            'Next: correct the name; the table has "id", "org".',
+            'Next: "id" is the nearest; correct the name; the table has "id", "org".',
         ),
         (
             replace(PLAIN, referenced_columns=["org"]),

@@ -340,7 +340,7 @@ def test_what_a_failed_build_left_is_replaced(
         (
             CreateIndex("users", ["nmae"], "by_name"),
             'Table "public"."users" has no column "nmae".\nNothing was changed.\n'
-            'Next: correct the name; the table has "name".',
+            'Next: "name" is the nearest; correct the name; the table has "name".',
         ),
         (
             CreateIndex("users", ["name"], "taken"),

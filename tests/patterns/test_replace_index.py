@@ -208,7 +208,8 @@ def test_a_renaming_locks_the_indexes_alone(
             replace(REPLACE, on=["nmae"]),
             facts(),
             'Table "public"."users" has no column "nmae".'
-            f'{NOTHING}correct the name; the table has "name", "id".',
+            f'{NOTHING}"name" is the nearest; correct the name; the table has "name",'
+            ' "id".',
         ),
         (
             REPLACE,
