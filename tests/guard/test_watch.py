@@ -373,19 +373,24 @@ def test_a_signal_that_vanishes_pauses(
 ) -> None:
     """Unknown is not safe, once it was known."""
     expanded.guard = guarded("SELECT n FROM load", pause=5, throttle=0)
+
+    def told() -> bool:
+        reasons = [e["detail"].get("reason", "") for e in expanded.events("c")]
+        return any("load could be read and no longer can" in r for r in reasons)
+
     thread = threading.Thread(target=expanded.backfill, args=("c",))
     thread.start()
-    time.sleep(0.3)
+    wait_for("some rows", lambda: filled(sql) > 0)
     sql.execute("ALTER TABLE load RENAME TO gone")
-    time.sleep(0.5)
+    wait_for("it pauses", told)
+    # The chunks under way end.
+    time.sleep(0.3)
     before = filled(sql)
     time.sleep(0.5)
     assert filled(sql) == before < ROWS
     sql.execute("ALTER TABLE gone RENAME TO load")
     thread.join(timeout=60)
     assert filled(sql) == ROWS
-    reasons = [e["detail"].get("reason", "") for e in expanded.events("c")]
-    assert any("load could be read and no longer can" in r for r in reasons)
 
 
 @pytest.mark.parametrize(
