@@ -307,7 +307,7 @@ def test_next_names_the_command_with_the_change(
     ("words", "said"),
     [
         (("status",), "No database is given"),
-        (("plan",), "There is no alembic.ini here"),
+        (("plan",), "No database is given"),
         (("init",), "There is no alembic.ini here"),
         (("--database-url", "mysql://u:geheim@h/d", "status"), "postgresql://"),
         (("--hold", "soon", "status"), "90s, 15m, 12h or 7d; or 0"),

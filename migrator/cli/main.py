@@ -155,6 +155,8 @@ def init(app: App) -> None:
 @pass_app
 def plan(app: App, change: str | None, json: bool) -> None:
     """Show a change's steps: SQL, lock, way back and size. Changes nothing."""
+    # That there is no database comes before what it lacks.
+    app.target()
     wanted = app.named(change)
     if json:
         # One change as an object, as long as one is asked for or waits.
