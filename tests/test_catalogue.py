@@ -415,13 +415,11 @@ SHAPES = (
         plain=None,
         refused={
             "unique": 'unique index "called" has not all columns of the partition',
-            "statistics": BY_NUMBER["statistics"],
-            "view": "is used by view shown",
             "materialized view": "is used by materialized view kept",
             "rule": "is used by rule noted on table people",
             "other rule": "is used by rule kept on table people, which",
-            "publication": "is used by publication pub",
-            "publication of columns": "in publication part",
+            "publication": 'publication "pub" has it',
+            "publication of columns": 'publication "part" has it',
         },
         without=("comments on references",),
         # It takes no place of a table that others refer to.

@@ -110,7 +110,7 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
         f" definition.{NOTHING}drop that one, or put the definition back as it was."
     )
     runner.settings = Settings(hold_s=60)
-    with pytest.raises(Held, match="What was parked is held"):
+    with pytest.raises(Held, match="What the rollback of a1 parked is held until"):
         runner.drop_parked("a1")
     runner.settings = Settings(hold_s=0)
     assert runner.drop_parked("a1") == 1

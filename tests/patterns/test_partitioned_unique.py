@@ -208,10 +208,10 @@ def test_a_row_decided_by_an_expression(
 
 def test_notice(runner: Runner, table: psycopg.Connection) -> None:
     """A reviewer reads what happens to partitions, and what is locked."""
-    *_, notice = runner.plan(Change(revision="a1", pattern=PATTERN)).notices
-    assert notice.text == (
+    notices = runner.plan(Change(revision="a1", pattern=PATTERN)).notices
+    assert (
         "The constraint is made on the partitioned table first; a partition that is"
         " made or attached behind that gets its own from the server, which builds it"
         " while it is attached. Going back, and the end of the index that finds"
         " duplicates, lock the table and all partitions for an instant."
-    )
+    ) in [notice.text for notice in notices]
