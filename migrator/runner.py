@@ -204,21 +204,20 @@ class Runner(Phases):
             Held: somebody aborted the change.
         """
         while True:
+            rest_s = POLL_S
             try:
                 state = self.verify(change)
+                if state is not State.VERIFIED or self.change(change).finished:
+                    return state
+                rest_s = every_s
             except Busy:
                 self.progress.waiting("for the process that carries it on")
-                continue
             except Held:
                 said = self.said(change)
                 if said.mode is not Mode.PAUSE:
                     raise
                 self.progress.waiting(said.said)
-                time.sleep(POLL_S)
-                continue
-            if state is not State.VERIFIED or self.change(change).finished:
-                return state
-            time.sleep(every_s)
+            time.sleep(rest_s)
 
     def retire(self, change: str, *, old_release_gone: str) -> State:
         """
