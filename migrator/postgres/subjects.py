@@ -165,28 +165,30 @@ def _setting(conn: Connection, name: str, scope: str | None) -> TableName:
 
 def exists(conn: Connection, table: TableName) -> bool:
     """Tell whether there is a table of that name."""
-    args = {"schema": table.schema, "name": table.name}
-    return conn.execute(query("table"), args).fetchone() is not None
+    return _relkind(conn, table) is not None
 
 
 def stands(conn: Connection, kind: Kind, name: TableName) -> bool:
     """Tell whether there is a view of that name, or a table that is none."""
-    args = {"schema": name.schema, "name": name.name}
-    row = conn.execute(query("table"), args).fetchone()
     wanted = ("v", "m") if kind is Kind.VIEW else ("r", "p", "f")
-    return row is not None and row["kind"] in wanted
+    return _relkind(conn, name) in wanted
 
 
 def kind_of(conn: Connection, table: TableName) -> str:
     """Return the word for what has a table's name: a view has one as well."""
-    kind = ask(
+    words = {"v": "view", "m": "materialized view"}
+    return words.get(_relkind(conn, table) or "", "table")
+
+
+def _relkind(conn: Connection, name: TableName) -> str | None:
+    kind: str | None = ask(
         conn,
         "SELECT c.relkind::text FROM pg_catalog.pg_class c"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = $1 AND c.relname = $2",
-        [table.schema, table.name],
+        [name.schema, name.name],
     )
-    return {"v": "view", "m": "materialized view"}.get(kind, "table")
+    return kind
 
 
 def definition(conn: Connection, kind: Kind, name: TableName) -> str | None:
