@@ -30,7 +30,8 @@ PROBE_S = 0.01
 # step's own statements, a checkpoint, a thread that waits for its turn.
 LOCK_MS = 200
 SLACK_MS = 500
-# Traffic at each stop.
+# The states to go back from, and the traffic at each.
+STOPS = (State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED)
 STOP_S = 0.3
 
 APP = "migrator_test_app"
@@ -66,10 +67,9 @@ class Scenario:
     expands_to: State = State.EXPANDED
 
     @property
-    def stops(self) -> "tuple[State | None, ...]":
-        """The states to go back from; None goes through to the drop."""
-        known = (State.EXPANDED, State.BACKFILLED, State.VERIFIED, State.RETIRED)
-        return (*(s for s in known if s.rank >= self.expands_to.rank), None)
+    def stops(self) -> tuple[State, ...]:
+        """The states to go back from."""
+        return tuple(s for s in STOPS if s.rank >= self.expands_to.rank)
 
     def make_small(self, sql: psycopg.Connection) -> None:
         """Make the tables with few rows, where no client is at work."""
@@ -208,6 +208,14 @@ class Harness:
                 assert client.requests > 0
                 assert client.slowest_ms < LOCK_MS + SLACK_MS
 
+    def side_by_side(self) -> None:
+        """Let both releases work, in step from the beginning to the end."""
+        self.in_step()
+        with self.at_work(self.old + self.new):
+            pass
+        self.check(self.old + self.new)
+        self.in_step()
+
     def in_step(self) -> None:
         """Assert that both sides are equal."""
         if self.scenario.apart is not None:
@@ -238,13 +246,14 @@ class Harness:
             ).fetchall()
 
 
-def live(harness: Harness, back_from: State | None) -> None:
+def live(harness: Harness, back_from: State) -> None:
     """
-    Carry a change through, under traffic, and take it back from a state.
+    Carry a change to a state, under traffic, and take it back from there.
 
     Args:
         harness: fresh.
-        back_from: expanded to retired; None goes through to dropped.
+        back_from: expanded to retired. From retired it goes back to verified, where
+            both releases work again, and then all the way forward.
 
     Raises:
         AssertionError: a request failed, stalled or was lost, the sides differ,
@@ -270,28 +279,22 @@ def live(harness: Harness, back_from: State | None) -> None:
             if back_from is wanted:
                 break
     harness.check(old)
-    if back_from in (None, State.RETIRED, State.VERIFIED):
-        harness.in_step()
-        with harness.at_work(old + new):
-            pass
-        harness.check(old + new)
-        harness.in_step()
-    if back_from in (None, State.RETIRED):
+    if back_from.rank >= State.VERIFIED.rank:
+        harness.side_by_side()
+    if back_from is State.RETIRED:
+        for go in (
+            lambda: runner.retire(change.id, old_release_gone="stopped"),
+            lambda: runner.rollback(change.id, to=State.VERIFIED),
+        ):
+            with harness.at_work(new):
+                go()
+            harness.check(new)
+        harness.side_by_side()
         with harness.at_work(new):
             runner.retire(change.id, old_release_gone="stopped")
-        harness.check(new)
-    if back_from is None:
-        with harness.at_work(new):
             runner.drop(change.id)
         harness.check(new)
         return
-    if back_from is State.RETIRED:
-        with harness.at_work(new):
-            runner.rollback(change.id, to=State.VERIFIED)
-        with harness.at_work(old + new):
-            pass
-        harness.check(old + new)
-        harness.in_step()
     with harness.at_work(old):
         runner.rollback(change.id, to=State.PLANNED)
     runner.drop_parked(change.id)

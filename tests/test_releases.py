@@ -867,7 +867,7 @@ def test_every_pattern_is_under_both_releases() -> None:
     ],
 )
 def test_both_releases_work(
-    scenario: Scenario, back_from: State | None, database: str
+    scenario: Scenario, back_from: State, database: str
 ) -> None:
     """In its window no request of a release fails, stalls or is lost."""
     live(Harness.make(scenario, database), back_from)
