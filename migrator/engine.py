@@ -199,6 +199,7 @@ class Engine:
                     relation_names=catalog.relation_names(conn, table.schema),
                     chunking=self.settings.chunking,
                     oldest_snapshot=catalog.oldest_snapshot(conn),
+                    cache_bytes=catalog.cache_bytes(conn),
                     path=catalog.search_path(conn),
                     definition=subjects.definition(conn, pattern.kind, table),
                     attached=subjects.attached(conn, pattern.kind, table),

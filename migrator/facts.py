@@ -170,6 +170,9 @@ class Index:
     #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.
     greater: str = "OPERATOR(pg_catalog.>)"
     not_greater: str = "OPERATOR(pg_catalog.<=)"
+    #: Of the first key column with the order of rows, from -1 to 1; None where there
+    #: are no statistics.
+    correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -531,6 +534,8 @@ class Facts:
     chunking: str | None = None
     #: What keeps dead rows from being pruned just now.
     oldest_snapshot: Snapshot | None = None
+    #: Size of the server's own cache (`shared_buffers`); None where it is not known.
+    cache_bytes: int | None = None
     #: Schemas in which expressions are looked up, as the connection has it.
     path: tuple[str, ...] = ()
     #: The name under which the change was planned, where it stands under another.

@@ -168,10 +168,13 @@ class Chunking:
     `stride` is the number of passes over each window of blocks; each pass but
     the last takes every `stride`-th row of a page, so that what one leaves dead
     makes room in the page for the next. 1 is one pass over all rows. `keyset`
-    is given where it goes by keys instead of blocks.
+    is given where it goes by keys instead of blocks. `room_blocks` is what the windows
+    of a process's workers may take of the server's cache, all together; None where
+    they are not bounded by it.
     """
 
     stride: int = 1
+    room_blocks: int | None = None
     reason: str = ""
     keyset: Keyset | None = None
 

@@ -19,6 +19,16 @@ def counted(number: float, one: str = "row", many: str = "") -> str:
     return f"{number:,.0f} {one if round(number) == 1 else many or f'{one}s'}"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes for a person, in powers of 1024."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"
+
+
 def duration(seconds: float) -> str:
     """Return a time for a person, in its two largest units."""
     if seconds < 60:

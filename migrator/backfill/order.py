@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from psycopg.sql import SQL
 
 from migrator.errors import Failed
+from migrator.kernels.chunking import LEAST_BLOCKS, WINDOW_BLOCKS
 from migrator.kernels.direct import belongs
 from migrator.ledger.windows import Cut, Key, Window
 from migrator.names import TableName
@@ -110,9 +111,6 @@ class Order(ABC):
 
 # Blocks of the first chunk: 128 kB, some thousand rows at most, a few ms.
 FIRST_BLOCKS = 16
-# Blocks of a window: 16 MB. Pages that one stride has visited are still in memory
-# for the next, and a chunk's round trips are small beside its work.
-WINDOW_BLOCKS = 2048
 # Blocks of a window, and of a chunk of it, where workers share the table: the
 # time between two visits of a page has to be longer than another worker's chunk,
 # or its snapshot keeps the first visit's dead rows from being pruned.
@@ -124,7 +122,14 @@ WINDOWS_PER_WORKER = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalOrder(Order):
-    """A table in the order of its blocks."""
+    """
+    A table in the order of its blocks.
+
+    Args:
+        room_blocks: that the windows of all workers may take; None for no bound.
+    """
+
+    room_blocks: int | None = None
 
     first: ClassVar[int] = FIRST_BLOCKS
     # Blocks mean nothing in another file. Where a dump is restored a file may happen to
@@ -143,14 +148,22 @@ class PhysicalOrder(Order):
     @property
     def most(self) -> int:
         """A window, or less of it where workers share the table."""
-        return SHARED_CHUNK_BLOCKS if self._shared else WINDOW_BLOCKS
+        if not self._shared:
+            return self._kept(WINDOW_BLOCKS)
+        return min(SHARED_CHUNK_BLOCKS, self._kept(SHARED_WINDOW_BLOCKS) // 4)
 
     def window(self, end: int) -> int:
         """Return a length in blocks."""
         if not self._shared:
-            return WINDOW_BLOCKS
+            return self._kept(WINDOW_BLOCKS)
         share = end // (self.workers * WINDOWS_PER_WORKER)
-        return min(max(share, WINDOW_BLOCKS), SHARED_WINDOW_BLOCKS)
+        return self._kept(min(max(share, WINDOW_BLOCKS), SHARED_WINDOW_BLOCKS))
+
+    def _kept(self, blocks: int) -> int:
+        """Return a window that stays in the cache beside those of other workers."""
+        if self.room_blocks is None:
+            return blocks
+        return min(blocks, max(self.room_blocks // self.workers, LEAST_BLOCKS))
 
     def whole(self, conn: Connection) -> tuple[int, Key | None]:
         """Return the table's length in blocks."""
@@ -283,5 +296,9 @@ def order_of(work: ChunkedUpdate | ChunkedCheck, workers: int) -> Order:
         )
     strides = work.chunking.stride if isinstance(work, ChunkedUpdate) else 1
     return PhysicalOrder(
-        table=work.table, strides=strides, workers=workers, root=work.root
+        table=work.table,
+        strides=strides,
+        workers=workers,
+        root=work.root,
+        room_blocks=work.chunking.room_blocks,
     )

@@ -25,7 +25,7 @@ from migrator.plan import (
     Upkeep,
     Work,
 )
-from migrator.words import counted
+from migrator.words import counted, size
 
 # Columns of a line at most: longer ones are hard to read.
 LINE = 88
@@ -119,16 +119,6 @@ def wrapped(text: str, indent: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for a person."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"
 
 
 def _sql(work: Work) -> list[str]:

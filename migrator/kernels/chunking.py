@@ -3,10 +3,11 @@
 An update that changes no indexed column can stay in its page (heap-only tuple,
 HOT) where the page has room: no index entry, little bloat, about 0.6 of the WAL.
 A full page has none, unless it is updated in several passes, each making room
-for the next: strides. The order of blocks needs neither a key nor statistics,
-reads each page from disk once whatever the table's size is beside the cache, and
-is never slower than the order of keys on a heap; keys are for tables that are
-none, and for those that are rewritten meanwhile. Source: PostgreSQL manual,
+for the next: strides, over windows that stay in the server's cache meanwhile. The
+order of blocks needs neither a key nor statistics, reads each page once, and is
+never slower than the order of keys on a heap; that one visits a page for each row
+where the rows stand in another order. Keys are for tables that are no heap, and for
+those that are rewritten meanwhile. Source: PostgreSQL manual,
 section 66.7 (HOT); the figures are in docs/performance.md.
 """
 
@@ -15,7 +16,7 @@ from psycopg import sql
 from migrator.errors import Refused, UsageError
 from migrator.facts import Facts, Index, Table
 from migrator.plan import Chunking, Keyset, Upkeep, render, type_name
-from migrator.words import counted
+from migrator.words import counted, size
 
 # Passes over a window: 1/8 of a page's rows fit into what the pass before freed.
 STRIDE = 8
@@ -24,6 +25,22 @@ STRIDE_MANY_INDEXES = 16
 MANY_INDEXES = 5
 # Share: from here down a page has room for a second version of all its rows.
 ROOMY = 0.55
+# Bytes of a block, unless the server was built otherwise.
+BLOCK_BYTES = 8192
+# Blocks of a window: 16 MB. Pages that one pass has visited are still in memory for the
+# next, and a chunk's round trips are small beside its work.
+WINDOW_BLOCKS = 2048
+# Share of the server's cache that windows may take between their passes. The other
+# part is for their index pages and for the application. At 8 MB of cache each block of
+# the table was read 8 times with windows of 16 MB, and 2 times with a quarter of the
+# cache, hardly less with an eighth; at 2 MB it was the same, and one pass, whose rows
+# move to other pages, read twice as much as small windows.
+OF_CACHE = 0.25
+# Blocks of a window at least: to claim and to finish one takes a transaction each.
+LEAST_BLOCKS = 32
+# From here on rows count as standing in the order of a key.
+IN_ORDER = 0.9
+
 # Seconds from which on a snapshot outlasts the passes over a window, so that none
 # of them makes room for the next one.
 HELD_S = 2.0
@@ -54,6 +71,7 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
             f'"{facts.chunking}" is no way of chunking.',
             next=f"give one of {', '.join(KINDS)}.",
         )
+    room = _room(facts)
     many = len(table.indexes) >= MANY_INDEXES
     stride = STRIDE_MANY_INDEXES if many else STRIDE
     if facts.chunking == "keys":
@@ -61,7 +79,7 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
     if table.method != "heap":
         return by_keys(facts, f"access method {table.method} has no blocks to go by")
     if facts.chunking == "strides":
-        return Chunking(stride=stride, reason="strides, as asked for")
+        return Chunking(stride=stride, room_blocks=room, reason="strides, as asked for")
     if facts.chunking == "blocks":
         return Chunking(stride=1, reason="one pass, as asked for")
     holding = [i.name for i in table.indexes if not written.isdisjoint(i.columns)]
@@ -69,14 +87,14 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
         return Chunking(
             stride=1,
             reason=f'one pass: index "{holding[0]}" holds the written column, so that'
-            " no update can stay in its page's chain",
+            f" no update can stay in its page's chain{_not_keys(facts)}",
         )
     filled = _filled(table)
     if filled <= ROOMY:
         return Chunking(
             stride=1,
             reason=f"one pass: pages are filled to {filled * 100:.0f} % and have room"
-            " for the new versions",
+            f" for the new versions{_not_keys(facts)}",
         )
     indexes = counted(
         len(table.indexes), "index stays untouched", "indexes stay untouched"
@@ -85,10 +103,57 @@ def chosen(facts: Facts, written: frozenset[str]) -> Chunking:
     now = held is not None and held.held_s >= HELD_S
     return Chunking(
         stride=stride,
-        reason=f"{stride} passes over each window: new versions stay in their pages,"
+        room_blocks=room,
+        reason=f"{stride} passes over each window{_cached(facts, room)}: new versions"
+        " stay in their pages,"
         f" {indexes if table.indexes else 'the table stays small'}; one pass while a"
-        f" snapshot is held{f', as now by {held.holder}' if held and now else ''}",
+        f" snapshot is held{f', as now by {held.holder}' if held and now else ''}"
+        f"{_not_keys(facts)}",
     )
+
+
+def _room(facts: Facts) -> int | None:
+    """Return blocks that windows may take of the cache; None for the whole table."""
+    if facts.cache_bytes is None:
+        return None
+    room = facts.cache_bytes * OF_CACHE
+    if facts.table.size_bytes <= room:
+        return None
+    return max(int(room / BLOCK_BYTES), LEAST_BLOCKS)
+
+
+def _sizes(facts: Facts) -> str:
+    return (
+        f"table {size(facts.table.size_bytes)},"
+        f" shared_buffers {size(facts.cache_bytes or 0)}"
+    )
+
+
+def _cached(facts: Facts, room: int | None) -> str:
+    """Tell that windows stay in the cache, and which they are."""
+    if facts.cache_bytes is None:
+        return ""
+    if room is None:
+        return f", as the whole table stays cached ({_sizes(facts)})"
+    window = min(WINDOW_BLOCKS, room) * BLOCK_BYTES
+    return f" of {size(window)}, which stays cached between them ({_sizes(facts)})"
+
+
+def _not_keys(facts: Facts) -> str:
+    """Tell where keys would do as well, and why they are the worse way."""
+    index = _index_of_keys(facts)
+    if index is None or index.correlation is None or _in_order(index):
+        return ""
+    return f'; not by keys, as {_order(index)} of index "{index.name}"'
+
+
+def _in_order(index: Index) -> bool:
+    return index.correlation is None or abs(index.correlation) >= IN_ORDER
+
+
+def _order(index: Index) -> str:
+    stand = "stand" if _in_order(index) else "do not stand"
+    return f"rows {stand} in the order (correlation {index.correlation:.2f})"
 
 
 def _filled(table: Table) -> float:
@@ -133,10 +198,14 @@ def by_keys(facts: Facts, why: str) -> Chunking:
     """
     Return the way by the keys of the table's shortest unique index.
 
+    Of several that are as short, the one in whose order the rows stand: elsewhere a
+    chunk reads a page for each of its rows, and from disk where the table is larger
+    than the cache.
+
     Raises:
         Refused: no unique index has all rows under keys that are not NULL.
     """
-    index = unique_index(facts)
+    index = _index_of_keys(facts)
     if index is None:
         raise Refused(
             f"Table {facts.table.name} has no unique btree index over columns that"
@@ -144,12 +213,37 @@ def by_keys(facts: Facts, why: str) -> Chunking:
             next="give it a primary key, or leave --chunking out.",
         )
     return Chunking(
-        reason=f'keys of index "{index.name}": {why}', keyset=_keyset(facts, index)
+        reason=f'keys of index "{index.name}": {why}{_visits(facts, index)}',
+        keyset=_keyset(facts, index),
     )
+
+
+def _visits(facts: Facts, index: Index) -> str:
+    """Tell what the order of keys costs."""
+    if index.correlation is None:
+        return ""
+    cost = "" if _in_order(index) else ", each may read another page"
+    sizes = "" if facts.cache_bytes is None else f"; {_sizes(facts)}"
+    return f"; {_order(index)}{cost}{sizes}"
 
 
 def unique_index(facts: Facts) -> Index | None:
     """Return the shortest unique index that has each row under a key, if any."""
+    known = _usable(facts)
+    return min(known, key=lambda index: (len(index.keys), index.name), default=None)
+
+
+def _index_of_keys(facts: Facts) -> Index | None:
+    """Return the same; of those as short, one in whose order the rows stand."""
+    return min(
+        _usable(facts),
+        key=lambda i: (len(i.keys), not _in_order(i), i.name),
+        default=None,
+    )
+
+
+def _usable(facts: Facts) -> list[Index]:
+    """Return the unique indexes that have each row under a key."""
 
     def usable(index: Index) -> bool:
         found = [facts.table.column(key.name) for key in index.keys]
@@ -165,8 +259,7 @@ def unique_index(facts: Facts) -> Index | None:
             and all(column is not None and column.not_null for column in found)
         )
 
-    known = filter(usable, facts.table.indexes)
-    return min(known, key=lambda index: (len(index.keys), index.name), default=None)
+    return list(filter(usable, facts.table.indexes))
 
 
 def _row(index: Index) -> sql.Composable:

@@ -185,6 +185,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 oid=i["oid"],
                 exclusion=i["exclusion"],
                 root=i["root"],
+                correlation=i["correlation"],
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
@@ -293,6 +294,15 @@ def oldest_snapshot(conn: Connection) -> Snapshot | None:
     """Return what keeps dead rows from being pruned, None where nothing does."""
     row = conn.execute(query("oldest_snapshot")).fetchone()
     return Snapshot(**row) if row else None
+
+
+def cache_bytes(conn: Connection) -> int:
+    """Return the size of the cache that the server's sessions share."""
+    size = ask(
+        conn,
+        "SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('shared_buffers'))",
+    )
+    return int(size)
 
 
 def left_over(conn: Connection, tag: str) -> list[str]:

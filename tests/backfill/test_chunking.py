@@ -1,5 +1,7 @@
 """The way over a table is chosen from facts, stored and told."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import psycopg
 import pytest
 from test_cli import run
 
+from migrator.backfill.order import PhysicalOrder
 from migrator.change import Change
 from migrator.cli import output
 from migrator.errors import Refused, UsageError
@@ -15,6 +18,8 @@ from migrator.kernels.chunking import chosen
 from migrator.names import TableName
 from migrator.patterns import AddColumn, SetNotNull
 from migrator.plan import ChunkedUpdate, Phase
+from migrator.postgres.connection import Target
+from migrator.postgres.embedded import Server
 from migrator.progress import Silent
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -26,12 +31,18 @@ def facts(
     filled: float | None = None,
     chunking: str | None = None,
     held: Snapshot | None = None,
+    size: int = 0,
+    cache: int | None = None,
+    keys: dict[str, float] | None = None,
 ) -> Facts:
     """Return facts of a table with indexes on columns."""
     table = Table(
         name=TableName("public", "t"),
         oid=1,
-        columns=(Column(name="new", type="text"),),
+        columns=(
+            Column(name="new", type="text"),
+            *(Column(name=k, type="int", not_null=True) for k in keys or {}),
+        ),
         indexes=tuple(
             Index(
                 name=f"i{n}",
@@ -40,7 +51,19 @@ def facts(
                 columns=(column,),
             )
             for n, column in enumerate(indexed)
+        )
+        + tuple(
+            Index(
+                name=f"by_{column}",
+                method="btree",
+                keys=(IndexColumn(name=column),),
+                columns=(column,),
+                unique=True,
+                correlation=correlation,
+            )
+            for column, correlation in (keys or {}).items()
         ),
+        size_bytes=size,
         fillfactor=fillfactor,
         filled=filled,
     )
@@ -50,6 +73,7 @@ def facts(
         tag="t",
         chunking=chunking,
         oldest_snapshot=held,
+        cache_bytes=cache,
     )
 
 
@@ -83,6 +107,87 @@ def test_choice(given: Facts, stride: int, reason: str) -> None:
     assert reason in found.reason
 
 
+MB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("size", "cache", "window", "shared", "reason"),
+    [
+        # The whole table stays in the cache, or the window as it always was.
+        (20 * MB, 100 * MB, 2048, 8192, "as the whole table stays cached (table 20 MB"),
+        (900 * MB, 64 * MB, 2048, 1024, "window of 16 MB, which stays cached"),
+        (900 * MB, 8 * MB, 256, 128, "window of 2 MB, which stays cached"),
+        (900 * MB, 8 * MB, 256, 128, "(table 900 MB, shared_buffers 8 MB)"),
+        (900 * MB, MB // 8, 32, 32, "window of 256 kB"),
+        (900 * MB, None, 2048, 8192, "each window:"),
+    ],
+)
+def test_windows_stay_cached(
+    size: int, cache: int | None, window: int, shared: int, reason: str
+) -> None:
+    """Those of all workers together take a quarter of the server's cache at most."""
+    found = chosen(facts(size=size, cache=cache), frozenset({"new"}))
+    assert reason in found.reason
+    asked = chosen(facts(size=size, cache=cache, chunking="strides"), frozenset())
+    assert asked.room_blocks == found.room_blocks
+    for workers, blocks in ((1, window), (2, shared)):
+        order = PhysicalOrder(
+            table=TableName("public", "t"),
+            strides=8,
+            workers=workers,
+            room_blocks=found.room_blocks,
+        )
+        assert order.window(1_000_000) == blocks
+        assert order.most <= blocks
+
+
+def test_a_window_is_as_large_as_the_cache_allows(
+    start_server: Callable[..., Server],
+) -> None:
+    """The cache is the server's own; what the ledger stores of it is what runs."""
+    with start_server(shared_buffers="2MB") as server:
+        runner = Runner(Target.from_url(server.url("postgres")), Settings())
+        with psycopg.connect(server.url("postgres"), autocommit=True) as sql:
+            sql.execute(
+                "CREATE TABLE t (id int PRIMARY KEY, pad text);"
+                "INSERT INTO t SELECT g, repeat('x', 500) FROM"
+                " generate_series(1, 4000) g; ANALYZE t"
+            )
+        runner.expand(
+            Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id"))
+        )
+        runner.backfill("c")
+        (step,) = (s for s in runner.steps("c") if s.step.name == "fill_rows")
+        assert isinstance(step.step.work, ChunkedUpdate)
+        assert step.step.work.chunking.room_blocks == 64
+        assert "shared_buffers 2 MB" in step.step.work.chunking.reason
+        assert step.rows == 4000
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (facts(keys={"id": 0.1}), '(correlation 0.10) of index "by_id"'),
+        (
+            facts(keys={"id": 0.1}, chunking="keys", size=900 * MB, cache=MB),
+            'keys of index "by_id": as asked for; rows do not stand in the order'
+            " (correlation 0.10), each may read another page; table 900 MB,"
+            " shared_buffers 1 MB",
+        ),
+        (
+            facts(keys={"a": 0.1, "b": -1.0}, chunking="keys"),
+            'keys of index "by_b": as asked for; rows stand in the order'
+            " (correlation -1.00)",
+        ),
+    ],
+)
+def test_the_order_of_keys_against_that_of_rows(given: Facts, reason: str) -> None:
+    """Where keys would visit a page for each row, the plan says so, and blocks win."""
+    assert reason in chosen(given, frozenset({"new"})).reason
+    in_order = chosen(facts(keys={"id": 1.0}), frozenset({"new"}))
+    assert "correlation" not in in_order.reason
+
+
 def test_an_unknown_way_is_refused() -> None:
     """The message lists the ways there are."""
     with pytest.raises(UsageError, match="strides, blocks, keys"):
@@ -100,7 +205,11 @@ def test_the_plan_tells_it_and_the_run_may_be_told_otherwise(
     sql.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     change = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id"))
     output.plan(runner.plan(change))
-    assert "    chunking    8 passes over each window: new" in capsys.readouterr().out
+    assert re.search(
+        r"    chunking    8 passes over each window, as the whole table stays cached"
+        r" \(table \d+ kB, shared_buffers \d+ MB\): new",
+        capsys.readouterr().out,
+    )
     runner.expand(change)
     done = run(
         *("backfill", "c", "--chunking", "keys"),
@@ -192,7 +301,12 @@ def test_every_row_is_brought_across_by_keys(
     runner.expand(change)
     (plan,) = runner.plan(change).steps(Phase.BACKFILL)
     assert isinstance(plan.work, ChunkedUpdate)
-    assert plan.work.chunking.reason == 'keys of index "t_pkey": as asked for'
+    told = plan.work.chunking.reason
+    assert told.startswith('keys of index "t_pkey": as asked for; rows ')
+    # Their md5, and text, are in another order than they came.
+    assert (", each may read another page" in told) == (
+        key in ("uuid", "text", "composite")
+    )
     runner.backfill("c")
     left = sql.execute("SELECT count(*) FROM t WHERE n IS DISTINCT FROM src * 2")
     assert left.fetchone() == (0,)

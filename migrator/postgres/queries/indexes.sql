@@ -72,6 +72,14 @@ SELECT x.relname::text AS name,
            JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[k.at - 1]
            JOIN pg_catalog.pg_namespace onsp ON onsp.oid = o.opcnamespace
        ), '[]') AS keys,
+       -- Of the first key column: 1 or -1 where the rows stand in its order.
+       (SELECT s.correlation::float8
+          FROM pg_catalog.pg_attribute a
+          JOIN pg_catalog.pg_stats s
+            ON s.schemaname = tn.nspname AND s.tablename = t.relname
+           AND s.attname = a.attname AND NOT s.inherited
+         WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0] AND a.attnum > 0
+       ) AS correlation,
        compared.greater,
        compared.not_greater,
        ARRAY(
