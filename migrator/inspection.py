@@ -7,9 +7,10 @@ from typing import Any
 from psycopg import sql
 
 from migrator import waiting
+from migrator.backfill.bounds import bounds
 from migrator.change import Change
 from migrator.engine import Engine
-from migrator.errors import MigratorError, NotThere, Refused
+from migrator.errors import MigratorError, NotThere, Refused, UsageError
 from migrator.events import EventKind
 from migrator.facts import Facts
 from migrator.guard import Entry, record
@@ -30,6 +31,7 @@ from migrator.plan import (
     Step,
     render,
 )
+from migrator.postgres import blocking
 from migrator.postgres.connection import Connection, ask
 
 _SAID = {
@@ -288,17 +290,36 @@ class Inspection(Engine):
         Args:
             change: its id, or the beginning of it.
             limits: those that are None stay; None takes all of them back.
+
+        Raises:
+            UsageError: chunks as long as that would be cut on this server.
         """
         with self._connected("migrator:control") as conn:
             row = self._current(conn, change)
             if limits is None:
                 control.unlimited(conn, row.id)
             else:
+                self._require_effect(conn, limits)
                 control.limit(conn, row.id, limits)
             said = control.read(conn, row.id)
             detail = {"by": said.actor, "off": limits is None, **asdict(said.limits)}
             self._tell(EventKind.THROTTLE, row, detail)
             return row
+
+    def _require_effect(self, conn: Connection, limits: Limits) -> None:
+        """Refuse a length of chunks that a worker would not take over."""
+        wanted = limits.target_ms
+        if wanted is None:
+            return
+        deadlock_ms = blocking.deadlock_timeout_ms(conn)
+        may = bounds(wanted, self.settings.lock_timeout_ms, deadlock_ms)
+        if may.target_ms < wanted:
+            raise UsageError(
+                f"Chunks of {wanted:g} ms would be cut to {may.target_ms:g} ms: this"
+                f" server's deadlock_timeout is {deadlock_ms} ms, and a request could"
+                " be ended for a longer one.",
+                next=f"give --target-ms {int(may.target_ms)} or less.",
+            )
 
     def said(self, change: str) -> Control:
         """Return what was said to a change."""

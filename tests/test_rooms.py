@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "backfill": ENGINE | {"guard"},
     "execution": ENGINE | {"backfill", "guard"},
     "engine": ENGINE | {"execution", "guard", "patterns"},
-    "inspection": ENGINE | {"engine", "guard"},
+    "inspection": ENGINE | {"backfill", "engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection"},
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"change", "edits", "history", "patterns", "kernels", "postgres"},

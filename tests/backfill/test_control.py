@@ -199,6 +199,21 @@ class Sizes(Silent):
         self.blocks.append(done)
 
 
+def test_a_length_that_would_not_take_effect_is_refused(
+    runner: Runner, other: Runner
+) -> None:
+    """A request could be ended for such chunks; the limits stay as they were."""
+    other.limit("c", Limits(target_ms=300, workers=2))
+    with pytest.raises(UsageError) as refused:
+        other.limit("c", Limits(target_ms=500, workers=3))
+    assert str(refused.value) == (
+        "Chunks of 500 ms would be cut to 300 ms: this server's deadlock_timeout is"
+        " 1000 ms, and a request could be ended for a longer one.\nNothing was changed."
+        "\nNext: give --target-ms 300 or less."
+    )
+    assert other.said("c").limits == Limits(target_ms=300, workers=2)
+
+
 def test_chunks_are_fitted_to_the_wal_limit(runner: Runner, other: Runner) -> None:
     """One is not larger than what may be written in a second."""
     runner.progress = sizes = Sizes()

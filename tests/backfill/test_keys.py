@@ -173,7 +173,7 @@ def test_an_unfit_index_is_not_chosen(
     sql.execute("CREATE UNIQUE INDEX zzz ON t (name, id) INCLUDE (maybe)")
     fill, *_ = by_keys.plan(CHANGE).steps(Phase.BACKFILL)
     assert isinstance(fill.work, ChunkedUpdate)
-    assert fill.work.chunking.reason == 'keys of index "zzz": as asked for'
+    assert fill.work.chunking.reason.startswith('keys of index "zzz": as asked for')
 
 
 @pytest.mark.parametrize(
