@@ -1,5 +1,6 @@
 """One phase of a change: its steps entered, run, compared; its state."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from migrator import waiting
 from migrator.errors import (
     Held,
     MismatchError,
+    Refused,
 )
 from migrator.events import EventKind
 from migrator.execution import Run, reason
@@ -21,6 +23,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Phase,
     State,
+    Step,
     Transaction,
 )
 from migrator.postgres.connection import Connection
@@ -114,6 +117,8 @@ class Phases(Inspection):
         self._tell(EventKind.PHASE, change, {"phase": phase.value})
         if not entered:
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
+            if phase is Phase.BACKFILL:
+                self._require_chunking(change.id, steps)
             with self._execution.short(run, f"{phase} of {change.id}"):
                 store.add_steps(run.conn, change.id, phase, steps)
                 if phase is Phase.EXPAND:
@@ -126,6 +131,45 @@ class Phases(Inspection):
             pattern.steps(p, self._facts_of(run.conn, change)) for p in rest
         )
         self._set_state(run, phase.reaches, finished=done or phase is Phase.DROP)
+
+    def _require_chunking(
+        self, change: str, steps: Iterable[Step], *, begun: bool = False
+    ) -> None:
+        """
+        Refuse a way over the table that none of the steps goes.
+
+        Args:
+            change: its id.
+            steps: that are to run, or did.
+            begun: whether the ledger has them already.
+
+        Raises:
+            Refused: names the way in force, and what leads to another one.
+        """
+        asked = self.settings.chunking
+        named = {
+            step.name: step.work
+            for step in steps
+            if isinstance(step.work, ChunkedUpdate)
+        }
+        kinds = [work.chunking.kind for work in named.values()]
+        # A step beside one that goes so may have no other way.
+        if asked is None or not kinds or asked in kinds:
+            return
+        name, work = next(iter(named.items()))
+        what = f"Step '{name}' goes over table {work.table} by {kinds[0]}"
+        if not begun:
+            raise Refused(
+                f"{what}, and not by {asked}: {work.chunking.reason}.",
+                next="leave --chunking out.",
+            )
+        raise Refused(
+            f"{what}, as it was begun ({work.chunking.reason}); --chunking {asked}"
+            " comes too late.",
+            next="leave --chunking out to go on so. For another way `migrator rollback"
+            f" {change} --to planned`, `migrator expand {change}` and `migrator"
+            f" backfill {change} --chunking {asked}`.",
+        )
 
     def _late(self, run: Run, phase: Phase, pattern: Pattern) -> list[StepRow]:
         """Enter steps for partitions that were attached while a phase ran."""

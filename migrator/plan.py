@@ -178,6 +178,13 @@ class Chunking:
     reason: str = ""
     keyset: Keyset | None = None
 
+    @property
+    def kind(self) -> str:
+        """`keys`, `strides` or `blocks`."""
+        if self.keyset is not None:
+            return "keys"
+        return "strides" if self.stride > 1 else "blocks"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upkeep:

@@ -91,9 +91,15 @@ class Runner(Phases):
             The state: verified, or further.
 
         Raises:
+            Refused: the table is gone over in another way than the one asked for.
             Held: it cannot go on, or somebody stopped it.
             MismatchError: rows are left that repair did not bring into step.
         """
+        known = self.change(change)
+        if not known.finished:
+            steps = self.steps(known.id)
+            stored = (s.step for s in steps if s.phase is Phase.BACKFILL)
+            self._require_chunking(known.id, stored, begun=True)
         while True:
             row = self.change(change)
             if row.finished or row.state.rank >= State.VERIFIED.rank:

@@ -16,8 +16,8 @@ from migrator.errors import Refused, UsageError
 from migrator.facts import Column, Facts, Index, IndexColumn, Snapshot, Table
 from migrator.kernels.chunking import chosen
 from migrator.names import TableName
-from migrator.patterns import AddColumn, SetNotNull
-from migrator.plan import ChunkedUpdate, Phase
+from migrator.patterns import AddColumn, RebuildTable, SetNotNull
+from migrator.plan import ChunkedUpdate, Phase, State
 from migrator.postgres.connection import Target
 from migrator.postgres.embedded import Server
 from migrator.progress import Silent
@@ -221,6 +221,34 @@ def test_the_plan_tells_it_and_the_run_may_be_told_otherwise(
     assert isinstance(step.step.work, ChunkedUpdate)
     assert step.step.work.chunking.reason == 'keys of index "t_pkey": as asked for'
     assert step.rows == 1
+    # Once it is begun, what is asked for is in force, or refused.
+    again = ("backfill", "c", "--chunking")
+    env = {"MIGRATOR_DATABASE_URL": database}
+    assert run(*again, "keys", cwd=tmp_path, env=env).returncode == 0
+    late = run(*again, "blocks", cwd=tmp_path, env=env)
+    assert late.returncode == 1
+    assert (
+        'Step \'fill_rows\' goes over table "public"."t" by keys, as it was begun'
+        ' (keys of index "t_pkey": as asked for); --chunking blocks comes too late.\n'
+        "Nothing was changed.\nNext: leave --chunking out to go on so. For another way"
+        " `migrator rollback c --to planned`, `migrator expand c` and `migrator"
+        " backfill c --chunking blocks`.\n"
+    ) in late.stderr
+
+
+def test_a_way_that_is_not_for_the_step_is_refused(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A copy into another table has no strides; nothing is begun."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    runner.settings = Settings(chunking="strides")
+    pattern = RebuildTable("t", alter=["SET (fillfactor = 90)"], assured="test")
+    runner.expand(Change(revision="c", pattern=pattern))
+    with pytest.raises(Refused, match="by blocks, and not by strides: one pass"):
+        runner.settle("c")
+    assert all(s.phase is Phase.EXPAND for s in runner.steps("c"))
+    runner.settings = Settings(chunking="keys")
+    assert runner.settle("c") is State.VERIFIED
 
 
 def test_a_table_that_is_no_heap_goes_by_keys() -> None:
