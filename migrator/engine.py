@@ -21,7 +21,7 @@ from migrator.errors import (
 from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
-from migrator.guard import Policy
+from migrator.guard import Policy, Watch
 from migrator.ledger import lease, store
 from migrator.ledger.store import ChangeRow
 from migrator.names import TableName
@@ -67,6 +67,8 @@ class Engine:
         catalogue: the patterns that the ledger may name.
         guard: what is watched while rows are moved.
         listeners: who is told what happens; by default whom pyproject.toml names.
+        watches: what is watched of each change, where a command has several runs; None
+            where each has its own.
     """
 
     target: Target
@@ -75,6 +77,7 @@ class Engine:
     catalogue: tuple[type[Pattern], ...] = CATALOGUE
     guard: Policy = field(default_factory=Policy)
     listeners: Listeners = field(default_factory=Listeners.of_project)
+    watches: dict[str, Watch] | None = None
 
     @property
     def _execution(self) -> Execution:
@@ -306,7 +309,11 @@ class Engine:
                 ) as mine,
                 self._recorded(conn, row),
             ):
-                yield Run(self.target, conn, mine, store.get(conn, row.id))
+                yield self._run(conn, mine, store.get(conn, row.id))
+
+    def _run(self, conn: Connection, mine: lease.Lease, row: ChangeRow) -> Run:
+        watches = {} if self.watches is None else self.watches
+        return Run(self.target, conn, mine, row, watches)
 
     @contextmanager
     def _recorded(self, conn: Connection, row: ChangeRow) -> Iterator[None]:

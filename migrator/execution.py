@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
@@ -81,15 +81,15 @@ class Run:
     """
     One process at work on one change: its connection and its lease.
 
-    `watch` is what it watches while rows are moved, made with the first step that
-    moves some.
+    `watches` is what it watches while rows are moved, by the change, made with the
+    first step that moves some; further runs of the same command share it.
     """
 
     target: Target
     conn: Connection
     lease: Lease
     change: ChangeRow
-    watch: Watch | None = None
+    watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
 
 
 @dataclass(slots=True, frozen=True)
@@ -167,8 +167,10 @@ class Execution:
         def tell(kind: EventKind, detail: Mapping[str, Any]) -> None:
             self.tell(kind, run.change, detail)
 
-        if run.watch is None:
-            run.watch = Watch(run.target, self.guard, run.change.id, tell)
+        change = run.change.id
+        watch = run.watches.get(change) or Watch(run.target, self.guard, change)
+        watch.tell = tell
+        run.watches[change] = watch
         return Walk(
             target=run.target,
             conn=run.conn,
@@ -178,7 +180,7 @@ class Execution:
             work=work,
             settings=self.settings,
             progress=self.progress,
-            watch=run.watch,
+            watch=watch,
             tell=tell,
             tell_every_s=self.tell_every_s,
         )

@@ -68,7 +68,7 @@ class Runner(Phases):
                 tell=self.progress.waiting,
             ) as mine:
                 row = self._entered(conn, change)
-                run = Run(self.target, conn, mine, row)
+                run = self._run(conn, mine, row)
                 with self._recorded(conn, row):
                     self._phase(run, Phase.EXPAND, change.pattern)
                     return self._pass_empty(run, change.pattern)
@@ -100,6 +100,10 @@ class Runner(Phases):
             steps = self.steps(known.id)
             stored = (s.step for s in steps if s.phase is Phase.BACKFILL)
             self._require_chunking(known.id, stored, begun=True)
+        # What vanishes between the backfill and its verification is known as lost.
+        return replace(self, watches={})._settled(known.id)
+
+    def _settled(self, change: str) -> State:
         while True:
             row = self.change(change)
             if row.finished or row.state.rank >= State.VERIFIED.rank:
@@ -146,7 +150,7 @@ class Runner(Phases):
             with lease.held(
                 self.target, conn, scope, seconds=seconds, wait_s=0
             ) as mine:
-                run = Run(self.target, conn, mine, row)
+                run = self._run(conn, mine, row)
                 self.progress.phase(row.id, "help with the backfill of")
                 while step is not None:
                     self._execution.help(run, step)

@@ -338,6 +338,30 @@ def test_one_watch_for_all_steps_of_a_run(
     assert Faulty.made == 1
 
 
+def test_one_watch_for_backfill_and_verification(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """What vanishes between the runs of one command pauses the next of them."""
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+
+    class Between(Silent):
+        def phase(self, change: str, phase: str) -> None:
+            if phase == "verify":
+                sql.execute("ALTER TABLE load RENAME TO gone")
+
+    expanded.progress = Between()
+    states: list[State] = []
+    thread = threading.Thread(target=lambda: states.append(expanded.settle("c")))
+    thread.start()
+    wait_for("the pause", lambda: bool(states) or verdicts(expanded) == ["pause"])
+    assert states == []
+    sql.execute("ALTER TABLE gone RENAME TO load")
+    thread.join(timeout=30)
+    assert states == [State.VERIFIED]
+    (paused, _) = (e for e in expanded.events("c") if e["kind"] == "guard")
+    assert paused["detail"]["reason"].startswith("load could be read and no longer can")
+
+
 def test_resume_goes_on_without_a_signal(
     expanded: Runner, sql: psycopg.Connection
 ) -> None:
