@@ -358,6 +358,7 @@ class Answers:
     body: bytes = b""
     length: int | None = None
     redirect: str = ""
+    status: int = 200
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def say(self, kind: str, *samples: str) -> None:
@@ -381,7 +382,7 @@ def answers() -> Iterator[Answers]:
                 self.send_response(302)
                 self.send_header("Location", told.redirect)
             else:
-                self.send_response(200)
+                self.send_response(told.status)
             length = len(told.body) if told.length is None else told.length
             self.send_header("Content-Length", str(length))
             self.end_headers()
@@ -444,6 +445,34 @@ def test_prometheus_answers_badly(conn: Connection, answers: Answers) -> None:
     nowhere = Prometheus("errors", "http://127.0.0.1:1", "x")
     with pytest.raises(UnavailableError, match="no number from Prometheus"):
         nowhere.read(conn, SUBJECT)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (
+            '{"status": "error", "error": "1:5: parse error:\\n unexpected <eof>"}',
+            ": 1:5: parse error: unexpected <eof>",
+        ),
+        (json.dumps({"error": "x" * 300}), f": {'x' * 200}"),
+        ('{"error": "no user me:s@cret"}', ""),
+        ('{"error": "http://127.0.0.1/api/v1/query?query=x"}', ""),
+        ('{"error": 1}', ""),
+        ("[]", ""),
+        ("<html>", ""),
+    ],
+)
+def test_prometheus_says_why(
+    body: str, why: str, conn: Connection, answers: Answers
+) -> None:
+    """Its own word on a bad query is told; nothing of the URL is."""
+    answers.status, answers.body = 400, body.encode()
+    url = f"http://me:s%40cret@127.0.0.1:{answers.port}"
+    with pytest.raises(UnavailableError) as caught:
+        Prometheus("errors", url, "sum(").read(conn, SUBJECT)
+    assert str(caught.value) == (
+        f"no number from Prometheus: HTTP Error 400: Bad Request{why}"
+    )
 
 
 def test_prometheus_with_a_password(conn: Connection, answers: Answers) -> None:

@@ -7,12 +7,16 @@ import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError
 
 from migrator.guard.signal import Signal, Subject, UnavailableError, Unit, finite
 from migrator.postgres.connection import Connection
 
 # Seconds that an answer may take; the next look comes a second later anyway.
 TIMEOUT_S = 2.0
+# Of an answer that is an error: bytes that are read, and characters that are told.
+MOST_BYTES = 65_536
+MOST_SAID = 200
 
 
 def address(url: str) -> tuple[str, str | None]:
@@ -96,6 +100,11 @@ class Prometheus(Signal):
                 request.add_unredirected_header("Authorization", authorization)
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
+        except HTTPError as error:
+            why = self._said(error)
+            raise UnavailableError(
+                f"no number from Prometheus: {error}{f': {why}' if why else ''}"
+            ) from None
         except OSError as error:
             raise UnavailableError(f"no number from Prometheus: {error}") from error
         except (HTTPException, ValueError) as error:
@@ -103,3 +112,22 @@ class Prometheus(Signal):
             raise UnavailableError(
                 f"no number from Prometheus: {type(error).__name__}"
             ) from None
+
+    def _said(self, answer: HTTPError) -> str:
+        """
+        Return what Prometheus says of a query that it refuses, in one line.
+
+        Nothing where it is another's answer, or has what the URL has: whoever stands
+        before the server may repeat what was sent to it.
+        """
+        try:
+            found = json.loads(answer.read(MOST_BYTES))["error"]
+        except (OSError, HTTPException, ValueError, LookupError, TypeError):
+            return ""
+        if not isinstance(found, str):
+            return ""
+        password = urllib.parse.urlsplit(self.url).password or ""
+        hidden = {"://", "Basic ", password, urllib.parse.unquote(password)} - {""}
+        if any(word in found for word in hidden):
+            return ""
+        return " ".join(found.split())[:MOST_SAID]
