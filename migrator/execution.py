@@ -82,7 +82,8 @@ class Run:
     One process at work on one change: its connection and its lease.
 
     `watches` is what it watches while rows are moved, by the change, made with the
-    first step that moves some; further runs of the same command share it.
+    first step that moves some; further runs of the same command share it. Of one that
+    `repeats` a comparison the log has only what it finds.
     """
 
     target: Target
@@ -90,6 +91,7 @@ class Run:
     lease: Lease
     change: ChangeRow
     watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
+    repeats: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -181,6 +183,7 @@ class Execution:
             settings=self.settings,
             progress=self.progress,
             watch=watch,
+            repeats=run.repeats,
             tell=tell,
             tell_every_s=self.tell_every_s,
         )

@@ -37,6 +37,10 @@ NEXT = {
 }
 
 
+# Comparisons that found rows, and are kept with their keys once another was made;
+# those that found none are not. `verify --watch` makes one after another for weeks.
+KEPT_ROUNDS = 10
+
 # Asked once a phase, before the first of its steps.
 _ASKED = {
     Phase.EXPAND: EventKind.BEFORE_EXPAND,
@@ -241,14 +245,28 @@ class Phases(Inspection):
 
     def _verify_again(self, run: Run, pattern: Pattern) -> None:
         """Compare once more; a change that is in step stays verified meanwhile."""
+        change = run.change.id
         steps = pattern.steps(Phase.VERIFY, self._facts_of(run.conn, run.change))
         with self._execution.short(run, "verification again"):
-            for row in self._steps_of(run, Phase.VERIFY):
-                # What has a reverse stays, to be taken back.
-                if not row.step.reverse:
-                    store.set_status(run.conn, run.change.id, row, "reversed")
-            store.add_steps(run.conn, run.change.id, Phase.VERIFY, steps)
+            # What has a reverse stays, to be taken back.
+            before = [
+                s for s in self._steps_of(run, Phase.VERIFY) if not s.step.reverse
+            ]
+            clean = [s for s in before if s.status == "done" and not s.rows]
+            for row in before:
+                if row not in clean:
+                    store.set_status(run.conn, change, row, "reversed")
+            store.forget_steps(run.conn, [*clean, *self._old_rounds(run)])
+            store.add_steps(run.conn, change, Phase.VERIFY, steps, told=not run.repeats)
         self._run_steps(run, Phase.VERIFY, pattern)
+
+    def _old_rounds(self, run: Run) -> list[StepRow]:
+        """Return comparisons that found rows, but for the last ones of each step."""
+        found: dict[str, list[StepRow]] = {}
+        for row in store.steps(run.conn, run.change.id, ("reversed",)):
+            if isinstance(row.step.work, ChunkedCheck) and not row.step.reverse:
+                found.setdefault(row.step.name, []).append(row)
+        return [row for rows in found.values() for row in rows[:-KEPT_ROUNDS]]
 
     def _out_of_step(
         self, run: Run, compared: list[StepRow], left: int

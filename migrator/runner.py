@@ -185,7 +185,11 @@ class Runner(Phases):
         Raises:
             MismatchError: rows are left that repair did not bring into step.
         """
+        return self._verified(change)
+
+    def _verified(self, change: str, *, repeats: bool = False) -> State:
         with self._held(change) as run:
+            run.repeats = repeats
             self._require_settled(run.conn, run.change, Phase.VERIFY)
             self._require(run.change, Phase.VERIFY)
             if run.change.finished or run.change.state.rank > State.VERIFIED.rank:
@@ -202,7 +206,9 @@ class Runner(Phases):
         """
         Compare both sides again and again until the change is retired.
 
-        It waits while the change is paused, or in the hands of another process.
+        The ledger keeps the last comparison, and those that found rows; the log has the
+        first one, and those. It waits while the change is paused, or in the hands of
+        another process.
 
         Args:
             change: its id.
@@ -213,10 +219,12 @@ class Runner(Phases):
             MismatchError: rows are left that repair did not bring into step.
             Held: somebody aborted the change.
         """
+        repeats = False
         while True:
             rest_s = POLL_S
             try:
-                state = self.verify(change)
+                state = self._verified(change, repeats=repeats)
+                repeats = True
                 if state is not State.VERIFIED or self.change(change).finished:
                     return state
                 rest_s = every_s

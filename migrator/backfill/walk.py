@@ -89,6 +89,7 @@ class Walk:
         settings: pace, budgets, number of workers.
         progress: told of each chunk.
         watch: the run's, which looks at signals meanwhile.
+        repeats: whether the log has the step's end only where it found rows.
         tell: given what signals, or failures, do to the change, and how far it is.
         tell_every_s: between two times that it is told how far it is.
     """
@@ -102,6 +103,7 @@ class Walk:
     settings: Settings
     progress: Progress
     watch: Watch
+    repeats: bool = False
     tell: Tell = untold
     tell_every_s: float = PROGRESS_EVERY_S
     #: When it was told how far it is; None for a process that helps.
@@ -160,7 +162,8 @@ class Walk:
         with self._short("end of the pass"):
             self.lease.check(self.conn)
             samples.take(self.conn, self.row.id)
-            store.set_status(self.conn, self.change, self.row, "done")
+            told = not self.repeats or self.row.rows > 0
+            store.set_status(self.conn, self.change, self.row, "done", told=told)
 
     def _statistics(self, statement: str) -> None:
         """Run ANALYZE; the backfill is right without it."""

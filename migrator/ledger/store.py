@@ -1,7 +1,7 @@
 """Reading and writing the ledger's tables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -340,15 +340,40 @@ def last_event(conn: Connection, change: str, kind: str) -> dict[str, Any] | Non
     ).fetchone()
 
 
-def add_steps(conn: Connection, change: str, phase: Phase, steps: Steps) -> None:
-    """Enter the steps of a phase, as they will be run and taken back."""
+def add_steps(
+    conn: Connection, change: str, phase: Phase, steps: Steps, *, told: bool = True
+) -> None:
+    """
+    Enter the steps of a phase, as they will be run and taken back.
+
+    Args:
+        conn: in a transaction.
+        change: its id.
+        phase: the phase.
+        steps: in running order.
+        told: whether the log has it.
+    """
     for step in steps:
         conn.execute(
             "INSERT INTO migrator.steps (change, phase, name, step)"
             " VALUES (%s, %s, %s, %s)",
             (change, phase.value, step.name, json.dumps(step_to_dict(step))),
         )
-    event(conn, change, "phase", phase=phase.value, steps=[s.name for s in steps])
+    if told:
+        event(conn, change, "phase", phase=phase.value, steps=[s.name for s in steps])
+
+
+def forget_steps(conn: Connection, steps: Iterable[StepRow]) -> None:
+    """Remove steps whose place others take, with all that is known of them."""
+    gone = [s.id for s in steps]
+    for table in ("windows", "samples", "mismatches"):
+        conn.execute(
+            sql.SQL("DELETE FROM migrator.{} WHERE step = ANY (%s)").format(
+                sql.Identifier(table)
+            ),
+            (gone,),
+        )
+    conn.execute("DELETE FROM migrator.steps WHERE id = ANY (%s)", (gone,))
 
 
 def steps(
@@ -400,13 +425,21 @@ def status_of(conn: Connection, step: int) -> str:
     return str(row["status"])
 
 
-def set_status(conn: Connection, change: str, row: StepRow, status: str) -> None:
-    """Enter a step's new status, with an event."""
+def set_status(
+    conn: Connection, change: str, row: StepRow, status: str, *, told: bool = True
+) -> None:
+    """Enter a step's new status, with an event where that is told."""
     conn.execute(
         "UPDATE migrator.steps SET status = %s, status_at = clock_timestamp()"
         " WHERE id = %s",
         (status, row.id),
     )
-    event(
-        conn, change, "step", phase=row.phase.value, step=row.step.name, status=status
-    )
+    if told:
+        event(
+            conn,
+            change,
+            "step",
+            phase=row.phase.value,
+            step=row.step.name,
+            status=status,
+        )

@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from backfill.live import wait_for
+from backfill.live import number, wait_for
+from migrator import phases
 from migrator.change import Change
 from migrator.errors import Held, MigratorError, MismatchError
 from migrator.guard import Policy
@@ -178,6 +179,34 @@ def test_watch_until_contract(
     verified.retire("c", old_release_gone="yes")
     thread.join(timeout=20)
     assert ended == [State.RETIRED]
+
+
+def test_watch_keeps_what_it_found_and_the_last_round(
+    verified: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger does not grow by rounds, nor the log by those that find nothing."""
+
+    def kept() -> tuple[int, int, int]:
+        counts = ("steps WHERE phase = 'verify'", "samples", "mismatches")
+        found = (number(sql, f"SELECT count(*) FROM migrator.{c}") for c in counts)
+        return (next(found), next(found), next(found))
+
+    monkeypatch.setattr(phases, "KEPT_ROUNDS", 2)
+    verified._verified("c", repeats=True)
+    before, log = kept(), len(verified.events("c"))
+    for _ in range(3):
+        verified._verified("c", repeats=True)
+    assert kept() == before
+    assert len(verified.events("c")) == log
+    found = before
+    for key in range(1, 5):
+        apart(sql, f"UPDATE t SET label = 'lost' WHERE \"a b\" = {key}")
+        verified._verified("c", repeats=True)
+        found = kept()
+    # Two of those before, and the last one, which has a place of its own.
+    assert [json.loads(m.key)["a b"] for m in verified.mismatches("c")] == list("432")
+    assert found[0] == before[0] + 2
+    assert len(verified.events("c")) > log
 
 
 def test_watch_waits_for_others_and_for_people(
