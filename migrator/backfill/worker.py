@@ -15,6 +15,7 @@ from migrator.backfill.keeper import Keeper
 from migrator.backfill.order import Chunk, Order, Place, order_of
 from migrator.backfill.pace import Pace, gentle_ms
 from migrator.backfill.patience import Patience
+from migrator.backfill.statements import run, unguarded
 from migrator.errors import Failed, Fenced
 from migrator.guard import Verdict
 from migrator.kernels.chunking import HELD_S
@@ -36,9 +37,6 @@ from migrator.postgres.connection import (
     translated,
 )
 from migrator.settings import Settings
-
-# Rows of a chunk that are listed by their keys; the others are counted.
-LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,11 +370,17 @@ class Worker:
                 self._require_ready()
                 began = time.monotonic()
                 chunk = self._order.chunk(self.conn, window, at, self._pace.size)
-                rows, found, left = self._run(chunk.params, stride)
+                done = run(
+                    self.conn,
+                    self.work,
+                    chunk.params,
+                    stride=stride,
+                    values=self.settings.show_values,
+                )
                 work_s = time.monotonic() - began
                 advance = Advance(
-                    rows=rows,
-                    mismatches=left,
+                    rows=done.rows,
+                    mismatches=done.left,
                     done=chunk.size * share,
                     busy_ms=self._busy_ms,
                     waited_ms=self._waited_ms,
@@ -384,7 +388,7 @@ class Worker:
                 wal = windows.advance(self.conn, window, advance)
                 if wal is None:
                     raise self._taken(window)
-                mismatches.add(self.conn, self.row.id, found)
+                mismatches.add(self.conn, self.row.id, done.found)
                 if time.monotonic() - self._sampled > samples.EVERY_S:
                     samples.take(self.conn, self.row.id)
                     self._sampled = time.monotonic()
@@ -397,9 +401,9 @@ class Worker:
         self._said = ""
         report = Report(
             size=chunk.size * share,
-            rows=rows,
+            rows=done.rows,
             workers=self._wanted,
-            mismatches=tuple(found),
+            mismatches=tuple(done.found),
         )
         return _Done(
             chunk=chunk,
@@ -407,48 +411,6 @@ class Worker:
             work_s=work_s,
             wal_bytes=wal - self._reading.wal_bytes,
         )
-
-    def _run(self, given: list[Any], stride: int) -> tuple[int, list[Mismatch], int]:
-        """
-        Run a chunk's statements.
-
-        Returns:
-            Rows changed or found out of step; those of them that are listed; how
-            many are left out of step.
-        """
-        work = self.work
-        if isinstance(work, ChunkedUpdate):
-            if stride == work.chunking.stride - 1:
-                done = execute_stored(self.conn, work.statement, given)
-            else:
-                done = execute_stored(self.conn, work.strided, [*given, stride])
-            return done.rowcount, [], 0
-        found = int(ask(self.conn, work.count, given))
-        if not found:
-            return 0, [], 0
-        listed = self._listed(work, given, values=self.settings.show_values)
-        left, still = found, {key for key, _ in listed}
-        if work.repair is not None:
-            execute_stored(self.conn, work.repair, given)
-            left = int(ask(self.conn, work.count, given))
-            # All of them: repair may have brought them into another order.
-            still = {k for k, _ in self._listed(work, given, most=left)}
-        rows = [
-            Mismatch(key=key, repaired=key not in still, given=values)
-            for key, values in listed
-        ]
-        return found, rows, left
-
-    def _listed(
-        self,
-        work: ChunkedCheck,
-        given: list[Any],
-        *,
-        values: bool = False,
-        most: int = LISTED,
-    ) -> list[tuple[str, str | None]]:
-        rows = execute_stored(self.conn, work.listing, [*given, most, values])
-        return [(row["key"], row["given"]) for row in rows]
 
     def _require_ready(self) -> None:
         """Read what must hold in each chunk, in one question."""
@@ -465,18 +427,7 @@ class Worker:
         if ready["node"] != self.row.file_node:
             raise _ReplacedError
         if not ready["guarded"]:
-            # Dropped since the question was planned: then the server says so.
-            ask(self.conn, "SELECT $1::text::regclass", [str(self.work.table)])
-            tables = self.work.guard_tables or (self.work.root or self.work.table,)
-            where = " or on ".join(f"table {table}" for table in tables)
-            if self.work.root in tables:
-                where += " or on one of its partitions"
-            raise Failed(
-                f"The dual-write trigger on {where} is missing or not enabled ALWAYS:"
-                " writes may be lost between the two sides.",
-                state="Earlier chunks are committed; nothing runs on.",
-                next="roll the change back, then expand again.",
-            )
+            raise unguarded(self.conn, self.work)
 
     def _is_gone(self) -> bool:
         """Tell whether the table is a leaf no longer: it may be dropped by now."""
