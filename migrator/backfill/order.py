@@ -208,6 +208,15 @@ MOST_ROWS = 20_000
 WINDOW_ROWS = 40_000
 
 
+# Question whether the index is there; a leaf that is gone has none, and is passed over.
+_INDEXED = (
+    "SELECT pg_catalog.to_regclass($1) IS NULL OR EXISTS (SELECT"
+    " FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+    " WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisvalid"
+    " AND x.relname = $2::text)"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyOrder(Order):
     """A table in the order of a unique index."""
@@ -239,7 +248,20 @@ class KeyOrder(Order):
         return max(int(rows), 0), last or []
 
     def cut(self, conn: Connection, size: int) -> Cut | None:
-        """Return what asks the index."""
+        """
+        Return what asks the index.
+
+        Raises:
+            Failed: there is none any more.
+        """
+        if not ask(conn, _INDEXED, [str(self.table), self.keyset.index]):
+            raise Failed(
+                f'Index "{self.keyset.index}" of table {self.table} is gone, invalid or'
+                " has another name: each chunk by its keys would read the whole table.",
+                state="Earlier chunks are committed.",
+                next="make it again under this name, then run the same command again;"
+                " or roll back, and expand and backfill again.",
+            )
         return lambda after, upto: self._bound(conn, after, upto, size)
 
     def _bound(

@@ -19,6 +19,7 @@ import psycopg
 
 from migrator.backfill.order import Order, order_of
 from migrator.backfill.patience import Patience
+from migrator.backfill.statements import unguarded
 from migrator.backfill.worker import Report, Worker
 from migrator.errors import Failed, TimeIsUp
 from migrator.events import PROGRESS_EVERY_S, EventKind, Tell, untold
@@ -27,7 +28,7 @@ from migrator.guard.signal import Subject
 from migrator.ledger import samples, store, windows
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import StepRow
-from migrator.plan import ChunkedCheck, ChunkedUpdate
+from migrator.plan import GONE, ChunkedCheck, ChunkedUpdate
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -161,6 +162,11 @@ class Walk:
             self._statistics(self.work.upkeep.analyze)
         with self._short("end of the pass"):
             self.lease.check(self.conn)
+            # Each chunk asks; a table without blocks has none.
+            if self.row.file_node != GONE and not ask(
+                self.conn, self.work.guard or "SELECT true"
+            ):
+                raise unguarded(self.conn, self.work)
             samples.take(self.conn, self.row.id)
             told = not self.repeats or self.row.rows > 0
             store.set_status(self.conn, self.change, self.row, "done", told=told)

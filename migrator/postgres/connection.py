@@ -284,6 +284,12 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
             state=state,
             next="grant the privilege, or connect as another role.",
         ) from error
+    except _MISSING as error:
+        raise Failed(
+            f"{what}: {said(error)}",
+            state=state,
+            next=f"put back what was dropped or renamed, then {next}",
+        ) from error
     except psycopg.errors.DependentObjectsStillExist as error:
         # This DETAIL has names of objects, and no values of rows.
         used = "; ".join((error.diag.message_detail or "").splitlines())
@@ -301,6 +307,16 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
                 next=next,
             ) from error
         raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
+
+
+#: Something that a statement names is not there.
+_MISSING = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedTable,
+)
 
 
 def _ends_session(error: psycopg.Error) -> bool:

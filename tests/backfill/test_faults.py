@@ -18,6 +18,7 @@ from backfill.live import (
     filled,
     number,
 )
+from migrator.backfill import order
 from migrator.backfill.order import PhysicalOrder
 from migrator.errors import (
     ConnectionLost,
@@ -173,6 +174,46 @@ def test_a_copy_of_the_ledger_knows_no_file(sql: psycopg.Connection) -> None:
     assert found[0] != found[1]
 
 
+def test_another_table_takes_the_place(runner: Runner, sql: psycopg.Connection) -> None:
+    """It has no dual write, be it empty: nothing is entered as done."""
+    sql.execute(SETUP.encode())
+    runner.settings = Settings(target_ms=5, hold_s=0)
+    runner.expand(CHANGE)
+    progress = AfterRows(
+        ROWS // 4,
+        lambda: sql.execute(
+            "ALTER TABLE t RENAME TO former; CREATE TABLE t (LIKE former INCLUDING ALL)"
+        ),
+    )
+    runner.progress = progress
+    for _ in range(2):
+        with pytest.raises(Failed, match="dual-write trigger on table"):
+            runner.settle("c")
+    assert runner.change("c").state is State.EXPANDED
+    sql.execute("DROP TABLE t; ALTER TABLE former RENAME TO t")
+    assert_whole(runner, sql, counted=None)
+
+
+def test_the_index_of_the_keys_is_gone(
+    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No chunk reads the whole table; made again, the same command ends it."""
+    monkeypatch.setattr(order, "WINDOW_ROWS", ROWS // 8)
+    sql.execute(SETUP.encode())
+    runner.settings = Settings(chunking="keys", target_ms=5, hold_s=0)
+    runner.expand(CHANGE)
+    lost = "ALTER TABLE t DROP CONSTRAINT t_pkey"
+    runner.progress = AfterRows(ROWS // 4, lambda: sql.execute(lost.encode()))
+    for _ in range(2):
+        with pytest.raises(
+            Failed, match='Index "t_pkey" of table "public"."t" is gone'
+        ):
+            runner.backfill("c")
+    assert 0 < filled(sql) < ROWS
+    sql.execute("ALTER TABLE t ADD CONSTRAINT t_pkey PRIMARY KEY (id)")
+    assert_whole(runner, sql)
+
+
 @pytest.mark.parametrize("way", ["blocks", "keys"])
 def test_the_table_is_dropped(
     runner: Runner, sql: psycopg.Connection, way: str
@@ -184,8 +225,13 @@ def test_the_table_is_dropped(
     progress = AfterRows(ROWS // 4, lambda: sql.execute("DROP TABLE t"))
     runner.progress = progress
     for _ in range(2):
-        with pytest.raises(Failed, match=r'relation "public\.t" does not exist'):
+        with pytest.raises(
+            Failed, match=r'relation "public\.t" does not exist'
+        ) as failed:
             runner.backfill("c")
+        assert "Next: put back what was dropped or renamed, then run" in str(
+            failed.value
+        )
     assert progress.acted
     assert runner.change("c").state is State.EXPANDED
 
