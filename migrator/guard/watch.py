@@ -123,6 +123,8 @@ class Watch:
     #: it has not yet: there was no connection.
     _entered: Entry | None = None
     _unsaid: list[Verdict] = field(default_factory=list[Verdict])
+    #: Why the last look failed, which is told once; "" where it did not.
+    _failed: str = ""
     #: Whether the log has what is not watched.
     _named: bool = False
 
@@ -206,12 +208,17 @@ class Watch:
                 try:
                     conn = conn or self._connected()
                     self._look(conn, subject, stop)
+                    self._failed = ""
                 except Exception as error:
                     if conn is not None:
                         conn.close()
                     conn = None
                     if not stop.is_set():
-                        self._take(_unread("signals", _why(error)))
+                        why = _why(error)
+                        if why != self._failed:
+                            log.warning("the guard lost its connection: %s", why)
+                        self._failed = why
+                        self._take(_unread("signals", why))
                 ready.set()
                 stop.wait(self.policy.interval_s)
         finally:
@@ -337,8 +344,5 @@ def _unread(name: str, why: str) -> Verdict:
 def _why(error: Exception) -> str:
     """Return why a look failed; of what nobody thought of, only its name."""
     if isinstance(error, psycopg.Error | MigratorError):
-        why = str(error).split("\n")[0]
-    else:
-        why = type(error).__name__
-    log.warning("the guard lost its connection, or failed: %s", why)
-    return why
+        return str(error).split("\n")[0]
+    return type(error).__name__

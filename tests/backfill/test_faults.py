@@ -205,9 +205,7 @@ def test_the_index_of_the_keys_is_gone(
     lost = "ALTER TABLE t DROP CONSTRAINT t_pkey"
     runner.progress = AfterRows(ROWS // 4, lambda: sql.execute(lost.encode()))
     for _ in range(2):
-        with pytest.raises(
-            Failed, match='Index "t_pkey" of table "public"."t" is gone'
-        ):
+        with pytest.raises(Failed, match="by its keys would read the whole table"):
             runner.backfill("c")
     assert 0 < filled(sql) < ROWS
     sql.execute("ALTER TABLE t ADD CONSTRAINT t_pkey PRIMARY KEY (id)")

@@ -362,6 +362,38 @@ def test_one_watch_for_backfill_and_verification(
     assert paused["detail"]["reason"].startswith("load could be read and no longer can")
 
 
+def test_a_query_that_writes_is_not_run(
+    expanded: Runner, sql: psycopg.Connection
+) -> None:
+    """It would write each second; the plan says that it is not watched."""
+    writes = "UPDATE load SET n = n + 1 RETURNING n"
+    expanded.guard = guarded(writes, pause=1e9)
+    notices = [notice.text for notice in expanded.plan(CHANGE).notices]
+    why = "cannot execute UPDATE in a read-only transaction"
+    assert notices == [f'Signal "load" is not watched: {why}.']
+    expanded.backfill("c")
+    assert sql.execute("SELECT n FROM load").fetchone() == (0,)
+
+
+def test_a_connection_that_is_lost_again_and_again_is_told_once(
+    expanded: Runner,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bar of progress is not drowned in it."""
+    failed: list[Exception] = []
+    why = watch._why
+    monkeypatch.setattr(watch, "_why", lambda e: failed.append(e) or why(e))
+    expanded.guard = guarded(
+        "SELECT pg_terminate_backend(pg_backend_pid())::int", pause=5
+    )
+    with running(expanded):
+        wait_for("the second time", lambda: len(failed) > 2)
+        expanded.say("c", Mode.ABORT, "enough")
+    (told,) = [r for r in caplog.records if r.name == "migrator.guard.watch"]
+    assert "terminating connection" in told.getMessage()
+
+
 def test_resume_goes_on_without_a_signal(
     expanded: Runner, sql: psycopg.Connection
 ) -> None:

@@ -23,7 +23,10 @@ class Query(Signal):
 
     def read(self, conn: Connection, subject: Subject) -> tuple[float, str]:
         """Return the number."""
-        found: Any = ask(conn, self.sql)
+        with conn.transaction():
+            # What it writes it would write each second.
+            conn.execute("SET TRANSACTION READ ONLY")
+            found: Any = ask(conn, self.sql)
         if found is None:
             raise UnavailableError("the query returns nothing")
         return finite(found, "what the query returns"), ""
