@@ -234,7 +234,9 @@ class ChunkedCheck:
     Rows compared, one chunk per statement, and repaired.
 
     `count` returns the rows of a chunk that are out of step; `repair` is the
-    statement of the backfill. Both take the parameters of a `ChunkedUpdate`.
+    statement of the backfill, which may tell the keys of rows that it took out of the
+    chunk and left out of step, in a column `apart`. Both take the parameters of a
+    `ChunkedUpdate`.
     `listing` returns the first `$3` of these rows: `key` and `given`, objects of
     columns and values as JSON text; the second is NULL where `$4` is false.
     """

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import RawCursor
+
 from migrator.errors import Failed
 from migrator.ledger.mismatches import Mismatch
 from migrator.plan import ChunkedCheck, ChunkedUpdate
-from migrator.postgres.connection import Connection, ask, execute_stored
+from migrator.postgres.connection import Connection, Row, ask, execute_stored
 
 # Rows of a chunk that are listed by their keys; the others are counted.
 LISTED = 100
@@ -57,15 +59,31 @@ def run(
         return Outcome()
     listed = _listed(conn, work, given, values=values)
     left, still = found, {key for key, _ in listed}
+    moved: list[str] = []
     if work.repair is not None:
-        execute_stored(conn, work.repair, given)
+        moved = _apart(execute_stored(conn, work.repair, given))
         left = int(ask(conn, work.count, given))
         # All of them: repair may have brought them into another order.
-        still = {k for k, _ in _listed(conn, work, given, most=left)}
+        still = {k for k, _ in _listed(conn, work, given, most=left)} | set(moved)
+        left += len(moved)
     rows = [
         Mismatch(key=key, repaired=key not in still, given=held) for key, held in listed
     ]
+    # Without a key a row is named by its place, which is another one now.
+    known = {key for key, _ in listed}
+    rows += [
+        Mismatch(key=key, repaired=False) for key in moved[:LISTED] if key not in known
+    ]
     return Outcome(rows=found, found=rows, left=left)
+
+
+def _apart(repaired: RawCursor[Row]) -> list[str]:
+    """Return the keys of rows that a repair moved, and left out of step."""
+    told = [column.name for column in repaired.description or ()]
+    # Repairs of another table move no row of this one, and tell nothing.
+    if told != ["apart"]:
+        return []
+    return [row["apart"] for row in repaired if row["apart"] is not None]
 
 
 def _listed(

@@ -37,6 +37,24 @@ class Write(ABC):
             chunking: how to go over it; None where that is still to be chosen.
         """
 
+    def repair(
+        self,
+        facts: Facts,
+        chunking: Chunking,
+        rows: sql.Composable,
+        key: sql.Composable,
+    ) -> str:
+        """
+        Return the statement that repairs the rows of a chunk.
+
+        Args:
+            facts: of the table that is gone over.
+            chunking: how it is gone over.
+            rows: the condition of rows that are out of step.
+            key: what names a row.
+        """
+        return self.chunked(facts, chunking).statement
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Write):
@@ -58,15 +76,8 @@ class Update(Write):
     def chunked(self, facts: Facts, chunking: Chunking | None = None) -> ChunkedUpdate:
         """Return the update of one table's rows."""
         written = frozenset(self.values)
-        assignment = sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(column), value)
-            for column, value in self.values.items()
-        )
         chunking = chunking or chosen(facts, written)
-        head = sql.SQL("UPDATE {} SET {} WHERE {}").format(
-            named(facts), assignment, span(facts, chunking)
-        )
-        tail = sql.SQL(" AND ({})").format(self.rows)
+        head, tail = self._parts(facts, chunking)
         return ChunkedUpdate(
             statement=render(head, tail),
             strided=render(head, in_stride(chunking), tail),
@@ -76,6 +87,38 @@ class Update(Write):
             guard=self.guard,
             guard_tables=self.guard_tables,
             root=facts.table.root,
+        )
+
+    def repair(
+        self,
+        facts: Facts,
+        chunking: Chunking,
+        rows: sql.Composable,
+        key: sql.Composable,
+    ) -> str:
+        """
+        Return the update, which tells the rows that it leaves out of step elsewhere.
+
+        A row whose page is full moves to another one, where who counts the chunk again
+        does not see it. In `apart`, NULL for all others.
+        """
+        apart = sql.SQL(
+            " RETURNING CASE WHEN ({}) AND NOT ({}) THEN {}::text END AS apart"
+        ).format(rows, span(facts, chunking), key)
+        return render(*self._parts(facts, chunking), apart)
+
+    def _parts(
+        self, facts: Facts, chunking: Chunking
+    ) -> tuple[sql.Composable, sql.Composable]:
+        assignment = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(column), value)
+            for column, value in self.values.items()
+        )
+        return (
+            sql.SQL("UPDATE {} SET {} WHERE {}").format(
+                named(facts), assignment, span(facts, chunking)
+            ),
+            sql.SQL(" AND ({})").format(self.rows),
         )
 
 
@@ -189,15 +232,15 @@ def comparisons(
         )
         index = unique_index(leaf)
         keys = [k.name for k in index.keys] if index else [*key, "ctid"]
+        named_by = _object({c: sql.Identifier(c) for c in keys})
         values = {c: sql.Identifier(c) for c in shown} | dict(beside or {})
         listing = sql.SQL(
             "SELECT {}::text AS key, CASE WHEN $4::bool THEN {}::text END AS given "
-        ).format(_object({c: sql.Identifier(c) for c in keys}), _object(values))
-        written = repair and repair.chunked(leaf, chunking)
+        ).format(named_by, _object(values))
         return ChunkedCheck(
             count=render(sql.SQL("SELECT count(*) "), where),
             listing=render(listing, where, sql.SQL(" LIMIT $3::int")),
-            repair=written.statement if written else None,
+            repair=repair.repair(leaf, chunking, rows, named_by) if repair else None,
             table=leaf.table.name,
             chunking=chunking,
             guard=repair.guard if repair else None,

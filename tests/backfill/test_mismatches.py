@@ -152,6 +152,35 @@ def test_what_repair_cannot_explain_pauses_the_change(
     assert verified.verify("c") is State.VERIFIED
 
 
+def test_what_repair_moves_behind_the_end_is_counted(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its page is full, so that who looks at the chunk again does not see it."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, name text, pad text);"
+        "ALTER TABLE t ALTER pad SET STORAGE PLAIN;"
+        "INSERT INTO t SELECT g, 'n' || g, repeat('x', 2600)"
+        " FROM generate_series(1, 6) g"
+    )
+    pattern = RenameColumn("t", "name", "label", assured="test")
+    runner.expand(Change(revision="c", pattern=pattern))
+    runner.settle("c")
+    sql.execute(
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.label := ''mine''; RETURN NEW; END';"
+        "CREATE TRIGGER zzzz BEFORE UPDATE ON t FOR EACH ROW"
+        " WHEN (NEW.id = 3) EXECUTE FUNCTION meddle();"
+        "UPDATE t SET name = 'x' WHERE id = 3"
+    )
+    sql.execute("VACUUM FULL t")
+    assert number(sql, "SELECT pg_relation_size('t') / 8192") == 2
+    with pytest.raises(MismatchError, match="found 1 row of"):
+        runner.verify("c")
+    assert number(sql, "SELECT pg_relation_size('t') / 8192") == 3
+    (found,) = runner.mismatches("c")
+    assert (json.loads(found.key), found.repaired) == ({"id": "3"}, False)
+
+
 def test_a_paused_change_is_not_retired(verified: Runner) -> None:
     """A word to wait holds every phase."""
     verified.say("c", Mode.PAUSE, "month-end")
