@@ -134,7 +134,7 @@ def _cached(facts: Facts, room: int | None) -> str:
     if facts.cache_bytes is None:
         return ""
     if room is None:
-        return f", as the whole table stays cached ({_sizes(facts)})"
+        return f" (cached whole: {_sizes(facts)})"
     window = min(WINDOW_BLOCKS, room) * BLOCK_BYTES
     return f" of {size(window)}, which stays cached between them ({_sizes(facts)})"
 

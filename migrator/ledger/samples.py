@@ -28,13 +28,20 @@ class Speed:
     left_s: float | None
 
 
+# A step `s` as it is now, in blocks or rows done and rows changed.
+_NOW = (
+    "SELECT s.id, s.end_block,"
+    " s.next_block + COALESCE(sum(w.done - (w.stop_block - w.start_block)), 0) AS done,"
+    " s.rows + COALESCE(sum(w.rows), 0) AS rows FROM migrator.steps s"
+    " LEFT JOIN migrator.windows w ON w.step = s.id WHERE s.id = %s GROUP BY s.id"
+)
+
+
 def take(conn: Connection, step: int) -> None:
     """Note a step's progress as it is now."""
     conn.execute(
-        "INSERT INTO migrator.samples (step, done, rows) SELECT s.id,"
-        " s.next_block + COALESCE(sum(w.done - (w.stop_block - w.start_block)), 0),"
-        " s.rows + COALESCE(sum(w.rows), 0) FROM migrator.steps s"
-        " LEFT JOIN migrator.windows w ON w.step = s.id WHERE s.id = %s GROUP BY s.id",
+        "INSERT INTO migrator.samples (step, done, rows)"
+        f" SELECT id, done, rows FROM ({_NOW}) AS now",
         (step,),
     )
 
@@ -42,22 +49,20 @@ def take(conn: Connection, step: int) -> None:
 def speed(conn: Connection, step: int) -> Speed | None:
     """Return how fast a step goes, None where that cannot be told yet."""
     row = conn.execute(
-        # From the first sample of the last minute to now: a worker that stands
-        # still takes none.
+        # From the first sample of the last minute to now, not to the last one: it may
+        # be the first as well, and a worker that stands still takes none.
         "SELECT extract(epoch FROM clock_timestamp() - first.at)::float8 AS s,"
-        " last.done - first.done AS done, last.rows - first.rows AS rows,"
-        " greatest(s.end_block - last.done, 0) AS rest FROM migrator.steps s"
-        " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = s.id"
-        " ORDER BY at DESC LIMIT 1) AS last"
-        " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = s.id AND"
-        " at >= least(last.at, clock_timestamp() - make_interval(secs => %s))"
-        " ORDER BY at LIMIT 1) AS first WHERE s.id = %s",
-        (OVER_S, step),
+        " now.done - first.done AS done, now.rows - first.rows AS rows,"
+        f" greatest(now.end_block - now.done, 0) AS rest FROM ({_NOW}) AS now"
+        " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = now.id"
+        " AND at >= least((SELECT max(at) FROM migrator.samples WHERE step = now.id),"
+        " clock_timestamp() - make_interval(secs => %s)) ORDER BY at LIMIT 1) AS first",
+        (step, OVER_S),
     ).fetchone()
     if row is None or row["s"] < 1:
         return None
-    done_per_s = row["done"] / row["s"]
+    done_per_s = float(row["done"]) / row["s"]
     return Speed(
-        rows_per_s=row["rows"] / row["s"],
+        rows_per_s=float(row["rows"]) / row["s"],
         left_s=row["rest"] / done_per_s if done_per_s > 0 else None,
     )

@@ -114,7 +114,7 @@ MB = 1024 * 1024
     ("size", "cache", "window", "shared", "reason"),
     [
         # The whole table stays in the cache, or the window as it always was.
-        (20 * MB, 100 * MB, 2048, 8192, "as the whole table stays cached (table 20 MB"),
+        (20 * MB, 100 * MB, 2048, 8192, "window (cached whole: table 20 MB, shared"),
         (900 * MB, 64 * MB, 2048, 1024, "window of 16 MB, which stays cached"),
         (900 * MB, 8 * MB, 256, 128, "window of 2 MB, which stays cached"),
         (900 * MB, 8 * MB, 256, 128, "(table 900 MB, shared_buffers 8 MB)"),
@@ -206,8 +206,8 @@ def test_the_plan_tells_it_and_the_run_may_be_told_otherwise(
     change = Change(revision="c", pattern=AddColumn("t", "n", "int", computed="id"))
     output.plan(runner.plan(change))
     assert re.search(
-        r"    chunking    8 passes over each window, as the whole table stays cached"
-        r" \(table \d+ kB, shared_buffers \d+ MB\): new",
+        r"    chunking    8 passes over each window \(cached whole: table \d+ kB,"
+        r" shared_buffers \d+ MB\): new",
         capsys.readouterr().out,
     )
     runner.expand(change)

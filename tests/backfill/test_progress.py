@@ -8,7 +8,6 @@ import pytest
 from backfill.live import running, wait_for
 from migrator.change import Change
 from migrator.cli.bars import Bars
-from migrator.ledger import samples
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import StepRow
 from migrator.patterns import AddColumn
@@ -20,11 +19,8 @@ ROWS = 40_000
 
 
 @pytest.fixture
-def other(
-    runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> Runner:
+def other(runner: Runner, sql: psycopg.Connection) -> Runner:
     """Give the engine of another machine; the change is expanded."""
-    monkeypatch.setattr(samples, "EVERY_S", 0.1)
     sql.execute(
         "CREATE TABLE t (id int PRIMARY KEY, pad text);"
         f"INSERT INTO t SELECT g, repeat('x', 400) FROM generate_series(1, {ROWS}) g"
@@ -52,7 +48,7 @@ def until(runner: Runner, true: Callable[[StepRow], object]) -> StepRow:
 
 
 def test_share_rate_and_time_left(runner: Runner, other: Runner) -> None:
-    """They follow the limit; a window that is half done counts half."""
+    """They follow the limit from the first second on; half a window counts half."""
     other.limit("c", Limits(max_rows_per_s=8_000))
     with running(runner):
         step = until(other, lambda s: s.rows > 12_000)
