@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from psycopg import sql
 
+from migrator import names
 from migrator.facts import Column, Facts, ForeignKey, Table
 from migrator.names import TableName
 from migrator.plan import (
@@ -120,10 +121,12 @@ def locked(
 
     Several tables are locked in the order of their names, so that two changes that
     share them do not meet; `through` before them, as its users lock them; `turned` is
-    the other order, for another try.
+    the other order, for another try. What a change made comes last in both: requests
+    come to it through a trigger of another one.
     """
     first = () if through is None else (through,)
     ordered = sorted({table, *also}, reverse=turned)
+    ordered.sort(key=lambda t: t.name.startswith(names.OWNED))
     tables = (t.identifier for t in (*first, *ordered))
     return render(
         sql.SQL("LOCK TABLE {} IN {} MODE").format(

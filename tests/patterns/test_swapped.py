@@ -250,6 +250,26 @@ def test_an_outer_view_is_locked_before_an_inner_one(
         other.rollback()
 
 
+def test_who_has_the_table_writes_on(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """While names wait to be exchanged, nobody is kept from the other table."""
+    sql.execute(SETUP.encode())
+    ready(runner)
+    (step, *_) = runner.plan(CHANGE).steps(Phase.RETIRE)
+    assert isinstance(step.work, Transaction)
+    lock = step.work.statements[0].encode()
+    with psycopg.connect(database) as one, psycopg.connect(database) as other:
+        one.execute("SELECT FROM events LIMIT 0; SET LOCAL lock_timeout = '300ms'")
+        waiting = threading.Thread(target=other.execute, args=(lock,))
+        waiting.start()
+        wait_for("a lock that waits", lambda: waits(sql))
+        one.execute("UPDATE events SET note = 'on' WHERE id = 1")
+        one.commit()
+        waiting.join()
+        other.rollback()
+
+
 def test_who_reads_a_view_holds_the_change(
     runner: Runner, sql: psycopg.Connection, database: str
 ) -> None:
