@@ -188,6 +188,9 @@ class ForeignKey:
     #: What follows its name in DDL, each name with its schema.
     definition: str = ""
     comment: str | None = None
+    validated: bool = True
+    #: Whether the table that has it is partitioned.
+    partitioned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

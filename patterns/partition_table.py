@@ -5,8 +5,9 @@ expand    CREATE TABLE … PARTITION BY, triggers   SHARE ROW EXCLUSIVE, no scan
 backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
 verify    both tables compared                    ACCESS SHARE
 retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
+          foreign keys of others made anew        the same on their tables, no scan
           CREATE OR REPLACE VIEW, those over it   the same, each view before it
-          own foreign keys added, proved          SHARE ROW EXCLUSIVE, no scan
+          VALIDATE CONSTRAINT (those)             ROW SHARE, full scan of the others
 drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
 
 Rows are copied to a partitioned table, which takes the name of the former one. Each
@@ -130,8 +131,26 @@ class PartitionTable(Pattern):
                     text="Until the drop, TRUNCATE, DROP and DETACH of a partition do"
                     " not reach the former table: going back would bring its rows back."
                 ),
+                *self._key_notices(facts),
                 *swap_notices(facts),
             )
+        )
+
+    def _key_notices(self, facts: Facts) -> tuple[Notice, ...]:
+        listed = [
+            f'"{key.name}" of {key.table}'
+            for key in facts.table.foreign_keys
+            if key.to == facts.table.name
+        ]
+        if not listed:
+            return ()
+        return (
+            Notice(
+                text=f"Foreign keys go over in the exchange ({', '.join(listed)}): it"
+                " locks their tables too, on the way back as well, and each is proved"
+                " behind it. A partition to whose rows they refer cannot be dropped,"
+                " truncated or detached.",
+            ),
         )
 
     def _check_partitions(self, facts: Facts) -> None:
@@ -186,12 +205,27 @@ class PartitionTable(Pattern):
                     " the partition key; across partitions nothing can hold to it.",
                     next="drop it, or make it again with them, by a change of its own.",
                 )
+        kept = [{*self.key}, *({k.name for k in i.keys} for i in unique if i.plain)]
         for key in table.foreign_keys:
-            if key.to == table.name:
+            if key.to != table.name:
+                continue
+            if key.table == table.name:
+                raise Refused(
+                    f'{self.title}: foreign key "{key.name}" refers to the table'
+                    " itself. A row that moves to another partition is deleted from"
+                    " the former table, and what refers to it there with it.",
+                    next=f'drop it first: DropConstraint("{self.table}",'
+                    f' "{key.name}"), and add it again after the drop of this change.',
+                )
+            if {*key.to_columns} not in kept:
+                listed = ", ".join(key.to_columns)
                 raise Refused(
                     f'{self.title}: foreign key "{key.name}" of table {key.table}'
-                    " refers to it, by a key that will not be unique.",
-                    next="drop it by a change of its own first.",
+                    f" refers to ({listed}), which nothing holds to be unique across"
+                    f" partitions; ({', '.join(self.key)}) is.",
+                    next=f"make ({', '.join(self.key)}) unique by AddUnique, give"
+                    f" {key.table} the columns that it lacks and AddForeignKey to them,"
+                    " then drop this one by DropConstraint; or drop it and do without.",
                 )
         for c in table.constraints:
             if c.kind == "p" and c.dependents and not set(self.key) <= {*c.columns}:

@@ -108,6 +108,8 @@ def _foreign_keys(conn: Connection, table: Table) -> tuple[ForeignKey, ...]:
             to=TableName(k["to_schema"], k["to_table"]),
             to_columns=tuple(k["to_columns"]),
             comment=k["comment"],
+            validated=k["validated"],
+            partitioned=k["partitioned"],
         )
         for k in rows
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from snapshots import same, snapshot
 from tables import rows
 
 from migrator.change import Change
@@ -116,6 +117,66 @@ def test_going_back_from_retired(runner: Runner, sql: psycopg.Connection) -> Non
     assert rows(sql, ALL) == everything
     assert not rows(sql, BEHIND)
     assert rows(sql, "SELECT to_regclass('events_rest') IS NULL") == [(True,)]
+
+
+def test_foreign_keys_that_refer_to_it(runner: Runner, sql: psycopg.Connection) -> None:
+    """They go over, back and over again; rows that they bind move and go with them."""
+    sql.execute(
+        "CREATE TABLE events (id int, at int NOT NULL, PRIMARY KEY (id, at));"
+        "CREATE TABLE likes (event int, at int, CONSTRAINT liked FOREIGN KEY"
+        " (at, event) REFERENCES events (at, id) ON DELETE CASCADE DEFERRABLE);"
+        "COMMENT ON CONSTRAINT liked ON likes IS 'why';"
+        "CREATE TABLE stars (at int, event int, CONSTRAINT seen FOREIGN KEY (event, at)"
+        " REFERENCES events ON UPDATE CASCADE ON DELETE CASCADE);"
+        "INSERT INTO events SELECT g, g % 20 FROM generate_series(1, 300) g;"
+        "INSERT INTO likes SELECT id, at FROM events WHERE id % 2 = 0;"
+        "INSERT INTO stars SELECT at, id FROM events WHERE id % 2 = 1"
+    )
+    before = snapshot(sql)
+    pattern = PartitionTable(
+        "events",
+        "RANGE",
+        ["at"],
+        {"events_low": "FROM (0) TO (10)"},
+        rest="events_rest",
+        key=["id", "at"],
+        old_key=["id", "at"],
+        assured="test",
+    )
+    change = Change(revision="f", pattern=pattern)
+    wrong = psycopg.errors.ForeignKeyViolation
+
+    def used(number: int) -> None:
+        with pytest.raises(wrong):
+            sql.execute(f"INSERT INTO likes VALUES ({number}, 99)".encode())
+        # One and the other partition, of rows to which others refer.
+        with pytest.raises(wrong):
+            sql.execute(f"UPDATE events SET at = 12 WHERE id = {20 + number}".encode())
+        sql.execute(f"UPDATE events SET at = at + 10 WHERE id = {21 + number}".encode())
+        sql.execute(f"DELETE FROM events WHERE id IN ({number}, {number + 1})".encode())
+        assert rows(sql, "SELECT count(*) FROM likes") == [(150 - number // 2,)]
+        assert rows(sql, "SELECT count(*) FROM stars") == [(150 - number // 2,)]
+        moved = f"SELECT at FROM stars WHERE event = {21 + number}"
+        assert rows(sql, moved) == [((21 + number) % 20 + 10,)]
+
+    runner.expand(change)
+    runner.settle("f")
+    used(2)
+    runner.retire("f", old_release_gone="test")
+    used(4)
+    runner.rollback("f")
+    used(6)
+    runner.rollback("f", to=State.PLANNED)
+    same(snapshot(sql), before)
+    runner.expand(change)
+    runner.settle("f")
+    runner.retire("f", old_release_gone="test")
+    runner.drop("f")
+    used(8)
+    assert not rows(sql, BEHIND)
+    runner.rebuild(change)
+    used(10)
+    same(snapshot(sql), before)
 
 
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
@@ -238,7 +299,57 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
             ),
         ),
         {},
-        'foreign key "liked" of table "public"."likes" refers to it',
+        'foreign key "liked" of table "public"."likes" refers to (id), which nothing',
+    ),
+    (
+        replace(
+            TABLE,
+            foreign_keys=(
+                ForeignKey(
+                    name="liked",
+                    table=TableName("public", "likes"),
+                    columns=("event", "at"),
+                    to=TABLE.name,
+                    to_columns=("at", "id"),
+                    partitioned=True,
+                ),
+            ),
+        ),
+        {},
+        'foreign key "liked" of the partitioned table "public"."likes" refers to it',
+    ),
+    (
+        replace(
+            TABLE,
+            foreign_keys=(
+                ForeignKey(
+                    name="liked",
+                    table=TableName("public", "likes"),
+                    columns=("event", "at"),
+                    to=TABLE.name,
+                    to_columns=("at", "id"),
+                    validated=False,
+                ),
+            ),
+        ),
+        {},
+        'foreign key "liked" of table "public"."likes" is not valid',
+    ),
+    (
+        replace(
+            TABLE,
+            foreign_keys=(
+                ForeignKey(
+                    name="after",
+                    table=TABLE.name,
+                    columns=("id", "at"),
+                    to=TABLE.name,
+                    to_columns=("id", "at"),
+                ),
+            ),
+        ),
+        {},
+        'foreign key "after" refers to the table itself',
     ),
     (
         replace(

@@ -6,13 +6,13 @@ over it, and its place in publications, are bound to the table that has the name
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Trigger
+from migrator.facts import ForeignKey, Trigger
 from migrator.kernels import direct
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import granted as column_granted
@@ -22,7 +22,7 @@ from migrator.kernels.mirror_table.facade import granted
 from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.successor import Successor
 from migrator.names import TableName
-from migrator.plan import Transaction, type_name
+from migrator.plan import Transaction, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,7 @@ class Exchange(Successor):
         work = direct.catalogue_step(
             self.name,
             *self.shadow().off(),
+            *self.unreferred(),
             *self.create_statistics(),
             *self.renames(self.former_name, self.shadow_name),
             *self._index_names(forward=True),
@@ -94,8 +95,9 @@ class Exchange(Successor):
             ),
             *self.made_alike(),
             *self._counters(),
+            *self.referred(),
             *self.back().on(),
-            also=(self.shadow_name,),
+            also=(self.shadow_name, *(k.table for k in self.moved_keys())),
         )
         return rebound(work, self.facts.table, self.former_name)
 
@@ -185,6 +187,7 @@ class Exchange(Successor):
         work = direct.catalogue_step(
             self.name,
             *self.back().off(),
+            *self.unreferred(),
             *(
                 sql.SQL("DROP TRIGGER {} ON {}").format(
                     sql.Identifier(t.name), self.name.identifier
@@ -203,10 +206,45 @@ class Exchange(Successor):
             *self._sequences(self.shadow_name, self.name),
             *self._identities(forward=False),
             *(_enabled(self.name, t) for t in self._triggers()),
+            *self.referred(),
             *self.shadow().on(),
-            also=(self.former_name,),
+            also=(self.former_name, *(k.table for k in self.moved_keys())),
         )
-        return rebound(work, self.facts.table, self.shadow_name)
+        gone = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NULL").format(
+            sql.Literal(str(self.former_name))
+        )
+        back = replace(work, done=render(gone))
+        return rebound(back, self.facts.table, self.shadow_name)
+
+    def moved_keys(self) -> tuple[ForeignKey, ...]:
+        """
+        Return foreign keys of other tables that are made anew in the exchange.
+
+        A row that moves to another partition is deleted from the former table before
+        the server tells who refers to it: a foreign key that still referred there
+        would delete what refers, by ON DELETE CASCADE.
+        """
+        if self.partition_by is None:
+            return ()
+        return tuple(k for k in self.old.foreign_keys if k.to == self.old.name)
+
+    def unreferred(self) -> Iterator[sql.Composable]:
+        """Yield the drops of those foreign keys."""
+        for key in self.moved_keys():
+            yield sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+                key.table.identifier, sql.Identifier(key.name)
+            )
+
+    def referred(self) -> Iterator[sql.Composable]:
+        """Yield what makes them again, to the table that has the name by then."""
+        for key in self.moved_keys():
+            yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
+                key.table.identifier,
+                sql.Identifier(key.name),
+                type_name(key.definition),
+            )
+            if key.comment is not None:
+                yield remark(key.table, key.name, key.comment)
 
     def renames(
         self, leaves: TableName, comes: TableName

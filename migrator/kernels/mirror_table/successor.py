@@ -15,6 +15,8 @@ from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.names import TableName
 from migrator.plan import Notice, type_name
 
+# From this server on a partitioned table has foreign keys that are NOT VALID.
+_LATER = 180000
 _LIKE = (
     "LIKE {} INCLUDING COMMENTS INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING"
     " DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STORAGE"
@@ -228,6 +230,7 @@ def require_swappable(facts: Facts, title: str) -> None:
     _require_writable(facts)
     _require_published(facts, title)
     _require_views(facts, title)
+    _require_referring(facts, title)
     for c in table.constraints:
         if c.kind not in ("p", "u", "f", "c", "n") or not c.validated:
             raise Refused(
@@ -291,6 +294,27 @@ def _require_published(facts: Facts, title: str) -> None:
                 f' "{one.name}", in which the new table is to take the place of'
                 f" {table.name}.",
                 next="connect as a member of its owner's role.",
+            )
+
+
+def _require_referring(facts: Facts, title: str) -> None:
+    """Refuse foreign keys of other tables that could not be added to the new one."""
+    table = facts.table
+    for key in table.foreign_keys:
+        if key.to != table.name or key.table == table.name:
+            continue
+        if not key.validated:
+            raise Refused(
+                f'{title}: foreign key "{key.name}" of table {key.table} is not valid.',
+                next="validate it first.",
+            )
+        if key.partitioned and facts.server_version < _LATER:
+            raise Refused(
+                f'{title}: foreign key "{key.name}" of the partitioned table'
+                f" {key.table} refers to it. PostgreSQL adds one to a partitioned table"
+                " without a scan under a strong lock from 18 on.",
+                next="drop it by a change of its own first, and add it again after the"
+                " drop of this one, in a maintenance window.",
             )
 
 

@@ -8,7 +8,8 @@ directions, comments, storage, extended statistics, policies, grants and owner. 
 over it, and its place in publications, are bound to the table that has the name.
 
 Until the drop foreign keys of other tables refer to both: the former one, which is in
-step, holds them to what it always did while the new one's is proved.
+step, holds them to what it always did while the new one's is proved. To a partitioned
+table they go over in the exchange, and back in the one back: `Exchange.moved_keys`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import ForeignKey
-from migrator.kernels import direct, foreign_key, indexes
+from migrator.kernels import constraints, direct, foreign_key, indexes
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange, remark
 from migrator.plan import Lock, Step, Steps, type_name
@@ -92,7 +93,11 @@ class Swap(Exchange):
     def retire(self) -> Steps:
         """Return the exchange of names, and foreign keys to the new table."""
         own = (c for c in self.old.constraints if self.refers_to_itself(c))
-        others = (k for k in self.old.foreign_keys if k.table != self.name)
+        moved = self.moved_keys()
+        others = (
+            k for k in self.old.foreign_keys if k.table != self.name and k not in moved
+        )
+        proofs = [constraints.validated(k.table, k.name, self.name) for k in moved]
         steps = [
             *(
                 step
@@ -116,12 +121,20 @@ class Swap(Exchange):
                     self.name,
                 )
             ),
+            *(
+                Step(
+                    name=f"validate_foreign_key_to_{number}",
+                    work=proof,
+                    no_reverse="going back proves it against the former table",
+                )
+                for number, proof in enumerate(proofs, 1)
+            ),
         ]
         return (
             Step(
                 name="exchange_tables",
                 work=self.shadow().needs_on(self.exchange()),
-                reverse=(self.back().needs_on(self.exchange_back()),),
+                reverse=(self.back().needs_on(self.exchange_back()), *proofs),
             ),
             *steps,
         )
@@ -143,6 +156,7 @@ class Swap(Exchange):
             *spelt(self.name, self.former_name),
             *self.renames(self.former_name, self.shadow_name),
             MADE_AGAIN,
+            *self.unreferred(),
             sql.SQL("DROP TABLE {}").format(self.former_name.identifier),
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
@@ -159,7 +173,8 @@ class Swap(Exchange):
                 for one in self.facts.table.statistics
             ),
             *self.made_alike(),
-            also=(self.shadow_name,),
+            *self.referred(),
+            also=(self.shadow_name, *(k.table for k in self.moved_keys())),
         )
         table = self.facts.table
         sequences = (
@@ -186,6 +201,14 @@ class Swap(Exchange):
                 )
             ),
             Step(name="drop_partitions", work=move, no_reverse="upgrade again"),
+            *(
+                Step(
+                    name=f"validate_foreign_key_{number}",
+                    work=constraints.validated(key.table, key.name, self.name),
+                    no_reverse="upgrade again",
+                )
+                for number, key in enumerate(self.moved_keys(), 1)
+            ),
         )
 
     def drop(self) -> Steps:

@@ -24,7 +24,9 @@ SELECT k.conname::text AS name,
           ORDER BY u.at
        ) AS to_columns,
        pg_catalog.pg_get_constraintdef(k.oid) AS definition,
-       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment
+       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment,
+       k.convalidated AS validated,
+       c.relkind = 'p' AS partitioned
   FROM pg_catalog.pg_constraint k
   JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
