@@ -294,6 +294,12 @@ class Publication:
     described: str | None = None
     #: Whether this role may change it.
     owned: bool = True
+    #: Whether rows of partitions are published as the partitioned table's.
+    via_root: bool = False
+    #: Whether it has UPDATE or DELETE.
+    changes: bool = True
+    #: The columns of the table that it has; empty for all.
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,13 +236,33 @@ class PartitionTable(Pattern):
                 )
 
     def _check_published(self, facts: Facts) -> None:
-        for one in facts.table.published:
+        table = facts.table
+        for one in table.published:
+            if not one.via_root:
+                raise Refused(
+                    f'{self.title}: publication "{one.name}" has it, and publishes rows'
+                    " of a partitioned table under the names of its partitions, which"
+                    " no subscriber has.",
+                    next=f'ALTER PUBLICATION "{one.name}" SET'
+                    " (publish_via_partition_root = true) first, where it has no"
+                    " partitioned table yet; else put the table into a publication of"
+                    " its own.",
+                )
+            lacking = [c for c in self.key if one.columns and c not in one.columns]
+            if lacking and one.changes:
+                raise Refused(
+                    f'{self.title}: publication "{one.name}" has not the column'
+                    f' "{lacking[0]}", which the replica identity of each partition'
+                    " has: the server would refuse every UPDATE and DELETE.",
+                    next="add it to the publication's columns first, and to the table"
+                    " of each subscriber before.",
+                )
+        if table.published and table.replica_identity == "INDEX":
             raise Refused(
-                f'{self.title}: publication "{one.name}" has it. A partitioned table is'
-                " published as its partitions, which a subscriber has to have, and by a"
-                " replica identity that has the partition key.",
-                next="take it out of the publication first, and put it in again after"
-                " the drop; subscribers have to copy it anew.",
+                f"{self.title}: publications have it, and its replica identity is an"
+                " index. Partitions do not have it from the partitioned table.",
+                next=f"ALTER TABLE {table.name} REPLICA IDENTITY DEFAULT, or FULL, by a"
+                " change of its own first.",
             )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:

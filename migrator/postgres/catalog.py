@@ -44,7 +44,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
         views=_views(conn, found.oid),
         statistics=_statistics(conn, found.oid),
         published=tuple(
-            Publication(**row)
+            Publication(columns=tuple(row.pop("columns")), **row)
             for row in conn.execute(query("publications"), {"table": found.oid})
         ),
     )

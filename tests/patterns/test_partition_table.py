@@ -261,6 +261,7 @@ FACTS = Facts(
     tag="0123456789",
     relation_names=frozenset({"events", "taken"}),
 )
+FEED = Publication(name="feed", whole=False, via_root=True)
 MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
     (TABLE, {"by": "SIZE"}, "by is 'SIZE'"),
     (TABLE, {"rest": ""}, "rows that fit into no partition would be refused"),
@@ -362,7 +363,17 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
     (
         replace(TABLE, published=(Publication(name="feed", whole=False),)),
         {},
-        'publication "feed" has it. A partitioned table is published as',
+        'publication "feed" has it, and publishes rows of a partitioned table under',
+    ),
+    (
+        replace(TABLE, published=(replace(FEED, columns=("id", "note")),)),
+        {},
+        'publication "feed" has not the column "at", which the replica identity',
+    ),
+    (
+        replace(TABLE, published=(FEED,), replica_identity="INDEX"),
+        {},
+        "its replica identity is an index",
     ),
     (
         replace(

@@ -18,6 +18,7 @@ from migrator.facts import Column, Facts, Index, IndexColumn, Table
 from migrator.kernels.mirror_table import require_swappable
 from migrator.ledger import store
 from migrator.names import TableName
+from migrator.pattern import Pattern
 from migrator.patterns import PartitionTable, RebuildTable
 from migrator.plan import Lock, Phase, State, Transaction
 from migrator.postgres.connection import Target, connect
@@ -51,6 +52,15 @@ CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER away INSTEAD OF DELETE ON few FOR EACH ROW EXECUTE FUNCTION gone();
 """
 CHANGE = Change(revision="r", pattern=RebuildTable("events", assured="test"))
+PARTITIONED = PartitionTable(
+    "events",
+    "RANGE",
+    ["number"],
+    {"events_low": "FROM (0) TO (5)"},
+    rest="events_rest",
+    key=["id", "number"],
+    assured="test",
+)
 # Views and rules that still depend on what stands out of sight.
 LEFT = (
     "SELECT w.ev_class::regclass::text FROM pg_depend d JOIN pg_rewrite w"
@@ -84,6 +94,11 @@ def used(sql: psycopg.Connection, key: int) -> None:
     sql.execute(f"INSERT INTO written VALUES ({key}, 'ruled')".encode())
     assert rows(sql, f"SELECT note FROM every WHERE id = {key}") == [("ruled",)]
     assert not rows(sql, LEFT)
+
+
+def published(found: dict[str, str]) -> dict[str, str]:
+    """Return what a snapshot tells of publications."""
+    return {k: v for k, v in found.items() if k.startswith("publication")}
 
 
 # -- views -----------------------------------------------------------------------
@@ -161,14 +176,13 @@ def test_what_is_made_while_both_tables_are_there_goes_along(
         " TABLE events (id, note) WHERE (id > 5); DROP VIEW between;"
         "CREATE OR REPLACE VIEW every AS SELECT *, 1 AS more FROM events"
     )
-    now = snapshot(sql)
-    views = {k: v for k, v in now.items() if v.startswith("v,")}
-    published = {k: v for k, v in now.items() if k.startswith("publication")}
+    then = snapshot(sql)
+    views = {k: v for k, v in then.items() if v.startswith("v,")}
     runner.rollback("r")
     now = snapshot(sql)
     assert not rows(sql, LEFT)
     same({k: v for k, v in now.items() if v.startswith("v,")}, views)
-    same({k: v for k, v in now.items() if k.startswith("publication")}, published)
+    same(published(now), published(then))
     sql.execute("CREATE MATERIALIZED VIEW stays AS SELECT id FROM events")
     with pytest.raises(Refused, match="materialized view stays would stay with the"):
         runner.retire("r", old_release_gone="test")
@@ -296,7 +310,14 @@ def publisher(start_server: Callable[..., Server]) -> Iterator[Server]:
         yield made
 
 
-def test_a_subscriber_goes_on(publisher: Server) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "columns"),
+    [(CHANGE.pattern, "id, note"), (PARTITIONED, "id, note, number")],
+    ids=["rebuilt", "partitioned"],
+)
+def test_a_subscriber_goes_on(
+    publisher: Server, pattern: Pattern, columns: str
+) -> None:
     """
     It has each row at the end of each phase, and needs to be told nothing.
 
@@ -312,8 +333,10 @@ def test_a_subscriber_goes_on(publisher: Server) -> None:
         ExitStack() as stack,
     ):
         sql.execute(SETUP.encode())
+        sql.execute("ALTER TABLE events ALTER number SET NOT NULL")
         sql.execute(
-            "CREATE PUBLICATION feed FOR TABLE events (id, note) WHERE (id > 5), towns"
+            f"CREATE PUBLICATION feed FOR TABLE events ({columns}) WHERE (id > 5),"
+            " towns WITH (publish_via_partition_root = true)".encode()
         )
         sql.execute("SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
         before = snapshot(sql)
@@ -325,14 +348,18 @@ def test_a_subscriber_goes_on(publisher: Server) -> None:
         )
 
         def follows() -> None:
-            wanted = rows(sql, "SELECT id, note FROM events WHERE id > 5 ORDER BY id")
-            query = "SELECT id, note FROM events ORDER BY id"
+            query = f"SELECT {columns} FROM events WHERE id > 5 ORDER BY id"
+            wanted = rows(sql, query)
             wait_for("rows at the subscriber", lambda: rows(there, query) == wanted)
 
         def write(number: int) -> None:
             sql.execute(f"INSERT INTO events VALUES ({900 + number}, 1, 'a')".encode())
             sql.execute(f"UPDATE events SET note = 'b{number}' WHERE id > 400".encode())
             sql.execute(f"DELETE FROM events WHERE id = {10 + number}".encode())
+            # From partition to partition.
+            sql.execute(
+                f"UPDATE events SET number = 9 WHERE id = {30 + number}".encode()
+            )
             sql.execute(
                 f"UPDATE events SET id = {-number} WHERE id = {20 + number}".encode()
             )
@@ -340,7 +367,7 @@ def test_a_subscriber_goes_on(publisher: Server) -> None:
         follows()
         runner = Runner(Target.from_url(publisher.url("here")), Settings(hold_s=0))
         write(7)
-        runner.expand(CHANGE)
+        runner.expand(replace(CHANGE, pattern=pattern))
         write(1)
         runner.settle("r")
         write(2)
@@ -368,7 +395,7 @@ def test_a_subscriber_goes_on(publisher: Server) -> None:
         assert not requests.failed
         follows()
         assert rows(there, "SELECT id FROM towns ORDER BY id") == [(3,), (4,)]
-        same(snapshot(sql), before)
+        same(published(snapshot(sql)), published(before))
         states = "SELECT srsubstate::text FROM pg_subscription_rel"
         assert rows(there, states) == [("r",), ("r",)]
         failed = "SELECT apply_error_count FROM pg_stat_subscription_stats"

@@ -286,7 +286,9 @@ def _require_published(facts: Facts, title: str) -> None:
                 f'{title}: publication "{one.name}" has all tables, of the database or'
                 " of the schema, and so the one that follows as soon as it is there; a"
                 " subscriber that has none of that name stops.",
-                next="publish tables by their names, until the drop at least.",
+                next="publish tables by their names, until the drop at least: CREATE"
+                " PUBLICATION … FOR TABLE …, then ALTER SUBSCRIPTION … SET PUBLICATION"
+                " … WITH (copy_data = false) while nothing is written.",
             )
         if not one.owned:
             raise Refused(
