@@ -147,7 +147,10 @@ def test_views_over_a_table_that_is_partitioned(
         old_key=["id"],
         assured="test",
     )
-    sql.execute("ALTER TABLE events ALTER town SET NOT NULL, ALTER town SET DEFAULT 1")
+    sql.execute(
+        "ALTER TABLE events ALTER town SET NOT NULL, ALTER town SET DEFAULT 1,"
+        " SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01)"
+    )
     before = snapshot(sql)
     change = Change(revision="r", pattern=pattern)
     runner.expand(change)

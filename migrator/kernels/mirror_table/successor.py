@@ -80,9 +80,10 @@ class Successor:
             + sql.SQL("){}{}").format(type_name(by), type_name(space)),
             alter + sql.SQL("OWNER TO {}").format(sql.Identifier(old.owner)),
         ]
-        if old.options and not self.partition_by:
+        options = _options(old)
+        if options and not self.partition_by:
             found.append(
-                alter + sql.SQL("SET ({})").format(type_name(", ".join(old.options)))
+                alter + sql.SQL("SET ({})").format(type_name(", ".join(options)))
             )
         if old.comment is not None:
             found.append(
@@ -213,6 +214,12 @@ class Successor:
             for c in self.facts.table.constraints
             if c.kind == "f" and not self.refers_to_itself(c)
         ]
+
+
+def _options(table: Table) -> tuple[str, ...]:
+    """Return storage parameters, of a partitioned table those of all its leaves."""
+    first, *others = table.leaves or (table,)
+    return tuple(o for o in first.options if all(o in t.options for t in others))
 
 
 def require_swappable(facts: Facts, title: str) -> None:
