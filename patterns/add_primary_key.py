@@ -13,6 +13,11 @@ retire  for each column that may be NULL:
         ADD PRIMARY KEY USING INDEX           ACCESS EXCLUSIVE, no scan
         DROP INDEX CONCURRENTLY (of expand)   SHARE UPDATE EXCLUSIVE
 
+Of a partitioned table NOT NULL is proved and set on all partitions at once; then the
+key is added to it ONLY (ACCESS EXCLUSIVE on it alone, no scan), each leaf's index is
+built concurrently, and its key added over it and attached (ACCESS EXCLUSIVE on the
+leaf, no scan), as `AddUnique` does.
+
 Source: PostgreSQL manual, ALTER TABLE, ADD table_constraint_using_index.
 """
 
@@ -25,7 +30,17 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final, Key
-from migrator.kernels import constraints, direct, not_null, requirements, unique_key
+from migrator.kernels import (
+    constraints,
+    direct,
+    indexes,
+    not_null,
+    partitioned_index,
+    requirements,
+    unique_key,
+)
+from migrator.kernels.index_definition import require_partition_key
+from migrator.kernels.partitioned_index import Part
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, missing, render
@@ -77,23 +92,34 @@ class AddPrimaryKey(Pattern):
         """Refuse a second primary key and a name that is taken."""
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
-        constraints.require_whole(facts)
         constraints.require_lists(self.title, {"on": self.on})
         for column in self.on:
             facts.table.require(column)
-        there = next((k for k in facts.table.constraints if k.kind == "p"), None)
-        if there is not None:
-            raise Refused(
-                f'Table {facts.table.name} has a primary key already: "{there.name}".',
-                next="keep it, and make these columns unique (AddUnique); or drop it"
-                " first, by a change of its own (DropConstraint).",
+        for part in (facts.table, *facts.table.partitions):
+            there = next((k for k in part.constraints if k.kind == "p"), None)
+            if there is not None:
+                raise Refused(
+                    f'Table {part.name} has a primary key already: "{there.name}".',
+                    next="keep it, and make these columns unique (AddUnique); or drop"
+                    " it first, by a change of its own (DropConstraint).",
+                )
+        notices = [
+            Notice(
+                text="Nothing is enforced before retire: NULLs and duplicates that"
+                " either release writes hold the change at verify."
             )
+        ]
+        if facts.table.kind == "p":
+            require_partition_key(self.title, facts, self.on)
+            partitioned_index.require_free(facts, self._parts(facts))
+            notices.append(partitioned_index.KEY_NOTICE)
+            notices += [
+                notice
+                for column in unique_key.may_be_null(facts.table, self.on)
+                for notice in not_null.stricter(facts, column)
+            ]
         constraints.require_free_name(facts, self.name, indexed=True)
-        text = (
-            "Nothing is enforced before retire: NULLs and duplicates that either"
-            " release writes hold the change at verify."
-        )
-        return self.assure((Notice(text=text),))
+        return self.assure(tuple(notices))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the key on an empty table of that shape."""
@@ -113,6 +139,7 @@ class AddPrimaryKey(Pattern):
                 failed=f"{self.title}: the server refuses it",
                 next="leave out columns whose type has no order.",
             ),
+            *partitioned_index.probes(self.title, self._parts(facts), unique=True),
         )
 
     def expand(self, facts: Facts) -> Steps:
@@ -125,14 +152,20 @@ class AddPrimaryKey(Pattern):
             missing(sql.Identifier(c))
             for c in unique_key.may_be_null(facts.table, self.on)
         ]
-        again = unique_key.duplicates(facts, tuple(self.on))
-        return comparisons(
-            facts,
-            "count_without_key",
-            sql.SQL(" OR ").join([*nulls, again]),
-            shown=tuple(self.on),
-            key=tuple(self.on),
-            no_reverse="nothing is changed",
+        # Rows that are equal are in one leaf, which the key tells.
+        return tuple(
+            step
+            for leaf in facts.leaves
+            for step in comparisons(
+                leaf,
+                "count_without_key",
+                sql.SQL(" OR ").join(
+                    [*nulls, unique_key.duplicates(leaf, tuple(self.on))]
+                ),
+                shown=tuple(self.on),
+                key=tuple(self.on),
+                no_reverse="nothing is changed",
+            )
         )
 
     def retire(self, facts: Facts) -> Steps:
@@ -141,7 +174,7 @@ class AddPrimaryKey(Pattern):
         steps = (self._not_null(facts, c, n) for n, c in enumerate(nullable, 1))
         return (
             *(step for part in steps for step in part),
-            *unique_key.steps(facts, "p", self.name, self._listed, sql.SQL("")),
+            *self._key(facts),
             *constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts)),
         )
 
@@ -150,13 +183,32 @@ class AddPrimaryKey(Pattern):
         gone = constraints.drop(facts.table.name, self.name)
         return (Step(name="drop_constraint", work=gone, no_reverse="upgrade again"),)
 
+    def _key(self, facts: Facts) -> Steps:
+        when = sql.SQL("")
+        if facts.table.kind == "p":
+            return partitioned_index.build_key(
+                self._parts(facts),
+                sql.SQL("PRIMARY KEY ({})").format(self._listed),
+                lambda index: unique_key.over_index("p", index, when),
+            )
+        return unique_key.steps(facts, "p", self.name, self._listed, when)
+
+    def _parts(self, facts: Facts) -> tuple[Part, ...]:
+        text = indexes.definition(method="btree", keys=self._listed)
+        return partitioned_index.declared(facts, self.name, text)
+
     def _not_null(self, facts: Facts, column: str, number: int) -> Steps:
         table = facts.table.name
         add, validate, last = not_null.not_null_by_check(
             table, column, names.owned("check", column, facts.tag)
         )
-        nullable = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
-            table.identifier, sql.Identifier(column)
+        # A partition's own key makes NOT NULL its own as well, from 18 on.
+        parts = (p for p in facts.table.partitions if not p.require(column).not_null)
+        nullable = (
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+                name.identifier, sql.Identifier(column)
+            )
+            for name in (table, *(p.name for p in parts))
         )
         return (
             replace(add, name=f"add_check_{number}"),
@@ -164,7 +216,7 @@ class AddPrimaryKey(Pattern):
             Step(
                 name=f"set_not_null_{number}",
                 work=last,
-                reverse=(direct.catalogue_step(table, nullable),),
+                reverse=(direct.catalogue_step(table, *nullable),),
             ),
         )
 

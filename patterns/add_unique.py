@@ -125,7 +125,7 @@ class AddUnique(Pattern):
                 )
             )
         if facts.table.kind == "p":
-            notices.append(_PARTITIONED)
+            notices.append(partitioned_index.KEY_NOTICE)
         return self.assure(tuple(notices))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -224,11 +224,3 @@ class AddUnique(Pattern):
     @staticmethod
     def _listed(columns: Sequence[str]) -> sql.Composable:
         return sql.SQL(", ").join(map(sql.Identifier, columns))
-
-
-_PARTITIONED = Notice(
-    text="The constraint is made on the partitioned table first; a partition that is"
-    " made or attached behind that gets its own from the server, which builds it while"
-    " it is attached. Going back, and the end of the index that finds duplicates, lock"
-    " the table and all partitions for an instant."
-)

@@ -33,8 +33,6 @@ from migrator.plan import (
 
 # Rows among which the trial looks for some that are NULL: a few ms.
 _LOOKED_AT = 10_000
-# From here on DROP NOT NULL of a parent spares what a partition says itself.
-NOT_NULL_IS_A_CONSTRAINT = 180000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +110,8 @@ class SetNotNull(Pattern):
 
     def _partition_notices(self, facts: Facts) -> tuple[Notice, ...]:
         """Return notes on partitions, and on those stricter than their parent."""
-        stricter = [
-            part.name
-            for part in facts.table.partitions
-            if part.require(self.column).not_null
-            and facts.server_version < NOT_NULL_IS_A_CONSTRAINT
-        ]
-        return requirements.partition_notices(facts) + tuple(
-            Notice(
-                text=f'Column "{self.column}" is NOT NULL already on partition {name};'
-                " rolling back from retired lifts it there as well."
-            )
-            for name in stricter
-        )
+        stricter = not_null.stricter(facts, self.column)
+        return (*requirements.partition_notices(facts), *stricter)
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the fill, on rows that are NULL."""

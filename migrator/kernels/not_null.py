@@ -4,12 +4,14 @@ from dataclasses import replace
 
 from psycopg import sql
 
+from migrator.facts import Facts
 from migrator.kernels.direct import catalogue_step
 from migrator.names import TableName
 from migrator.plan import (
     Action,
     Autocommit,
     Lock,
+    Notice,
     Refusal,
     Step,
     Transaction,
@@ -17,6 +19,21 @@ from migrator.plan import (
     present,
     render,
 )
+
+# From here on DROP NOT NULL of a parent spares what a partition says itself.
+_IS_A_CONSTRAINT = 180000
+
+
+def stricter(facts: Facts, column: str) -> tuple[Notice, ...]:
+    """Return notes on partitions that are NOT NULL where their parent is not."""
+    return tuple(
+        Notice(
+            text=f'Column "{column}" is NOT NULL already on partition {part.name};'
+            " rolling back from retired lifts it there as well."
+        )
+        for part in facts.table.partitions
+        if part.require(column).not_null and facts.server_version < _IS_A_CONSTRAINT
+    )
 
 
 def not_null_by_check(

@@ -33,6 +33,14 @@ from migrator.plan import (
     type_name,
 )
 
+#: What a reviewer should know of a key of a partitioned table.
+KEY_NOTICE = Notice(
+    text="The constraint is made on the partitioned table first; a partition that is"
+    " made or attached behind that gets its own from the server, which builds it while"
+    " it is attached. Going back, and the end of the index that finds duplicates, lock"
+    " the table and all partitions for an instant."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

@@ -212,16 +212,8 @@ def test_a_lock_on_the_table(
             'Schema "public" has a relation "teams" already.\n'
             "Nothing was changed.\nNext: choose another name, or drop it first.",
         ),
-        (
-            PLAIN,
-            replace(FACTS.table, kind="p"),
-            'Table "public"."users" is partitioned: PostgreSQL builds no index'
-            " concurrently on all partitions, and none of them alone tells what is"
-            " unique.\nNothing was changed.\n"
-            "Next: make the change in a maintenance window.",
-        ),
     ],
-    ids=range(4),
+    ids=range(3),
 )
 def test_message(pattern: AddPrimaryKey, table: Table, message: str) -> None:
     """What cannot work is refused with the reason and a way out."""

@@ -10,7 +10,7 @@ from locks import taken
 from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
 from migrator.facts import Facts
-from migrator.patterns import AddUnique, CreateIndex
+from migrator.patterns import AddPrimaryKey, AddUnique, CreateIndex
 from migrator.plan import Autocommit, Lock, Phase, State, Step, Transaction
 from migrator.runner import Runner
 
@@ -27,8 +27,8 @@ PATTERN = AddUnique("t %", ["name", "id"], "one")
 SHAPE = (
     "SELECT c.relname::text, i.indisvalid, k.conname::text FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid"
-    " LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype = 'u'"
-    " WHERE t.relname ~ '^t[ _]' ORDER BY 1"
+    " LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid"
+    " AND k.contype IN ('p', 'u') WHERE t.relname ~ '^t[ _]' ORDER BY 1"
 )
 WHOLE = [
     ("one", True, "one"),
@@ -97,6 +97,41 @@ def test_life_cycle(
     assert [s for s in shape(table) if s not in before] == WHOLE
     runner.rebuild(change)
     assert shape(table) == before
+
+
+def test_a_primary_key(runner: Runner, table: psycopg.Connection) -> None:
+    """NULLs and duplicates hold it; then each partition has it, with NOT NULL."""
+    missing = (
+        "SELECT count(*) FROM pg_attribute WHERE NOT attnotnull AND attnum > 0"
+        " AND attrelid IN (SELECT relid FROM pg_partition_tree('\"t %\"'))"
+    )
+    before = shape(table)
+    change = Change(revision="k1", pattern=AddPrimaryKey("t %", ["name", "id"], "one"))
+    table.execute("INSERT INTO \"t %\" VALUES (12, 'n12'), (1, NULL)")
+    runner.expand(change)
+    with pytest.raises(MismatchError, match="found 3 rows"):
+        runner.verify("k1")
+    table.execute('DELETE FROM "t %" WHERE id = 12 OR name IS NULL')
+    runner.verify("k1")
+    runner.retire("k1", old_release_gone="test")
+    assert shape(table) == WHOLE
+    assert table.execute(missing.encode()).fetchone() == (0,)
+    table.execute(UPSERT.encode())
+    table.execute('CREATE TABLE t_3 PARTITION OF "t %" DEFAULT')
+    table.execute("INSERT INTO t_3 VALUES (30, 'x')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        table.execute("INSERT INTO \"t %\" VALUES (30, 'x')")
+    table.execute("DROP TABLE t_3")
+    runner.rollback("k1", to=State.PLANNED)
+    assert shape(table) == before
+    assert table.execute(missing.encode()).fetchone() == (10,)
+    table.execute('ALTER TABLE t_2_1 ADD CONSTRAINT "own" PRIMARY KEY (id)')
+    with pytest.raises(Refused, match='t_2_1" has a primary key already: "own"'):
+        runner.expand(change)
+    table.execute("ALTER TABLE t_2_1 DROP CONSTRAINT own")
+    wrong = AddPrimaryKey("t %", ["name"], "one")
+    with pytest.raises(Refused, match='column "id" decides on the partition'):
+        runner.expand(Change(revision="k2", pattern=wrong))
 
 
 @pytest.mark.parametrize("options", [{"nulls_not_distinct": True}, {"include": ["x"]}])

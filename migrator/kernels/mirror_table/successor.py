@@ -11,12 +11,11 @@ from migrator.facts import Constraint, ExtendedStatistics, Facts, Index, Table
 from migrator.kernels import indexes, requirements
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import looks
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.names import TableName
 from migrator.plan import Notice, type_name
 
-# From this server on a partitioned table has foreign keys that are NOT VALID.
-_LATER = 180000
 _LIKE = (
     "LIKE {} INCLUDING COMMENTS INCLUDING COMPRESSION INCLUDING CONSTRAINTS INCLUDING"
     " DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STORAGE"
@@ -317,7 +316,7 @@ def _require_referring(facts: Facts, title: str) -> None:
                 f'{title}: foreign key "{key.name}" of table {key.table} is not valid.',
                 next="validate it first.",
             )
-        if key.partitioned and facts.server_version < _LATER:
+        if key.partitioned and facts.server_version < NOT_VALID_ON_PARTITIONED:
             raise Refused(
                 f'{title}: foreign key "{key.name}" of the partitioned table'
                 f" {key.table} refers to it. PostgreSQL adds one to a partitioned table"
