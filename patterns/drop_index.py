@@ -86,7 +86,7 @@ class DropIndex(Pattern):
             )
         ]
         if facts.table.kind == "p":
-            notices.append(_PARTITIONED)
+            notices.append(partitioned_index.DROP_NOTICE)
         if index.unique:
             notices.append(
                 Notice(
@@ -155,9 +155,3 @@ def _scans(facts: Facts, index: Index | None) -> int:
         for own in table.indexes
         if own.root == index.name
     )
-
-
-_PARTITIONED = Notice(
-    text="The drop locks the table and all partitions (ACCESS EXCLUSIVE) in one"
-    " transaction, for an instant. Going back builds the index again, leaf by leaf."
-)

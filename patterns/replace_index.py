@@ -10,21 +10,26 @@ Both are there until the drop, so that no query is without its index. A renaming
 the indexes alone, by SHARE UPDATE EXCLUSIVE, which queries and writes pass. Going back
 exchanges the names again; from the drop the old one is built again as it was.
 
+Of a partitioned table the new one is made on the table ONLY, built leaf by leaf and
+attached; all parts exchange their names in one transaction. The drop locks the table
+and all partitions (ACCESS EXCLUSIVE, no scan): PostgreSQL drops no part concurrently.
+
 Source: PostgreSQL manual, ALTER INDEX, RENAME; CREATE INDEX, Building Indexes
 Concurrently.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import ClassVar
 
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
-from migrator.facts import Facts
-from migrator.kernels import indexes, requirements
+from migrator.facts import Facts, Table
+from migrator.kernels import indexes, partitioned_index, requirements
 from migrator.kernels.index_definition import IndexPattern, Keys
+from migrator.kernels.partitioned_index import Part
+from migrator.names import TableName
 from migrator.plan import Notice, Probe, Step, Steps, Transaction, render
 
 
@@ -79,17 +84,14 @@ class ReplaceIndex(IndexPattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse an index on which something rests."""
         requirements.require_table(facts)
-        if facts.table.kind == "p":
-            raise Refused(
-                f"Table {facts.table.name} is partitioned: the parts of its indexes"
-                " cannot be exchanged one by one.",
-                next="make an index of another name by CreateIndex, then drop this one"
-                " by DropIndex.",
-            )
         self.definition.check(facts)
         old = indexes.require(facts, self.name)
         indexes.require_unused(facts, old)
         notices: list[Notice] = []
+        if facts.table.kind == "p":
+            partitioned_index.require_free(facts, self._made(facts))
+            notices += partitioned_index.notices(facts)
+            notices.append(partitioned_index.DROP_NOTICE)
         if self.unique:
             notices.append(_UNIQUE)
         if old.unique and not self.definition.keeps(old):
@@ -105,50 +107,93 @@ class ReplaceIndex(IndexPattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the new index on an empty table of that shape."""
-        return (self.definition.probe(facts),)
+        more = partitioned_index.probes(
+            self.title, self._made(facts), unique=self.unique
+        )
+        return (self.definition.probe(facts), *more)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the build, unless the new index is unique."""
-        return () if self.unique else (self._build(facts),)
+        return () if self.unique else self._build(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the build of a unique index, and the exchange of the names."""
-        new, old = self._new(facts), self._old(facts)
+        renames = self._renames(facts)
         exchange = Step(
             name="exchange_names",
-            work=self._renamed(facts, (self.name, old), (new, self.name)),
-            reverse=(self._renamed(facts, (self.name, new), (old, self.name)),),
+            work=self._renamed(facts, *renames),
+            reverse=(self._renamed(facts, *((b, a) for a, b in reversed(renames))),),
         )
-        return (self._build(facts), exchange) if self.unique else (exchange,)
+        return (*self._build(facts), exchange) if self.unique else (exchange,)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the old index."""
-        old = facts.table.index(self._old(facts)) or facts.table.index(self.name)
+        table, name = facts.table, self._old(facts)
+        old = table.index(name) or table.index(self.name)
         if old is None:
             return ()
-        return (indexes.drop_index_step(facts.table, old, name=self._old(facts)),)
+        if table.kind != "p":
+            return (indexes.drop_index_step(table, old, name=name),)
+        parts = partitioned_index.found(facts, old)
+        if old.name != name:
+            # Not renamed yet: a plan is read.
+            parts = tuple(replace(p, index=_called(p.table, name)) for p in parts)
+        return (partitioned_index.drop_parts(parts, unique=old.unique),)
 
-    def _build(self, facts: Facts) -> Step:
-        return indexes.build(
-            "create_index",
-            facts.table,
-            self._new(facts),
-            self.definition.render(),
-            unique=self.unique,
+    def _build(self, facts: Facts) -> Steps:
+        if facts.table.kind == "p":
+            return partitioned_index.build(self._made(facts), unique=self.unique)
+        return (
+            indexes.build(
+                "create_index",
+                facts.table,
+                self._new(facts),
+                self.definition.render(),
+                unique=self.unique,
+            ),
         )
 
-    def _renamed(self, facts: Facts, *pairs: tuple[str, str]) -> Transaction:
-        table = facts.table.name
+    def _made(self, facts: Facts) -> tuple[Part, ...]:
+        """Return the parts of the new index as they are made."""
+        text = self.definition.render()
+        return partitioned_index.declared(facts, self._new(facts), text)
+
+    def _renames(self, facts: Facts) -> list[tuple[TableName, TableName]]:
+        """Return the names that the parts of both have, and those that they get."""
+        table = facts.table
+        old, new = table.index(self.name), table.index(self._new(facts))
+        # Those of partitions that came since are of the server's choice.
+        came = partitioned_index.found(facts, new) if new else self._made(facts)
+        went = partitioned_index.found(facts, old) if old else ()
+        given = {p.table.name: p.name for p in went}
+        found: list[tuple[TableName, TableName]] = []
+        for part in came:
+            name = part.name
+            wanted = replace(name, name=_called(part.table, self.name))
+            if former := given.get(part.table.name):
+                away = _called(part.table, self._old(facts))
+                found.append((former, replace(former, name=away)))
+                wanted = former
+            found.append((name, wanted))
+        return found
+
+    def _renamed(
+        self, facts: Facts, *pairs: tuple[TableName, TableName]
+    ) -> Transaction:
+        # A partition may be gone by then, and its parts with it.
+        there = "IF EXISTS " if facts.table.kind == "p" else ""
         return Transaction(
             statements=tuple(
                 render(
-                    sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                        sql.Identifier(table.schema, given), sql.Identifier(wanted)
+                    sql.SQL("ALTER INDEX {}{} RENAME TO {}").format(
+                        sql.SQL(there),
+                        given.identifier,
+                        sql.Identifier(wanted.name),
                     )
                 )
                 for given, wanted in pairs
             ),
-            table=table,
+            table=facts.table.name,
         )
 
     def _new(self, facts: Facts) -> str:
@@ -156,6 +201,11 @@ class ReplaceIndex(IndexPattern):
 
     def _old(self, facts: Facts) -> str:
         return names.owned("retired", self.name, facts.tag)
+
+
+def _called(table: Table, name: str) -> str:
+    """Return the name of an index's part, or of the whole."""
+    return name if table.root is None else partitioned_index.part_name(table.name, name)
 
 
 _UNIQUE = Notice(

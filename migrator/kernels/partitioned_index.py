@@ -33,6 +33,11 @@ from migrator.plan import (
     type_name,
 )
 
+#: What a reviewer should know of the drop of an index of a partitioned table.
+DROP_NOTICE = Notice(
+    text="The drop locks the table and all partitions (ACCESS EXCLUSIVE) in one"
+    " transaction, for an instant. Going back builds the index again, leaf by leaf."
+)
 #: What a reviewer should know of a key of a partitioned table.
 KEY_NOTICE = Notice(
     text="The constraint is made on the partitioned table first; a partition that is"

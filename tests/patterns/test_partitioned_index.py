@@ -11,7 +11,7 @@ from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import partitioned_index
 from migrator.names import TableName
-from migrator.patterns import CreateIndex, DropIndex, Key
+from migrator.patterns import CreateIndex, DropIndex, Key, ReplaceIndex
 from migrator.plan import Autocommit, Lock, Phase, State, Transaction
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -153,6 +153,45 @@ def test_life_cycle(
     assert found(table) == []
     runner.complete(change)
     assert found(table) == WHOLE
+
+
+@pytest.mark.parametrize("is_unique", [False, True])
+def test_one_in_the_place_of_another(
+    runner: Runner, table: psycopg.Connection, *, is_unique: bool
+) -> None:
+    """All parts exchange their names, on the way back too, whatever came or went."""
+    table.execute(
+        "CREATE INDEX by_name ON t (name); ALTER INDEX t_1_name_idx RENAME TO x"
+    )
+    before = found(table)
+    keys = (
+        "SELECT bool_and(pg_get_indexdef(i.indexrelid) LIKE '%(id, name)'), count(*)"
+        " FROM pg_index i WHERE i.indexrelid IN (SELECT relid FROM"
+        " pg_partition_tree('by_name'))"
+    )
+    change = Change(
+        revision="a1",
+        pattern=ReplaceIndex("t", "by_name", ["id", "name"], unique=is_unique),
+    )
+    runner.expand(change)
+    table.execute("CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM (20) TO (30)")
+    runner.retire("a1", old_release_gone="test")
+    assert table.execute(keys.encode()).fetchone() == (True, 6)
+    assert set(before) < set(found(table))
+    table.execute("DROP TABLE t_3; INSERT INTO t VALUES (3, 'x'), (13, 'x')")
+    runner.rollback("a1", to=State.PLANNED)
+    assert found(table) == before
+    runner.expand(change)
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    assert found(table) == before
+    assert table.execute(keys.encode()).fetchone() == (True, 5)
+    runner.rollback("a1", to=State.PLANNED)
+    assert found(table) == before
+    assert table.execute(keys.encode()).fetchone() == (False, 5)
+    wrong = replace(change.pattern, on=["name"], unique=True)
+    with pytest.raises(Refused, match='column "id" decides on the partition'):
+        runner.expand(Change(revision="a2", pattern=wrong))
 
 
 def test_an_expression_on_each_leaf(runner: Runner, table: psycopg.Connection) -> None:

@@ -192,13 +192,6 @@ def test_a_renaming_locks_the_indexes_alone(
     ("pattern", "given", "message"),
     [
         (
-            REPLACE,
-            facts(replace(USERS, kind="p")),
-            'Table "public"."users" is partitioned: the parts of its indexes cannot be'
-            f" exchanged one by one.{NOTHING}make an index of another name by"
-            " CreateIndex, then drop this one by DropIndex.",
-        ),
-        (
             replace(REPLACE, name="other"),
             facts(),
             'Table "public"."users" has no index "other".'
