@@ -35,6 +35,40 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps, render, type_name
 
+# What clauses made of an empty copy, as changes that keep what either release writes.
+_APART = (
+    "WITH was AS (SELECT a.*, EXISTS (SELECT FROM pg_catalog.pg_index i"
+    " WHERE i.indrelid = a.attrelid AND i.indisprimary"
+    " AND a.attnum = ANY (i.indkey)) AS keyed"
+    " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped"
+    " AND a.attrelid = {table}::pg_catalog.regclass),"
+    " now AS (SELECT a.* FROM pg_catalog.pg_attribute a WHERE a.attnum > 0"
+    " AND NOT a.attisdropped"
+    " AND a.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass),"
+    " apart (name, change, more) AS (SELECT COALESCE(was.attname, now.attname)::text,"
+    " CASE WHEN now.attname IS NULL THEN 'DropColumn'"
+    " WHEN was.attname IS NULL THEN 'AddColumn'"
+    " WHEN (was.atttypid, was.atttypmod) IS DISTINCT FROM (now.atttypid, now.atttypmod)"
+    " THEN CASE WHEN was.keyed THEN 'ChangePrimaryKey' ELSE 'ChangeColumnType' END"
+    " WHEN now.attnotnull THEN 'SetNotNull' ELSE 'DropNotNull' END,"
+    " CASE WHEN now.attname IS NOT NULL AND (was.atttypid, was.atttypmod)"
+    " IS DISTINCT FROM (now.atttypid, now.atttypmod)"
+    " THEN pg_catalog.format_type(now.atttypid, now.atttypmod) END"
+    " FROM was FULL JOIN now ON was.attname = now.attname"
+    " WHERE (was.atttypid, was.atttypmod, was.attnotnull)"
+    " IS DISTINCT FROM (now.atttypid, now.atttypmod, now.attnotnull)"
+    # What is computed is written by nobody.
+    " AND (was.attname IS NOT NULL OR now.attgenerated = '')"
+    " UNION ALL SELECT k.conname::text, CASE k.contype WHEN 'c' THEN 'AddCheck'"
+    " WHEN 'p' THEN 'AddPrimaryKey' ELSE 'AddUnique' END, '…'"
+    " FROM pg_catalog.pg_constraint k WHERE k.contype IN ('c', 'p', 'u')"
+    " AND k.conrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass)"
+    " SELECT COALESCE(pg_catalog.string_agg(change || '(' || pg_catalog.concat_ws(', ',"
+    " pg_catalog.to_json({name}::text), pg_catalog.to_json(name),"
+    " CASE WHEN more = '…' THEN more ELSE pg_catalog.to_json(more)::text END) || ')',"
+    " ', ' ORDER BY name), '') FROM apart"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RebuildTable(Pattern):
@@ -47,8 +81,8 @@ class RebuildTable(Pattern):
     Args:
         table: the table's name, without its schema.
         alter: clauses of ALTER TABLE for the new table while it is empty, e.g.
-            "SET TABLESPACE fast"; none removes bloat. They change no column's type, and
-            refuse nothing that the table takes.
+            "SET TABLESPACE fast"; none removes bloat. They leave columns as they are,
+            but may add one that is generated, or an exclusion constraint.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -94,29 +128,27 @@ class RebuildTable(Pattern):
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return the trial of the clauses on an empty copy: types stay as they are."""
+        """Return the trial of the clauses on an empty copy: its shape is physical."""
         if not self.alter:
             return ()
+        name = facts.table.name
         trial = sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {})").format(
-            facts.table.name.identifier
+            name.identifier
         )
-        types = sql.SQL(
-            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
-            " FULL JOIN pg_catalog.pg_attribute b ON a.attname = b.attname"
-            " AND b.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass"
-            " AND b.atttypid = a.atttypid AND b.atttypmod = a.atttypmod"
-            " WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0"
-            " AND NOT a.attisdropped AND b.attname IS NULL)"
-        ).format(sql.Literal(str(facts.table.name)))
         return (
             Probe(
                 statements=(
                     render(trial),
                     *(f"ALTER TABLE migrator_trial {clause}" for clause in self.alter),
                 ),
-                question=render(types),
-                otherwise=f"{self.title}: a clause drops a column or changes its type.",
-                next="make that a change of its own: ChangeColumnType, DropColumn.",
+                question=render(
+                    sql.SQL(_APART).format(
+                        name=sql.Literal(name.name), table=sql.Literal(str(name))
+                    )
+                ),
+                otherwise=f"{self.title}: releases would write into another shape, for"
+                " which this pattern has no way back: {found}.",
+                next="make that a change of its own.",
                 failed=f"{self.title}: the server refuses a clause",
             ),
         )
