@@ -11,6 +11,9 @@ its index and compares all rows while nobody reads or writes the table. That is 
 where it takes a moment: a larger table is refused, under the lock once more, and what
 takes a second in spite of that is ended by the server and leaves nothing.
 
+Of a partitioned table (17+) the lock is on all partitions, and all rows count together.
+The index that finds conflicts is a partitioned one, as of `AddUnique`.
+
 Source: PostgreSQL manual, CREATE TABLE, EXCLUDE; ALTER TABLE, ADD table_constraint.
 """
 
@@ -23,9 +26,10 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, indexes, requirements
+from migrator.kernels import constraints, indexes, partitioned_index, requirements
 from migrator.kernels.exclusion import Exclusion
 from migrator.kernels.index_definition import Definition, Key, as_data, from_data
+from migrator.kernels.partitioned_index import Part
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Autocommit, Notice, Probe, Refusal, State, Step, Steps, render
@@ -123,7 +127,6 @@ class AddExclusion(Pattern):
         """Refuse a table that is too large to be locked meanwhile."""
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
-        constraints.require_whole(facts)
         if not self._well_formed or not self.on:
             raise Refused(
                 f"{self.title}: `on` must be a list of elements, each with its"
@@ -131,6 +134,9 @@ class AddExclusion(Pattern):
                 next='write on=[("column", "&&")].',
             )
         self.exclusion.check(facts)
+        if facts.table.kind == "p":
+            self.exclusion.require_partition_key(facts)
+            partitioned_index.require_free(facts, self._parts(facts))
         constraints.require_free_name(facts, self.name, indexed=True)
         constraints.deferrable(self.title, self.deferrable)
         self._require_small(facts)
@@ -171,30 +177,36 @@ class AddExclusion(Pattern):
                 next="correct elements, operators and method; for numbers and texts"
                 " beside ranges CREATE EXTENSION btree_gist.",
             ),
+            *partitioned_index.probes(self.title, self._parts(facts), unique=True),
         )
 
     def expand(self, facts: Facts) -> Steps:
         """Return the index that finds rows that conflict."""
+        if facts.table.kind == "p":
+            return partitioned_index.build(self._parts(facts), unique=False)
         return (self._lookup(facts),)
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that conflict with another one."""
         shown = (k.column for k in self.exclusion.definition.keys if k.column)
-        return comparisons(
-            facts,
-            "count_conflicts",
-            self.exclusion.violations(facts),
-            shown=tuple(shown),
-            no_reverse="nothing is changed",
+        columns = tuple(shown)
+        # Rows that conflict are in one leaf, which equal columns tell.
+        return tuple(
+            step
+            for leaf in facts.leaves
+            for step in comparisons(
+                leaf,
+                "count_conflicts",
+                self.exclusion.violations(leaf),
+                shown=columns,
+                no_reverse="nothing is changed",
+            )
         )
 
     def retire(self, facts: Facts) -> Steps:
         """Return the constraint, and the end of the other index."""
         self._require_small(facts)
         table = facts.table.name
-        lookup = self._lookup(facts)
-        (gone,) = lookup.reverse
-        assert isinstance(lookup.work, Autocommit)
         work = constraints.add(table, self.name, self._definition)
         more = sql.SQL(
             "SELECT pg_catalog.count(*) FROM (SELECT FROM {} OFFSET {} LIMIT 1) AS more"
@@ -202,7 +214,7 @@ class AddExclusion(Pattern):
         grown = Refusal(
             count=render(more),
             why=f"the table has more than {MOST_ROWS:,} rows by now",
-            next="add it in a maintenance window.",
+            next=self._otherwise(facts),
         )
         return (
             Step(
@@ -210,7 +222,7 @@ class AddExclusion(Pattern):
                 work=replace(work, refusals=(grown,)),
                 reverse=(constraints.drop(table, self.name),),
             ),
-            Step(name="drop_index", work=gone, reverse=(lookup.work,)),
+            self._gone(facts),
         )
 
     def rebuild(self, facts: Facts) -> Steps:
@@ -224,9 +236,38 @@ class AddExclusion(Pattern):
                 f"Table {facts.table.name} has about {facts.table.rows:,} rows:"
                 " PostgreSQL adds an exclusion constraint only while nobody reads or"
                 f" writes the table, which is done up to {MOST_ROWS:,} rows.",
-                next="add it in a maintenance window; or make a new table with it, and"
-                " move the rows there.",
+                next=self._otherwise(facts),
             )
+
+    def _otherwise(self, facts: Facts) -> str:
+        """Return what makes it on a large table."""
+        if facts.table.kind == "p":
+            return "add it in a maintenance window."
+        clause = render(
+            sql.SQL("ADD CONSTRAINT {} {}").format(
+                sql.Identifier(self.name), self._definition
+            )
+        )
+        return (
+            f'use RebuildTable("{self.table}", alter=[{clause!r}], assured="…"), which'
+            " makes it on a new, empty table. From its expand on no release can write"
+            " rows that conflict, and those that are there end its backfill: correct"
+            " them first."
+        )
+
+    def _gone(self, facts: Facts) -> Step:
+        """Return the drop of that index; taking it back builds it again."""
+        if facts.table.kind == "p":
+            return partitioned_index.drop_parts(self._parts(facts), unique=False)
+        lookup = self._lookup(facts)
+        (gone,) = lookup.reverse
+        assert isinstance(lookup.work, Autocommit)
+        return Step(name="drop_index", work=gone, reverse=(lookup.work,))
+
+    def _parts(self, facts: Facts) -> tuple[Part, ...]:
+        name = names.owned("index", self.name, facts.tag)
+        text = self.exclusion.definition.render()
+        return partitioned_index.declared(facts, name, text)
 
     def _lookup(self, facts: Facts) -> Step:
         return indexes.build(

@@ -228,6 +228,12 @@ class PartitionTable(Pattern):
                     " then drop this one by DropConstraint; or drop it and do without.",
                 )
         for c in table.constraints:
+            if c.kind == "x":
+                raise Refused(
+                    f'{self.title}: exclusion constraint "{c.name}" cannot go over:'
+                    " nothing holds rows of several partitions apart.",
+                    next="drop it by a change of its own first (DropConstraint).",
+                )
             if c.kind == "p" and c.dependents and not set(self.key) <= {*c.columns}:
                 raise Refused(
                     f"{self.title}: {'; '.join(c.dependents)} groups by the primary key"

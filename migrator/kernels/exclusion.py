@@ -12,7 +12,11 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels.index_definition import Definition, Key
+from migrator.kernels.unique_key import other_row
 from migrator.plan import expression, type_name
+
+# From this server on partitioned tables have them.
+_ON_PARTITIONED = 170000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,29 @@ class Exclusion:
                     next='write on=[("column", "&&")].',
                 )
 
+    def require_partition_key(self, facts: Facts) -> None:
+        """
+        Refuse a partitioned table of which no partition knows what conflicts.
+
+        Source: PostgreSQL manual, section 5.12.2.3; CREATE TABLE, EXCLUDE.
+        """
+        title = self.definition.title
+        if facts.server_version < _ON_PARTITIONED:
+            raise Refused(
+                f"Table {facts.table.name} is partitioned: PostgreSQL has exclusion"
+                " constraints of such tables from 17 on.",
+                next="add one to each partition, one by one.",
+            )
+        equal = {k.column for k, operator in self._elements() if operator == "="}
+        for column in facts.table.columns:
+            if column.partition_key and column.name not in equal:
+                raise Refused(
+                    f'{title}: column "{column.name}" decides on the partition of a'
+                    " row, and is no element with =: each partition would know its own"
+                    " rows only.",
+                    next=f'add ("{column.name}", "=") to the elements.',
+                )
+
     def render(self, when: sql.Composable) -> sql.Composable:
         """
         Return what follows the constraint's name in DDL.
@@ -61,16 +88,18 @@ class Exclusion:
         Return the condition of rows that conflict with another row.
 
         Args:
-            facts: of a table that is not partitioned: rows are told apart by their
+            facts: of a table that holds the rows, which are told apart by their
                 `ctid`.
         """
         table = facts.table.name
+        # A leaf's rows go by the name of the whole.
+        called = (facts.table.root or table).name
         # An expression of this row stands inside the look for the other one, so that
         # no column may bear the other one's names.
         known = {c.name for c in facts.table.columns}
         free = (n for n in (f"other_{i}" for i in count()) if n not in known)
         place, *names = (next(free) for _ in range(len(self.operators) + 1))
-        other = sql.Identifier("other" if table.name != "other" else "another")
+        other = sql.Identifier(other_row(called))
         made = [
             sql.SQL("{} AS {}").format(_value(key), sql.Identifier(name))
             for (key, _), name in zip(self._elements(), names, strict=True)
@@ -94,7 +123,7 @@ class Exclusion:
             else sql.SQL(" WHERE ") + expression(where),
             other=other,
             same=sql.SQL(" AND ").join(same),
-            row=sql.Identifier(table.name),
+            row=sql.Identifier(called),
         )
         if where is None:
             return found

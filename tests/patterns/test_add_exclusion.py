@@ -7,6 +7,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 from locks import taken
+from snapshots import same, snapshot
 
 from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
@@ -31,6 +32,12 @@ SETUP = (
     " FROM generate_series(1, 100) g"
 )
 NOTHING = "\nNothing was changed.\nNext: "
+LARGE = (
+    f'{NOTHING}use RebuildTable("bookings", alter=[\'ADD CONSTRAINT "apart" EXCLUDE'
+    ' USING "gist" ("during" WITH &&) WHERE (room > 0)\'], assured="…"), which makes it'
+    " on a new, empty table. From its expand on no release can write rows that"
+    " conflict, and those that are there end its backfill: correct them first."
+)
 TITLE = 'add exclusion constraint "apart" to table "bookings"'
 
 
@@ -250,7 +257,7 @@ def test_a_table_that_has_grown_is_refused_under_the_lock(
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
         'Step \'add_constraint\' on table "public"."bookings" is refused: the table has'
-        f" more than 99 rows by now.{NOTHING}add it in a maintenance window."
+        f" more than 99 rows by now.{LARGE}"
     )
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
 
@@ -276,6 +283,48 @@ def test_a_build_that_takes_long_is_ended_once(
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
 
 
+# -- partitioned tables ------------------------------------------------------
+
+
+def test_a_partitioned_table(runner: Runner, sql: psycopg.Connection) -> None:
+    """Conflicts are named leaf by leaf; then all partitions hold it, also new ones."""
+    sql.execute(
+        "CREATE TABLE bookings (room int, slot int) PARTITION BY LIST (room);"
+        "CREATE TABLE b_1 PARTITION OF bookings FOR VALUES IN (1);"
+        "CREATE TABLE b_2 PARTITION OF bookings DEFAULT PARTITION BY LIST (room);"
+        "CREATE TABLE b_3 PARTITION OF b_2 DEFAULT;"
+        "INSERT INTO bookings SELECT g % 4, g FROM generate_series(1, 40) g"
+    )
+    before = snapshot(sql)
+    pattern = AddExclusion(
+        "bookings",
+        [("room", "="), (Key(expression="abs(slot)"), "=")],
+        "apart",
+        method="btree",
+        assured="small",
+    )
+    change = Change(revision="a1", pattern=pattern)
+    if sql.info.server_version < 170000:
+        with pytest.raises(Refused, match="of such tables from 17 on"):
+            runner.expand(change)
+        return
+    sql.execute("INSERT INTO bookings VALUES (3, -3)")
+    runner.expand(change)
+    with pytest.raises(MismatchError, match="found 2 rows"):
+        runner.verify("a1")
+    sql.execute("DELETE FROM bookings WHERE slot = -3")
+    runner.verify("a1")
+    runner.retire("a1", old_release_gone="test")
+    for slot in (41, 42):
+        sql.execute(f"INSERT INTO bookings VALUES (9, {slot})".encode())
+        with pytest.raises(psycopg.errors.ExclusionViolation):
+            sql.execute(f"INSERT INTO bookings VALUES (9, -{slot})".encode())
+        sql.execute("CREATE TABLE b_4 PARTITION OF b_2 FOR VALUES IN (8)")
+        sql.execute("DROP TABLE b_4")
+    runner.rollback("a1", to=State.PLANNED)
+    same(snapshot(sql), before)
+
+
 # -- messages ----------------------------------------------------------------
 
 
@@ -287,8 +336,7 @@ def test_a_build_that_takes_long_is_ended_once(
             replace(BOOKINGS, rows=20_001),
             'Table "public"."bookings" has about 20,001 rows: PostgreSQL adds an'
             " exclusion constraint only while nobody reads or writes the table, which"
-            f" is done up to 20,000 rows.{NOTHING}add it in a maintenance window; or"
-            " make a new table with it, and move the rows there.",
+            f" is done up to 20,000 rows.{LARGE}",
         ),
         (
             replace(APART, on=cast("Any", ["during"])),
@@ -332,10 +380,17 @@ def test_a_build_that_takes_long_is_ended_once(
         ),
         (
             APART,
-            replace(BOOKINGS, kind="p"),
-            'Table "public"."bookings" is partitioned: PostgreSQL builds no index'
-            " concurrently on all partitions, and none of them alone tells what is"
-            f" unique.{NOTHING}make the change in a maintenance window.",
+            replace(
+                BOOKINGS,
+                kind="p",
+                columns=(
+                    replace(BOOKINGS.columns[0], partition_key=True),
+                    BOOKINGS.columns[1],
+                ),
+            ),
+            f'{TITLE}: column "room" decides on the partition of a row, and is no'
+            " element with =: each partition would know its own rows only."
+            f'{NOTHING}add ("room", "=") to the elements.',
         ),
     ],
 )

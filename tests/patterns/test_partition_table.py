@@ -391,6 +391,11 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
         {},
         'rule _RETURN on view v groups by the primary key "one"',
     ),
+    (
+        replace(TABLE, constraints=(Constraint(name="apart", kind="x"),)),
+        {},
+        'exclusion constraint "apart" cannot go over',
+    ),
     (replace(TABLE, dependents=("view v",)), {}, "is used by view v"),
     (replace(TABLE, indexes=()), {}, "has no unique index over NOT NULL columns"),
 ]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 from locks import taken
+from snapshots import same, snapshot
 from tables import rows
 
 from migrator.change import Change
@@ -205,6 +206,57 @@ def test_a_stored_generated_column(runner: Runner, sql: psycopg.Connection) -> N
     assert rows(sql, "SELECT size FROM events WHERE note = 'after'") == [(5,)]
 
 
+def test_an_exclusion_constraint(runner: Runner, sql: psycopg.Connection) -> None:
+    """It comes with a new table, however large it is, and goes over to the next one."""
+    sql.execute(
+        "CREATE TABLE stays (id int PRIMARY KEY, during int4range);"
+        "INSERT INTO stays SELECT g, int4range(g, g + 1) FROM generate_series(1, 500) g"
+    )
+    before = snapshot(sql)
+    add = "ADD CONSTRAINT apart EXCLUDE USING gist (during WITH &&) WHERE (id > 0)"
+    pattern = RebuildTable("stays", alter=[add], assured="rows do not conflict")
+    change = Change(revision="r", pattern=pattern)
+    wrong = psycopg.errors.ExclusionViolation
+
+    def used(number: int) -> None:
+        with pytest.raises(wrong):
+            sql.execute(f"INSERT INTO stays VALUES ({number}, '[5,6)')".encode())
+        # Downwards, in the order of the rows: each to where another one was.
+        sql.execute("UPDATE stays SET during = int4range(id - 1, id) WHERE id > 500")
+        sql.execute(
+            f"INSERT INTO stays SELECT g, int4range(g, g + 1) FROM (SELECT {number})"
+            " AS g (g)".encode()
+        )
+        sql.execute(f"INSERT INTO stays VALUES (-{number}, '[5,6)')".encode())
+
+    runner.expand(change)
+    runner.settle("r")
+    used(601)
+    runner.retire("r", old_release_gone="test")
+    used(602)
+    runner.rollback("r", to=State.PLANNED)
+    same(snapshot(sql), before)
+    runner.expand(change)
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    runner.drop("r")
+    sql.execute("COMMENT ON CONSTRAINT apart ON stays IS 'why'")
+    before = snapshot(sql)
+    change = Change(revision="n", pattern=replace(pattern, alter=[]))
+    runner.expand(change)
+    used(603)
+    runner.settle("n")
+    used(604)
+    runner.retire("n", old_release_gone="test")
+    used(605)
+    runner.rollback("n")
+    used(606)
+    runner.retire("n", old_release_gone="test")
+    runner.drop("n")
+    same(snapshot(sql), before)
+    used(607)
+
+
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     """Where no release runs it goes through at once; a downgrade leaves it so."""
     sql.execute(SETUP.encode())
@@ -280,9 +332,10 @@ def test_locks_are_those_that_are_claimed(
             "is used by rule kept on table events, which would stay",
         ),
         (
-            "ALTER TABLE events ADD CONSTRAINT apart EXCLUDE (id WITH =)",
+            "CREATE CONSTRAINT TRIGGER seen AFTER DELETE ON events FOR EACH ROW"
+            " EXECUTE FUNCTION note()",
             [],
-            'constraint "apart" of table "public"."events" cannot go over',
+            'constraint "seen" of table "public"."events" cannot go over',
         ),
         (
             "ALTER TABLE events ADD CONSTRAINT late CHECK (town > 0) NOT VALID",

@@ -169,7 +169,7 @@ class Successor:
         return [
             (index, c)
             for c in table.constraints
-            if c.kind in ("p", "u") and (index := table.index(c.index or c.name))
+            if c.kind in ("p", "u", "x") and (index := table.index(c.index or c.name))
         ]
 
     def _constraint(self, constraint: Constraint) -> sql.Composable:
@@ -238,7 +238,7 @@ def require_swappable(facts: Facts, title: str) -> None:
     _require_views(facts, title)
     _require_referring(facts, title)
     for c in table.constraints:
-        if c.kind not in ("p", "u", "f", "c", "n") or not c.validated:
+        if c.kind not in ("p", "u", "x", "f", "c", "n") or not c.validated:
             raise Refused(
                 f'{title}: constraint "{c.name}" of table {table.name}'
                 + (" cannot go over." if c.validated else " is not valid."),
