@@ -19,6 +19,11 @@ from migrator.kernels import replaced
 from migrator.names import TableName
 from migrator.plan import Lock, Refusal, TableLock, Transaction, render, type_name
 
+#: What to do with what is not made again over another table.
+STAYS = (
+    "drop what depends on it first, and make it again afterwards; in the place of a"
+    " materialized view put a view meanwhile, which goes along."
+)
 # Rules of views that depend on the table; `_RETURN` is what makes a view.
 _RULES = (
     "SELECT DISTINCT w.oid, w.ev_class, w.rulename FROM pg_catalog.pg_depend d"
@@ -195,5 +200,5 @@ def _nothing_left(table: TableName) -> Refusal:
             ).format(left)
         ),
         why=f"{{listed}} would stay with the table that is {table} now",
-        next="drop what depends on it, and make it again afterwards.",
+        next=STAYS,
     )

@@ -12,6 +12,7 @@ from migrator.kernels import indexes, requirements
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import looks
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
+from migrator.kernels.mirror_table.bound import STAYS
 from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.names import TableName
 from migrator.plan import Notice, type_name
@@ -346,7 +347,7 @@ def _require_views(facts: Facts, title: str) -> None:
         raise Refused(
             f"{title}: table {table.name} is used by {'; '.join(dict.fromkeys(used))},"
             " which would stay with the former table.",
-            next="drop what depends on it first, and make it again afterwards.",
+            next=STAYS,
         )
 
 
