@@ -98,10 +98,15 @@ class AddPrimaryKey(Pattern):
         for part in (facts.table, *facts.table.partitions):
             there = next((k for k in part.constraints if k.kind == "p"), None)
             if there is not None:
+                how = (
+                    "by a change of its own (DropConstraint)"
+                    if part.root is None
+                    else "with plain SQL"
+                )
                 raise Refused(
                     f'Table {part.name} has a primary key already: "{there.name}".',
                     next="keep it, and make these columns unique (AddUnique); or drop"
-                    " it first, by a change of its own (DropConstraint).",
+                    f" it first, {how}.",
                 )
         notices = [
             Notice(

@@ -17,7 +17,12 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Constraint, Facts
 from migrator.final import Final
-from migrator.kernels import constraints, requirements, unique_key
+from migrator.kernels import (
+    constraints,
+    partitioned_index,
+    requirements,
+    unique_key,
+)
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.pattern import Pattern
 from migrator.plan import Action, Lock, Notice, State, Step, Steps, type_name
@@ -81,8 +86,6 @@ class DropConstraint(Pattern):
                 f"{which} is needed by {'; '.join(found.dependents)}.",
                 next="drop what depends on it first, by changes of their own.",
             )
-        if found.kind in KEYS:
-            constraints.require_whole(facts)
         early = facts.server_version < NOT_VALID_ON_PARTITIONED
         if found.kind == "f" and facts.table.kind == "p" and early:
             raise Refused(
@@ -91,7 +94,10 @@ class DropConstraint(Pattern):
                 " tables wait.",
                 next="drop it with plain SQL in a maintenance window.",
             )
-        return self.assure((_NOTICES[found.kind], _UNTIL))
+        notices = [_NOTICES[found.kind], _UNTIL]
+        if found.kind in KEYS and facts.table.kind == "p":
+            notices.append(partitioned_index.DROP_NOTICE)
+        return self.assure(tuple(notices))
 
     def expand(self, facts: Facts) -> Steps:
         """Return nothing: the old release may rely on the constraint."""

@@ -232,7 +232,7 @@ class PartitionTable(Pattern):
                 raise Refused(
                     f'{self.title}: exclusion constraint "{c.name}" cannot go over:'
                     " nothing holds rows of several partitions apart.",
-                    next="drop it by a change of its own first (DropConstraint).",
+                    next="drop it with plain SQL first.",
                 )
             if c.kind == "p" and c.dependents and not set(self.key) <= {*c.columns}:
                 raise Refused(

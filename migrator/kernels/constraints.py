@@ -277,17 +277,6 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
     )
 
 
-def require_whole(facts: Facts) -> None:
-    """Refuse a partitioned table, on which nothing unique is built concurrently."""
-    if facts.table.kind == "p":
-        raise Refused(
-            f"Table {facts.table.name} is partitioned: PostgreSQL builds no index"
-            " concurrently on all partitions, and none of them alone tells what is"
-            " unique.",
-            next="make the change in a maintenance window.",
-        )
-
-
 def lookup(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step, ...]:
     """
     Return the build of an index that finds rows of equal columns; none if there is.

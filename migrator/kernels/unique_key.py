@@ -8,8 +8,8 @@ from itertools import product
 
 from psycopg import sql
 
-from migrator.facts import Constraint, Facts, Table
-from migrator.kernels import constraints, indexes
+from migrator.facts import Constraint, Facts, Index, Table
+from migrator.kernels import constraints, indexes, partitioned_index
 from migrator.plan import (
     Action,
     Autocommit,
@@ -158,11 +158,14 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     Return the actions that make a dropped key again, as it was.
 
     Args:
-        facts: of the table, while the key was there.
+        facts: of the table, while the key was there; of a partitioned one with its
+            partitions.
         found: the key.
     """
     index = facts.table.index(found.index or "")
     assert index is not None
+    if facts.table.kind == "p":
+        return _parts_again(facts, found, index)
     build, attach = steps(
         facts,
         found.kind,
@@ -179,3 +182,19 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     assert isinstance(attach.work, Transaction)
     table = facts.table.name
     return build.work, constraints.with_comment(attach.work, table, found)
+
+
+def _parts_again(facts: Facts, found: Constraint, index: Index) -> tuple[Action, ...]:
+    """Return the same of a partitioned table: leaf by leaf, then what joins them."""
+    actions: list[Action] = []
+    when = constraints.timing(found)
+    for step in partitioned_index.build_key(
+        partitioned_index.found(facts, index),
+        type_name(found.definition),
+        lambda part: over_index(found.kind, part, when),
+    ):
+        assert isinstance(step.work, Autocommit | Transaction)
+        actions.append(step.work)
+    *others, last = actions
+    assert isinstance(last, Transaction)
+    return (*others, constraints.with_comment(last, facts.table.name, found))

@@ -6,11 +6,12 @@ from typing import Any
 import psycopg
 import pytest
 from locks import taken
+from snapshots import same, snapshot
 
 from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
 from migrator.facts import Facts
-from migrator.patterns import AddPrimaryKey, AddUnique, CreateIndex
+from migrator.patterns import AddPrimaryKey, AddUnique, CreateIndex, DropConstraint
 from migrator.plan import Autocommit, Lock, Phase, State, Step, Transaction
 from migrator.runner import Runner
 
@@ -132,6 +133,30 @@ def test_a_primary_key(runner: Runner, table: psycopg.Connection) -> None:
     wrong = AddPrimaryKey("t %", ["name"], "one")
     with pytest.raises(Refused, match='column "id" decides on the partition'):
         runner.expand(Change(revision="k2", pattern=wrong))
+
+
+@pytest.mark.parametrize("kind", ["PRIMARY KEY", "UNIQUE"])
+def test_a_key_that_is_dropped(
+    runner: Runner, table: psycopg.Connection, kind: str
+) -> None:
+    """It comes back leaf by leaf, with all parts under the names that they had."""
+    table.execute(
+        f'ALTER TABLE "t %" ADD CONSTRAINT one {kind} (name, id) INCLUDE (id)'
+        " DEFERRABLE; COMMENT ON CONSTRAINT one ON \"t %\" IS 'why'".encode()
+    )
+    before = snapshot(table, "public", "far")
+    change = Change(revision="d1", pattern=DropConstraint("t %", "one", assured="test"))
+    runner.expand(change)
+    runner.retire("d1", old_release_gone="test")
+    assert shape(table) == []
+    table.execute("INSERT INTO \"t %\" VALUES (12, 'n12')")
+    with pytest.raises(Failed, match="could not create unique index"):
+        runner.rollback("d1")
+    table.execute('DELETE FROM "t %" WHERE id = 12')
+    runner.rollback("d1", to=State.PLANNED)
+    same(snapshot(table, "public", "far"), before)
+    runner.complete(change)
+    assert shape(table) == []
 
 
 @pytest.mark.parametrize("options", [{"nulls_not_distinct": True}, {"include": ["x"]}])
