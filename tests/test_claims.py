@@ -1,18 +1,30 @@
-"""Every transaction of every pattern locks what its plan says, and no table more."""
+"""
+Every transaction of every pattern locks what its plan says, and no table more.
 
+All of it is run by a role that owns the tables, and has no rights but to create
+tables, indexes and functions beside them: what a team's migrations are run by.
+"""
+
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from locks import MODES
-from releases import Scenario
+from releases import MAKE_APP, Scenario
 from test_releases import SCENARIOS
 
 from migrator.change import Change
 from migrator.execution import Execution
 from migrator.plan import Lock, State, Transaction
-from migrator.postgres.connection import Connection
+from migrator.postgres.connection import Connection, Target
 from migrator.runner import Runner
+from migrator.settings import Settings
+
+ROLE = "migrator_test_owner"
+#: What these are made on takes more: a schema, a setting of the database.
+OWNS_DATABASE = {"move_to_schema", "parameter"}
 
 # Tables by their numbers, under the names that they and what they are part of have.
 TABLES = """
@@ -60,12 +72,48 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.fixture
+def owner(
+    database: str, sql: psycopg.Connection, scenario: Scenario
+) -> Iterator[psycopg.Connection]:
+    """Give a connection of the plain role, as which the engine connects as well."""
+    sql.execute(MAKE_APP.encode())
+    sql.execute(
+        f"DO $$ BEGIN IF to_regrole('{ROLE}') IS NULL THEN"
+        f" CREATE ROLE {ROLE} LOGIN; END IF; END $$".encode()
+    )
+    sql.execute(f"CREATE SCHEMA migrator AUTHORIZATION {ROLE}".encode())
+    sql.execute(f"GRANT CREATE ON SCHEMA public TO {ROLE}".encode())
+    if scenario.name in OWNS_DATABASE:
+        name = urlsplit(database).path.strip("/")
+        sql.execute(f"ALTER DATABASE {name} OWNER TO {ROLE}".encode())
+    with psycopg.connect(as_role(database), autocommit=True) as conn:
+        yield conn
+    sql.execute(f"REASSIGN OWNED BY {ROLE} TO CURRENT_USER".encode())
+
+
+def as_role(url: str) -> str:
+    """Return the URL of the same database, for the plain role."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{ROLE}@{place}"))
+
+
+@pytest.fixture
+def runner(database: str) -> Runner:
+    """Give the engine of the plain role."""
+    return Runner(
+        Target.from_url(as_role(database)),
+        Settings(hold_s=0, step_budget_s=3.0, lease_s=5.0),
+    )
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_locks_are_those_that_are_claimed(
-    scenario: Scenario, runner: Runner, sql: psycopg.Connection, watched: list[str]
+    scenario: Scenario, runner: Runner, owner: psycopg.Connection, watched: list[str]
 ) -> None:
-    """Forward, back from retired, and on to the drop."""
-    scenario.make_small(sql)
+    """Forward, back from retired, and on to the drop, by an owner of no more rights."""
+    scenario.make_small(owner)
     # What a rollback leaves may need a word.
     pattern = type(scenario.pattern)(
         **{**scenario.pattern.parameters(), "assured": "tried"}

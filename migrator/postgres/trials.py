@@ -82,6 +82,12 @@ def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
         return ask(conn, probe.question, one=True)
     except RETRIED:
         raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"{probe.failed or 'The server refuses a trial of the pattern'}:"
+            f" {said(error)}.",
+            next="grant the privilege, or connect as a role that has it.",
+        ) from error
     except psycopg.Error as error:
         raise Refused(
             f"{probe.failed or 'The server refuses an expression of the pattern'}:"

@@ -39,6 +39,11 @@ _TRIES = 10
 class LinkFunctions(Linked):
     """The texts of the functions of an array's dual write."""
 
+    @property
+    def filling(self) -> str:
+        """The setting that is on while the backfill's function fills links."""
+        return f"migrator.filling_{self.tag}"
+
     def array_function(self) -> sql.Composable:
         """
         Return the function of the table: what came into the array is linked.
@@ -454,6 +459,8 @@ DECLARE
   {one} {element};
   {held} bigint;
 BEGIN
+  -- A setting of the function itself would take a superuser (CREATE FUNCTION … SET).
+  PERFORM pg_catalog.set_config({filling}, 'on', true);
   IF $1 THEN
     DELETE FROM {links} AS {link} USING {values} AS {value}
      WHERE {linked} AND EXISTS (SELECT FROM {given} WHERE {keys})
@@ -467,10 +474,12 @@ BEGIN
     SELECT {places}, {value}.{number}
       FROM {given} JOIN {values} AS {value} ON {value}.{v} = {touched}._e
     ON CONFLICT ({key}, {reference}) DO NOTHING;
+  PERFORM pg_catalog.set_config({filling}, 'off', true);
 END
 """
         ).format(
             **self.words(),
+            filling=sql.Literal(self.filling),
             names=_NAMES,
             one=_ONE,
             held=_HELD,

@@ -60,7 +60,7 @@ class Links(LinkFunctions):
         # trigger of the application adds meanwhile, the verification finds.
         unfilled = sql.SQL(
             " WHEN (pg_catalog.current_setting({}, true) IS DISTINCT FROM 'on')"
-        ).format(sql.Literal(self._filling))
+        ).format(sql.Literal(self.filling))
         return (
             *self.define(),
             *self._function("fill", self.fill_function(), self._filled()),
@@ -152,11 +152,6 @@ class Links(LinkFunctions):
         arrays = (*(k.type for k in self.key.values()), self.element)
         return ", ".join(("boolean", *(f"{t}[]" for t in arrays)))
 
-    @property
-    def _filling(self) -> str:
-        """The setting that the function has which fills links, and nothing else."""
-        return f"migrator.filling_{self.tag}"
-
     def _named(self, event: str) -> str:
         return names.trigger(f"{self.tag}_{event}")
 
@@ -204,9 +199,7 @@ class Links(LinkFunctions):
             function,
             type_name(takes),
             sql.SQL("void" if takes else "trigger"),
-            sql.SQL(" SET plan_cache_mode = force_custom_plan SET {} = 'on'").format(
-                sql.Identifier(*self._filling.split("."))
-            )
+            sql.SQL(" SET plan_cache_mode = force_custom_plan")
             if takes
             else sql.SQL(
                 " SECURITY DEFINER SET enable_seqscan = off SET enable_hashjoin = off"
