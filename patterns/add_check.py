@@ -88,7 +88,7 @@ class AddCheck(Pattern):
         return self.assure((when, *requirements.partition_notices(facts)))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return trials of the check on an empty table, and of what it depends on."""
+        """Return trials of the check: that it is one, and that it can be computed."""
         # Bears the table's own name, which the expression may use; but where it is
         # read for each partition under that one's name.
         partitioned = facts.table.kind == "p"
@@ -107,6 +107,7 @@ class AddCheck(Pattern):
                 statements=(made, render(added)), question="SELECT true", otherwise=""
             ),
             trials.depends_on_row(self.title, made, trial, self.expression),
+            trials.computes_on_rows(made, facts, trial, self.expression),
         )
 
     def expand(self, facts: Facts) -> Steps:

@@ -160,13 +160,17 @@ class ChangeDomain(Pattern):
         if self.add_check is None or self.name is None:
             return ()
         made = domains.trial(domain, self.name, self.add_check)
+        trial = sql.Identifier("migrator_trial")
+        table = f"CREATE TEMP TABLE migrator_trial (value {domain.type})"
+        tables = {t.name: facts.of(t) for t in facts.others}
         return (
             Probe(statements=(made,), question="SELECT true", otherwise=""),
-            trials.depends_on_row(
-                self.title,
-                f"CREATE TEMP TABLE migrator_trial (value {domain.type})",
-                sql.Identifier("migrator_trial"),
-                self.add_check,
+            trials.depends_on_row(self.title, table, trial, self.add_check),
+            *(
+                trials.computes_on_rows(
+                    table, tables[name], trial, self.add_check, column
+                )
+                for name, column in domain.columns
             ),
         )
 

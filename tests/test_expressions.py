@@ -52,6 +52,7 @@ CREATE INDEX t_name ON t (name);
 CREATE TABLE parted (LIKE t) PARTITION BY RANGE (id);
 CREATE TABLE part (LIKE t);
 CREATE TABLE read (id int, name text, n int);
+INSERT INTO read VALUES (1, 'a', 0);
 CREATE VIEW v AS SELECT id, name FROM read;
 CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
 """
@@ -196,25 +197,25 @@ PLACES = (
         "check",
         lambda e: AddCheck("t", "c", e),
         "n > 0",
-        ("name", "n", "now() > 'today'", "(SELECT true)"),
+        ("name", "n", "now() > 'today'", "(SELECT true)", "1 / n = 0"),
     ),
     Place(
         "index",
         lambda e: CreateIndex("t", [Key(expression=e)], "i"),
         "upper(name)",
-        ("now()", "random()", "(SELECT 1)"),
+        ("now()", "random()", "(SELECT 1)", "1 / n", "repeat(md5(name), id * 9999)"),
     ),
     Place(
         "index where",
         lambda e: CreateIndex("t", ["name"], "i", where=e),
         "n > 0",
-        ("name", "now() > 'today'"),
+        ("name", "now() > 'today'", "1 / n = 0"),
     ),
     Place(
         "other index where",
         lambda e: ReplaceIndex("t", "t_name", ["name"], where=e),
         "n > 0",
-        ("name", "now() > 'today'"),
+        ("name", "now() > 'today'", "1 / n = 0"),
     ),
     Place(
         "exclusion where",
@@ -228,7 +229,7 @@ PLACES = (
         "check of a domain",
         lambda e: ChangeDomain("total", add_check=e, name="c"),
         "VALUE > 0",
-        ("VALUE", "VALUE > random()", "VALUE > 'a'"),
+        ("VALUE", "VALUE > random()", "VALUE > 'a'", "1 / (VALUE - 3) = 0"),
     ),
     Place(
         "default of a domain",
@@ -270,7 +271,7 @@ PLACES = (
         "definition of a view",
         lambda e: ReplaceView("v", e),
         "SELECT id, name FROM read WHERE n > 0",
-        ("SELECT id / 'a' AS id, name FROM read",),
+        ("SELECT id / 'a' AS id, name FROM read", "SELECT id / n AS id, name FROM read"),
         broken=(
             "SELECT",
             "SELECT nope FROM read",

@@ -1,14 +1,14 @@
 """What an index is declared with: its keys, and all that follows them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any
 
 from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Index
-from migrator.kernels import indexes
+from migrator.kernels import indexes, trials
 from migrator.pattern import Pattern
 from migrator.plan import Probe, State, expression, render, type_name
 
@@ -179,18 +179,25 @@ class Definition:
                 )
 
     def probe(self, facts: Facts) -> Probe:
-        """Return a trial of the same index on an empty table of that shape."""
+        """
+        Return a trial of the same index on a table of that shape, and some rows.
+
+        What is unique is unique of no rows: who has the same key is counted elsewhere.
+        """
         # Bears the table's own name, which the predicate may use.
         name = facts.table.name.name
+        trial = sql.Identifier("pg_temp", name)
+        held = replace(self, unique=False, nulls_not_distinct=False)
         statements = (
             sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
                 sql.Identifier(name), facts.table.name.identifier
             ),
-            sql.SQL("CREATE {}INDEX ON {} {}").format(
-                sql.SQL("UNIQUE " if self.unique else ""),
-                sql.Identifier("pg_temp", name),
-                self.render(),
+            sql.SQL("CREATE {}INDEX migrator_trial ON {} {}").format(
+                sql.SQL("UNIQUE " if self.unique else ""), trial, self.render()
             ),
+            sql.SQL("DROP INDEX pg_temp.migrator_trial"),
+            *trials.sample(facts, trial),
+            sql.SQL("CREATE INDEX ON {} {}").format(trial, held.render()),
         )
         return Probe(
             statements=tuple(render(s) for s in statements),

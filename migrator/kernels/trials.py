@@ -6,6 +6,81 @@ from migrator.facts import Column, Facts
 from migrator.plan import Probe, expression, missing, present, render, type_name
 
 
+# Rows on which an expression is tried, and what they may take together: enough to
+# meet a value that it was not written for, and done within some milliseconds.
+SAMPLE_ROWS = 1000
+SAMPLE_BYTES = 8_000_000
+
+
+def sample(
+    facts: Facts, trial: sql.Composable, column: str | None = None
+) -> tuple[sql.Composable, ...]:
+    """
+    Return statements that fill an empty table of the same shape with some rows.
+
+    They are of pages from all over the table, so that old rows and new ones are among
+    them. Of a table whose rows are hidden from this role there are none.
+
+    Args:
+        facts: of the table.
+        trial: the empty one's name.
+        column: the only one that it has; None where it has all.
+
+    Source: PostgreSQL manual, SELECT, TABLESAMPLE (SYSTEM).
+    """
+    table = facts.table
+    if any(part.row_security for part in (table, *table.partitions)):
+        return ()
+    rows = SAMPLE_ROWS
+    share = 100.0
+    if table.rows:
+        width = max(1, table.size_bytes // table.rows)
+        rows = max(10, min(rows, SAMPLE_BYTES // width))
+        # More than that many, since pages are not full.
+        share = min(share, 400.0 * rows / table.rows)
+    return (
+        sql.SQL(
+            "INSERT INTO {} SELECT {} FROM {} TABLESAMPLE SYSTEM ({}) LIMIT {}"
+        ).format(
+            trial,
+            sql.SQL("*") if column is None else sql.Identifier(column),
+            table.name.identifier,
+            sql.Literal(share),
+            sql.Literal(rows),
+        ),
+    )
+
+
+def computes_on_rows(
+    made: str,
+    facts: Facts,
+    trial: sql.Composable,
+    condition: str,
+    column: str | None = None,
+) -> Probe:
+    """
+    Return the trial that a condition raises no error for rows that are there.
+
+    Whether it holds for them is another question.
+
+    Args:
+        made: the statement that makes an empty temporary table.
+        facts: of the table.
+        trial: the empty one's name.
+        condition: SQL over its columns.
+        column: the only one of the table that it has; None where it has all.
+    """
+    return Probe(
+        statements=(made, *map(render, sample(facts, trial, column))),
+        question=render(
+            sql.SQL("SELECT count({}) >= 0 FROM {}").format(
+                expression(condition), trial
+            )
+        ),
+        otherwise="",
+    )
+
+
 def default_gives_value(title: str, column: Column, text: str) -> Probe:
     """Return the trial that an expression is a default of a column's, and no NULL."""
     trial = sql.SQL("CREATE TEMP TABLE migrator_trial (trial {} DEFAULT {})").format(

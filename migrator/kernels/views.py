@@ -154,6 +154,20 @@ def answer(facts: Facts, key: str) -> bool:
     return not facts.answers.get("defined", True) or facts.answers.get(key, True)
 
 
+# How long rows of a new definition are read for: one that sorts or sums up all rows of
+# a large table is not waited for.
+_TRIED_MS = 500
+# No answer is none: by then it has not failed, or this role may not read what the
+# view's owner may.
+_TRIED = """
+DO $$ BEGIN
+  PERFORM pg_catalog.count(tried) FROM (
+    SELECT one AS tried FROM pg_temp.migrator_trial AS one LIMIT 100) AS sampled;
+EXCEPTION WHEN query_canceled OR insufficient_privilege THEN NULL;
+END $$
+"""
+
+
 def probes(title: str, facts: Facts, view: TableName, given: str) -> tuple[Probe, ...]:
     """Return the trial of a definition under the view's options."""
     trial = sql.Identifier("pg_temp", "migrator_trial")
@@ -179,6 +193,18 @@ def probes(title: str, facts: Facts, view: TableName, given: str) -> tuple[Probe
             otherwise=f'{title}: role "{owner}", which owns the view, may not read all'
             " that its definition reads.",
             next="grant it SELECT on that.",
+        ),
+        Probe(
+            statements=(
+                _trial(given),
+                f"SET LOCAL statement_timeout = '{_TRIED_MS}ms'",
+                _TRIED,
+                "SET LOCAL statement_timeout = 0",
+            ),
+            question="SELECT true",
+            otherwise="",
+            failed=f"{title}: its definition fails for rows that are there",
+            next="correct it: whoever reads the view would meet that.",
         ),
     )
 
