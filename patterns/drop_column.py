@@ -154,7 +154,13 @@ class DropColumn(Pattern):
         return (not_null.nullable(table, self.column, check, why),)
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the rename out of sight."""
+        """
+        Return the rename out of sight.
+
+        Raises:
+            Refused: something came to read the column since.
+        """
+        requirements.require_unread(facts, self.column)
         table, retired = facts.table.name, self._retired(facts)
         return (
             Step(
@@ -165,7 +171,13 @@ class DropColumn(Pattern):
         )
 
     def drop(self, facts: Facts) -> Steps:
-        """Return the drop of foreign keys one by one, then of the column."""
+        """
+        Return the drop of foreign keys one by one, then of the column.
+
+        Raises:
+            Refused: something came to read the column since.
+        """
+        requirements.require_unread(facts, self.column)
         table, retired = facts.table.name, self._retired(facts)
         held = retired if facts.table.column(retired) else self.column
         last = Step(

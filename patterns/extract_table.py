@@ -145,10 +145,12 @@ class ExtractTable(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
+        requirements.require_unread(facts, *self._mapping())
         return self._extract(facts).retire()
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the columns, and of what kept them in step."""
+        requirements.require_unread(facts, *self._mapping())
         return self._extract(facts).drop()
 
     def rebuild(self, facts: Facts) -> Steps:

@@ -19,6 +19,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 from migrator.errors import Refused
 from migrator.facts import Facts
+from migrator.kernels.column_definition import in_common
 from migrator.kernels.two_shapes import Part, TwoShapes
 from migrator.plan import Notice
 
@@ -104,4 +105,31 @@ class MergeColumns(TwoShapes):
 
     def new_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column into which they go."""
-        return (Part(name=self.into, value=self.expression, type=self.type),)
+        merged = tuple(self.merged)
+        return (
+            Part(
+                name=self.into,
+                value=self.expression,
+                type=self.type,
+                privileges_of=merged,
+            ),
+        )
+
+    def remarks(self, facts: Facts) -> tuple[Notice, ...]:
+        """Return a note on roles that may use some of the columns alone."""
+        found = [facts.table.require(name) for name in self.merged]
+        common = {(word, role) for word, role, _ in in_common(found)}
+        partly = {
+            (word, role)
+            for c in found
+            for word, role, _ in c.grants
+            if (word, role) not in common
+        }
+        return tuple(
+            Notice(
+                text=f"Role {role} has {word} on some of the columns alone, and gets"
+                f' it on "{self.into}" by no privilege on a column.',
+                needs_assurance=True,
+            )
+            for word, role in sorted(partly)
+        )

@@ -26,7 +26,12 @@ from typing import ClassVar
 
 from migrator.facts import Facts, Table
 from migrator.kernels import constraints, requirements
-from migrator.kernels.mirror_table import Merge, require_mergeable, require_pair
+from migrator.kernels.mirror_table import (
+    Merge,
+    require_mergeable,
+    require_pair,
+    require_still_mergeable,
+)
 from migrator.pattern import Pattern
 from migrator.plan import Footprint, Notice, Probe, Reach, Steps
 
@@ -141,6 +146,17 @@ class MergeTables(Pattern):
                 f' "{self.table}" hold for the old release until retire.'
             ),
             *(
+                [
+                    Notice(
+                        text="Privileges on columns go along, but for those on the key:"
+                        f' what finds a row of "{self.into}" has to be granted by the'
+                        " new release."
+                    )
+                ]
+                if any(c.grants for c in facts.table.columns)
+                else ()
+            ),
+            *(
                 Notice(text=f'Index "{i.name}" goes with the table at the drop.')
                 for i in facts.table.indexes
                 if i.name not in going
@@ -161,14 +177,17 @@ class MergeTables(Pattern):
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison of both tables, and the exchange for a view."""
+        require_still_mergeable(self._merge(facts), self.title)
         return self._merge(facts).verify()
 
     def retire(self, facts: Facts) -> Steps:
         """Return the drop of the view, out of the old release's sight."""
+        require_still_mergeable(self._merge(facts), self.title)
         return self._merge(facts).retire()
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the table."""
+        require_still_mergeable(self._merge(facts), self.title)
         return self._merge(facts).drop()
 
     def rebuild(self, facts: Facts) -> Steps:

@@ -155,10 +155,24 @@ class MoveColumn(Pattern):
                     for i in facts.table.indexes
                     if self.column in i.columns and i.name not in going
                 ),
+                *self._grant_notices(facts),
                 *requirements.mention_notices(facts, self.column),
                 *requirements.function_notices(facts, [self.column]),
                 *requirements.backfill_notices(child, self._name),
             )
+        )
+
+    def _grant_notices(self, facts: Facts) -> tuple[Notice, ...]:
+        granted = facts.table.require(self.column).grants
+        if not granted:
+            return ()
+        roles = ", ".join(dict.fromkeys(role for _, role, _ in granted))
+        return (
+            Notice(
+                text="Privileges on the column go along. What else finds a row of"
+                f' "{self.to}" ({", ".join(self.key.values())}) has to be granted to'
+                f" {roles} by the new release.",
+            ),
         )
 
     def _check_column(self, facts: Facts, column: Column) -> None:
@@ -172,11 +186,6 @@ class MoveColumn(Pattern):
                 f"{where} is of domain {column.type}, whose default and checks would"
                 " hold for a row that was not filled yet.",
                 next=f"change its type to {column.base} first.",
-            )
-        if requirements.COLUMN_GRANTS in column.dependents:
-            raise Refused(
-                f"{where} has grants of its own.",
-                next=f'grant on table "{self.to}" instead, and take these back.',
             )
         for c in facts.table.constraints:
             if column.name in c.columns and c.kind != "n":
@@ -214,10 +223,12 @@ class MoveColumn(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the rename of the column, out of the old release's sight."""
+        requirements.require_unread(facts, self.column)
         return self._moved(facts).retire()
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the column."""
+        requirements.require_unread(facts, self.column)
         return self._moved(facts).drop()
 
     def rebuild(self, facts: Facts) -> Steps:

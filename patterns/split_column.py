@@ -85,6 +85,6 @@ class SplitColumn(TwoShapes):
     def new_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the columns that it is split into."""
         return tuple(
-            Part(name=name, value=made, type=kind, privileges_of=self.column)
+            Part(name=name, value=made, type=kind, privileges_of=(self.column,))
             for name, (kind, made) in self.into.items()
         )

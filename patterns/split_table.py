@@ -218,10 +218,14 @@ class SplitTable(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
+        view = TableName(facts.table.name.schema, self.into)
+        requirements.require_unread(facts, *_mapping(self.move), view=view)
         return self._split(facts).retire()
 
     def drop(self, facts: Facts) -> Steps:
         """Return the exchange of the view for the table."""
+        view = TableName(facts.table.name.schema, self.into)
+        requirements.require_unread(facts, *_mapping(self.move), view=view)
         return self._split(facts).drop()
 
     def rebuild(self, facts: Facts) -> Steps:

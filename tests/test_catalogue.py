@@ -368,7 +368,6 @@ SHAPES = (
             "check": 'is in constraint "named", which cannot go along',
             "owner": "belongs to",
             "policies": "has row-level security",
-            "column grants": "has grants of its own",
         },
     ),
     Shape(
@@ -384,7 +383,6 @@ SHAPES = (
             "unique": 'is in constraint "called", which cannot go along',
             "check": 'is in constraint "named", which cannot go along',
             "policies": "has row-level security",
-            "column grants": "has grants of its own",
         },
     ),
     Shape(

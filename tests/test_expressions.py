@@ -271,7 +271,10 @@ PLACES = (
         "definition of a view",
         lambda e: ReplaceView("v", e),
         "SELECT id, name FROM read WHERE n > 0",
-        ("SELECT id / 'a' AS id, name FROM read", "SELECT id / n AS id, name FROM read"),
+        (
+            "SELECT id / 'a' AS id, name FROM read",
+            "SELECT id / n AS id, name FROM read",
+        ),
         broken=(
             "SELECT",
             "SELECT nope FROM read",

@@ -1,6 +1,7 @@
 """A column as DDL makes it again elsewhere, with what hangs on it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -81,14 +82,33 @@ def granted(table: TableName, name: str, column: Column) -> tuple[sql.Composable
 
 
 def granted_on_parts(
-    table: Table, name: str, column: str
+    table: Table, name: str, *columns: str
 ) -> tuple[sql.Composable, ...]:
-    """Return what `granted` does, on a table and on each of its partitions."""
+    """
+    Return what `granted` does, on a table and on each of its partitions.
+
+    Args:
+        table: of all of the columns.
+        name: the one that gets privileges.
+        columns: those that have them; of several it gets what they have in common.
+    """
     return tuple(
         statement
         for part in (table, *table.partitions)
-        if (given := part.column(column)) is not None
-        for statement in granted(part.name, name, given)
+        if (found := [c for c in map(part.column, columns) if c is not None])
+        for statement in granted(
+            part.name, name, replace(found[0], grants=in_common(found))
+        )
+    )
+
+
+def in_common(columns: Sequence[Column]) -> tuple[tuple[str, str, bool], ...]:
+    """Return the privileges that a role has on each of some columns by itself."""
+    known = [{(word, role): may for word, role, may in c.grants} for c in columns]
+    return tuple(
+        (word, role, all(one[word, role] for one in known))
+        for word, role, _ in columns[0].grants
+        if all((word, role) in one for one in known)
     )
 
 

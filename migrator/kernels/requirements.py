@@ -353,7 +353,7 @@ def require_droppable(facts: Facts, column: Column) -> None:
         Refused: something else depends on it.
     """
     where = f'Column "{column.name}" of table {facts.table.name}'
-    used = [d for d in column.dependents if d != COLUMN_GRANTS]
+    used = _holding(column)
     if used:
         raise Refused(
             f"{where} is used by {'; '.join(used)}.",
@@ -385,6 +385,50 @@ def require_droppable(facts: Facts, column: Column) -> None:
             )
 
 
+def _holding(column: Column) -> list[str]:
+    """Return what keeps a column: triggers of changes in flight go with them."""
+    return [
+        d
+        for d in column.dependents
+        if d != COLUMN_GRANTS and names.TRIGGER_PREFIX not in d
+    ]
+
+
+def require_unread(facts: Facts, *columns: str, view: TableName | None = None) -> None:
+    """
+    Refuse to go on with columns that something came to depend on in the meantime.
+
+    The server's own refusal would come with the drop, behind steps that have no way
+    back, and long after the readers are known.
+
+    Args:
+        facts: of the table.
+        columns: by the names before retire; those that are not there are left out.
+        view: what the change has made to read them.
+
+    Raises:
+        Refused: a view, rule, function, policy, publication, trigger or generated
+            column holds one of them.
+    """
+    own = {d for v in facts.table.views if v.name == view for d in v.described}
+    for name in columns:
+        retired = names.owned("retired", name, facts.tag)
+        column = facts.table.column(retired) or facts.table.column(name)
+        if column is None:
+            continue
+        used = [
+            *(d for d in _holding(column) if d not in own),
+            *(f'generated column "{feed}"' for feed in column.feeds),
+        ]
+        if used:
+            raise Refused(
+                f'Column "{name}" of table {facts.table.name} is used by'
+                f" {'; '.join(used)}.",
+                next="drop these, or make them again without the column; then run the"
+                " same command again.",
+            )
+
+
 def require_not_primary(facts: Facts, column: Column, next: str) -> None:
     """Refuse a column of the primary key, of which NOT NULL cannot be lifted."""
     for part in (facts.table, *facts.table.partitions):
@@ -397,8 +441,17 @@ def require_not_primary(facts: Facts, column: Column, next: str) -> None:
                 )
 
 
-def goes_along(facts: Facts, column: Column) -> tuple[Notice, ...]:
-    """Return a note on what a column's drop takes along."""
+def goes_along(
+    facts: Facts, column: Column, *, granted: bool = False
+) -> tuple[Notice, ...]:
+    """
+    Return a note on what a column's drop takes along.
+
+    Args:
+        facts: of the table.
+        column: of it.
+        granted: whether what stands for it gets its privileges.
+    """
     parts = (facts.table, *facts.table.partitions)
     found = [
         *(
@@ -408,7 +461,11 @@ def goes_along(facts: Facts, column: Column) -> tuple[Notice, ...]:
             if column.name in i.columns
         ),
         *(f'constraint "{name}"' for name in column.checks),
-        *(["grants on it"] if COLUMN_GRANTS in column.dependents else []),
+        *(
+            ["grants on it"]
+            if COLUMN_GRANTS in column.dependents and not granted
+            else []
+        ),
         *([f"its default {column.default}"] if column.default is not None else []),
         *(["its identity's sequence"] if column.identity else []),
     ]

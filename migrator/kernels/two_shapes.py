@@ -36,7 +36,8 @@ class Part:
             of the old shape know it; None where it has that from the start.
         heir_of: the old column in whose place a new one stands: its NOT NULL, plain
             indexes, comment, statistics target and storage are carried over.
-        privileges_of: the old column whose privileges a new one gets that is no heir.
+        privileges_of: the old columns whose privileges a new one gets that is no heir,
+            as far as they have them in common.
         default: of an heir, from retire on; an SQL expression.
         bare_of_expressions: whether an heir goes without the indexes that read the
             old column by an expression or predicate, which stay with that one.
@@ -48,7 +49,7 @@ class Part:
     collation: str | None = None
     takes: str | None = None
     heir_of: str | None = None
-    privileges_of: str | None = None
+    privileges_of: tuple[str, ...] = ()
     default: str | None = None
     bare_of_expressions: bool = False
 
@@ -130,7 +131,7 @@ class TwoShapes(Pattern):
         new = self.new_parts(facts)
         for part in self.old_parts(facts):
             column = facts.table.require(part.name)
-            granted = [p for p in new if part.name in (p.heir_of, p.privileges_of)]
+            granted = [p for p in new if part.name in (p.heir_of, *p.privileges_of)]
             require_mirrorable(
                 facts, column, kept=(requirements.COLUMN_GRANTS,) if granted else ()
             )

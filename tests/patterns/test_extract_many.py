@@ -1045,7 +1045,7 @@ MESSAGES = [
     (with_column(generated=True), {}, "is generated"),
     (with_column(dependents=("view v",)), {}, "used by view v"),
     (with_column(element_image_equal=False), {}, "and look different"),
-    (with_column(dependents=("grants on the column",)), {}, "has grants of its own"),
+    (with_column(grants=(("UPDATE", "few", False),)), {}, "has grants of its own"),
     (with_column(unique_indexes=("u1",)), {}, 'is in unique index "u1"'),
     (
         with_table(constraints=(key(),)),

@@ -780,11 +780,6 @@ MESSAGES = [
     (replace(FACTS, table=with_column(dependents=("view v",))), {}, "used by view v"),
     (replace(FACTS, table=with_column(image_equal=False)), {}, "and look different"),
     (
-        replace(FACTS, table=with_column(dependents=("grants on the column",))),
-        {},
-        "has grants of its own",
-    ),
-    (
         replace(FACTS, table=with_column(unique_indexes=("u1",))),
         {},
         'is in unique index "u1"',

@@ -1170,7 +1170,6 @@ MESSAGES = [
     (with_column(generated=True), {}, "is generated"),
     (with_column(base="text", type="words"), {}, "is of domain words"),
     (with_column(dependents=("view v",)), {}, "used by view v"),
-    (with_column(dependents=("grants on the column",)), {}, "has grants of its own"),
     (with_table(dependents=("view v",)), {}, "is used by view v"),
     (with_table(publications=("p",)), {}, "is used by publication p"),
     (

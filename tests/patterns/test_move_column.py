@@ -944,7 +944,6 @@ MESSAGES = [
     (FACTS, {"column": "id"}, "is in the key"),
     (with_column(generated=True), {}, "is generated"),
     (with_column(dependents=("view v",)), {}, "used by view v"),
-    (with_column(dependents=("grants on the column",)), {}, "has grants of its own"),
     (with_column(base="text", type="words"), {}, "is of domain words"),
     (with_column(not_null=True), {}, "is NOT NULL and has no default"),
     (

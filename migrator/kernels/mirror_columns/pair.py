@@ -328,8 +328,8 @@ END
             if s.heir_of is not None:
                 yield from looks(self.table.identifier, s.name, s.heir_of)
                 yield from granted_on_parts(facts.table, s.name, s.heir_of.name)
-            elif s.privileges_of is not None:
-                yield from granted_on_parts(facts.table, s.name, s.privileges_of)
+            else:
+                yield from granted_on_parts(facts.table, s.name, *s.privileges_of)
 
     def copy_indexes(self, facts: Facts) -> Steps:
         """Return the builds of an heir's indexes, behind the rows: for HOT updates."""

@@ -29,7 +29,8 @@ class Side:
         takes: the name that a column of the new side takes at retire, and by which
             the other side's expressions know it; None where it has that already.
         heir_of: the old column in whose place it stands: it gets what hangs on it.
-        privileges_of: the old column whose privileges it gets, where it is no heir.
+        privileges_of: the old columns whose privileges it gets, as far as they have
+            them in common, where it is no heir.
         default: of an heir, from retire on; an SQL expression.
     """
 
@@ -42,7 +43,7 @@ class Side:
     not_null: bool = False
     takes: str | None = None
     heir_of: Column | None = None
-    privileges_of: str | None = None
+    privileges_of: tuple[str, ...] = ()
     default: str | None = None
 
     @property

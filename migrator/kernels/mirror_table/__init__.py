@@ -23,7 +23,10 @@ Source: PostgreSQL manual, sections 13.3.4 (deadlocks), 39.1 (AFTER triggers see
 statement's final state) and 41.10.
 """
 
-from migrator.kernels.mirror_table.absorbed import require_mergeable
+from migrator.kernels.mirror_table.absorbed import (
+    require_mergeable,
+    require_still_mergeable,
+)
 from migrator.kernels.mirror_table.extract import Extract
 from migrator.kernels.mirror_table.extract_many import ExtractMany
 from migrator.kernels.mirror_table.merge import Merge
@@ -47,6 +50,7 @@ __all__ = [
     "Swap",
     "former",
     "require_mergeable",
+    "require_still_mergeable",
     "require_pair",
     "require_swappable",
     "shadow_of",

@@ -150,6 +150,7 @@ class Absorbed:
             rows=self._given(sql.Identifier(self.into.name.name)),
             path=self.facts.path,
             grants=viewed(self.table.grants),
+            granted={c.name: c for c in self.table.columns if c.grants},
             owner=self.table.owner,
             order=tuple(c.name for c in self.table.columns),
             given=self._given(sql.Identifier("_row")),
@@ -266,6 +267,23 @@ def require_mergeable(merge: Absorbed, title: str) -> None:
     _require_indexes(merge, title)
 
 
+def require_still_mergeable(merge: Absorbed, title: str) -> None:
+    """
+    Refuse what came onto the table since, and would stay behind.
+
+    Args:
+        merge: the table, under whichever name.
+        title: the change's, for messages.
+
+    Raises:
+        Refused: a column, view, rule, policy, publication, trigger or constraint did.
+    """
+    requirements.require_mirrored(merge.facts)
+    _require_whole(merge, title)
+    _require_known(merge)
+    _require_unused(merge)
+
+
 def _require_keys(merge: Absorbed) -> None:
     facts, into = merge.facts, merge.into
     for here, there in merge.key.items():
@@ -315,11 +333,6 @@ def _require_whole(merge: Absorbed, title: str) -> None:
                 next="name it, or drop it by a change of its own first.",
             )
         requirements.require_droppable(facts, column)
-        if requirements.COLUMN_GRANTS in column.dependents:
-            raise Refused(
-                f"{where} has grants of its own.",
-                next="grant the whole table instead, and take these back.",
-            )
     names_there = list(merge.columns.values())
     for name in names_there:
         if names_there.count(name) > 1:
@@ -330,16 +343,24 @@ def _require_whole(merge: Absorbed, title: str) -> None:
 
 
 def _require_constraints(merge: Absorbed) -> None:
-    table, into = merge.table, merge.into
-    own = {c.name for c in merge.references()}
-    keys = (merge.unique(i) for i in merge.carried())
-    for c in (*merge.ruled("c"), *merge.ruled("f"), *filter(None, keys)):
+    into = merge.into
+    for c in _going_along(merge):
         if into.constraint(c.name) is not None:
             raise Refused(
                 f'Table {into.name} has a constraint "{c.name}" already.',
                 next="rename one of them first (RenameConstraint).",
             )
-        own.add(c.name)
+    _require_known(merge)
+
+
+def _going_along(merge: Absorbed) -> tuple[Constraint, ...]:
+    keys = (merge.unique(i) for i in merge.carried())
+    return (*merge.ruled("c"), *merge.ruled("f"), *filter(None, keys))
+
+
+def _require_known(merge: Absorbed) -> None:
+    table = merge.table
+    own = {c.name for c in (*merge.references(), *_going_along(merge))}
     for c in table.constraints:
         keyed = c.kind in ("p", "u") and {*c.columns} == {*merge.key}
         if not (keyed or c.kind == "n" or c.name in own):
@@ -365,6 +386,8 @@ def _require_unused(merge: Absorbed) -> None:
             f" {merge.into.name} afterwards.",
         )
     for t in requirements.triggers(table):
+        if t.name.startswith(names.TRIGGER_PREFIX):
+            continue
         raise Refused(
             f'Table {table.name} has a trigger "{t.name}", which a view would not'
             " fire.",

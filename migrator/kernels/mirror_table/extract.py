@@ -14,7 +14,8 @@ from psycopg import sql
 from migrator import names
 from migrator.kernels import constraints, direct
 from migrator.kernels.chunking import unique_index
-from migrator.kernels.column_definition import definition
+from migrator.facts import Column
+from migrator.kernels.column_definition import definition, granted, in_common
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.sharing import Sharing
 from migrator.kernels.not_null import not_null_by_check, set_not_null
@@ -79,6 +80,11 @@ class Extract(Extraction):
         """Whether each row has to refer to one of the new table."""
         return any(c.not_null for c in self.moved().values())
 
+    def _granted(self) -> Column:
+        """Return the reference: who may use all that goes may use it as well."""
+        common = in_common([*self.moved().values()])
+        return Column(name=self.reference, type="bigint", grants=common)
+
     # -- phases ----------------------------------------------------------
 
     def expand(self) -> Steps:
@@ -117,6 +123,7 @@ class Extract(Extraction):
                     self.path(),
                     *self.create(),
                     *added,
+                    *granted(table, self.reference, self._granted()),
                     *self.sharing().on(),
                     also=(parked,) if self.comes_back else (),
                 ),

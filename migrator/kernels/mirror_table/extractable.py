@@ -41,7 +41,7 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
     return (
         *_hazards(extract),
         *_smaller(extract),
-        *(n for c in moved for n in requirements.goes_along(facts, c)),
+        *(n for c in moved for n in requirements.goes_along(facts, c, granted=True)),
         *requirements.mention_notices(facts, *extract.columns),
         *requirements.function_notices(facts, extract.columns),
         *requirements.backfill_notices(facts, extract.reference),
@@ -133,11 +133,6 @@ def require_movable(facts: Facts, column: Column) -> None:
     requirements.require_plain(facts, column)
     requirements.require_droppable(facts, column)
     where = f'Column "{column.name}" of table {facts.table.name}'
-    if requirements.COLUMN_GRANTS in column.dependents:
-        raise Refused(
-            f"{where} has grants of its own.",
-            next="grant the table instead; the new table takes its grants.",
-        )
     if not column.image_equal:
         raise Refused(
             f"{where} is of a type with values that are equal and look different:"

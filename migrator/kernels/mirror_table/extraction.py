@@ -8,7 +8,8 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import direct
-from migrator.kernels.column_definition import definition, looks
+from migrator.kernels.column_definition import definition, in_common, looks
+from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.facade import granted
 from migrator.names import TableName
 
@@ -106,7 +107,17 @@ class Extraction:
                 for statement in looks(table, name, c)
             ),
             *granted(self.into, self.table.owner, self.table.grants),
+            *(
+                statement
+                for name, c in (columns | {self.key: self.key_column()}).items()
+                for statement in column_granted(self.into, name, c)
+            ),
         )
+
+    def key_column(self) -> Column:
+        """Return the new key: who may read all that goes may find it."""
+        read = tuple(g for g in in_common([*self.moved().values()]) if g[0] == "SELECT")
+        return Column(name=self.key, type="bigint", grants=read)
 
 
 def renamed(given: TableName, wanted: TableName) -> sql.Composable:

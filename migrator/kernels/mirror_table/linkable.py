@@ -95,6 +95,13 @@ def check(title: str, extract: ExtractMany) -> tuple[Notice, ...]:
     )
     column = extract.column
     require_movable(facts, replace(column, image_equal=column.element_image_equal))
+    if column.grants:
+        raise Refused(
+            f'Column "{column.name}" of table {facts.table.name} has grants of its own:'
+            " what an UPDATE of it does is to insert and delete links, which no"
+            " privilege on columns allows.",
+            next="grant the table instead; the new tables take its grants.",
+        )
     return (
         *_notices(extract),
         *requirements.goes_along(facts, column),

@@ -15,7 +15,7 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Index
 from migrator.kernels import constraints, direct, foreign_key, indexes, unique_key
-from migrator.kernels.column_definition import definition, looks
+from migrator.kernels.column_definition import definition, granted, looks
 from migrator.kernels.mirror_table.absorbed import Absorbed
 from migrator.kernels.mirror_table.columns import Value
 from migrator.kernels.mirror_table.shadow import Shadow
@@ -55,7 +55,10 @@ class Merge(Absorbed):
         kept = [
             statement
             for name, c in self.going().items()
-            for statement in looks(into.identifier, self.columns[name], c)
+            for statement in (
+                *looks(into.identifier, self.columns[name], c),
+                *granted(into, self.columns[name], c),
+            )
         ]
         if self.mark is not None:
             added.append(

@@ -9,7 +9,12 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Index, Table
 from migrator.kernels import direct, indexes, not_null
-from migrator.kernels.column_definition import carried, definition, looks
+from migrator.kernels.column_definition import (
+    carried,
+    definition,
+    granted,
+    looks,
+)
 from migrator.kernels.mirror_table.both_ways import BothWays
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown
 from migrator.kernels.mirror_table.related import Related
@@ -116,7 +121,10 @@ class Moved:
                     *(
                         statement
                         for name, c in self.found().items()
-                        for statement in looks(child.identifier, name, c)
+                        for statement in (
+                            *looks(child.identifier, name, c),
+                            *granted(child, name, c),
+                        )
                     ),
                     *mirror.on_child(),
                 ),

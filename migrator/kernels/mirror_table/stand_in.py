@@ -1,9 +1,12 @@
 """A view that stands for a table whose columns went to another one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
 
+from migrator.facts import Column
+from migrator.kernels.column_definition import granted
 from migrator.kernels.mirror_table.facade import Facade
 from migrator.plan import type_name
 
@@ -21,13 +24,26 @@ class StandIn(Facade):
         order: the names of all columns.
         given: the condition of rows of `_row`, the table, that it shows.
         mark: the column that is true in a row that was inserted; None for none.
+        granted: columns that have privileges of their own.
         definer: with whose rights functions run; None for the role of the connection.
     """
 
     order: tuple[str, ...]
     given: sql.Composable
     mark: str | None
+    granted: Mapping[str, Column]
     definer: str | None
+
+    def create(self) -> tuple[sql.Composable, ...]:
+        """Return the statements that make the view."""
+        return (
+            *Facade.create(self),
+            *(
+                statement
+                for name, column in self.granted.items()
+                for statement in granted(self.view, name, column)
+            ),
+        )
 
     def define(self) -> tuple[sql.Composable, ...]:
         """Return the statements that make the functions, or make them anew."""

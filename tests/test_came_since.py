@@ -1,0 +1,212 @@
+"""What others put on a shape in mid-flight is found before it is taken away."""
+
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    DropColumn,
+    ExtractTable,
+    MergeTables,
+    MoveColumn,
+    SplitTable,
+)
+from migrator.plan import Phase, State
+from migrator.runner import Runner
+
+SETUP = """
+CREATE TABLE t (id bigint PRIMARY KEY, name text);
+CREATE TABLE n (id bigint PRIMARY KEY REFERENCES t, note text);
+CREATE TABLE log (name text);
+CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 9) g;
+INSERT INTO n SELECT id FROM t;
+"""
+#: What reads `name`: how it is made, how it is told, and how it goes.
+READERS = {
+    "view": ("CREATE VIEW late AS SELECT {} AS x FROM t", "view late", "VIEW late"),
+    "rule": (
+        "CREATE RULE late AS ON INSERT TO t DO ALSO INSERT INTO log VALUES (NEW.{})",
+        "rule late on table t",
+        "RULE late ON t",
+    ),
+    "function": (
+        "CREATE FUNCTION late() RETURNS bigint BEGIN ATOMIC SELECT count({}) FROM t;"
+        " END",
+        "function late()",
+        "FUNCTION late",
+    ),
+    "policy": (
+        "CREATE POLICY late ON t USING ({} = '')",
+        "policy late on table t",
+        "POLICY late ON t",
+    ),
+    "publication": (
+        "CREATE PUBLICATION late FOR TABLE t (id, {})",
+        "publication of table t in publication late",
+        "PUBLICATION late",
+    ),
+    "generated": (
+        "ALTER TABLE t ADD late bool GENERATED ALWAYS AS ({} = '') STORED",
+        'generated column "late"',
+        "",
+    ),
+    "trigger": (
+        "CREATE TRIGGER late BEFORE UPDATE OF {} ON t FOR EACH ROW"
+        " EXECUTE FUNCTION pass()",
+        "trigger late on table t",
+        "TRIGGER late ON t",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pattern that takes `name` away, and what comes before retire, and drop."""
+
+    pattern: Pattern
+    before_retire: str
+    before_drop: str
+
+
+CASES = {
+    "drop_column": Case(DropColumn("t", "name"), "view", "rule"),
+    "move_column": Case(
+        MoveColumn("t", "name", to="n", key={"id": "id"}, assured="tried"),
+        "function",
+        "publication",
+    ),
+    "split_table": Case(
+        SplitTable("t", "m", ["name"], key=["id"], assured="tried"), "policy", "view"
+    ),
+    "extract_table": Case(
+        ExtractTable("t", "m", ["name"], reference="m_id", assured="tried"),
+        "generated",
+        "trigger",
+    ),
+}
+
+
+def steps(runner: Runner) -> list[str]:
+    """Return the steps of retire and drop that were entered."""
+    late = (Phase.RETIRE, Phase.DROP)
+    return [s.step.name for s in runner.steps("two") if s.phase in late]
+
+
+def refused(runner: Runner, sql: psycopg.Connection, reader: str) -> None:
+    """Assert that a reader holds the next phase, which runs nothing; take it away."""
+    _, told, what = READERS[reader]
+    before, entered = runner.change("two").state, steps(runner)
+    with pytest.raises(Refused) as caught:
+        if before is State.VERIFIED:
+            runner.retire("two", old_release_gone="test")
+        else:
+            runner.drop("two")
+    assert str(caught.value) == (
+        f'Column "name" of table "public"."t" is used by {told}.\nNothing was changed.'
+        "\nNext: drop these, or make them again without the column; then run the same"
+        " command again."
+    )
+    assert (runner.change("two").state, steps(runner)) == (before, entered)
+    gone = f"DROP {what}" if what else "ALTER TABLE t DROP COLUMN late"
+    sql.execute(gone.encode())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_reader_of_a_column(
+    name: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is named before retire and before the drop, and both pass without it."""
+    sql.execute(SETUP.encode())
+    case = CASES[name]
+    runner.expand(Change(revision="two", pattern=case.pattern))
+    sql.execute(READERS[case.before_retire][0].format("name").encode())
+    # It is no business of a comparison, which lets the new release in.
+    assert runner.settle("two") is State.VERIFIED
+    assert not runner.change("two").finished
+    refused(runner, sql, case.before_retire)
+    assert runner.retire("two", old_release_gone="test") is State.RETIRED
+    retired = sql.execute(
+        "SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = 't'::regclass"
+        " AND attname LIKE '%retired%'"
+    ).fetchone()
+    assert retired is not None
+    sql.execute(READERS[case.before_drop][0].format(retired[0]).encode())
+    refused(runner, sql, case.before_drop)
+    assert runner.drop("two") is State.DROPPED
+
+
+#: What comes onto a table that goes into another one, and would go with it: how it is
+#: made, and how it goes.
+ON_TABLE = {
+    'Column "late" of table "public"."n" is neither in': (
+        "ALTER TABLE n ADD late int",
+        "ALTER TABLE n DROP late",
+    ),
+    "is used by view late": (
+        "CREATE VIEW late AS SELECT note FROM n",
+        "DROP VIEW late",
+    ),
+    "is used by rule late": (
+        "CREATE RULE late AS ON INSERT TO n DO ALSO INSERT INTO log VALUES (NEW.note)",
+        "DROP RULE late ON n",
+    ),
+    "has row-level security": (
+        "ALTER TABLE n ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE n DISABLE ROW LEVEL SECURITY",
+    ),
+    "is used by publication late": (
+        "CREATE PUBLICATION late FOR TABLE n",
+        "DROP PUBLICATION late",
+    ),
+    'has a trigger "late"': (
+        "CREATE TRIGGER late BEFORE UPDATE ON n FOR EACH ROW EXECUTE FUNCTION pass()",
+        "DROP TRIGGER late ON n",
+    ),
+    'is referred to by foreign key "late"': (
+        "CREATE TABLE child (id bigint CONSTRAINT late REFERENCES n)",
+        "DROP TABLE child",
+    ),
+    'Constraint "late" of table "public"."n" cannot go along': (
+        "ALTER TABLE n ADD CONSTRAINT late CHECK (id > 0)",
+        "ALTER TABLE n DROP CONSTRAINT late",
+    ),
+}
+
+
+def test_what_comes_onto_a_table_that_is_merged(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It holds the exchange for a view, the drop of that, and the drop of the table."""
+    sql.execute(SETUP.encode())
+    pattern = MergeTables("n", "t", ["note"], key={"id": "id"}, assured="tried")
+    runner.expand(Change(revision="two", pattern=pattern))
+    runner.backfill("two")
+    for told, (made, gone) in ON_TABLE.items():
+        sql.execute(made.encode())
+        with pytest.raises(Refused, match=told):
+            runner.verify("two")
+        sql.execute(gone.encode())
+    runner.verify("two")
+    former = next(
+        t
+        for (t,) in sql.execute(
+            "SELECT relname FROM pg_class WHERE relname LIKE '%retired_n%'"
+            " AND relkind = 'r'"
+        )
+    )
+    view = f'CREATE VIEW late AS SELECT note FROM "{former}"'
+    for carry_on in (
+        lambda: runner.retire("two", old_release_gone="test"),
+        lambda: runner.drop("two"),
+    ):
+        sql.execute(view.encode())
+        with pytest.raises(Refused, match="is used by view late"):
+            carry_on()
+        sql.execute("DROP VIEW late")
+        carry_on()
+    assert runner.change("two").state is State.DROPPED
