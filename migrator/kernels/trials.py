@@ -5,7 +5,6 @@ from psycopg import sql
 from migrator.facts import Column, Facts
 from migrator.plan import Probe, expression, missing, present, render, type_name
 
-
 # Rows on which an expression is tried, and what they may take together: enough to
 # meet a value that it was not written for, and done within some milliseconds.
 SAMPLE_ROWS = 1000

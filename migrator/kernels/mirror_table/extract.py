@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from migrator import names
+from migrator.facts import Column
 from migrator.kernels import constraints, direct
 from migrator.kernels.chunking import unique_index
-from migrator.facts import Column
 from migrator.kernels.column_definition import definition, granted, in_common
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.sharing import Sharing
