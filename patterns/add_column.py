@@ -27,7 +27,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, requirements, trials
+from migrator.kernels import direct, reading, requirements, trials
 from migrator.kernels.new_column import (
     IDENTITY,
     SERIAL,
@@ -39,6 +39,7 @@ from migrator.kernels.new_column import (
 )
 from migrator.pattern import Pattern
 from migrator.plan import (
+    Footprint,
     Notice,
     Probe,
     State,
@@ -108,6 +109,18 @@ class AddColumn(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the new column."""
         return frozenset({self.column})
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question what the expression reads."""
+        if facts.table.column(self.column) is not None:
+            return {}
+        given = (self.computed, self.virtual)
+        return reading.asked(facts, *(text for text in given if text is not None))
+
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
+        """Return the column, and what the expression reads besides."""
+        own = Pattern.footprints(self, facts)
+        return (*own, *reading.footprints(facts, self.columns()))
 
     @property
     def _is_counted(self) -> bool:

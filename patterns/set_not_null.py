@@ -11,6 +11,7 @@ retire    ADD CHECK NOT VALID                ACCESS EXCLUSIVE, no scan
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
@@ -19,11 +20,12 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, not_null, requirements, trials
+from migrator.kernels import direct, not_null, reading, requirements, trials
 from migrator.kernels.mirror_columns import Fill
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import (
+    Footprint,
     Notice,
     Probe,
     Step,
@@ -67,6 +69,15 @@ class SetNotNull(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question what the fill reads."""
+        return reading.asked(facts, *([self.fill] if self.fill is not None else []))
+
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
+        """Return the column, and what the fill reads besides."""
+        own = Pattern.footprints(self, facts)
+        return (*own, *reading.footprints(facts, self.columns()))
 
     def final(self) -> Final:
         """Return the column with its constraint."""

@@ -8,7 +8,15 @@ from test_releases import SCENARIOS
 from migrator.change import Change
 from migrator.errors import Held
 from migrator.pattern import Pattern
-from migrator.patterns import AddColumn, CreateTable, RenameColumn, SetDefault
+from migrator.patterns import (
+    AddColumn,
+    CreateTable,
+    RenameColumn,
+    ReplaceFunction,
+    SetDefault,
+    SetNotNull,
+    SplitColumn,
+)
 from migrator.runner import Runner
 
 
@@ -73,3 +81,57 @@ def test_the_other_table_is_touched_as_well(
     scenario.make_small(sql)
     runner.expand(Change(revision="first", pattern=scenario.pattern))
     held(runner, ELSEWHERE[name])
+
+
+TOLD = (
+    "CREATE OR REPLACE FUNCTION told(text) RETURNS text LANGUAGE sql IMMUTABLE AS"
+    " 'SELECT {}($1)'"
+)
+#: Changes whose expressions read `name`, or `id`, and call a function.
+READING: dict[str, tuple[Pattern, Pattern]] = {
+    "computed": (
+        AddColumn("t", "up", "text", computed="told(name)"),
+        RenameColumn("t", "name", "x"),
+    ),
+    "fill": (
+        SetNotNull("t", "word", fill="told('no ' || id)"),
+        RenameColumn("t", "id", "x"),
+    ),
+    "two shapes": (
+        SplitColumn("t", "word", {"a": ("text", "told(word || id)")}, "a || name"),
+        RenameColumn("t", "name", "x"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_what_expressions_read_stays(
+    name: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Columns that they read, and functions that they call, are not changed beside."""
+    sql.execute(TOLD.format("upper").encode())
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, name text, word text, n int)")
+    first, column = READING[name]
+    runner.expand(Change(revision="first", pattern=first))
+    held(runner, column)
+    held(runner, ReplaceFunction("told(text)", TOLD.format("lower")))
+
+
+def test_two_mirrors_of_a_table(runner: Runner, sql: psycopg.Connection) -> None:
+    """Whichever trigger sorts first, both are carried through, and may read the same."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text, d text)")
+    sql.execute("INSERT INTO t SELECT g, 'a', 'b', NULL FROM generate_series(1, 9) g")
+    given: dict[str, Pattern] = {
+        "one": RenameColumn("t", "a", "a_2"),
+        "two": RenameColumn("t", "b", "b_2"),
+        "three": SetNotNull("t", "c", fill="'c' || id"),
+        "four": SetNotNull("t", "d", fill="'d' || id"),
+    }
+    for revision, pattern in given.items():
+        runner.expand(Change(revision=revision, pattern=pattern))
+        runner.settle(revision)
+    sql.execute("UPDATE t SET a_2 = 'x', b_2 = 'y', c = NULL, d = NULL WHERE id = 2")
+    row = sql.execute("SELECT a, b, c, d FROM t WHERE id = 2").fetchone()
+    assert row == ("x", "y", "c2", "d2")
+    for revision in given:
+        runner.retire(revision, old_release_gone="test")

@@ -13,12 +13,21 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import direct, indexes, requirements, trials
+from migrator.kernels import direct, indexes, reading, requirements, trials
 from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
 from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
-from migrator.plan import Notice, Probe, Step, Steps, expression, render, type_name
+from migrator.plan import (
+    Footprint,
+    Notice,
+    Probe,
+    Step,
+    Steps,
+    expression,
+    render,
+    type_name,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +128,27 @@ class TwoShapes(Pattern):
         return self.assure((*notices, *self.remarks(facts)))
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
-        """Return the question which functions read columns that go."""
-        taken = {part.takes for part in self.new_parts(facts)}
-        gone = [p.name for p in self.old_parts(facts) if p.name not in taken]
-        if not gone:
-            return {}
-        return requirements.functions_that_read(facts.table.name, gone)
+        """Return the questions what the expressions read, and what reads columns."""
+        old, new = self.old_parts(facts), self.new_parts(facts)
+        taken = {part.takes for part in new}
+        gone = [p.name for p in old if p.name not in taken]
+        there = [facts.table.column(part.name) is not None for part in (*old, *new)]
+        found: dict[str, Probe] = {}
+        if there == [True] * len(old) + [False] * len(new):
+            found |= reading.asked(
+                facts,
+                *(render(self._back(facts, part)) for part in old),
+                *(part.value for part in new),
+                trial=tuple(map(render, self.trial(facts, sql.SQL("LIMIT 0")))),
+            )
+        if gone:
+            found |= requirements.functions_that_read(facts.table.name, gone)
+        return found
+
+    def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
+        """Return the columns of both shapes, and what the expressions read besides."""
+        own = Pattern.footprints(self, facts)
+        return (*own, *reading.footprints(facts, self.columns() or ()))
 
     def _require_carried(self, facts: Facts) -> None:
         """Refuse what hangs on the old columns and would go with them."""

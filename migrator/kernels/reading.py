@@ -1,0 +1,85 @@
+"""What the expressions of a change read, and so may not change under them."""
+
+import json
+from collections.abc import Collection, Mapping
+
+from psycopg import sql
+
+from migrator.facts import Facts
+from migrator.names import TableName
+from migrator.plan import Footprint, Probe, expression, render
+
+# The key of what they read.
+_READS = "reads"
+
+
+def asked(
+    facts: Facts, *texts: str, trial: tuple[str, ...] = ()
+) -> Mapping[str, Probe]:
+    """
+    Return the question which columns and functions expressions over a row read.
+
+    A trigger has them by their names: a column that is renamed under it would fail each
+    write of the table. A function with another text would have it compute otherwise
+    than the rows that are filled already.
+
+    Args:
+        facts: of the table.
+        texts: SQL expressions.
+        trial: statements that make a temporary table of the same name with the
+            columns that the expressions read; none where the table has them.
+    """
+    if not texts:
+        return {}
+    table = facts.table.name
+    read = sql.SQL(", ").join(
+        sql.SQL("{} IS NULL AS {}").format(expression(text), sql.Identifier(f"c{n}"))
+        for n, text in enumerate(texts)
+    )
+    view = sql.SQL("CREATE TEMP VIEW migrator_reads AS SELECT {} FROM {}").format(
+        read, sql.Identifier("pg_temp" if trial else table.schema, table.name)
+    )
+    question = (
+        "SELECT pg_catalog.jsonb_build_object('columns', COALESCE("
+        "pg_catalog.jsonb_agg(DISTINCT a.attname) FILTER (WHERE a.attname IS NOT NULL),"
+        " '[]'), 'functions', COALESCE(pg_catalog.jsonb_agg(DISTINCT"
+        " pg_catalog.jsonb_build_array(n.nspname, pg_catalog.quote_ident(p.proname)"
+        " || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')'))"
+        " FILTER (WHERE p.oid IS NOT NULL), '[]'))::text"
+        " FROM pg_catalog.pg_depend d"
+        " JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid"
+        " LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid"
+        " AND a.attnum = d.refobjsubid AND a.attnum > 0"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " LEFT JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid"
+        " AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+        " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+        " AND w.ev_class = 'pg_temp.migrator_reads'::pg_catalog.regclass"
+    )
+    return {
+        _READS: Probe(
+            statements=(*trial, render(view)), question=question, otherwise="none"
+        )
+    }
+
+
+def footprints(facts: Facts, own: Collection[str]) -> tuple[Footprint, ...]:
+    """
+    Return what `asked` found: it has to stay as it is, others may read it as well.
+
+    Args:
+        facts: of the table.
+        own: columns that the change touches itself.
+    """
+    found = json.loads(facts.texts.get(_READS, "{}"))
+    columns = frozenset(found.get("columns", ())).difference(own)
+    functions = (TableName(*f) for f in found.get("functions", ()))
+    return (
+        *(
+            [Footprint(table=facts.table.name, columns=columns, needed=True)]
+            if columns
+            else ()
+        ),
+        *(Footprint(table=f, columns=None, needed=True) for f in functions),
+    )
