@@ -81,10 +81,8 @@ from migrator.plan import (
     Step,
     TableLock,
     Transaction,
-    plan_to_dict,
-    step_from_dict,
-    step_to_dict,
 )
+from migrator.stored import plan_to_dict, step_from_dict, step_to_dict
 
 USERS = TableName("public", "users")
 TEAMS = TableName("public", "teams")

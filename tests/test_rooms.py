@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "names": {"errors"},
     "facts": {"errors", "names"},
     "plan": {"names", "errors"},
+    "stored": {"plan", "names"},
     "final": {"facts"},
     "pattern": {"facts", "final", "plan", "names", "errors"},
     "change": {"pattern", "names"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": DATA,
     "patterns": DATA | {"kernels"},
     "postgres": {"facts", "plan", "names", "errors"},
-    "ledger": {"postgres", "plan", "names", "errors", "words"},
+    "ledger": {"postgres", "plan", "stored", "names", "errors", "words"},
     "guard": {"ledger", "postgres", "events", "names", "errors"},
     "backfill": ENGINE | {"guard"},
     "execution": ENGINE | {"backfill", "guard"},
@@ -49,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": ENGINE
     | {"runner", "deployment", "reconciling", "alembic", "demo", "backfill"}
     | {"guard", "lint"}
-    | {"configuration", "patterns"},
+    | {"configuration", "patterns", "stored"},
 }
 
 

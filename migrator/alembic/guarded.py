@@ -22,9 +22,10 @@ from sqlalchemy import event
 
 from migrator.alembic.hazards import Hazards
 from migrator.alembic.lock_waits import LockWaits, Wanted
+from migrator.alembic.shortfall import Shortfall
 from migrator.alembic.timeouts import Timeouts
 from migrator.alembic.underway import command
-from migrator.errors import LockBudgetError, MigratorError, Refused
+from migrator.errors import MigratorError, Refused
 from migrator.facts import Blocker
 from migrator.lint import sql
 from migrator.lint.locks import lock_of
@@ -40,11 +41,10 @@ from migrator.lint.statements import (
 )
 from migrator.names import TableName
 from migrator.plan import Lock
-from migrator.postgres.blocking import advice, move_aside
+from migrator.postgres.blocking import move_aside
 from migrator.postgres.connection import Connection, configure
 from migrator.progress import Progress
 from migrator.settings import Settings
-from migrator.words import counted
 
 # Seconds of the first pause between two tries, doubled up to the last; each is drawn
 # at random below its bound, so that two processes do not meet again.
@@ -220,11 +220,13 @@ class Guarded:
                 if not _is_about_locks(error):
                     raise
                 if not self._repeatable():
-                    raise self._stopped() from error
+                    raise _told(
+                        self._shortfall().stopped(committed=self._committed)
+                    ) from error
                 self._roll_back()
                 held = self.lock_waits.in_the_way()
                 if self.lock_waits.is_late(pause):
-                    raise self._no_lock(attempts, held) from error
+                    raise _told(self._shortfall().no_lock(attempts, held)) from error
                 what = f"{self._shown()} got no lock, and is tried again"
                 self.lock_waits.tell(what, held)
                 if not move_aside(self.guard.conn, held):
@@ -434,57 +436,13 @@ class Guarded:
     def _placed(self, refused: Refused) -> Refused:
         return type(refused)(refused.what, state=self._stays(), next=refused.next)
 
-    def _no_lock(self, attempts: int, held: Sequence[Blocker]) -> CommandError:
-        """Return the error of a revision that changed nothing."""
-        return self._unlocked(
-            f"Revision {self._name} got no lock{self._where()} within"
-            f" {self.guard.settings.lock_timeout_ms} ms"
-            f" ({counted(attempts, 'attempt')}): {self._shown()}.",
-            held,
-            advice(held),
-        )
-
     def _kept_too_long(self, held: Sequence[Blocker]) -> CommandError:
-        """Return the error of a revision that did not even queue."""
-        return self._unlocked(
-            f"Revision {self._name} waited {self.guard.settings.step_budget_s:g} s for"
-            f" a lock{self._where()} that is kept, and did not queue for it.",
-            held,
-            advice(held),
+        return _told(self._shortfall().kept_too_long(held))
+
+    def _shortfall(self) -> Shortfall:
+        return Shortfall(
+            waits=self.lock_waits, statement=self._shown(), stays=self._stays()
         )
-
-    def _stopped(self) -> CommandError:
-        """Return the error of a revision that cannot be tried again."""
-        if self._committed:
-            why = "it is not tried again, since a part of it has committed"
-            then = (
-                "take back by hand what it did, or complete it and `alembic stamp`;"
-                " keep one statement in each autocommit block, first in its revision."
-            )
-        else:
-            why = "it is not tried again, since env.py began its transaction"
-            then = (
-                "run no SQL before context.configure(…), and keep"
-                " transaction_per_migration as zd.options(…) sets it."
-            )
-        return self._unlocked(
-            f"Revision {self._name} got no lock{self._where()} within"
-            f" {self.guard.settings.lock_timeout_ms} ms: {self._shown()}; {why}.",
-            self.lock_waits.in_the_way(),
-            then,
-        )
-
-    def _unlocked(self, what: str, held: Sequence[Blocker], next: str) -> CommandError:
-        state = "\n".join(filter(None, (self._stays(), self.lock_waits.held_by(held))))
-        return _told(LockBudgetError(what, state=state, next=next))
-
-    @property
-    def _name(self) -> str:
-        return str(self.hazards.script.revision)
-
-    def _where(self) -> str:
-        """Say which table the lock is on; "" where that is not known."""
-        return "".join(f" on table {name}" for name in list(self.lock_waits.wanted)[:1])
 
 
 def _told(error: MigratorError) -> CommandError:

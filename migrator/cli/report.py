@@ -108,6 +108,12 @@ def note(edit: Edit, then: str = "") -> None:
     click.echo(f"{edit.what}\n{then or f'Next: {edit.next}'}", err=True)
 
 
+def note_edits(app: App) -> None:
+    """Tell of changes that run otherwise than their files say."""
+    for edit in app.edits():
+        note(edit)
+
+
 def said(app: App, change: str, json: bool) -> None:
     """Tell where a change stands after a command."""
     row = app.runner().change(change)

@@ -12,18 +12,14 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused, UsageError
 from migrator.names import TableName
-from migrator.plan import (
-    Footprint,
-    Phase,
-    State,
-    Step,
-    Steps,
+from migrator.plan import Footprint, Phase, State, Step, Steps
+from migrator.postgres.connection import Connection, ask, execute_stored
+from migrator.stored import (
     footprint_from_dict,
     footprint_to_dict,
     step_from_dict,
     step_to_dict,
 )
-from migrator.postgres.connection import Connection, ask, execute_stored
 
 # Key of the transaction-level lock under which the ledger is made or upgraded:
 # the letters "migr". Held for milliseconds and never while anything waits for a
