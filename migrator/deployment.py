@@ -10,7 +10,7 @@ from migrator import edits, waiting
 from migrator.change import Change
 from migrator.errors import Busy, Held, MigratorError, TimeIsUp
 from migrator.events import EventKind
-from migrator.ledger import deployments, lease, store
+from migrator.ledger import deployments, installation, lease
 from migrator.ledger.control import Mode
 from migrator.ledger.deployments import Deployment, Session
 from migrator.ledger.store import ChangeRow
@@ -88,7 +88,7 @@ class Deployer(Runner):
     def _installed(self, name: str) -> Iterator[Connection]:
         with self._connected(name) as conn:
             require_primary(conn)
-            store.install(conn)
+            installation.install(conn)
             yield conn
 
     @contextmanager

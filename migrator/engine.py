@@ -21,8 +21,8 @@ from migrator.errors import (
 from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
-from migrator.guard import Policy, Watch
-from migrator.ledger import lease, store
+from migrator.guard import Policy
+from migrator.ledger import installation, lease, store
 from migrator.ledger.store import ChangeRow
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -123,7 +123,7 @@ class Engine:
 
     def _current(self, conn: Connection, change: str) -> ChangeRow:
         row = store.get(conn, change)
-        store.install(conn)
+        installation.install(conn)
         return row
 
     def pattern(self, row: ChangeRow) -> Pattern:

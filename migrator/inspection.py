@@ -16,7 +16,7 @@ from migrator.facts import Facts
 from migrator.guard import Entry, record
 from migrator.guard.signal import Subject
 from migrator.guard.watch import unavailable
-from migrator.ledger import control, lease, mismatches, samples, store
+from migrator.ledger import control, installation, lease, mismatches, samples, store
 from migrator.ledger.control import Control, Limits, Mode
 from migrator.ledger.mismatches import Mismatch
 from migrator.ledger.samples import Speed
@@ -213,7 +213,7 @@ class Inspection(Engine):
     def speed(self, step: StepRow) -> Speed | None:
         """Return how fast a chunked step goes, None where that is not known yet."""
         with self._connected("migrator:status") as conn:
-            store.install(conn)
+            installation.install(conn)
             return samples.speed(conn, step.id)
 
     def mismatches(self, change: str, *, last: bool = False) -> list[Mismatch]:
@@ -324,5 +324,5 @@ class Inspection(Engine):
     def said(self, change: str) -> Control:
         """Return what was said to a change."""
         with self._connected("migrator:status") as conn:
-            store.install(conn)
+            installation.install(conn)
             return control.read(conn, change)

@@ -9,7 +9,7 @@ from migrator.errors import Held, Refused, UsageError
 from migrator.facts import Kind, Table
 from migrator.final import Final
 from migrator.history import shared
-from migrator.ledger import lease, store
+from migrator.ledger import installation, lease, store
 from migrator.ledger.store import ChangeRow
 from migrator.names import TableName
 from migrator.pattern import Undecided
@@ -154,7 +154,7 @@ class Reconciler(Runner):
         change.pattern.require_plain()
         with self._connected("migrator:reconcile") as conn:
             require_primary(conn)
-            store.install(conn)
+            installation.install(conn)
             with lease.held(
                 self.target,
                 conn,

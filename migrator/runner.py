@@ -16,7 +16,7 @@ from migrator.errors import (
 )
 from migrator.events import EventKind
 from migrator.execution import Run
-from migrator.ledger import control, lease, store, windows
+from migrator.ledger import control, installation, lease, store, windows
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.phases import Phases
@@ -58,7 +58,7 @@ class Runner(Phases):
         """
         with self._connected("migrator:expand") as conn:
             require_primary(conn)
-            store.install(conn)
+            installation.install(conn)
             with lease.held(
                 self.target,
                 conn,

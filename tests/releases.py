@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from migrator.change import Change
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.pattern import Pattern
 from migrator.plan import State
 from migrator.postgres.connection import Target, connect
@@ -263,7 +263,7 @@ def live(harness: Harness, back_from: State) -> None:
     old, new = harness.old, harness.new
     change = Change(revision="two", pattern=pattern)
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     before = harness.shape()
     state = State.PLANNED
     with harness.at_work(old):

@@ -7,7 +7,7 @@ import pytest
 
 from migrator.change import Change
 from migrator.errors import Refused
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.patterns import RenameColumn
 from migrator.plan import State
 from migrator.runner import Runner
@@ -27,7 +27,7 @@ def test_an_older_ledger_is_upgraded(runner: Runner, sql: psycopg.Connection) ->
     runner.expand(change)
     assert runner.backfill("c") is State.BACKFILLED
     versions = sql.execute("SELECT version FROM migrator.upgrades ORDER BY 1")
-    assert [v for (v,) in versions] == list(store.VERSIONS)
+    assert [v for (v,) in versions] == list(installation.VERSIONS)
     assert runner.events(None)[0]["change"] == "before"
 
 
@@ -42,12 +42,12 @@ def test_a_ledger_copied_without_rows_is_made_again(
         "SELECT relname FROM pg_class WHERE relnamespace = 'migrator'::regnamespace"
         " AND relkind = 'r'"
     ).fetchall()
-    assert {name for (name,) in made} == set(store.TABLES)
+    assert {name for (name,) in made} == set(installation.TABLES)
     sql.execute("TRUNCATE migrator.upgrades")
     with pytest.raises(Refused, match="does not say of which form"):
         runner.expand(change)
     sql.execute("ALTER TABLE migrator.events DISABLE TRIGGER ALL")
-    for table in store.TABLES:
+    for table in installation.TABLES:
         sql.execute(f"TRUNCATE migrator.{table} CASCADE".encode())
     other = Change(revision="d", pattern=RenameColumn("t", "id", "key"))
     assert runner.expand(other) is State.EXPANDED

@@ -17,7 +17,7 @@ from test_cli import MIGRATOR
 
 from migrator.change import Change
 from migrator.errors import Held, Refused
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.lease import held
 from migrator.ledger.store import StepRow
@@ -155,7 +155,7 @@ def test_one_writer_behind_a_pooler(pooled: str) -> None:
     """A lease that one process holds through the pooler is not given to another."""
     target = Target.from_url(pooled)
     with connect(target, "migrator:a") as first, connect(target, "migrator:b") as other:
-        store.install(first)
+        installation.install(first)
         with (
             held(target, first, "one", seconds=10, wait_s=0) as lease,
             pytest.raises(Held, match="is being changed by process"),

@@ -1,6 +1,8 @@
 """The rooms, and what each may import."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,14 @@ def test_the_engine_names_no_single_pattern() -> None:
     for path in (TOP / "patterns").glob("*.py"):
         name = "".join(w.capitalize() for w in path.stem.split("_"))
         assert path.stem == "__init__" or name not in text
+
+
+def test_env_py_loads_what_every_command_needs_alone() -> None:
+    """Plain revisions on a new database wait for no patterns, facts, engine or lint."""
+    code = "import sys; from migrator import alembic; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    loaded = {n.split(".")[1] for n in done.stdout.split() if "migrator." in n}
+    few = {"alembic", "configuration", "errors", "ledger", "names", "postgres"}
+    assert loaded <= few | {"progress", "settings", "words"}

@@ -1,13 +1,15 @@
 """
 What `env.py` passes to `context.configure`, and the lease around a command.
 
-What a command may not need, the guard and autogenerate with all of lint, is imported
-where it is: a database that is made anew by old revisions does without.
+What a command may not need, from patterns to the guard and autogenerate with all of
+lint, is imported where it is needed: a database that is made anew by old revisions does
+without.
 """
 
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
@@ -19,20 +21,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from alembic.util import CommandError
 
-from migrator import edits, waiting
 from migrator.alembic import revision
-from migrator.alembic.hiding import hiding
-from migrator.alembic.project import (
-    changes_of,
-    is_of_several,
-    label,
-    patterns_of,
-    requires_of,
-)
 from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
 from migrator.errors import Refused, UsageError
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.ledger.lease import held
 from migrator.postgres.connection import (
     Connection,
@@ -87,13 +80,27 @@ def options(
         "target_metadata": target_metadata,
         # Alembic reads it in its constructor, so a later line cannot set it.
         "transaction_per_migration": True,
-        "include_object": hiding(include_object),
+        "include_object": _hiding(include_object),
         "process_revision_directives": _directives(process_revision_directives),
     }
     original = _migrations_function()
     if original is not None:
         found["fn"] = _leased(original, start_after)
     return found
+
+
+def _hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
+    """Return the filter of what is compared, which few commands do."""
+    found: list[Callable[..., bool]] = []
+
+    def include(*args: Any) -> bool:
+        if not found:
+            from migrator.alembic.hiding import hiding
+
+            found.append(hiding(own))
+        return found[0](*args)
+
+    return include
 
 
 def _directives(own: Callable[..., None] | None) -> Callable[..., None]:
@@ -169,7 +176,7 @@ def _leased(
                 _compare_with_ours(target)
             conn = connect(target, "migrator:alembic")
             stack.callback(conn.close)
-            store.install(conn)
+            installation.install(conn)
             stack.enter_context(
                 held(
                     target,
@@ -286,6 +293,10 @@ def _compare_with_ours(target: Target) -> None:
 
 def _tell_edits(ctx: MigrationContext) -> None:
     """Say which changes in flight run otherwise than their files have them by now."""
+    from migrator import edits
+    from migrator.alembic.project import changes_of
+    from migrator.ledger import store
+
     assert ctx.connection is not None
     assert ctx.script is not None
     _end_transaction(ctx)
@@ -314,6 +325,11 @@ def _require_one_database(todo: Sequence[Any]) -> None:
     Raises:
         Refused: a change is one database's, and so are its phases and its commands.
     """
+    if "migrator.pattern" not in sys.modules:
+        # Revisions are loaded by now, and none has a change.
+        return
+    from migrator.alembic.project import is_of_several, patterns_of
+
     for step in todo:
         script = getattr(step, "revision", None)
         if script is None or not is_of_several(script.module):
@@ -379,6 +395,12 @@ def _require_finished(
         Waits: one is not.
         UsageError: it requires what nobody knows.
     """
+    if getattr(script.module, "requires", None) is None:
+        return
+    from migrator import waiting
+    from migrator.alembic.project import label, requires_of
+    from migrator.ledger import store
+
     requires = requires_of(script)
     if not requires:
         return

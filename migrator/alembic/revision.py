@@ -1,8 +1,9 @@
 """
 `zd.upgrade`, `zd.downgrade` and `zd.assured`, called inside a revision.
 
-The engine and lint are imported where they are used: old revisions that know nothing of
-the toolkit, on a database that is made anew, do not wait for them.
+What a change needs, from its pattern to the engine and lint, is imported where it is
+used: old revisions that know nothing of the toolkit, on a database that is made anew,
+do not wait for it.
 """
 
 import sys
@@ -14,20 +15,17 @@ from alembic import op
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from migrator.alembic.project import changes_of
 from migrator.alembic.underway import command, target_of, told
-from migrator.change import Change
 from migrator.configuration import configured
 from migrator.errors import Refused
-from migrator.facts import Kind
-from migrator.ledger.store import ChangeRow
-from migrator.pattern import Pattern, Undecided
-from migrator.plan import State
 from migrator.progress import Progress, Silent
 from migrator.settings import Settings
 
 if TYPE_CHECKING:
+    from migrator.change import Change
     from migrator.guard import Policy
+    from migrator.ledger.store import ChangeRow
+    from migrator.pattern import Pattern, Undecided
     from migrator.runner import Runner
 
 #: What the next command uses; the command line puts its own in place, and plain
@@ -37,7 +35,7 @@ progress: Progress = Silent()
 guard: "Policy | None" = None
 
 
-def upgrade(change: Pattern | Sequence[Pattern]) -> None:
+def upgrade(change: "Pattern | Sequence[Pattern]") -> None:
     """
     Expand a change, or carry it through where no other release runs.
 
@@ -57,7 +55,7 @@ def upgrade(change: Pattern | Sequence[Pattern]) -> None:
             _upgrade(pattern)
 
 
-def downgrade(change: Pattern | Sequence[Pattern]) -> None:
+def downgrade(change: "Pattern | Sequence[Pattern]") -> None:
     """
     Take back what the ledger says ran; of several changes the last one first.
 
@@ -93,7 +91,7 @@ def assured(reason: str) -> Iterator[None]:
         yield
 
 
-def undecided(choice: str) -> Undecided:
+def undecided(choice: str) -> "Undecided":
     """
     Return what stands for a change until a person has chosen one.
 
@@ -102,15 +100,19 @@ def undecided(choice: str) -> Undecided:
     Args:
         choice: what has to be decided, to follow "decide": "whether …", "what …".
     """
+    from migrator.pattern import Undecided
+
     caller = sys._getframe(1)
     return Undecided(choice, caller.f_code.co_filename, caller.f_lineno)
 
 
-def _each(change: Pattern | Sequence[Pattern]) -> Sequence[Pattern]:
+def _each(change: "Pattern | Sequence[Pattern]") -> "Sequence[Pattern]":
+    from migrator.pattern import Pattern
+
     return (change,) if isinstance(change, Pattern) else change
 
 
-def _upgrade(pattern: Pattern) -> None:
+def _upgrade(pattern: "Pattern") -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
@@ -120,7 +122,9 @@ def _upgrade(pattern: Pattern) -> None:
             runner.expand(change)
 
 
-def _downgrade(pattern: Pattern) -> None:
+def _downgrade(pattern: "Pattern") -> None:
+    from migrator.plan import State
+
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
@@ -144,8 +148,11 @@ def _downgrade(pattern: Pattern) -> None:
             runner.drop_parked(change.id, at_once=True)
 
 
-def _begun(pattern: Pattern) -> tuple[MigrationContext, Change]:
+def _begun(pattern: "Pattern") -> "tuple[MigrationContext, Change]":
     """Return the context and the change, if the revision is fit for it."""
+    from migrator.alembic.project import changes_of
+    from migrator.pattern import Undecided
+
     if isinstance(pattern, Undecided):
         raise pattern.refusal()
     ctx = op.get_context()
@@ -217,9 +224,11 @@ def _runner(ctx: MigrationContext) -> "Runner":
 
 
 def _nobody_uses(
-    ctx: MigrationContext, change: Change, known: ChangeRow | None = None
+    ctx: MigrationContext, change: "Change", known: "ChangeRow | None" = None
 ) -> bool:
     """Tell whether the change's table has no rows: so nobody uses it yet."""
+    from migrator.facts import Kind
+
     pattern = change.pattern
     if pattern.kind is Kind.DOMAIN:
         return not _runner(ctx).is_filled(change)

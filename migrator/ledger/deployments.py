@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrator.errors import Held
-from migrator.ledger import store
+from migrator.ledger import installation, store
 from migrator.postgres.connection import Connection
 
 # Key of the transaction-level lock under which a mark is set: the letters "depl".
@@ -44,7 +44,7 @@ class Session:
 
 def known(conn: Connection) -> list[Deployment]:
     """Return all deployments, the oldest first; none where no ledger is."""
-    if not store.exists(conn, "deployments"):
+    if not installation.exists(conn, "deployments"):
         return []
     rows = conn.execute(
         "SELECT id, release, changes, begun_at, ended_at FROM migrator.deployments"

@@ -19,8 +19,8 @@ import psycopg
 
 from migrator import names
 from migrator.errors import Busy, Failed, Fenced, MigratorError
-from migrator.postgres import catalog
 from migrator.postgres.connection import Connection, Target, connect
+from migrator.postgres.sessions import end_sessions
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _try_take(conn: Connection, scope: str, seconds: float) -> Lease | str:
     elif row["expired"] or _is_gone(row["host"], row["pid"]):
         # Ends that holder's sessions first: one of them may hold the row. A
         # third process may take the lease meanwhile; its token is higher.
-        catalog.end_sessions(conn, session_prefix(scope), row["token"] + 1)
+        end_sessions(conn, session_prefix(scope), row["token"] + 1)
         taken = conn.execute(
             "UPDATE migrator.leases SET token = nextval('migrator.tokens'),"
             " host = %(host)s, pid = %(pid)s,"
@@ -183,7 +183,7 @@ def forget(conn: Connection, scope: str) -> None:
 def _end_older_sessions(conn: Connection, lease: Lease) -> None:
     """End what an older holder left running on the server, and wait for it."""
     deadline = time.monotonic() + END_S
-    while left := catalog.end_sessions(conn, session_prefix(lease.scope), lease.token):
+    while left := end_sessions(conn, session_prefix(lease.scope), lease.token):
         if time.monotonic() > deadline:
             raise Failed(
                 f"Sessions {left} of an earlier run of {lease.scope} did not end.",

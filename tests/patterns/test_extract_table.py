@@ -14,7 +14,7 @@ from tables import waits
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table, Trigger
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import ExtractTable
@@ -667,7 +667,7 @@ def test_locks_are_those_that_are_claimed(
         "ALTER TABLE orders ALTER customer_name SET NOT NULL"
     )
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     for phase, go in (
         (Phase.EXPAND, lambda: runner.expand(CHANGE)),
         (Phase.BACKFILL, lambda: runner.settle("x")),

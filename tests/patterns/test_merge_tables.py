@@ -20,7 +20,7 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import MergeTables
@@ -178,7 +178,7 @@ def test_the_way_back_loses_nothing(
     """From each state, with what either release wrote until then."""
     sql.execute(SETUP.encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     before = shape(sql)
     runner.expand(CHANGE)
     for wanted, go in (

@@ -22,7 +22,7 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import MoveColumn
@@ -198,7 +198,7 @@ def test_back_from_each_state(
     """What either side wrote is there for the old release, and nothing else is left."""
     sql.execute(SETUP.encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     before = shape(sql)
     runner.expand(CHANGE)
     if state.rank >= State.BACKFILLED.rank:
@@ -877,7 +877,7 @@ def test_locks_are_those_that_are_claimed(
     sql.execute("UPDATE users SET bio = '' WHERE bio IS NULL")
     sql.execute("ALTER TABLE users ALTER bio SET DEFAULT '', ALTER bio SET NOT NULL")
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     for phase, go in (
         (Phase.EXPAND, lambda: runner.expand(CHANGE)),
         (Phase.BACKFILL, lambda: runner.settle("m")),
@@ -899,7 +899,7 @@ def test_the_table_is_locked_at_expand_as_strongly_as_triggers_need(
     """The other one's ACCESS EXCLUSIVE is over by then."""
     sql.execute(SETUP.encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     first, second = (s.work for s in runner.plan(CHANGE).steps(Phase.EXPAND))
     assert isinstance(first, Transaction)
     assert isinstance(second, Transaction)

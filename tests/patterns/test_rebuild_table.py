@@ -10,7 +10,7 @@ from tables import rows
 
 from migrator.change import Change
 from migrator.errors import Refused
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.patterns import RebuildTable
 from migrator.plan import Lock, Phase, State, Transaction
 from migrator.postgres.connection import connect
@@ -287,7 +287,7 @@ def test_locks_are_those_that_are_claimed(
     """Each transaction, and each way back, locks no table more than it says."""
     sql.execute(SETUP.encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     tables = ("events", "towns", "likes")
     for phase, go in (
         (Phase.EXPAND, lambda: runner.expand(CHANGE)),

@@ -12,7 +12,7 @@ from tables import Between, backfill_behind, rows, texts_of
 from migrator.change import Change
 from migrator.errors import Failed, Refused
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table, Trigger
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.names import TableName
 from migrator.patterns import SplitTable
 from migrator.plan import Autocommit, Phase, State, Transaction, Work
@@ -561,7 +561,7 @@ def test_locks_are_those_that_are_claimed(
     """Each step, and each way back, locks the table as its plan says, or less."""
     sql.execute(SETUP.encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     for phase, go in (
         (Phase.EXPAND, lambda: runner.expand(CHANGE)),
         (Phase.BACKFILL, lambda: runner.settle("s")),

@@ -16,7 +16,7 @@ from migrator.change import Change
 from migrator.errors import LockBudgetError, Refused
 from migrator.facts import Column, Facts, Index, IndexColumn, Table
 from migrator.kernels.mirror_table import require_swappable
-from migrator.ledger import store
+from migrator.ledger import installation
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.patterns import PartitionTable, RebuildTable
@@ -228,7 +228,7 @@ def test_locks_are_those_that_are_claimed(
     """Views are locked with the table and are said to be; what they read is not."""
     sql.execute((SETUP + VIEWS).encode())
     with connect(runner.target, "migrator:test") as conn:
-        store.install(conn)
+        installation.install(conn)
     ready(runner)
     views = ("every", "few", "grouped", "written", 'odd %s ""name"" x')
     (step, *_) = runner.plan(CHANGE).steps(Phase.RETIRE)
