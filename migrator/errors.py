@@ -52,6 +52,7 @@ class NotThere(Refused):
     Args:
         name: the name.
         known: the names that there are, of which the nearest is told.
+        table: of which it is a column; "" for anything else.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class NotThere(Refused):
         next: str = "",
         name: str = "",
         known: Iterable[str] = (),
+        table: str = "",
     ) -> None:
-        self.name = name
+        self.name, self.table = name, table
         # What differs by a letter or two is a slip; what differs by more is not meant.
         close = get_close_matches(name, sorted(known), 1, 0.7)
         self.nearest = close[0] if close else ""

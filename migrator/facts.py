@@ -428,6 +428,7 @@ class Table:
                 next=f"correct the name; the table has {known}.",
                 name=name,
                 known=(c.name for c in self.columns),
+                table=self.name.name,
             )
         return found
 

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+from quick import Quick
 
 MODELS = """
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -59,59 +59,10 @@ def downgrade():
 """
 
 
-@dataclass(frozen=True)
-class Project:
-    """An Alembic project in a folder, and the commands run in it."""
-
-    folder: Path
-    url: str
-
-    def run(
-        self, *words: str, code: int | None = 0, module: str = "alembic"
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command; `code` is the exit code it must give."""
-        done = subprocess.run(
-            [Path(sys.executable).parent / module, *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-        )
-        if code is not None:
-            assert done.returncode == code, done.stdout + done.stderr
-        return done
-
-    def migrator(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run one of our commands."""
-        return self.run(*words, code=code, module="migrator")
-
-    def columns(self) -> list[str]:
-        """Return the columns of users, in order."""
-        with psycopg.connect(self.url) as conn:
-            rows = conn.execute(
-                "SELECT attname FROM pg_attribute WHERE attnum > 0 AND NOT"
-                " attisdropped AND attrelid = 'users'::regclass ORDER BY attnum"
-            )
-            return [row[0] for row in rows]
-
-    def fill(self, rows: int = 500) -> None:
-        """Put rows into users."""
-        with psycopg.connect(self.url) as conn:
-            conn.execute(
-                "INSERT INTO users (name) SELECT 'n' || g"
-                " FROM generate_series(1, %s) g",
-                (rows,),
-            )
-
-    def write(self, name: str, text: str) -> None:
-        """Write a revision."""
-        path = self.folder / "migrations" / "versions" / f"{name}.py"
-        path.write_text(textwrap.dedent(text))
-
-
 @pytest.fixture
-def project(database: str, tmp_path: Path) -> Project:
+def project(database: str, tmp_path: Path) -> Quick:
     """Give a project made by `alembic init` and `migrator init`."""
-    made = Project(tmp_path, database)
+    made = Quick(tmp_path, database)
     made.run("init", "migrations")
     ini = tmp_path / "alembic.ini"
     lines = ini.read_text().splitlines()
@@ -146,7 +97,7 @@ def second(call: str) -> str:
     return text.replace("import RenameColumn", f"import {call.partition('(')[0]}")
 
 
-def assert_check_stays_clean(project: Project, *, backfills: bool = True) -> None:
+def assert_check_stays_clean(project: Quick, *, backfills: bool = True) -> None:
     """Carry the second revision to its drop; `check` is clean in every phase."""
     project.run("upgrade", "head")
     project.run("check")
@@ -159,7 +110,7 @@ def assert_check_stays_clean(project: Project, *, backfills: bool = True) -> Non
     project.run("check")
 
 
-def test_init_is_done_once(project: Project) -> None:
+def test_init_is_done_once(project: Quick) -> None:
     """A second init changes nothing and says so."""
     env = project.folder / "migrations" / "env.py"
     before = env.read_text()
@@ -168,7 +119,7 @@ def test_init_is_done_once(project: Project) -> None:
     assert env.read_text() == before
 
 
-def test_init_says_where_the_guard_may_begin(project: Project) -> None:
+def test_init_says_where_the_guard_may_begin(project: Quick) -> None:
     """What it names is what pyproject.toml takes, and lint passes over them."""
     env = project.folder / "migrations" / "env.py"
     options = "**zd.options(target_metadata=target_metadata)"
@@ -187,7 +138,7 @@ def test_init_says_where_the_guard_may_begin(project: Project) -> None:
         assert "Generating static SQL" not in linted.stderr
 
 
-def test_a_plan_says_what_comes_before(project: Project) -> None:
+def test_a_plan_says_what_comes_before(project: Quick) -> None:
     """On a database that lacks revisions it names the way to its beginning."""
     project.write("r2", SECOND)
     told = project.migrator("plan", code=1)
@@ -204,7 +155,7 @@ def test_a_plan_says_what_comes_before(project: Project) -> None:
     assert "where the change begins" not in project.migrator("plan", code=1).stderr
 
 
-def test_live_upgrade_only_expands_and_check_stays_clean(project: Project) -> None:
+def test_live_upgrade_only_expands_and_check_stays_clean(project: Quick) -> None:
     """On a live table `upgrade head` expands; `check` is clean in every phase."""
     project.run("upgrade", "r1")
     project.fill()
@@ -229,7 +180,7 @@ def test_live_upgrade_only_expands_and_check_stays_clean(project: Project) -> No
     assert "r2 (head)" in project.run("current").stdout
 
 
-def test_indexes_take_their_new_names_along(project: Project) -> None:
+def test_indexes_take_their_new_names_along(project: Quick) -> None:
     """`index=True` in the model: `check` is clean in every phase, and back."""
     (project.folder / "models.py").write_text(
         MODELS.format(name="full_name").replace(
@@ -258,7 +209,7 @@ def test_indexes_take_their_new_names_along(project: Project) -> None:
     project.run("check")
 
 
-def test_downgrade_takes_back_what_ran(project: Project) -> None:
+def test_downgrade_takes_back_what_ran(project: Quick) -> None:
     """`downgrade` after the backfill leaves the old shape and every row."""
     project.run("upgrade", "r1")
     project.fill()
@@ -271,7 +222,7 @@ def test_downgrade_takes_back_what_ran(project: Project) -> None:
     assert project.columns() == ["id", "name", "full_name"]
 
 
-def test_fresh_database_goes_all_the_way_and_back(project: Project) -> None:
+def test_fresh_database_goes_all_the_way_and_back(project: Quick) -> None:
     """On an empty database each change is completed, and downgrade rebuilds."""
     project.write("r2", SECOND)
     project.run("upgrade", "head")
@@ -285,7 +236,7 @@ def test_fresh_database_goes_all_the_way_and_back(project: Project) -> None:
     assert project.columns() == ["id", "full_name"]
 
 
-def test_complete_mode_completes_a_table_with_rows(project: Project) -> None:
+def test_complete_mode_completes_a_table_with_rows(project: Quick) -> None:
     """`-x migrator_mode=complete` carries a filled table through, and back."""
     project.run("upgrade", "r1")
     project.fill()
@@ -296,7 +247,7 @@ def test_complete_mode_completes_a_table_with_rows(project: Project) -> None:
     assert project.columns() == ["id", "name"]
 
 
-def test_sql_mode_is_refused_and_prints_no_contract(project: Project) -> None:
+def test_sql_mode_is_refused_and_prints_no_contract(project: Quick) -> None:
     """`--sql` refuses a revision with a change; nothing of it is printed."""
     project.write("r2", SECOND)
     done = project.run("upgrade", "r1:r2", "--sql", code=None)
@@ -305,7 +256,7 @@ def test_sql_mode_is_refused_and_prints_no_contract(project: Project) -> None:
     assert "ALTER TABLE" not in done.stdout
 
 
-def test_change_that_does_not_come_first_is_refused(project: Project) -> None:
+def test_change_that_does_not_come_first_is_refused(project: Quick) -> None:
     """A revision that has written before zd.upgrade is refused whole."""
     project.run("upgrade", "r1")
     project.fill()
@@ -324,7 +275,7 @@ def test_change_that_does_not_come_first_is_refused(project: Project) -> None:
     assert "r1" in project.run("current").stdout
 
 
-def test_env_without_options_is_refused(project: Project) -> None:
+def test_env_without_options_is_refused(project: Quick) -> None:
     """Without zd.options the refusal says what to add."""
     env = project.folder / "migrations" / "env.py"
     env.write_text(
@@ -338,7 +289,7 @@ def test_env_without_options_is_refused(project: Project) -> None:
     assert "zd.options" in done.stderr + done.stdout
 
 
-def test_two_pods_upgrade_at_once(project: Project) -> None:
+def test_two_pods_upgrade_at_once(project: Quick) -> None:
     """Two processes that upgrade at the same time both succeed, once."""
     project.run("upgrade", "r1")
     project.fill()
@@ -359,7 +310,7 @@ def test_two_pods_upgrade_at_once(project: Project) -> None:
     assert project.columns() == ["id", "name", "full_name"]
 
 
-def test_commands_of_a_deployment_may_run_again(project: Project) -> None:
+def test_commands_of_a_deployment_may_run_again(project: Quick) -> None:
     """Where nothing is left to do, they say so and succeed."""
     project.run("upgrade", "r1")
     project.fill()
@@ -378,7 +329,7 @@ def test_commands_of_a_deployment_may_run_again(project: Project) -> None:
     assert "No change is in flight" in project.migrator("rollback", code=2).stderr
 
 
-def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) -> None:
+def test_a_change_that_cannot_work_does_not_hide_the_others(project: Quick) -> None:
     """Plan names it, shows the rest, and does not succeed."""
     project.run("upgrade", "r1")
     project.fill()
@@ -390,7 +341,7 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Project) ->
     assert "mirror_column: one transaction" in done.stdout
 
 
-def test_check_after_a_rollback(project: Project) -> None:
+def test_check_after_a_rollback(project: Quick) -> None:
     """It fails while the model needs what was taken back, and no longer."""
     project.run("upgrade", "r1")
     project.fill()
@@ -407,7 +358,7 @@ def test_check_after_a_rollback(project: Project) -> None:
     project.run("check")
 
 
-def test_a_change_rolled_back_does_not_stop_the_others(project: Project) -> None:
+def test_a_change_rolled_back_does_not_stop_the_others(project: Quick) -> None:
     """What it touched is gone by hand: the next revision is expanded all the same."""
     project.run("upgrade", "r1")
     project.fill()
@@ -441,7 +392,7 @@ def test_a_change_rolled_back_does_not_stop_the_others(project: Project) -> None
         ("RenameColumn(", "line 6: '(' was never closed."),
     ],
 )
-def test_a_wrong_call_in_a_revision(call: str, said: str, project: Project) -> None:
+def test_a_wrong_call_in_a_revision(call: str, said: str, project: Quick) -> None:
     """It is told with file and line, not by a traceback."""
     text = SECOND.replace('RenameColumn("users", "name", "full_name")', call)
     project.write("r2", text)
@@ -454,7 +405,7 @@ def test_a_wrong_call_in_a_revision(call: str, said: str, project: Project) -> N
     )
 
 
-def test_what_earlier_revisions_did_is_told(project: Project) -> None:
+def test_what_earlier_revisions_did_is_told(project: Quick) -> None:
     """That nothing was changed is said of one revision only."""
     project.run("upgrade", "r1")
     project.fill()
@@ -478,7 +429,7 @@ def test_what_earlier_revisions_did_is_told(project: Project) -> None:
     ],
 )
 def test_a_database_that_cannot_be_reached(
-    project: Project, url: str, message: str, code: int
+    project: Quick, url: str, message: str, code: int
 ) -> None:
     """Inside a project too it is a message, without the password."""
     ini = project.folder / "alembic.ini"
@@ -496,7 +447,7 @@ def test_a_database_that_cannot_be_reached(
 @pytest.mark.parametrize(
     "words", ["status", "lint", "hook gate", "revision --autogenerate -m x"]
 )
-def test_an_error_of_the_projects_own_code(words: str, project: Project) -> None:
+def test_an_error_of_the_projects_own_code(words: str, project: Quick) -> None:
     """What env.py raises is told with its line, without words that may be secret."""
     env = project.folder / "migrations" / "env.py"
     env.write_text("raise RuntimeError('postgresql://u:secret@h/d')\n")
@@ -522,7 +473,7 @@ def downgrade():
 
 
 @pytest.mark.parametrize("words", ["expand r3", "hook pre-deploy"])
-def test_an_error_of_a_revision(words: str, project: Project) -> None:
+def test_an_error_of_a_revision(words: str, project: Quick) -> None:
     """It is told with its line and what the driver calls it, without any values."""
     project.write("r2", FAILS)
     project.write("r3", SECOND.replace('"r2", "r1"', '"r3", "r2"'))
@@ -532,7 +483,7 @@ def test_an_error_of_a_revision(words: str, project: Project) -> None:
     assert "r1" in project.run("current").stdout
 
 
-def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -> None:
+def test_check_stays_clean_with_an_index_on_a_retired_column(project: Quick) -> None:
     """A split's retired column keeps its index; autogenerate does not see it."""
     model = MODELS.format(name="first: Mapped[str | None]\n    last")
     (project.folder / "models.py").write_text(
@@ -570,7 +521,7 @@ def test_check_stays_clean_with_an_index_on_a_retired_column(project: Project) -
     ],
 )
 def test_check_stays_clean_while_something_is_dropped(
-    made: str, call: str, project: Project
+    made: str, call: str, project: Quick
 ) -> None:
     """What the model has no more is hidden from `upgrade` to the drop."""
     (project.folder / "models.py").write_text(MODELS.format(name="name"))
@@ -591,7 +542,7 @@ def test_check_stays_clean_while_something_is_dropped(
     assert ("r2" in project.run("current").stdout) == lost
 
 
-def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
+def test_check_stays_clean_while_a_table_is_split(project: Quick) -> None:
     """The model has the new table; the database a view, and later the table."""
     (project.folder / "models.py").write_text(
         MODELS.replace("    {name}: Mapped[str]\n", "")
@@ -622,7 +573,7 @@ def test_check_stays_clean_while_a_table_is_split(project: Project) -> None:
     assert project.columns() == ["id"]
 
 
-def test_check_stays_clean_while_a_table_is_extracted(project: Project) -> None:
+def test_check_stays_clean_while_a_table_is_extracted(project: Quick) -> None:
     """The model has both tables from the start; the old column is no part of it."""
     (project.folder / "models.py").write_text(
         MODELS.replace(
@@ -654,7 +605,7 @@ def test_check_stays_clean_while_a_table_is_extracted(project: Project) -> None:
     assert project.columns() == ["id", "team_id"]
 
 
-def test_check_stays_clean_while_an_array_is_extracted(project: Project) -> None:
+def test_check_stays_clean_while_an_array_is_extracted(project: Quick) -> None:
     """The model has the new tables from the start, and no array."""
     (project.folder / "models.py").write_text(
         "from sqlalchemy import BigInteger, Column, ForeignKey, Table\n"
@@ -724,7 +675,7 @@ class Item(Base):
 
 
 @pytest.mark.parametrize("mode", ["live", "fresh", "complete"])
-def test_a_renamed_table(mode: str, project: Project) -> None:
+def test_a_renamed_table(mode: str, project: Quick) -> None:
     """`check` is clean under the new name in every state; `downgrade` goes back."""
     (project.folder / "models.py").write_text(RENAMED)
     made = """op.create_index("ix_accounts_name", "users", ["name"])
@@ -762,7 +713,7 @@ def test_a_renamed_table(mode: str, project: Project) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_a_new_table(rows: int, project: Project) -> None:
+def test_a_new_table(rows: int, project: Quick) -> None:
     """`check` is clean; `downgrade` drops an empty one, and keeps one with rows."""
     (project.folder / "models.py").write_text(
         MODELS.format(name="name") + "\n\nclass Audit(Base):\n"
@@ -788,13 +739,13 @@ def test_a_new_table(rows: int, project: Project) -> None:
     project.run("check")
 
 
-def test_an_unknown_setting_is_refused(project: Project) -> None:
+def test_an_unknown_setting_is_refused(project: Quick) -> None:
     """A typo in a safety setting must not pass for the setting."""
     (project.folder / "pyproject.toml").write_text("[tool.migrator]\nlock-timeout = 3")
     assert "'lock_timeout'" in project.migrator("status", code=2).stderr
 
 
-def test_guard_settings_are_read(project: Project) -> None:
+def test_guard_settings_are_read(project: Quick) -> None:
     """A wrong one is named; a right one is taken."""
     path = project.folder / "pyproject.toml"
     path.write_text("[tool.migrator.guard]\nlagg = { pause = 1 }")
@@ -816,7 +767,7 @@ def upgrade():
 
 
 @pytest.mark.parametrize("filled", [False, True])
-def test_a_domain(project: Project, *, filled: bool) -> None:
+def test_a_domain(project: Quick, *, filled: bool) -> None:
     """Whether a database is fresh is told by the tables that use the domain."""
     rows = '    op.execute("INSERT INTO users (price) VALUES (1)")\n' if filled else ""
     project.write("r1", OF_DOMAIN + rows)
@@ -844,7 +795,7 @@ PROFILES = """
 """
 
 
-def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
+def test_check_stays_clean_while_a_column_moves(project: Quick) -> None:
     """The model has it in the other table, NOT NULL and indexed, from the start."""
     (project.folder / "models.py").write_text(
         MODELS.replace("    {name}: Mapped[str]\n", "")
@@ -878,7 +829,7 @@ def test_check_stays_clean_while_a_column_moves(project: Project) -> None:
     assert project.columns() == ["id"]
 
 
-def test_check_stays_clean_while_tables_are_merged(project: Project) -> None:
+def test_check_stays_clean_while_tables_are_merged(project: Quick) -> None:
     """The model has one table from the start; the other one is no part of it."""
     bio = "    bio: Mapped[str | None] = mapped_column(index=True)"
     (project.folder / "models.py").write_text(MODELS.format(name="name") + bio)

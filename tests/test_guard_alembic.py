@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import quick
 
 # Longest wait for a lock in ms that the revisions here are given.
 LOCK_MS = 200
@@ -104,10 +105,9 @@ class Project:
 
     def run(self, *words: str, fails: bool = False, module: str = "alembic") -> str:
         """Run a command to its end, and return what it says."""
-        started = self.start(*words, module=module)
-        out, err = started.communicate(timeout=120)
-        assert (started.returncode != 0) == fails, out + err
-        return err + out
+        done = quick.run(self.folder, *words, module=module, environ=self.environ)
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stderr + done.stdout
 
     def upgrade(self, *, fails: bool = False) -> str:
         """Run `alembic upgrade head`."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from projects import change
 from quick import Quick
-from test_alembic import Project, project
+from test_alembic import project
 
 __all__ = ["project"]
 
@@ -41,7 +41,7 @@ def upgrade():
 
 
 @pytest.fixture
-def quick(project: Project) -> Quick:
+def quick(project: Quick) -> Quick:
     """Give a project with Alembic's own env.py, at its first revision."""
     made = Quick(project.folder, project.url)
     made.run("upgrade", "r1")
@@ -124,6 +124,26 @@ def test_a_name_that_an_earlier_revision_makes(quick: Quick, before: str) -> Non
     done = quick.migrator("lint", "r3", "--json", code=0)
     assert json.loads(done.stdout)["findings"] == []
     quick.write("r2", before.replace("mail", "size").replace("}ail", "}axi"))
+    assert found(quick, "r3")["code"] == "ZD907"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        PLAIN.format(body='op.create_table("mails", sa.Column("mail", sa.Text))'),
+        PLAIN.format(body="pass  # the mail of users").replace(
+            "    pass\n", '    op.drop_column("users", "mail")\n'
+        ),
+        change("r2", "r1", "RenameColumn", '"users", "name", "a_mail"'),
+    ],
+    ids=["another table", "not run", "another name"],
+)
+def test_a_name_that_an_earlier_revision_only_mentions(
+    quick: Quick, before: str
+) -> None:
+    """A comment, a way back, a column of another table make no column of this one."""
+    quick.write("r2", before)
+    quick.write("r3", MAIL)
     assert found(quick, "r3")["code"] == "ZD907"
 
 

@@ -314,7 +314,7 @@ def test_lint_finds_what_does_not_wait(project: Quick) -> None:
     )
     assert found["safe"]["code"] == ['requires = "r2"']
     line = (project.folder / found["file"]).read_text().splitlines()[found["line"] - 1]
-    assert line == "    zd.upgrade(change)"
+    assert line == f"change = SetNotNull({FILLED})"
     assert lint(project, "--fix") == []
     fixed = 'revision, down_revision = "r3", "r2"\nrequires = "r2"\nchange = '
     assert fixed in (project.folder / found["file"]).read_text()

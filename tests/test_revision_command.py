@@ -7,12 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from test_alembic import FIRST, MODELS, Project, project
+from quick import Quick
+from test_alembic import FIRST, MODELS, project
 
 __all__ = ["project"]
 
 
-def newest(project: Project) -> Path:
+def newest(project: Quick) -> Path:
     """Return the file of the revision that was written last."""
     files = (project.folder / "migrations" / "versions").glob("*.py")
     return max(files, key=lambda f: f.stat().st_mtime_ns)
@@ -50,9 +51,7 @@ def change_in(file: Path) -> str:
         ),
     ],
 )
-def test_one_change(
-    words: list[str], title: str, change: str, project: Project
-) -> None:
+def test_one_change(words: list[str], title: str, change: str, project: Quick) -> None:
     """The file is at the head, its path is told, and it carries the change."""
     done = project.migrator("revision", *words)
     file = newest(project)
@@ -63,7 +62,7 @@ def test_one_change(
     assert change_in(file) == change
 
 
-def test_several_changes_are_a_chain(project: Project) -> None:
+def test_several_changes_are_a_chain(project: Quick) -> None:
     """Each has a file of its own; as JSON, with what is open in each."""
     done = project.migrator(
         "revision",
@@ -202,7 +201,7 @@ change = zd.undecided(
     ids=["merge", "move", "extract an array", "extract"],
 )
 def test_a_change_that_is_a_sketch(
-    words: list[str], change: str, project: Project
+    words: list[str], change: str, project: Quick
 ) -> None:
     """The file holds what is guessed, refuses to run, and is told as open."""
     done = project.migrator("revision", *words)
@@ -237,7 +236,7 @@ INSERT INTO authors VALUES (1, 'b', '{x,y}'); INSERT INTO profiles VALUES (1);
     ids=["merge", "move", "extract"],
 )
 def test_a_sketch_that_is_taken(
-    words: list[str], query: str, rows: list[tuple[str]], project: Project
+    words: list[str], query: str, rows: list[tuple[str]], project: Quick
 ) -> None:
     """Uncommented, it is a change that runs."""
     with psycopg.connect(project.url) as conn:
@@ -279,13 +278,13 @@ def test_a_sketch_that_is_taken(
         (["--rename", "a.b:c", "--head", "nope"], "Can't locate revision"),
     ],
 )
-def test_wrong_calls(words: list[str], said: str, project: Project) -> None:
+def test_wrong_calls(words: list[str], said: str, project: Quick) -> None:
     """They are told, and write nothing."""
     assert said in project.migrator("revision", *words, code=2).stderr
     assert newest(project).name == "r1.py"
 
 
-def test_a_decision_is_waited_for(project: Project) -> None:
+def test_a_decision_is_waited_for(project: Quick) -> None:
     """Every command says which one where, none runs it, and the others go on."""
     project.run("upgrade", "r1")
     project.fill()
@@ -322,7 +321,7 @@ def test_a_decision_is_waited_for(project: Project) -> None:
     assert "r3 (head)" in project.run("current").stdout
 
 
-def test_alembic_says_what_is_to_be_decided(project: Project) -> None:
+def test_alembic_says_what_is_to_be_decided(project: Quick) -> None:
     """Its own command tells it behind the files, as ours does."""
     project.run("upgrade", "r1")
     done = project.run("revision", "--autogenerate", "-m", "v2")
@@ -332,7 +331,7 @@ def test_alembic_says_what_is_to_be_decided(project: Project) -> None:
     assert (done.stdout + done.stderr).count("  Decide whether") == 1
 
 
-def test_autogenerate_that_finds_nothing(project: Project) -> None:
+def test_autogenerate_that_finds_nothing(project: Quick) -> None:
     """It succeeds, and writes no file."""
     (project.folder / "models.py").write_text(MODELS.format(name="name"))
     project.run("upgrade", "head")
@@ -350,7 +349,7 @@ def test_autogenerate_that_finds_nothing(project: Project) -> None:
         ("migrator", "revision --autogenerate -m x"),
     ],
 )
-def test_a_database_that_is_behind(module: str, words: str, project: Project) -> None:
+def test_a_database_that_is_behind(module: str, words: str, project: Quick) -> None:
     """What comes first is told; so is what to do where it is at what nobody knows."""
     done = project.run(*words.split(), module=module, code=None)
     told = done.stderr + done.stdout
@@ -372,7 +371,7 @@ def test_a_database_that_is_behind(module: str, words: str, project: Project) ->
 
 
 @pytest.mark.parametrize("console", [True, False])
-def test_alembic_tells_an_error_once(project: Project, *, console: bool) -> None:
+def test_alembic_tells_an_error_once(project: Quick, *, console: bool) -> None:
     """By its log where that is on the console, with its lines kept; else by itself."""
     if not console:
         env = project.folder / "migrations" / "env.py"
@@ -434,7 +433,7 @@ change = zd.undecided(
         ),
     ],
 )
-def test_values_of_an_enum(values: str, change: str, project: Project) -> None:
+def test_values_of_an_enum(values: str, change: str, project: Quick) -> None:
     """What alembic-postgresql-enum finds becomes a pattern, and is settled by it."""
     env = project.folder / "migrations" / "env.py"
     env.write_text(f"import alembic_postgresql_enum\n{env.read_text()}")

@@ -3,7 +3,8 @@
 import json
 
 import psycopg
-from test_alembic import Project, project
+from quick import Quick
+from test_alembic import project
 
 __all__ = ["project"]
 
@@ -63,7 +64,7 @@ SELECT pg_get_viewdef(to_regclass('sales')), pg_get_viewdef(to_regclass('totals'
 """
 
 
-def state(project: Project) -> tuple[object, ...]:
+def state(project: Quick) -> tuple[object, ...]:
     """Return what the changes change."""
     with psycopg.connect(project.url) as conn:
         row = conn.execute(STATE.encode()).fetchone()
@@ -71,7 +72,7 @@ def state(project: Project) -> tuple[object, ...]:
     return row
 
 
-def test_plan_status_and_log(project: Project) -> None:
+def test_plan_status_and_log(project: Quick) -> None:
     """Each is called what it is, and none has rows or a lock that it has not."""
     project.write("r1", FIRST)
     project.run("upgrade", "head")
@@ -100,7 +101,7 @@ def test_plan_status_and_log(project: Project) -> None:
     project.migrator("rollback", "r2:3")
 
 
-def test_there_and_back_in_an_alembic_project(project: Project) -> None:
+def test_there_and_back_in_an_alembic_project(project: Quick) -> None:
     """Where nothing was before, all phases are gone through; downgrade finds back."""
     project.write("r1", FIRST)
     project.write("r2", SECOND)

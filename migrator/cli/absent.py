@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from alembic.script import Script
@@ -51,19 +52,32 @@ class Absent:
         error = None if change is None else self.runner.missing(change)
         if error is None or not error.name:
             return None
-        # Whoever says the name before may make it, or what it stands for.
-        word = re.compile(rf"(?<!\w){re.escape(error.name)}(?!\w)")
-        texts = (_of_changes(script, pattern), *map(_said, before))
-        return None if any(map(word.search, texts)) else error
+        # Whoever says the name before may make it, or what it stands for; a column,
+        # together with its table.
+        words = [
+            re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+            for name in (error.name, error.table)
+            if name
+        ]
+        said = (*_of_changes(script, pattern), *chain.from_iterable(map(_said, before)))
+        made = any(all(word.search(text) for word in words) for text in said)
+        return None if made else error
 
 
-def _of_changes(script: Script, last: Pattern) -> str:
-    """Return what a revision's changes before one of them say."""
+def _of_changes(script: Script, last: Pattern) -> list[str]:
+    """Return what a revision's changes before one of them say, each for itself."""
     patterns = patterns_of(script.module)
     earlier = patterns[: patterns.index(last)]
-    return json.dumps([p.parameters() for p in earlier], default=repr)
+    return [json.dumps(p.parameters(), default=repr) for p in earlier]
 
 
-def _said(script: Script) -> str:
-    """Return a revision's text, with what its code makes of it."""
-    return Path(script.path).read_text("utf-8") + repr(record(script.module).done)
+def _said(script: Script) -> list[str]:
+    """
+    Return what each statement of a revision says.
+
+    Its comments, and what it would take back, make nothing; where its code cannot be
+    followed to the end, its whole text may.
+    """
+    done = record(script.module)
+    said = [repr(one.statement) for one in done.done]
+    return [*said, Path(script.path).read_text("utf-8")] if done.unread else said

@@ -117,7 +117,7 @@ class Linter:
         found = [
             *self._lint(revision, file, done),
             *self._carried(revision, module, done),
-            *self._waits(revision, file, done),
+            *self._waits(revision, module, done),
         ]
         return sorted(found, key=lambda place: place.line)
 
@@ -207,24 +207,30 @@ class Linter:
             found.append(placed(finding=_no_reason(comment), line=comment.line))
         return sorted(found, key=lambda place: place.line)
 
-    def _waits(self, revision: str, file: Path | None, done: Record) -> list[Placed]:
+    def _waits(self, revision: str, module: ModuleType, done: Record) -> list[Placed]:
         """Return what is wrong with what a revision waits for."""
         if self.history is None:
             return []
+        file = Path(module.__file__) if module.__file__ else None
         found = list(overlaps.look(self.history, revision))
         said = Said(file) if found else None
         places: list[Placed] = []
         for change, finding in found:
             one = _carried(change, done) if change is not None else None
+            carried = one.line if one is not None else 0
+            own = line_of(module, change.pattern) if change is not None else 0
             place = Placed(
                 finding=finding,
                 revision=revision,
                 file=file,
-                line=one.line if one is not None else _line_of_requires(file),
+                line=own or carried or _line_of_requires(file),
                 recorded=one,
             )
             assert said is not None
-            places.append(self._weighed(place, said))
+            # A person may say so where it is made, or where it is carried.
+            allowed = said.reason(finding.code, carried)
+            place = replace(place, allowed=allowed)
+            places.append(place if allowed else self._weighed(place, said))
         return places
 
     def scene(self) -> Scene:
