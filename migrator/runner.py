@@ -299,7 +299,9 @@ class Runner(Phases):
             Held: it is not retired, or the hold is not over.
         """
         with self._connected("migrator:status") as conn:
-            self._require_due(conn, self._current(conn, change))
+            row = self._current(conn, change)
+            with self._recorded(conn, row):
+                self._require_due(conn, row)
 
     def _require_due(self, conn: Connection, row: ChangeRow) -> None:
         self._require(row, Phase.DROP)
@@ -406,7 +408,8 @@ class Runner(Phases):
         with self._connected("migrator:status") as conn:
             row = self._current(conn, change)
             rows = store.steps(conn, row.id, ("parked",))
-            self._require_parked_due(conn, row.id, rows)
+            with self._recorded(conn, row):
+                self._require_parked_due(conn, row.id, rows)
             return bool(rows)
 
     def _require_parked_due(

@@ -246,6 +246,10 @@ def test_a_drop_is_looked_at_before_anybody_is_asked(
         "Next: run the same command again then; a shorter hold is `migrator --hold 1h"
         " contract abc123 --drop`.\n",
     )
+    # The log is of everything.
+    events = [e for e in runner.events(change.id) if e["kind"] == "held"]
+    logged = [e["detail"]["error"] for e in events]
+    assert [what[:17] for what in logged] == ["abc123 is expande", "What abc123 retir"]
     status = run("status", cwd=tmp_path, env=env).stdout
     assert (
         f"  Next: after the hold (until {until:%Y-%m-%d %H:%M} UTC), migrator contract"
@@ -276,6 +280,7 @@ def test_what_is_parked_is_looked_at_before_anybody_is_asked(
     assert done.returncode == 3
     assert "What the rollback of a1 parked is held until " in done.stderr
     assert "migrator --hold 1h rollback a1 --drop`" in done.stderr
+    assert [e["kind"] for e in runner.events("a1")][-1] == "held"
     assert run("--hold", "0", *drop, "--yes", cwd=tmp_path, env=env).returncode == 0
 
 
