@@ -277,6 +277,9 @@ class Step:
     loses: bool = False
     #: Drops for good what the reverse parked, after the hold.
     parked: Transaction | None = None
+    #: Makes again what goes along at the drop, once the rest of the old shape was
+    #: rebuilt, where no release runs.
+    along: tuple[Action, ...] = ()
 
     def __post_init__(self) -> None:
         """Hold every step to a reverse or to a reason."""

@@ -24,6 +24,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Phase,
     State,
+    Step,
 )
 from migrator.postgres.connection import (
     Connection,
@@ -445,9 +446,14 @@ class Runner(Phases):
         """Bring the old shape back after the drop, where no release runs."""
         with self._held(change.id) as run:
             facts = self._facts_of(run.conn, run.change, missing=True)
-            store.add_steps(
-                run.conn, run.change.id, Phase.DROP, change.pattern.rebuild(facts)
-            )
+            ran = store.steps(run.conn, run.change.id)
+            again = [
+                Step(name=f"{row.step.name}_{n}", work=work, no_reverse="upgrade again")
+                for row in ran
+                for n, work in enumerate(row.step.along, 1)
+            ]
+            steps = (*change.pattern.rebuild(facts), *again)
+            store.add_steps(run.conn, run.change.id, Phase.DROP, steps)
             for row in store.steps(run.conn, run.change.id):
                 if row.status == "pending":
                     self._execution.forward(run, row)

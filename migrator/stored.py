@@ -3,7 +3,7 @@
 What an earlier release has written is read as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -111,26 +111,33 @@ def step_to_dict(step: Step) -> dict[str, Any]:
         "no_reverse": step.no_reverse,
         "loses": step.loses,
         "parked": work_to_dict(step.parked) if step.parked else None,
+        "along": [work_to_dict(action) for action in step.along],
     }
 
 
 def step_from_dict(data: Mapping[str, Any]) -> Step:
     """Return the step that `step_to_dict` wrote."""
-    reverse: list[Action] = []
-    for item in data["reverse"]:
-        action = work_from_dict(item)
-        assert isinstance(action, Transaction | Autocommit)
-        reverse.append(action)
     parked = work_from_dict(data["parked"]) if data["parked"] else None
     assert parked is None or isinstance(parked, Transaction)
     return Step(
         name=data["name"],
         work=work_from_dict(data["work"]),
-        reverse=tuple(reverse),
+        reverse=_actions(data["reverse"]),
         no_reverse=data["no_reverse"],
         loses=data["loses"],
         parked=parked,
+        # Ledgers of earlier releases do not have it.
+        along=_actions(data.get("along", ())),
     )
+
+
+def _actions(given: Iterable[Mapping[str, Any]]) -> tuple[Action, ...]:
+    found: list[Action] = []
+    for item in given:
+        action = work_from_dict(item)
+        assert isinstance(action, Transaction | Autocommit)
+        found.append(action)
+    return tuple(found)
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:

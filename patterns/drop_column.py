@@ -22,7 +22,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, ForeignKey
 from migrator.final import Final
-from migrator.kernels import direct, not_null, requirements, trials
+from migrator.kernels import along, direct, not_null, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, type_name
 
@@ -167,6 +167,9 @@ class DropColumn(Pattern):
                 name="retire_column",
                 work=direct.rename_column(table, self.column, retired),
                 reverse=(direct.rename_column(table, retired, self.column),),
+                along=along.made_again(
+                    facts, self.column, filled=self.fill is not None
+                ),
             ),
         )
 
@@ -198,7 +201,10 @@ class DropColumn(Pattern):
         )
 
     def rebuild(self, facts: Facts) -> Steps:
-        """Return an empty column of that type, or one that holds the fill."""
+        """Return an empty column of that type, or one that holds the fill.
+
+        What went along with it, the ledger knows.
+        """
         if self.type is None:
             raise Refused(
                 f"{self.title}: the type of the dropped column is not known.",

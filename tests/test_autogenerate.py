@@ -684,6 +684,8 @@ def test_a_model_edit(name: str, project: Project) -> None:
     project.upgrade(mode="complete")
     project.check()
     assert project.autogenerate() == []
+    # What the first revision made is there to be taken back.
+    project.downgrade("base", mode="complete")
 
 
 def live(project: Project, first: str, before: Shape) -> None:

@@ -321,6 +321,39 @@ def test_life_where_no_other_release_runs(
         sql.execute("INSERT INTO users (id) VALUES (2)")
 
 
+def test_what_went_along_comes_back(runner: Runner, sql: psycopg.Connection) -> None:
+    """Rebuild makes indexes and constraints again; rows need not satisfy them."""
+    sql.execute(
+        """
+        CREATE TABLE teams (id int PRIMARY KEY);
+        CREATE TABLE users (
+          id int PRIMARY KEY,
+          "a team" int CONSTRAINT of_team REFERENCES teams,
+          CONSTRAINT known CHECK ("a team" < 7),
+          CONSTRAINT once UNIQUE (id, "a team")
+        );
+        CREATE INDEX by_team ON users ("a team" DESC, id) WHERE "a team" > 1;
+        CREATE UNIQUE INDEX one_team ON users (lower("a team"::text));
+        INSERT INTO users VALUES (1, NULL), (2, NULL);
+        """
+    )
+    shape = """
+        SELECT conname AS name, pg_get_constraintdef(oid) AS is FROM pg_constraint
+        WHERE conrelid = 'users'::regclass AND contype <> 'n'
+        UNION ALL
+        SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'users' ORDER BY 1
+    """
+    before = sql.execute(shape).fetchall()
+    assert len(before) == 8
+    pattern = DropColumn("users", "a team", type="integer", assured="a test")
+    change = Change(revision="a1", pattern=pattern)
+    assert runner.complete(change) is State.DROPPED
+    assert len(sql.execute(shape).fetchall()) == 2
+    runner.rebuild(change)
+    after = sql.execute(shape).fetchall()
+    assert [(n, d.removesuffix(" NOT VALID")) for n, d in after] == before
+
+
 # -- locks -------------------------------------------------------------------
 
 

@@ -1,0 +1,61 @@
+"""What goes along with a column that is dropped, made again behind its rebuild.
+
+Rendered while the column still has its name, and kept in the ledger: after the drop
+nobody else knows it. It runs only where no release does.
+"""
+
+from psycopg import sql
+
+from migrator.facts import Constraint, Facts
+from migrator.kernels import constraints, indexes, unique_key
+from migrator.plan import Action, Autocommit, type_name
+
+
+def made_again(facts: Facts, column: str, *, filled: bool) -> tuple[Action, ...]:
+    """
+    Return what makes a column's indexes and constraints again, whatever rows hold.
+
+    Foreign keys and checks come back NOT VALID: the rows have other values by then.
+
+    Args:
+        facts: of the table, before the column is out of sight.
+        column: its name.
+        filled: whether every row gets the same value, so that none can be unique.
+    """
+    table = facts.table
+    if table.kind != "r":
+        return ()
+    found: list[Action] = []
+    for index in table.indexes:
+        if index.constraints or column not in index.columns:
+            continue
+        if index.valid and not (index.unique and filled):
+            made = indexes.build(
+                index.name,
+                table,
+                index.name,
+                type_name(index.definition),
+                unique=index.unique,
+            )
+            assert isinstance(made.work, Autocommit)
+            found.append(made.work)
+    for constraint in table.constraints:
+        if column in constraint.columns:
+            found += _constraint(facts, constraint, filled=filled)
+    return tuple(found)
+
+
+def _constraint(facts: Facts, found: Constraint, *, filled: bool) -> tuple[Action, ...]:
+    match found.kind:
+        case "u" if not filled:
+            return unique_key.again(facts, found)
+        case "c" | "f":
+            definition = type_name(found.definition)
+            if found.validated:
+                definition += sql.SQL(" NOT VALID")
+            also = found.references
+            return (
+                constraints.add(facts.table.name, found.name, definition, also=also),
+            )
+        case _:
+            return ()
