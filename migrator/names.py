@@ -1,6 +1,7 @@
 """Names of database objects: given ones checked, generated ones made to fit."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -141,3 +142,20 @@ def retired(table: TableName, change_tag: str) -> TableName:
 
 
 LEDGER_SCHEMA = "migrator"
+
+
+# A string, which names nothing; a name, quoted or not, with what tells that it is a
+# type's or a function's.
+_WORDS = re.compile(
+    r"""'(?:[^']|'')*'|(?P<cast>::\s*)?(?P<name>"(?:[^"]|"")+"|[^\W\d][\w$]*)(?P<call>\s*\()?"""
+)
+
+
+def mentioned(expression: str) -> frozenset[str]:
+    """Return the names in an SQL expression that may be columns, and more."""
+    found = (m for m in _WORDS.finditer(expression) if m["name"])
+    return frozenset(
+        m["name"][1:-1].replace('""', '"') if m["name"][0] == '"' else m["name"].lower()
+        for m in found
+        if not (m["cast"] or m["call"])
+    )

@@ -144,9 +144,20 @@ class Pattern(ABC):
         """
         return ()
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return the SQL expressions that a trigger of the change computes of a row."""
+        return ()
+
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return what the change touches, for the test of overlaps."""
         return (Footprint(table=facts.table.name, columns=self.columns()),)
+
+    def mentioned(self) -> frozenset[str]:
+        """Return the words of its expressions that may be further columns."""
+        columns = self.columns()
+        if columns is None:
+            return frozenset()
+        return frozenset().union(*map(names.mentioned, self.expressions())) - columns
 
     def beside(self) -> tuple[Reach, ...]:
         """Return what the declaration names besides its subject."""
@@ -156,7 +167,10 @@ class Pattern(ABC):
         """Return what it touches as far as that is known without a database."""
         table, schema = self.subject
         mine = Reach(table=table, schema=schema, columns=self.columns())
-        return (mine, *self.beside())
+        if not (read := self.mentioned()):
+            return (mine, *self.beside())
+        needed = Reach(table=table, schema=schema, columns=read, needed=True)
+        return (mine, needed, *self.beside())
 
     def final(self) -> Final | None:
         """Return what is left of it in the end, None where the catalogue is silent."""

@@ -110,17 +110,20 @@ class AddColumn(Pattern):
         """Return the new column."""
         return frozenset({self.column})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return what it is computed by."""
+        return tuple(e for e in (self.computed, self.virtual) if e is not None)
+
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question what the expression reads."""
         if facts.table.column(self.column) is not None:
             return {}
-        given = (self.computed, self.virtual)
-        return reading.asked(facts, *(text for text in given if text is not None))
+        return reading.asked(facts, *self.expressions())
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the column, and what the expression reads besides."""
         own = Pattern.footprints(self, facts)
-        return (*own, *reading.footprints(facts, self.columns()))
+        return (*own, *reading.footprints(facts, self))
 
     @property
     def _is_counted(self) -> bool:

@@ -85,6 +85,10 @@ class ChangeColumnType(TwoShapes):
         """Return the column, by both names."""
         return frozenset({self.column, self.to or self.column})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return how each shape is made from the other."""
+        return tuple(e for e in (self.up, self.down) if e is not None)
+
     def questions(self, facts: Facts) -> Mapping[str, Probe]:
         """Return whether the change is free, and what its casts depend on."""
         column = facts.table.column(self.column)

@@ -89,6 +89,11 @@ class EvolveJson(TwoShapes):
         """Return both columns."""
         return frozenset({self.column, self.to})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return how each shape is made from the other."""
+        whole = tuple(e for e in (self.up, self.down) if e is not None)
+        return (*whole, *self.add.values(), *self.remove.values())
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what is no document, and moves that contradict each other."""
         column = facts.table.require(self.column)

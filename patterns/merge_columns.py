@@ -77,6 +77,10 @@ class MergeColumns(TwoShapes):
         """Return the columns of both sides."""
         return frozenset({*self.merged, self.into})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return how each shape is made from the other."""
+        return (self.expression, *self.back.values())
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns without a way back, and what no second shape could follow."""
         if not self.merged or isinstance(self.merged, str):

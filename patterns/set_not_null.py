@@ -70,14 +70,18 @@ class SetNotNull(Pattern):
         """Return the column."""
         return frozenset({self.column})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return the fill."""
+        return (self.fill,) if self.fill is not None else ()
+
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question what the fill reads."""
-        return reading.asked(facts, *([self.fill] if self.fill is not None else []))
+        return reading.asked(facts, *self.expressions())
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the column, and what the fill reads besides."""
         own = Pattern.footprints(self, facts)
-        return (*own, *reading.footprints(facts, self.columns()))
+        return (*own, *reading.footprints(facts, self))
 
     def final(self) -> Final:
         """Return the column with its constraint."""

@@ -70,6 +70,10 @@ class SplitColumn(TwoShapes):
         """Return the columns of both sides."""
         return frozenset({self.column, *self.into})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return how each shape is made from the other."""
+        return (*(text for _, text in self.into.values()), self.back)
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a split into nothing, and what a second shape could not follow."""
         if not self.into:

@@ -79,6 +79,10 @@ class TransformColumn(TwoShapes):
         """Return both columns."""
         return frozenset({self.column, self.to})
 
+    def expressions(self) -> tuple[str, ...]:
+        """Return how each shape is made from the other."""
+        return (self.up, self.down)
+
     def old_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column of the old release."""
         return (Part(name=self.column, value=self.down, type=self.old_type),)

@@ -146,6 +146,24 @@ def test_keys_that_refer_to_the_same_column_do_not_wait() -> None:
     assert [f.overlaps(footprints[0]) for f in footprints] == [False, True]
 
 
+def test_what_an_expression_reads_has_to_stay() -> None:
+    """As far as its words tell; functions, types and strings are no columns."""
+    computed = "lower(\"A b\") || CASE kind WHEN 'size' THEN x::text END"
+    history = History([node("r2", "", AddColumn("t", "up", "text", computed=computed))])
+    for column, waits in {
+        "A b": True,
+        "kind": True,
+        "x": True,
+        "size": False,
+        "lower": False,
+        "text": False,
+    }.items():
+        found = history.for_new(["r2"], [RenameColumn("t", column, "y")])
+        assert found == (["r2"] if waits else [])
+    other = AddColumn("t", "low", "text", computed="kind")
+    assert history.for_new(["r2"], [other]) == []
+
+
 def test_branches() -> None:
     """Where neither comes first it is told; by the merge, once there is one."""
     nodes = [node("r1", ""), node("r2", "r1", NAME), node("s2", "r1", FILLED)]

@@ -11,6 +11,7 @@ from migrator.pattern import Pattern
 from migrator.patterns import (
     AddColumn,
     CreateTable,
+    DropColumn,
     RenameColumn,
     ReplaceFunction,
     SetDefault,
@@ -118,7 +119,7 @@ def test_what_expressions_read_stays(
 
 
 def test_two_mirrors_of_a_table(runner: Runner, sql: psycopg.Connection) -> None:
-    """Whichever trigger sorts first, both are carried through, and may read the same."""
+    """Whichever trigger sorts first, both go through, and may read the same."""
     sql.execute("CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text, d text)")
     sql.execute("INSERT INTO t SELECT g, 'a', 'b', NULL FROM generate_series(1, 9) g")
     given: dict[str, Pattern] = {
@@ -135,3 +136,26 @@ def test_two_mirrors_of_a_table(runner: Runner, sql: psycopg.Connection) -> None
     assert row == ("x", "y", "c2", "d2")
     for revision in given:
         runner.retire(revision, old_release_gone="test")
+
+
+READERS = (
+    AddColumn("t", "loud", "text", computed="upper(t.name) || 'size'"),
+    SetNotNull("t", "mail", fill="name || '@x'"),
+)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=["computed", "fill"])
+def test_a_reader_comes_before_or_after(
+    reader: Pattern, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A trigger names the column, so that every write would fail without it."""
+    sql.execute("CREATE TABLE t (id int, name text, mail text, size int)")
+    runner.expand(Change(revision="first", pattern=reader))
+    held(runner, RenameColumn("t", "name", "full_name"))
+    held(runner, DropColumn("t", "name"))
+    runner.expand(Change(revision="beside", pattern=DropColumn("t", "size")))
+    runner.rollback("first")
+    runner.rollback("beside")
+    renamed = RenameColumn("t", "name", "full_name")
+    runner.expand(Change(revision="first", pattern=renamed))
+    held(runner, reader)

@@ -117,6 +117,8 @@ def _in_flight() -> tuple[list[Footprint], list[str], set[tuple[str, str]]]:
             for change in store.changes(conn)
             if change.in_flight
             for footprint in change.footprints
+            # What only has to stay is as the models have it.
+            if not footprint.needed
         ]
     finally:
         conn.close()

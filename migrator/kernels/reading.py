@@ -1,12 +1,13 @@
 """What the expressions of a change read, and so may not change under them."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from psycopg import sql
 
 from migrator.facts import Facts
 from migrator.names import TableName
+from migrator.pattern import Pattern
 from migrator.plan import Footprint, Probe, expression, render
 
 # The key of what they read.
@@ -64,22 +65,24 @@ def asked(
     }
 
 
-def footprints(facts: Facts, own: Collection[str]) -> tuple[Footprint, ...]:
+def footprints(facts: Facts, pattern: Pattern) -> tuple[Footprint, ...]:
     """
-    Return what `asked` found: it has to stay as it is, others may read it as well.
+    Return what expressions read: it has to stay as it is, others may read it as well.
 
     Args:
-        facts: of the table.
-        own: columns that the change touches itself.
+        facts: of the table, with what the server said to `asked`; where it was not
+            asked, words that are the names of columns count.
+        pattern: whose expressions they are.
     """
-    found = json.loads(facts.texts.get(_READS, "{}"))
-    columns = frozenset(found.get("columns", ())).difference(own)
-    functions = (TableName(*f) for f in found.get("functions", ()))
-    return (
-        *(
-            [Footprint(table=facts.table.name, columns=columns, needed=True)]
-            if columns
-            else ()
-        ),
-        *(Footprint(table=f, columns=None, needed=True) for f in functions),
+    table = facts.table
+    columns = pattern.mentioned() & {c.name for c in table.columns}
+    functions: list[TableName] = []
+    if answer := facts.texts.get(_READS):
+        found = json.loads(answer)
+        columns = frozenset(found["columns"]).difference(pattern.columns() or ())
+        functions = [TableName(*name) for name in found["functions"]]
+    read = [(table.name, columns)] if columns else []
+    return tuple(
+        Footprint(table=name, columns=part, needed=True)
+        for name, part in (*read, *((name, None) for name in functions))
     )

@@ -148,7 +148,7 @@ class TwoShapes(Pattern):
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns of both shapes, and what the expressions read besides."""
         own = Pattern.footprints(self, facts)
-        return (*own, *reading.footprints(facts, self.columns() or ()))
+        return (*own, *reading.footprints(facts, self))
 
     def _require_carried(self, facts: Facts) -> None:
         """Refuse what hangs on the old columns and would go with them."""

@@ -67,7 +67,7 @@ def install(conn: Connection) -> None:
                 f" {VERSIONS[-1]}.",
                 next="use the release that made it, or a newer one.",
             )
-        conn.execute("CREATE SCHEMA IF NOT EXISTS migrator")
+        _make_schema(conn)
         for version in VERSIONS:
             if version > there:
                 name = f"{version:03}.sql"
@@ -76,6 +76,32 @@ def install(conn: Connection) -> None:
                 conn.execute(
                     "INSERT INTO migrator.upgrades (version) VALUES (%s)", (version,)
                 )
+
+
+def _make_schema(conn: Connection) -> None:
+    """
+    Make the ledger's schema, unless a person with more rights has.
+
+    Raises:
+        Refused: this role may not.
+    """
+    # IF NOT EXISTS asks for the privilege also where it is there.
+    there = "SELECT pg_catalog.to_regnamespace('migrator') IS NOT NULL"
+    may = (
+        "SELECT pg_catalog.has_database_privilege("
+        "pg_catalog.current_database(), 'CREATE')"
+    )
+    if ask(conn, there):
+        return
+    if not ask(conn, may):
+        who = sql.Identifier(ask(conn, "SELECT current_user::text")).as_string(None)
+        raise Refused(
+            'The ledger is a schema "migrator" of the database, which this role may'
+            " not create.",
+            next=f"have CREATE SCHEMA migrator AUTHORIZATION {who} run once by the"
+            " database's owner, or grant this role CREATE on the database.",
+        )
+    conn.execute("CREATE SCHEMA migrator")
 
 
 def _clear_empty(conn: Connection) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg import sql
+
 from migrator import names
 from migrator.errors import UsageError
 from migrator.ledger.installation import exists
