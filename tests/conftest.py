@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -74,14 +75,28 @@ def start_server() -> Callable[..., Server]:
     return start
 
 
-@pytest.fixture
-def database(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the URL of a database of the test's own."""
-    name = f"test_{os.getpid()}_{abs(hash(request.node.nodeid)):x}"
+@contextmanager
+def made_database(server: Server, of: str) -> Iterator[str]:
+    """Make a database and give its URL; `of` tells what it is for."""
+    name = f"test_{os.getpid()}_{abs(hash(of)):x}"
     with psycopg.connect(server.url(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())
         yield server.url(name)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def database(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of a database of the test's own."""
+    with made_database(server, request.node.nodeid) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the URL of a database that a module's tests share."""
+    with made_database(server, request.node.nodeid) as url:
+        yield url
 
 
 @pytest.fixture
