@@ -18,7 +18,6 @@ from migrator.patterns import (
     CreateIndex,
     DropColumn,
     RenameColumn,
-    ReplaceIndex,
     SetNotNull,
     SplitColumn,
 )
