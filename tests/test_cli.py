@@ -1,6 +1,7 @@
 """The command line: help, exit codes, output, secrets."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from migrator.change import Change
 from migrator.cli.main import cli
 from migrator.cli.report import EXITS
+from migrator.cli.sections import SECTIONS
 from migrator.errors import (
     Failed,
     Held,
@@ -61,6 +63,15 @@ def test_help_of_every_command_has_an_example(name: str, tmp_path: Path) -> None
     done = run(name, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert f"Example: migrator {name}" in done.stdout
+
+
+def test_help_lists_every_command_once(tmp_path: Path) -> None:
+    """In the order in which a change meets them, with words that are not cut off."""
+    listed = run("--help", cwd=tmp_path).stdout.partition("\nWrite:\n")[2]
+    names = [name for names in SECTIONS.values() for name in names]
+    assert sorted(names) == sorted(cli.commands)
+    assert re.findall(r"^  ([a-z]+) ", listed, re.MULTILINE) == names
+    assert "..." not in listed
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))

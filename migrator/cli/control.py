@@ -45,7 +45,7 @@ def resume(app: App, change: str | None, reason: str, json: bool) -> None:
 @json_option
 @pass_app
 def abort(app: App, change: str | None, reason: str, json: bool) -> None:
-    """End a backfill after its chunk; it stays where it is until resumed."""
+    """End a backfill after its chunk; resume or roll back goes on."""
     _say(app, change, Mode.ABORT, reason, json)
 
 

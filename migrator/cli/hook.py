@@ -136,7 +136,7 @@ def _answered(hook: str, json: bool, work: Callable[[Answer], None]) -> None:
 #: Stands among the commands of `migrator.cli.main`.
 group = click.Group(
     "hook",
-    help="Say to a deployment what may be done: exit 0, or 3 where it has to wait.",
+    help="Do a deployment's part; the exit code tells if it may go on.",
     **example("migrator hook pre-deploy --release v42"),
 )
 release_option = click.option(

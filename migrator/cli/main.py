@@ -23,6 +23,7 @@ from migrator.cli import revision as revision_command
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
 from migrator.cli.bars import Bars
 from migrator.cli.report import exit_code, failed
+from migrator.cli.sections import Sections
 from migrator.configuration import pyproject
 from migrator.errors import MigratorError, UsageError
 from migrator.guard.policy import policy
@@ -30,6 +31,7 @@ from migrator.settings import Settings
 
 
 @click.group(
+    cls=Sections,
     context_settings={
         "auto_envvar_prefix": "MIGRATOR",
         "help_option_names": ["-h", "--help"],
@@ -114,7 +116,7 @@ def cli(
     target_ms: float,
     hold: float,
 ) -> None:
-    """Change a live PostgreSQL while two releases of an application use it."""
+    """Change a live PostgreSQL schema while two releases of an application use it."""
     settings = Settings(
         lock_timeout_ms=lock_timeout_ms,
         step_budget_s=step_budget,

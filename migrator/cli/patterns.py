@@ -217,7 +217,7 @@ def _named(name: str) -> type[Pattern]:
 @click.argument("name", required=False)
 @json_option
 def patterns(name: str | None, json: bool) -> None:
-    """List the patterns, or show one: parameters, an example, its locks."""
+    """List the patterns, or show one with an example and its locks."""
     if name is not None:
         _show(Entry.of(_named(name)), json)
         return

@@ -37,7 +37,7 @@ group = click.Group()
 @json_option
 @pass_app
 def expand(app: App, change: str | None, json: bool) -> None:
-    """Run the Alembic revisions up to a change: its new shape beside the old."""
+    """Put the new shape beside the old: run revisions up to a change."""
     wanted = app.named(change)
     if change is None:
         note_edits(app)
@@ -147,7 +147,7 @@ def backfill(
 def verify(
     app: App, change: str | None, values: bool, watch: bool, every: float, json: bool
 ) -> None:
-    """Compare both sides, repair what is out of step and name it by its key."""
+    """Compare both sides; repair and list rows that are out of step."""
     wanted = app.only(change)
     app.require_unedited(wanted)
     runner = app.runner()
@@ -192,7 +192,7 @@ def contract(
     yes: bool,
     json: bool,
 ) -> None:
-    """Take the old shape out of sight; with --drop, drop it after the hold."""
+    """Take the old shape out of sight, or with --drop away for good."""
     if change is None and not app.in_flight(None, *State):
         _nothing("contract", json)
         return

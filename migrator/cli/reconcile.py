@@ -35,7 +35,7 @@ def reconcile(
     app: App, change: str | None, state: str | None, assured: str, json: bool
 ) -> None:
     """
-    Show what the schema has of changes that the ledger does not know, and enter it.
+    Show what the schema has of changes; enter it into the ledger.
 
     Of a database that was made by create_all and stamped, or copied without the ledger.
     """
