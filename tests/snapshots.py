@@ -7,11 +7,13 @@ import psycopg
 QUERIES = {
     "relation": """
       SELECT c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relpersistence,
-             c.reloptions, c.relreplident, c.relrowsecurity, c.relforcerowsecurity,
+             c.reloptions, t.reloptions, c.relreplident, c.relrowsecurity,
+             c.relforcerowsecurity,
              obj_description(c.oid, 'pg_class'),
              (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) a),
              CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END
-        FROM pg_class c WHERE {here} AND c.relkind NOT IN ('i', 'I')""",
+        FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
+       WHERE {here} AND c.relkind NOT IN ('i', 'I')""",
     "column": """
       SELECT c.oid::regclass || '.' || a.attname,
              format_type(a.atttypid, a.atttypmod), a.attnotnull,

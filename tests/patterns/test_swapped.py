@@ -149,7 +149,8 @@ def test_views_over_a_table_that_is_partitioned(
     )
     sql.execute(
         "ALTER TABLE events ALTER town SET NOT NULL, ALTER town SET DEFAULT 1,"
-        " SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01)"
+        " SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01,"
+        " toast.autovacuum_vacuum_threshold = 70)"
     )
     before = snapshot(sql)
     change = Change(revision="r", pattern=pattern)

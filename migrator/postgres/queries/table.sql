@@ -25,9 +25,13 @@ SELECT c.oid::bigint AS oid,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        ARRAY(
-         SELECT pg_catalog.quote_ident(option_name) || ' = '
-                || pg_catalog.quote_literal(option_value)
-           FROM pg_catalog.pg_options_to_table(c.reloptions)
+         SELECT s.prefix || pg_catalog.quote_ident(o.option_name) || ' = '
+                || pg_catalog.quote_literal(o.option_value)
+           FROM (SELECT '' AS prefix, c.reloptions AS options
+                  UNION ALL
+                 SELECT 'toast.', t.reloptions FROM pg_catalog.pg_class t
+                  WHERE t.oid = c.reltoastrelid) s
+          CROSS JOIN pg_catalog.pg_options_to_table(s.options) o
        ) AS options,
        (SELECT pg_catalog.quote_ident(spcname) FROM pg_catalog.pg_tablespace
          WHERE oid = c.reltablespace) AS tablespace,
