@@ -519,6 +519,38 @@ def test_a_unique_index_that_is_the_replica_identity(
     same(snapshot(sql), before)
 
 
+# -- foreign keys of partitioned tables ------------------------------------------
+
+
+def test_a_partitioned_table_that_refers(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its partitions keep the names of their constraints; before 18 it is refused."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        "CREATE TABLE likes (event int CONSTRAINT liked REFERENCES events ON DELETE"
+        " CASCADE) PARTITION BY HASH (event); CREATE TABLE likes_0 PARTITION OF likes"
+        " FOR VALUES WITH (MODULUS 1, REMAINDER 0); INSERT INTO likes SELECT id FROM"
+        " events"
+    )
+    before = snapshot(sql)
+    if sql.info.server_version < 180000:
+        with pytest.raises(Refused, match='foreign key "liked" of the partitioned'):
+            runner.expand(CHANGE)
+        return
+    ready(runner)
+    runner.retire("r", old_release_gone="test")
+    sql.execute("DELETE FROM events WHERE id = 1")
+    runner.rollback("r", to=State.PLANNED)
+    same(snapshot(sql), before)
+    ready(runner)
+    runner.retire("r", old_release_gone="test")
+    runner.drop("r")
+    sql.execute("DELETE FROM events WHERE id = 2")
+    same(snapshot(sql), before)
+    assert rows(sql, "SELECT count(*) FROM likes") == [(498,)]
+
+
 # -- messages --------------------------------------------------------------------
 
 

@@ -222,11 +222,14 @@ class Exchange(Successor):
 
         A row that moves to another partition is deleted from the former table before
         the server tells who refers to it: a foreign key that still referred there
-        would delete what refers, by ON DELETE CASCADE.
+        would delete what refers, by ON DELETE CASCADE. Nor has a partitioned table two
+        of them: its partitions would keep the second one's name.
         """
-        if self.partition_by is None:
-            return ()
-        return tuple(k for k in self.old.foreign_keys if k.to == self.old.name)
+        return tuple(
+            k
+            for k in self.old.foreign_keys
+            if k.to == self.old.name != k.table and (self.partition_by or k.partitioned)
+        )
 
     def unreferred(self) -> Iterator[sql.Composable]:
         """Yield the drops of those foreign keys."""
