@@ -25,6 +25,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import constraints
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.kernels.mirror_table import (
     Swap,
     former,
@@ -205,17 +206,18 @@ class PartitionTable(Pattern):
                     " the partition key; across partitions nothing can hold to it.",
                     next="drop it, or make it again with them, by a change of its own.",
                 )
+        early = facts.server_version < NOT_VALID_ON_PARTITIONED
         kept = [{*self.key}, *({k.name for k in i.keys} for i in unique if i.plain)]
         for key in table.foreign_keys:
             if key.to != table.name:
                 continue
-            if key.table == table.name:
+            if key.table == table.name and early:
                 raise Refused(
                     f'{self.title}: foreign key "{key.name}" refers to the table'
-                    " itself. A row that moves to another partition is deleted from"
-                    " the former table, and what refers to it there with it.",
+                    " itself. PostgreSQL adds one to a partitioned table without a scan"
+                    " under a strong lock from 18 on.",
                     next=f'drop it first: DropConstraint("{self.table}",'
-                    f' "{key.name}"), and add it again after the drop of this change.',
+                    f' "{key.name}").',
                 )
             if {*key.to_columns} not in kept:
                 listed = ", ".join(key.to_columns)

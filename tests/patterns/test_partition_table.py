@@ -133,6 +133,13 @@ def test_foreign_keys_that_refer_to_it(runner: Runner, sql: psycopg.Connection) 
         "INSERT INTO likes SELECT id, at FROM events WHERE id % 2 = 0;"
         "INSERT INTO stars SELECT at, id FROM events WHERE id % 2 = 1"
     )
+    itself = sql.info.server_version >= 180000
+    if itself:
+        sql.execute(
+            "ALTER TABLE events ADD up int, ADD CONSTRAINT upwards FOREIGN KEY (up, at)"
+            " REFERENCES events; COMMENT ON CONSTRAINT upwards ON events IS 'tree';"
+            "UPDATE events SET up = id + 20 WHERE id = 50"
+        )
     before = snapshot(sql)
     pattern = PartitionTable(
         "events",
@@ -150,6 +157,11 @@ def test_foreign_keys_that_refer_to_it(runner: Runner, sql: psycopg.Connection) 
     def used(number: int) -> None:
         with pytest.raises(wrong):
             sql.execute(f"INSERT INTO likes VALUES ({number}, 99)".encode())
+        if itself:
+            with pytest.raises(wrong):
+                sql.execute("DELETE FROM events WHERE id = 70")
+            with pytest.raises(wrong):
+                sql.execute("UPDATE events SET up = 999 WHERE id = 51")
         # One and the other partition, of rows to which others refer.
         with pytest.raises(wrong):
             sql.execute(f"UPDATE events SET at = 12 WHERE id = {20 + number}".encode())

@@ -218,7 +218,7 @@ class Exchange(Successor):
 
     def moved_keys(self) -> tuple[ForeignKey, ...]:
         """
-        Return foreign keys of other tables that are made anew in the exchange.
+        Return foreign keys that refer to the table and are made anew in the exchange.
 
         A row that moves to another partition is deleted from the former table before
         the server tells who refers to it: a foreign key that still referred there
@@ -228,7 +228,8 @@ class Exchange(Successor):
         return tuple(
             k
             for k in self.old.foreign_keys
-            if k.to == self.old.name != k.table and (self.partition_by or k.partitioned)
+            if k.to == self.old.name
+            and (self.partition_by or (k.partitioned and k.table != k.to))
         )
 
     def unreferred(self) -> Iterator[sql.Composable]:

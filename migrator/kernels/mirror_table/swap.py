@@ -92,8 +92,13 @@ class Swap(Exchange):
 
     def retire(self) -> Steps:
         """Return the exchange of names, and foreign keys to the new table."""
-        own = (c for c in self.old.constraints if self.refers_to_itself(c))
         moved = self.moved_keys()
+        names_moved = {k.name for k in moved if k.table == self.name}
+        own = (
+            c
+            for c in self.old.constraints
+            if self.refers_to_itself(c) and c.name not in names_moved
+        )
         others = (
             k for k in self.old.foreign_keys if k.table != self.name and k not in moved
         )
@@ -154,9 +159,9 @@ class Swap(Exchange):
         move = direct.catalogue_step(
             self.name,
             *spelt(self.name, self.former_name),
+            *self.unreferred(),
             *self.renames(self.former_name, self.shadow_name),
             MADE_AGAIN,
-            *self.unreferred(),
             sql.SQL("DROP TABLE {}").format(self.former_name.identifier),
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
