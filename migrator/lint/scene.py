@@ -37,8 +37,8 @@ _NOT_NULL = re.compile(
 
 # What a text creates that no statement tells of, by its name without the schema.
 _CREATED = re.compile(
-    r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:TYPE|DOMAIN|(?:MATERIALIZED\s+)?VIEW)\s+"
-    r'(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
+    r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:TYPE|DOMAIN|SCHEMA|(?:MATERIALIZED\s+)?VIEW)"
+    r'\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
     re.IGNORECASE,
 )
 
@@ -150,7 +150,7 @@ class Scene:
 
     def is_created(self, ref: Ref, among: Sequence[Statement] | None = None) -> bool:
         """
-        Tell whether the revision's text created a type, domain or view.
+        Tell whether the revision's text created a type, domain, schema or view.
 
         Args:
             ref: its name.

@@ -36,6 +36,15 @@ ANALYZE;
 """
 
 
+def test_rows_of_a_bulk_insert_need_no_types(tmp_path: Path) -> None:
+    """They are followed, as is what comes behind them."""
+    body = (
+        "op.bulk_insert(sa.table('users', sa.column('name')), [{'name': 'x'}])\n"
+        "op.execute('DELETE FROM users')"
+    )
+    assert codes(lint(OFFLINE, tmp_path, body)) == ["ZD601"]
+
+
 @pytest.fixture
 def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
     """Give a linter of a database with users and orders."""
@@ -367,6 +376,11 @@ def test_a_lock_timeout_counts_as_long_as_it_is_set() -> None:
     assert look(linter, session, COLUMN, autocommit=True) == []
     assert codes(look(linter, local, COLUMN, autocommit=True)) == ["ZD611"]
     assert codes(look(linter, replace(local, value="0"), COLUMN)) == ["ZD611"]
+    # The guard does not set one over what the revision says.
+    guarded = replace(linter, guarded=True)
+    for value, there in (("0", True), ("'0ms'", True), ("5s", False)):
+        found = look(guarded, replace(local, value=value), COLUMN)
+        assert codes(found) == (["ZD611"] if there else [])
     unset = replace(session, value="DEFAULT")
     assert codes(look(linter, session, COLUMN, unset, COLUMN)) == ["ZD611"]
 

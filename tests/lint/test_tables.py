@@ -63,6 +63,9 @@ CASES = [
     ("op.rename_table('users', 'accounts')", ["ZD403"]),
     (sql_of("ALTER TABLE users SET SCHEMA app"), ["ZD404"]),
     (sql_of("ALTER SCHEMA app RENAME TO web"), ["ZD405"]),
+    (sql_of("DROP SCHEMA app CASCADE"), ["ZD406"]),
+    (sql_of("DROP SCHEMA app"), []),
+    (sql_of("CREATE SCHEMA s; DROP SCHEMA s CASCADE"), []),
     (sql_of("TRUNCATE users"), ["ZD407"]),
     (sql_of("VACUUM FULL users"), ["ZD420"]),
     (sql_of("VACUUM users"), []),
@@ -85,6 +88,12 @@ def of_tables(found: list[str]) -> list[str]:
     return [code for code in found if code.startswith("ZD4")]
 
 
+def of_a_schema(body: str) -> list[str]:
+    """Return the codes of what is done to a schema as a whole."""
+    words = {"SCHEMA app RENAME": "ZD405", "SCHEMA app CASCADE": "ZD406"}
+    return [code for said, code in words.items() if said in body]
+
+
 @pytest.mark.parametrize(("body", "expected"), CASES, ids=lambda c: str(c)[:50])
 def test_a_table_that_is_in_use(tmp_path: Path, body: str, expected: list[str]) -> None:
     """Each form is found by its rule alone."""
@@ -97,7 +106,7 @@ def test_a_table_that_is_empty(
 ) -> None:
     """Nothing of a table without rows is found, but for a whole schema."""
     found = of_tables(codes(tmp_path, body.replace("users", "nothing"), linter))
-    assert found == (["ZD405"] if "SCHEMA app RENAME" in body else [])
+    assert found == of_a_schema(body)
 
 
 @pytest.mark.parametrize(("body", "_"), CASES, ids=lambda c: str(c)[:50])
@@ -107,7 +116,7 @@ def test_a_table_that_the_revision_made(
     """Nothing of a table is found that nobody knows yet."""
     made = "op.create_table('users', sa.Column('id', sa.BigInteger, primary_key=True))"
     found = of_tables(codes(tmp_path, f"{made}\n{body}"))
-    assert found == (["ZD405"] if "SCHEMA app RENAME" in body else [])
+    assert found == of_a_schema(body)
 
 
 def test_a_table_that_goes(tmp_path: Path, linter: Linter) -> None:

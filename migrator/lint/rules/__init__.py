@@ -39,6 +39,7 @@ from migrator.lint.rules.drop_default import DropDefault
 from migrator.lint.rules.drop_foreign_key import DropForeignKey
 from migrator.lint.rules.drop_index import DropIndex
 from migrator.lint.rules.drop_not_null import DropNotNull
+from migrator.lint.rules.drop_schema import DropSchema
 from migrator.lint.rules.drop_table import DropTable
 from migrator.lint.rules.enum_value_used import EnumValueUsed
 from migrator.lint.rules.foreign_key_index import ForeignKeyIndex
@@ -112,6 +113,7 @@ RULES: tuple[Rule, ...] = (
     RenameTable(),
     MoveTable(),
     RenameSchema(),
+    DropSchema(),
     Truncate(),
     AttachPartition(),
     CreatePartition(),

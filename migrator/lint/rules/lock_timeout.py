@@ -12,7 +12,6 @@ from migrator.lint.scene import Scene
 from migrator.plan import Lock
 
 _ADD = "ALTER TABLE t ADD COLUMN c integer"
-_UNSET = (None, "0", "DEFAULT")
 
 
 class LockTimeout(Rule):
@@ -34,10 +33,12 @@ class LockTimeout(Rule):
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for the first lock that stops requests on a table in use."""
-        if scene.guarded:
+        limit = scene.parameter("lock_timeout")
+        # The guard sets one, but for a revision that says another.
+        if scene.guarded if limit is None else not _is_endless(limit):
             return
         strong = scene.strong(statement)
-        if not strong or scene.parameter("lock_timeout") not in _UNSET:
+        if not strong:
             return
         if self._is_told(scene):
             return
@@ -67,3 +68,9 @@ class LockTimeout(Rule):
         ):
             return False
         return scene.was_strong
+
+
+def _is_endless(limit: str) -> bool:
+    """Tell whether a timeout is none: 0, in whatever unit."""
+    number = limit.strip("' ").rstrip("abcdefghijklmnopqrstuvwxyz ")
+    return number.isdigit() and not int(number)
