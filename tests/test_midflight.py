@@ -545,6 +545,8 @@ def test_plugins_write_beside_a_change(project: Quick, text: str, driver: str) -
     project.run("upgrade", "head")
     view = '        PGView("public", "three", "SELECT 3 AS id"),\n'
     top = PLUGINS.replace("    [\n", f"    [\n{view}", 1)
+    top = top.replace("SELECT 2 AS id", "SELECT 2 AS id, 'a:b' AS more")
+    top = top.replace("SELECT 1", "SELECT 2")
     set_env(project, text, driver, top=top, more=more)
     (project.folder / "models.py").write_text(
         models
@@ -559,6 +561,8 @@ def test_plugins_write_beside_a_change(project: Quick, text: str, driver: str) -
         "op.add_column('users', sa.Column('mail', sa.String(), nullable=True))",
         'change = AddEnumValue("users", "kind", "c")',
         'change = CreateIndex("users", ["mail"], "ix_users_mail")',
+        """change = ReplaceView("two", "SELECT 2 AS id, 'a:b' AS more", schema=""",
+        'change = ReplaceFunction(\n    "one()",\n',
     ):
         assert written.count(found) == 1, found
     assert "full_name" not in written
@@ -570,6 +574,11 @@ def test_plugins_write_beside_a_change(project: Quick, text: str, driver: str) -
     with psycopg.connect(project.url) as conn:
         assert conn.execute("SELECT version_num FROM app.alembic_version").fetchall()
         assert conn.execute("SELECT id FROM three").fetchone() == (3,)
+        assert conn.execute("SELECT id, more, one() FROM two").fetchone() == (
+            2,
+            "a:b",
+            2,
+        )
 
 
 #: Patterns by the name of their tables: what a table has beside its key `id`, the

@@ -12,7 +12,7 @@ from typing import Any
 from alembic.operations import ops
 from sqlalchemy.dialects import postgresql
 
-from migrator.alembic import enums, look
+from migrator.alembic import entities, enums, look
 from migrator.alembic.author import OPEN, Author, create, default_of, definition
 from migrator.alembic.normal import leaves, normal
 from migrator.alembic.order import Piece, Token
@@ -44,7 +44,9 @@ from migrator.patterns import (
     RenameConstraint,
     RenameEnumValue,
     RenameTable,
+    ReplaceFunction,
     ReplaceIndex,
+    ReplaceView,
     SetDefault,
     SetNotNull,
 )
@@ -72,6 +74,8 @@ _RANKS: tuple[type[Pattern], ...] = (
     AddForeignKey,
     AddCheck,
     AddExclusion,
+    ReplaceFunction,
+    ReplaceView,
     DropConstraint,
     DropIndex,
     RemoveEnumValue,
@@ -401,7 +405,8 @@ class Rephrased:
 
     def _of(self, operation: Any) -> Iterator[Piece]:
         makes, needs = look.tokens(operation)
-        written = self.author.safe(operation)
+        entity = entities.change(operation, self.author)
+        written = [entity] if entity else self.author.safe(operation)
         if isinstance(operation, ops.DropTableOp):
             written = [self._dropped(operation, written)]
         if not written:
