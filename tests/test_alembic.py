@@ -405,20 +405,6 @@ def test_a_wrong_call_in_a_revision(call: str, said: str, project: Quick) -> Non
     )
 
 
-def test_an_error_of_alembics_own_is_told_once(project: Quick) -> None:
-    """By the log on the console, and not by its command line as well."""
-    for words, what in (
-        ("upgrade nosuch", "Can't locate revision identified by 'nosuch'"),
-        ("upgrade +3", "Relative revision +3 didn't produce 3 migrations"),
-        ("upgrade r1", ""),
-        ("check", "New upgrade operations detected"),
-    ):
-        done = project.run(*words.split(), code=None)
-        assert (done.returncode != 0) == bool(what)
-        if what:
-            assert (done.stdout + done.stderr).count(what) == 1
-
-
 def test_what_earlier_revisions_did_is_told(project: Quick) -> None:
     """That nothing was changed is said of one revision only."""
     project.run("upgrade", "r1")

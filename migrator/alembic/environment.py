@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import Any
 
-import alembic.command
 from alembic import context
 from alembic.autogenerate.api import RevisionContext
 from alembic.runtime.migration import MigrationContext
@@ -23,15 +22,7 @@ from alembic.script import Script
 from alembic.util import CommandError
 
 from migrator.alembic import revision
-from migrator.alembic.underway import (
-    Options,
-    command,
-    target_of,
-    tell_once,
-    told,
-    told_once,
-    uncollected,
-)
+from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
 from migrator.errors import Refused, UsageError
 from migrator.ledger import installation
@@ -119,19 +110,8 @@ def _directives(own: Callable[..., None] | None) -> Callable[..., None]:
         from migrator.alembic.autogenerate import revisions
 
         revisions(own)(ctx, revision, found)
-        if _is_check() and not all(
-            ops.is_empty() for ops in found[-1].upgrade_ops_list
-        ):
-            # Alembic's error follows, and nothing else.
-            tell_once()
 
     return process
-
-
-def _is_check() -> bool:
-    """Tell whether Alembic's command line runs `alembic check`."""
-    words = getattr(command.config, "cmd_opts", None)
-    return getattr(words, "cmd", (None,))[0] is alembic.command.check
 
 
 def _let_log() -> None:
@@ -170,8 +150,7 @@ def _leased(
                 _require_known(heads, ctx)
             if comparing and not ctx.as_sql:
                 _require_up_to_date(heads, ctx)
-        with told_once():
-            todo = list(original(heads, ctx))
+        todo = list(original(heads, ctx))
         forward = all(step.is_upgrade for step in todo)
         live = changing and not ctx.as_sql and _is_postgresql(ctx)
         # Our own commands say it themselves.
@@ -401,9 +380,6 @@ def _noted(todo: list[Any], before: Callable[[Any], None]) -> Iterator[Any]:
     for step in todo:
         command.script = getattr(step, "revision", None)
         before(step)
-        if command.script is not None and hasattr(step, "migration_fn"):
-            # Alembic runs it, and not what is given here.
-            step.migration_fn = told_once()(step.migration_fn)
         yield step
         command.carried += 1
     command.script = None

@@ -135,21 +135,11 @@ def told() -> Iterator[None]:
     except MigratorError as error:
         if command.carried and error.state == Refused("").state:
             error = type(error)(error.what, state=command.stays, next=error.next)
-        tell_once()
+        _tell_once()
         raise CommandError(str(error)) from error
 
 
-@contextmanager
-def told_once() -> Iterator[None]:
-    """Let one of Alembic's errors be told once, as ours are."""
-    try:
-        yield
-    except CommandError:
-        tell_once()
-        raise
-
-
-def tell_once() -> None:
+def _tell_once() -> None:
     """
     Keep Alembic's command line from printing an error that the console shows already.
 

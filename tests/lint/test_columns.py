@@ -1,6 +1,7 @@
 """Rules about columns: what they find, what they let pass, what they propose."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,10 +72,11 @@ def test_a_column_of_a_new_table_stalls_nobody(
     assert codes(tmp_path, f"{body}\n{adding(column)}") == []
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with tables that hold rows."""
-    sql.execute("""
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute("""
         CREATE DOMAIN positive AS numeric(8, 2) CHECK (VALUE > 0) NOT NULL;
         CREATE DOMAIN free AS numeric(8, 2);
         CREATE TABLE p (id integer PRIMARY KEY);
@@ -90,8 +92,28 @@ def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
           FROM generate_series(1, 1000) n;
         CREATE TABLE nothing (id bigint PRIMARY KEY, a integer);
     """)
-    with looking_at(database) as made:
+    with looking_at(url) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
+
+
+@pytest.fixture
+def own(database: str) -> Iterator[Linter]:
+    """Give the linter of a database of the test's own."""
+    with prepared(database) as found:
+        yield found
 
 
 def test_a_column_of_an_empty_table_stalls_nobody(
@@ -424,18 +446,18 @@ def test_a_cast_of_ones_own_needs_its_way_back(tmp_path: Path) -> None:
 
 
 def test_a_check_on_a_free_cast_comes_back_not_valid(
-    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+    tmp_path: Path, own: Linter, sql: psycopg.Connection
 ) -> None:
     """The code of the safe form is run, and leaves the check valid."""
     body = "op.alter_column('t', 'short', type_=sa.String(20))"
-    found = only(findings(tmp_path, body, linter), "ZD117")
+    found = only(findings(tmp_path, body, own), "ZD117")
     assert found.what == (
         "ALTER COLUMN t.short TYPE VARCHAR(20) tests t_short_check on every row under"
         " ACCESS EXCLUSIVE."
     )
     assert found.safe is not None
     safe = found.safe.code
-    assert codes(tmp_path, safe, linter) == []
+    assert codes(tmp_path, safe, own) == []
     for line in safe.splitlines():
         if "op.execute" in line:
             sql.execute(line.partition('("')[2].removesuffix('")').encode())
@@ -533,7 +555,7 @@ def test_the_guard_does_not_know_where_numbers_will_begin() -> None:
 
 
 def test_an_identity_that_goes(
-    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+    tmp_path: Path, own: Linter, sql: psycopg.Connection
 ) -> None:
     """It is waited for until no INSERT relies on it; one that is none is not told."""
     sql.execute("CREATE TABLE n (id int GENERATED ALWAYS AS IDENTITY, a int)")
@@ -542,7 +564,7 @@ def test_an_identity_that_goes(
         "op.alter_column('n', '{}', server_default=None,"
         " existing_server_default=sa.Identity())"
     )
-    found = only(findings(tmp_path, body.format("id"), linter), "ZD123")
+    found = only(findings(tmp_path, body.format("id"), own), "ZD123")
     assert found.severity is Severity.ERROR
     assert found.what == (
         "DROP IDENTITY on n.id takes its numbers from INSERTs of the release in use."
@@ -552,27 +574,27 @@ def test_an_identity_that_goes(
     assert isinstance(change, Custom)
     assert not change.at_expand
     sql.execute(change.at_retire[0].statement.encode())
-    assert codes(tmp_path, body.format("a"), linter) == []
+    assert codes(tmp_path, body.format("a"), own) == []
     assert codes(tmp_path, body.format("id")) == ["ZD123"]
 
 
 def test_not_null_goes_by_its_constraint_too(
-    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+    tmp_path: Path, own: Linter, sql: psycopg.Connection
 ) -> None:
     """From 18 on it has a name, by which it can be dropped."""
     gone = "op.drop_constraint('t_filled_not_null', 't')"
     later = sql.info.server_version >= 180000
-    assert codes(tmp_path, gone, linter) == (["ZD114"] if later else [])
+    assert codes(tmp_path, gone, own) == (["ZD114"] if later else [])
 
 
 def test_an_identity_takes_the_place_of_a_default(
-    tmp_path: Path, linter: Linter, sql: psycopg.Connection
+    tmp_path: Path, own: Linter, sql: psycopg.Connection
 ) -> None:
     """The default goes in the same statement; both ways run on the server."""
     sql.execute("CREATE TABLE serials (id serial PRIMARY KEY)")
     sql.execute("INSERT INTO serials SELECT generate_series(1, 100)")
     body = IDENTITY.format("always=True, start=500", "").replace("'t'", "'serials'")
-    one = only(findings(tmp_path, body, linter), "ZD125")
+    one = only(findings(tmp_path, body, own), "ZD125")
     assert one.what == "serials.id becomes GENERATED ALWAYS AS IDENTITY."
     assert one.why == "INSERTs of the release in use that give the column a value fail."
     assert one.safe is not None
@@ -592,16 +614,16 @@ def test_an_identity_takes_the_place_of_a_default(
 
 
 def test_a_generated_column_is_computed_otherwise(
-    linter: Linter, sql: psycopg.Connection
+    own: Linter, sql: psycopg.Connection
 ) -> None:
     """SET EXPRESSION is an error before 17, a rewrite since; free where virtual."""
     statement = SetExpression(table=Ref("t"), column="twice", expression="a * 3")
-    linter.server_version = 160000
-    found = only(look(linter, statement), "ZD120")
+    own.server_version = 160000
+    found = only(look(own, statement), "ZD120")
     assert found.severity is Severity.ERROR
     assert found.what == "SET EXPRESSION on t.twice is not known to PostgreSQL 16."
-    linter.server_version = 170000
-    found = only(look(linter, statement), "ZD120")
+    own.server_version = 170000
+    found = only(look(own, statement), "ZD120")
     assert found.seconds
     assert shown(found.safe) == [
         'AddColumn("t", "…", "integer", computed="a * 3")',
@@ -609,7 +631,7 @@ def test_a_generated_column_is_computed_otherwise(
     ]
     if sql.info.server_version >= VIRTUAL:
         sql.execute("ALTER TABLE t ADD v integer GENERATED ALWAYS AS (a) VIRTUAL")
-        assert look(linter, replace(statement, column="v")) == []
+        assert look(own, replace(statement, column="v")) == []
 
 
 @pytest.mark.parametrize(
@@ -685,13 +707,13 @@ def test_a_rename_keeps_both_names(tmp_path: Path) -> None:
 )
 def test_the_proposal_is_carried_to_its_end(
     tmp_path: Path,
-    linter: Linter,
+    own: Linter,
     runner: Runner,
     sql: psycopg.Connection,
     column: str,
 ) -> None:
     """The changes, one after the other, bring a column that each row has a value in."""
-    (first, *_) = findings(tmp_path, adding(column), linter)
+    (first, *_) = findings(tmp_path, adding(column), own)
     assert first.safe is not None
     for pattern in (*first.safe.patterns, *first.safe.then):
         change = Change(revision=type(pattern).__name__, pattern=pattern)

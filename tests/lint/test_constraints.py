@@ -1,7 +1,8 @@
 """Rules about constraints, without and with a database."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -41,16 +42,37 @@ ANALYZE;
 OFFLINE = Linter(rules=CONSTRAINTS)
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with orders of users."""
-    sql.execute(SCHEMA)
-    with connect(Target.from_url(database), "lint") as conn:
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(SCHEMA)
+    with connect(Target.from_url(url), "lint") as conn:
         yield Linter(
             rules=CONSTRAINTS,
             read=reader(conn),
             server_version=conn.info.server_version,
         )
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
+
+
+@pytest.fixture
+def own(database: str) -> Iterator[Linter]:
+    """Give the linter of a database of the test's own."""
+    with prepared(database) as found:
+        yield found
 
 
 def lint(linter: Linter, folder: Path, body: str) -> list[Finding]:
@@ -128,7 +150,7 @@ def test_a_foreign_key_without_a_name_or_columns_is_completed(linter: Linter) ->
 
 
 def test_a_partitioned_table_takes_none_before_18(
-    linter: Linter, tmp_path: Path, sql: psycopg.Connection
+    own: Linter, tmp_path: Path, sql: psycopg.Connection
 ) -> None:
     """The pattern is named with what it refuses."""
     sql.execute(
@@ -136,20 +158,20 @@ def test_a_partitioned_table_takes_none_before_18(
         "CREATE TABLE logs1 PARTITION OF logs DEFAULT; CREATE INDEX ON logs (user_id);"
         "INSERT INTO logs VALUES (1)"
     )
-    linter.server_version = 170004
+    own.server_version = 170004
     body = 'op.create_foreign_key("f", "logs", "users", ["user_id"], ["id"])'
-    (one,) = lint(linter, tmp_path, body)
+    (one,) = lint(own, tmp_path, body)
     assert one.safe is not None
     assert one.safe.decide.startswith("when nobody writes either table")
     weak = body.replace("])", "], postgresql_not_valid=True)")
-    (two,) = lint(linter, tmp_path, weak)
+    (two,) = lint(own, tmp_path, weak)
     assert two.severity is Severity.ERROR
     assert two.what == (
         "ADD FOREIGN KEY f NOT VALID fails: logs is partitioned, and PostgreSQL 17"
         " takes none there."
     )
-    linter.server_version = 180000
-    assert lint(linter, tmp_path, weak) == []
+    own.server_version = 180000
+    assert lint(own, tmp_path, weak) == []
     add = "ALTER TABLE logs ADD FOREIGN KEY (user_id) REFERENCES users NOT VALID"
     refused = pytest.raises(psycopg.errors.WrongObjectType)
     with refused if sql.info.server_version < 180000 else nullcontext():
@@ -384,7 +406,7 @@ def test_a_foreign_key_goes_by_a_pattern(linter: Linter, tmp_path: Path) -> None
 
 
 def test_a_constraint_that_goes_lets_something_in(
-    linter: Linter, sql: psycopg.Connection, tmp_path: Path
+    own: Linter, sql: psycopg.Connection, tmp_path: Path
 ) -> None:
     """Keys, checks and exclusions are told, not what says no more than NOT NULL."""
     sql.execute(
@@ -393,7 +415,7 @@ def test_a_constraint_that_goes_lets_something_in(
         " ADD CONSTRAINT owned CHECK (user_id IS NOT NULL),"
         " ADD CONSTRAINT once EXCLUDE (old_id WITH =)"
     )
-    (check,) = lint(linter, tmp_path, 'op.drop_constraint("dear", "orders")')
+    (check,) = lint(own, tmp_path, 'op.drop_constraint("dear", "orders")')
     assert (check.code, check.severity, check.seconds) == (
         "ZD233",
         Severity.WARNING,
@@ -403,19 +425,19 @@ def test_a_constraint_that_goes_lets_something_in(
         "DROP CONSTRAINT dear lets rows into orders that the check kept out."
     )
     assert safe(check) == ['change = DropConstraint("orders", "dear")']
-    (key,) = lint(linter, tmp_path, 'op.drop_constraint("users_code_key", "users")')
+    (key,) = lint(own, tmp_path, 'op.drop_constraint("users_code_key", "users")')
     assert "ON CONFLICT of the release in use" in key.why
     assert key.safe is not None
     assert key.safe.decide.startswith("whether a query names it")
-    (other,) = lint(linter, tmp_path, 'op.drop_constraint("once", "orders")')
+    (other,) = lint(own, tmp_path, 'op.drop_constraint("once", "orders")')
     assert other.safe is None
-    assert lint(linter, tmp_path, 'op.drop_constraint("there", "orders")') == []
+    assert lint(own, tmp_path, 'op.drop_constraint("there", "orders")') == []
     owned = 'op.drop_constraint("owned", "orders")'
-    assert codes(lint(linter, tmp_path, owned)) == ["ZD233"]
+    assert codes(lint(own, tmp_path, owned)) == ["ZD233"]
     null = 'op.alter_column("orders", "user_id", nullable=False)'
-    assert lint(linter, tmp_path, f"{null}\n{owned}") == []
+    assert lint(own, tmp_path, f"{null}\n{owned}") == []
     added = 'op.create_check_constraint("new", "orders", "price > 1")'
     gone = 'op.drop_constraint("new", "orders", type_="check")'
-    assert "ZD233" not in codes(lint(linter, tmp_path, f"{added}\n{gone}"))
+    assert "ZD233" not in codes(lint(own, tmp_path, f"{added}\n{gone}"))
     assert codes(lint(OFFLINE, tmp_path, gone)) == ["ZD233"]
     assert lint(OFFLINE, tmp_path, owned) == []

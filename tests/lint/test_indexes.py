@@ -1,6 +1,8 @@
 """Rules about indexes, without and with a database."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -39,14 +41,28 @@ OFFLINE = Linter(rules=INDEXES)
 T = Ref("t")
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with a table, a partitioned and an empty one."""
-    sql.execute(SCHEMA)
-    with connect(Target.from_url(database), "lint") as conn:
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(SCHEMA)
+    with connect(Target.from_url(url), "lint") as conn:
         yield Linter(
             rules=INDEXES, read=reader(conn), server_version=conn.info.server_version
         )
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
 
 
 def lint(linter: Linter, folder: Path, body: str) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,17 +46,38 @@ def test_rows_of_a_bulk_insert_need_no_types(tmp_path: Path) -> None:
     assert codes(lint(OFFLINE, tmp_path, body)) == ["ZD601"]
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with users and orders."""
-    sql.execute(SCHEMA)
-    with connect(Target.from_url(database), "lint") as conn:
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(SCHEMA)
+    with connect(Target.from_url(url), "lint") as conn:
         yield Linter(
             rules=ROWS,
             guarded=True,
             read=reader(conn),
             server_version=conn.info.server_version,
         )
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
+
+
+@pytest.fixture
+def own(database: str) -> Iterator[Linter]:
+    """Give the linter of a database of the test's own."""
+    with prepared(database) as found:
+        yield found
 
 
 def lint(linter: Linter, folder: Path, body: str) -> list[Finding]:
@@ -144,7 +166,7 @@ def test_the_safe_form_follows_what_the_rows_are_changed_for() -> None:
 
 
 def test_the_block_that_deletes_in_chunks_runs(
-    sql: psycopg.Connection, linter: Linter
+    sql: psycopg.Connection, own: Linter
 ) -> None:
     """It is code to paste, and ends with no row left."""
     (one,) = look(OFFLINE, replace(DELETE, table=Ref("users")))

@@ -1,6 +1,8 @@
 """Rules about tables: what they find, what they let pass, what they propose."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -17,10 +19,11 @@ def sql_of(*statements: str) -> str:
     return "\n".join(f"op.execute({statement!r})" for statement in statements)
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with tables that hold rows."""
-    sql.execute("""
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute("""
         CREATE TABLE users (id bigint PRIMARY KEY, name text, nick text);
         CREATE TABLE orders (id bigint PRIMARY KEY, user_id bigint REFERENCES users);
         CREATE TABLE lines (order_id bigint CONSTRAINT of_order REFERENCES orders,
@@ -54,8 +57,21 @@ def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
         INSERT INTO words_b SELECT 'it''s' FROM generate_series(1, 100) n;
         ALTER TABLE events ATTACH PARTITION events_rest DEFAULT;
     """)
-    with looking_at(database) as made:
+    with looking_at(url) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
 
 
 CASES = [

@@ -1,6 +1,7 @@
 """Rules about types, views and code, without and with a database."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,17 +36,38 @@ ANALYZE;
 """
 
 
-@pytest.fixture
-def linter(database: str, sql: psycopg.Connection) -> Iterator[Linter]:
+@contextmanager
+def prepared(url: str) -> Iterator[Linter]:
     """Give a linter of a database with a domain and a materialized view."""
-    sql.execute(SCHEMA)
-    with connect(Target.from_url(database), "lint") as conn:
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute(SCHEMA)
+    with connect(Target.from_url(url), "lint") as conn:
         yield Linter(
             rules=TYPES,
             read=reader(conn),
             read_domain=domain_reader(conn),
             server_version=conn.info.server_version,
         )
+
+
+@pytest.fixture(scope="module")
+def looking(shared: str) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes."""
+    with prepared(shared) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
+
+
+@pytest.fixture
+def own(database: str) -> Iterator[Linter]:
+    """Give the linter of a database of the test's own."""
+    with prepared(database) as found:
+        yield found
 
 
 def lint(folder: Path, body: str) -> list[Finding]:
@@ -185,16 +207,14 @@ def test_a_view_is_refreshed_beside_its_readers(linter: Linter) -> None:
     assert [f.code for f in look(OFFLINE, refresh)] == ["ZD507"]
 
 
-def test_a_view_is_locked_as_a_table_is(
-    linter: Linter, sql: psycopg.Connection
-) -> None:
+def test_a_view_is_locked_as_a_table_is(own: Linter, sql: psycopg.Connection) -> None:
     """What else a transaction locks behind it is told, not behind one that is new."""
     sql.execute("CREATE VIEW seen AS SELECT p FROM large")
-    linter.rules = RULES
+    own.rules = RULES
     behind = st.SetDefault(table=Ref("large"), column="q", default="1")
 
     def codes(*done: st.Statement) -> set[str]:
-        return {f.code for f in look(linter, *done)}
+        return {f.code for f in look(own, *done)}
 
     seen, fresh = Ref("seen"), Ref("fresh")
     alone = codes(behind)

@@ -214,7 +214,10 @@ def run(conn: psycopg.Connection, statement: str, table: str) -> Seen:
 
 def prepare(conn: psycopg.Connection, trial: Trial) -> None:
     """Make what a trial starts from, in place of what the last one left."""
-    conn.execute("DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public")
+    conn.execute(
+        "DROP SCHEMA IF EXISTS public, s, s2 CASCADE; CREATE SCHEMA public;"
+        " DROP ACCESS METHOD IF EXISTS h"
+    )
     conn.execute(TABLE.encode())
     for statement in trial.before:
         conn.execute(statement.encode())
