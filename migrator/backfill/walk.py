@@ -21,7 +21,7 @@ from migrator.backfill.order import Order, order_of
 from migrator.backfill.patience import Patience
 from migrator.backfill.statements import unguarded
 from migrator.backfill.worker import Report, Worker
-from migrator.errors import Failed, TimeIsUp
+from migrator.errors import Failed, Refused, TimeIsUp
 from migrator.events import PROGRESS_EVERY_S, EventKind, Tell, untold
 from migrator.guard import Watch
 from migrator.guard.signal import Subject
@@ -56,6 +56,8 @@ _ROWS = (
 )
 # Seconds between looks at windows that another process works on.
 POLL_S = 1.0
+# Seconds until a further worker asks for a connection again that it did not get.
+AGAIN_S = 10.0
 # Seconds between looks at what all processes have done.
 LOOK_S = 2.0
 # A statement of the pass's own bookkeeping may run for this long in ms; it takes a
@@ -65,10 +67,15 @@ SHORT_MS = 400
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A worker went: since nothing is left to be given out, or was dismissed."""
+    """
+    A worker went: since nothing is left to be given out, or was dismissed.
+
+    One that got no connection beside others is `refused`.
+    """
 
     number: int
     dismissed: bool
+    refused: bool = False
 
 
 #: What workers tell the thread that started them.
@@ -204,10 +211,13 @@ class Walk:
         threads: dict[int, threading.Thread] = {}
         failure: BaseException | None = None
         wanted, left, looked = self.settings.workers, True, time.monotonic()
+        most, again = wanted, -inf
         try:
             while True:
+                if time.monotonic() >= again:
+                    most = wanted
                 if left and failure is None:
-                    for number in range(wanted):
+                    for number in range(min(wanted, most)):
                         if number not in threads:
                             threads[number] = self._started(number, news)
                 if not threads:
@@ -218,7 +228,10 @@ class Walk:
                     told = error
                 if isinstance(told, _Ended):
                     threads.pop(told.number).join()
-                    if told.dismissed:
+                    if told.refused:
+                        most = min(most, told.number)
+                        again = time.monotonic() + AGAIN_S
+                    elif told.dismissed:
                         # What others read may be older.
                         wanted = min(wanted, told.number)
                     else:
@@ -266,9 +279,17 @@ class Walk:
         return thread
 
     def _thread(self, number: int, news: "_News") -> None:
-        dismissed = False
+        dismissed = refused = False
         try:
-            conn = connect(self.target, self.lease.application_name)
+            try:
+                conn = connect(self.target, self.lease.application_name)
+            except Refused as error:
+                if not number:
+                    raise
+                # The server may have no room for one more; the others go on.
+                refused = True
+                log.warning("one worker less: %s", error.what)
+                return
             try:
                 dismissed = Worker(
                     conn=conn,
@@ -290,7 +311,7 @@ class Walk:
         except BaseException as error:
             news.put(error)
         finally:
-            news.put(_Ended(number, dismissed))
+            news.put(_Ended(number, dismissed, refused))
 
     def _told(self, report: Report) -> None:
         for row in report.mismatches:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -247,6 +248,23 @@ def owner(database: str, sql: psycopg.Connection) -> Iterator[str]:
     yield database.replace("//postgres@", f"//owner_{base}@")
     sql.execute(words.SQL("DROP OWNED BY {} CASCADE").format(role))
     sql.execute(words.SQL("DROP ROLE {}").format(role))
+
+
+def test_a_server_without_room_for_one_more(
+    owner: str, sql: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers that get no connection are left out; the others go on."""
+    role = words.Identifier(owner.split("//")[1].partition("@")[0])
+    with psycopg.connect(owner, autocommit=True) as own:
+        own.execute(SETUP.encode())
+    runner = Runner(Target.from_url(owner), SETTINGS)
+    runner.expand(CHANGE)
+    # The run's own, its heartbeat's, the guard's, and those of two workers.
+    sql.execute(words.SQL("ALTER ROLE {} CONNECTION LIMIT 5").format(role))
+    runner.settings = replace(SETTINGS, workers=4)
+    assert runner.settle("c") is State.VERIFIED
+    assert filled(sql) == ROWS
+    assert "one worker less: No connection to" in caplog.text
 
 
 @pytest.mark.parametrize(
