@@ -18,7 +18,7 @@ def seconds(text: str) -> float | None:
         # No time is the same in every unit.
         return 0.0
     number, unit = text[:-1], text[-1:]
-    if unit in UNITS and number.replace(".", "", 1).isdigit():
+    if unit in UNITS and number.replace(".", "", 1).isdecimal():
         return float(number) * UNITS[unit]
     return None
 
@@ -80,7 +80,7 @@ def configured() -> Settings:
     found: dict[str, Any] = {}
     for name in ("lock_timeout_ms", "target_ms", "guard_rows"):
         if (value := _given(project, name)) is not None:
-            if not value.isdigit():
+            if not value.isdecimal():
                 raise UsageError(
                     f"The setting {name.replace('_', '-')} is {value!r}, no number.",
                     next="correct it in the environment or in pyproject.toml.",

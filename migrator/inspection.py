@@ -275,9 +275,14 @@ class Inspection(Engine):
             change: its id, or the beginning of it.
             mode: what its workers are to do from the next chunk on.
             reason: recorded, and shown by who waits.
+
+        Returns:
+            The change; nothing is entered where it is finished, since nothing runs.
         """
         with self._connected("migrator:control") as conn:
             row = self._current(conn, change)
+            if row.finished and mode is not Mode.RUN:
+                return row
             control.say(conn, row.id, mode, reason)
             detail = {"by": control.read(conn, row.id).actor, "reason": reason}
             self._tell(_SAID[mode], row, detail)
@@ -291,6 +296,9 @@ class Inspection(Engine):
             change: its id, or the beginning of it.
             limits: those that are None stay; None takes all of them back.
 
+        Returns:
+            The change; nothing is entered where it is finished, since nothing runs.
+
         Raises:
             UsageError: chunks as long as that would be cut on this server.
         """
@@ -298,6 +306,8 @@ class Inspection(Engine):
             row = self._current(conn, change)
             if limits is None:
                 control.unlimited(conn, row.id)
+            elif row.finished:
+                return row
             else:
                 self._require_effect(conn, limits)
                 control.limit(conn, row.id, limits)

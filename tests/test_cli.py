@@ -328,6 +328,9 @@ def test_next_names_the_command_with_the_change(
         (("--database-url", "mysql://u:geheim@h/d", "status"), "postgresql://"),
         (("--hold", "soon", "status"), "90s, 15m, 12h or 7d; or 0"),
         (("--hold", "7", "status"), "'7' is not a time: write a number with its unit"),
+        (("--hold", "²d", "status"), "'²d' is not a time"),
+        (("--target-ms", "nan", "status"), "nan is no number to go by"),
+        (("throttle", "--max-rows-per-s", "inf"), "inf is no number to go by"),
         (("nonsense",), "No such command"),
     ],
 )

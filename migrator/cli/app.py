@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -306,6 +307,17 @@ class App:
 def _called() -> str:
     """Return the command under way, as a person has called it."""
     return click.get_current_context().command_path
+
+
+class Finite(click.FloatRange):
+    """A number within bounds; NaN is within all of them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the number."""
+        found = float(super().convert(value, param, ctx))
+        if not isfinite(found):
+            self.fail(f"{found} is no number to go by.", param, ctx)
+        return found
 
 
 class Seconds(click.ParamType[float]):

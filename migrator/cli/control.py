@@ -4,7 +4,14 @@ from typing import Any
 
 import click
 
-from migrator.cli.app import App, change_argument, example, json_option, pass_app
+from migrator.cli.app import (
+    App,
+    Finite,
+    change_argument,
+    example,
+    json_option,
+    pass_app,
+)
 from migrator.cli.report import limited, said
 from migrator.errors import UsageError
 from migrator.ledger.control import Limits, Mode
@@ -62,7 +69,7 @@ class Bytes(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         number, unit = value[:-2], value[-2:]
-        if unit in UNITS and number.replace(".", "", 1).isdigit():
+        if unit in UNITS and number.replace(".", "", 1).isdecimal():
             size = float(number) * UNITS[unit]
             if size > 0:
                 return size
@@ -74,7 +81,7 @@ class Bytes(click.ParamType[float]):
 @change_argument
 @click.option(
     "--max-rows-per-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     help="Rows changed in a second, by all workers.",
 )
 @click.option(
@@ -84,7 +91,7 @@ class Bytes(click.ParamType[float]):
 )
 @click.option(
     "--target-ms",
-    type=click.FloatRange(1, 500),
+    type=Finite(1, 500),
     help="Wanted length of a chunk's transaction.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Of each process.")
@@ -116,7 +123,7 @@ def throttle(
         )
     runner = app.runner()
     row = runner.limit(app.only(change), None if off else limits)
-    if not json:
+    if not json and not row.finished:
         now = limited(runner.said(row.id).limits) or "none"
         click.echo(f"Limits of {row.id}, from its next chunk on: {now}.")
         return

@@ -20,7 +20,15 @@ from migrator.cli import (
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli import revision as revision_command
-from migrator.cli.app import App, Seconds, example, json_option, pass_app
+from migrator.cli.app import (
+    App,
+    Finite,
+    Seconds,
+    change_argument,
+    example,
+    json_option,
+    pass_app,
+)
 from migrator.cli.bars import Bars
 from migrator.cli.report import exit_code, failed
 from migrator.cli.sections import Sections
@@ -90,7 +98,7 @@ from migrator.settings import Settings
 )
 @click.option(
     "--target-ms",
-    type=click.FloatRange(1, 500),
+    type=Finite(1, 500),
     default=Settings().target_ms,
     show_default=True,
     help="Wanted length of a chunk's transaction.",

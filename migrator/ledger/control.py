@@ -5,6 +5,7 @@ A row that every worker reads with each chunk, so that it works from any machine
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from migrator.errors import Held, UsageError
@@ -33,7 +34,7 @@ class Limits:
         workers: connections of each process.
 
     Raises:
-        UsageError: one of them is 0 or less.
+        UsageError: one of them is 0 or less, or no finite number.
     """
 
     max_rows_per_s: float | None = None
@@ -45,9 +46,9 @@ class Limits:
         """Refuse a limit under which nothing could go on."""
         for limit in fields(self):
             value = getattr(self, limit.name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < inf:
                 raise UsageError(
-                    f"A limit must be above 0, and {limit.name} is {value:g}.",
+                    f"A limit is a number above 0, and {limit.name} is {value:g}.",
                     next="pause the change, where it is to stand still.",
                 )
 

@@ -1,6 +1,7 @@
 """Pause, resume, abort and throttle work on a backfill that runs elsewhere."""
 
 import time
+from math import inf, nan
 
 import psycopg
 import pytest
@@ -184,8 +185,21 @@ def test_workers_are_added_and_taken_away(
 @pytest.mark.parametrize("name", ["max_rows_per_s", "max_wal_bytes_per_s", "workers"])
 def test_a_limit_of_nothing_is_refused(name: str) -> None:
     """Under it nothing could go on: that is what a pause is for."""
-    with pytest.raises(UsageError, match=f"{name} is 0"):
-        Limits(**{name: 0})
+    for value, shown in ((0, "0"), (nan, "nan"), (inf, "inf")):
+        with pytest.raises(UsageError, match=f"{name} is {shown}"):
+            Limits(**{name: value})
+
+
+def test_nothing_is_said_to_what_is_finished(runner: Runner, other: Runner) -> None:
+    """No run of it is held by a word, so that status names none."""
+    runner.settings = Settings(hold_s=0)
+    runner.settle("c")
+    runner.retire("c", old_release_gone="test")
+    runner.drop("c")
+    assert other.change("c").finished
+    other.say("c", Mode.ABORT, "too late")
+    other.limit("c", Limits(workers=2))
+    assert (other.said("c").mode, other.said("c").limits) == (Mode.RUN, Limits())
 
 
 class Sizes(Silent):
