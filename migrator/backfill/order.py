@@ -104,6 +104,10 @@ class Order(ABC):
     def name(self, window: Window, at: Place, size: int) -> str:
         """Return what a chunk is called in messages; the table is not asked."""
 
+    def told(self, window: Window, at: Place, size: int) -> str:
+        """Return the same for errors of the server's, which have no keys."""
+        return f"A chunk of table {self.table}"
+
     @abstractmethod
     def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
         """Return the chunk of a size that begins at a place."""
@@ -188,6 +192,11 @@ class PhysicalOrder(Order):
         """Return blocks."""
         assert isinstance(at, int)
         return f"blocks {at} to {min(at + size, window.stop)} of table {self.table}"
+
+    def told(self, window: Window, at: Place, size: int) -> str:
+        """Return blocks: they find the row that is refused."""
+        name = self.name(window, at, size)
+        return name[0].upper() + name[1:]
 
     def chunk(self, conn: Connection, window: Window, at: Place, size: int) -> Chunk:
         """Return blocks."""

@@ -357,7 +357,7 @@ class Worker:
 
     def _chunk(self, window: Window, at: Place, stride: int, share: float) -> _Done:
         """Do the chunk that begins at a place, with its bookkeeping."""
-        what = f"A chunk of table {self.work.table}"
+        what = self._order.told(window, at, self._pace.size)
         try:
             with (
                 translated(

@@ -290,6 +290,12 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
             state=state,
             next=f"put back what was dropped or renamed, then {next}",
         ) from error
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise Failed(
+            f"{what}: {said(error)}",
+            state=state,
+            next=f"correct the rows, or what refuses them, then {next}",
+        ) from error
     except psycopg.errors.DependentObjectsStillExist as error:
         # This DETAIL has names of objects, and no values of rows.
         used = "; ".join((error.diag.message_detail or "").splitlines())

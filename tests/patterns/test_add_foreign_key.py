@@ -291,7 +291,8 @@ def test_an_orphan_after_the_last_look(
         'Step \'validate_constraint\' on table "public"."orders": insert or update'
         ' on table "orders" violates foreign key constraint "orders_user"\n'
         "What ran before stays.\n"
-        "Next: run the same command again; it goes on from there."
+        "Next: correct the rows, or what refuses them, then run the same command again;"
+        " it goes on from there."
     )
     assert [row[1] for row in sql.execute(KEYS)] == [False]
     sql.execute("DELETE FROM orders WHERE id = 10")

@@ -191,7 +191,8 @@ def test_going_back_over_violating_rows(
     then = (
         f"correct these rows (`{listed}` lists them), then run the same command again."
         if name == "one"
-        else "run the same command again; it goes on from there."
+        else "correct the rows, or what refuses them, then run the same command again;"
+        " it goes on from there."
     )
     assert str(caught.value) == (
         f'Step \'drop_constraint\' on table "public"."orders": {text}\n'
