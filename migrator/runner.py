@@ -101,6 +101,10 @@ class Runner(Phases):
             steps = self.steps(known.id)
             stored = (s.step for s in steps if s.phase is Phase.BACKFILL)
             self._require_chunking(known.id, stored, begun=True)
+        if not known.finished and known.state.rank < State.VERIFIED.rank:
+            # One that is at it waits for a word; a further one tells who said so.
+            with self._connected("migrator:join") as conn:
+                control.require_running(conn, known.id)
         # What vanishes between the backfill and its verification is known as lost.
         return replace(self, watches={})._settled(known.id)
 

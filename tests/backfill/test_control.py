@@ -65,6 +65,8 @@ def test_pause_and_resume(
         time.sleep(0.7)
         assert filled(sql) == before < ROWS
         assert other.said("c").said == 'paused by postgres: "closing"'
+        with pytest.raises(Held, match="c is held: paused by postgres"):
+            other.settle("c")
         other.limit("c", None)
         other.say("c", Mode.RUN, "")
     assert run.error is None
