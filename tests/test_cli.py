@@ -343,6 +343,23 @@ def test_wrong_calls_exit_2(words: tuple[str, ...], said: str, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_while_the_command_is_loaded() -> None:
+    """It says that nothing was begun, and shows no traceback."""
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'migrator.runner':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "import migrator.cli"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "Stopped; nothing was begun.\n")
+
+
 def test_password_never_shows(tmp_path: Path) -> None:
     """A server that cannot be reached is named without the password."""
     url = "postgresql://user:geheim@127.0.0.1:1/db"
