@@ -252,7 +252,7 @@ def test_abort(
     assert further.ends() == 3
     migrator("resume", "abc123")
     migrator("throttle", "abc123", "--off")
-    migrator("backfill", "abc123", "--chunking", "keys", "--workers", "2")
+    migrator("backfill", "abc123", "--workers", "2")
     assert filled(sql) == ROWS
 
 
