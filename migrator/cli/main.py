@@ -20,15 +20,7 @@ from migrator.cli import (
 from migrator.cli import demo as demo_command
 from migrator.cli import init as init_command
 from migrator.cli import revision as revision_command
-from migrator.cli.app import (
-    App,
-    Finite,
-    Seconds,
-    change_argument,
-    example,
-    json_option,
-    pass_app,
-)
+from migrator.cli.app import App, Finite, Seconds, example, json_option, pass_app
 from migrator.cli.bars import Bars
 from migrator.cli.report import exit_code, failed
 from migrator.cli.sections import Sections
