@@ -213,6 +213,8 @@ class Constraint:
     #: What would go with it: foreign keys to it, views that group by it.
     dependents: tuple[str, ...] = ()
     comment: str | None = None
+    #: Of a check, its condition, each name with its schema.
+    condition: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

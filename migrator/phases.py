@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from migrator import waiting
 from migrator.errors import (
     Held,
@@ -19,14 +21,14 @@ from migrator.ledger.store import ChangeRow, StepRow
 from migrator.pattern import Pattern
 from migrator.plan import (
     GONE,
+    Autocommit,
     ChunkedCheck,
     ChunkedUpdate,
     Phase,
+    Refusal,
     State,
-    Step,
-    Transaction,
 )
-from migrator.postgres.connection import Connection
+from migrator.postgres.connection import Connection, configure
 from migrator.words import counted
 
 NEXT = {
@@ -37,9 +39,8 @@ NEXT = {
 }
 
 
-# Comparisons that found rows, and are kept with their keys once another was made;
-# those that found none are not. `verify --watch` makes one after another for weeks.
-KEPT_ROUNDS = 10
+#: How long rows are counted for a person who asks how a change stands.
+COUNTED_MS = 500
 
 # Asked once a phase, before the first of its steps.
 _ASKED = {
@@ -55,25 +56,28 @@ class Phases(Inspection):
 
     def held_back(self, change: str) -> list[str]:
         """
-        Return what keeps a retired change from going back just now.
+        Return what keeps a change from going back just now: of retire, or of expand.
 
-        Only what a catalogue or an index answers is asked: rows of the new release
-        that do not fit the old side, a dual write that is off. What is counted in the
-        table itself, the way back counts.
+        Rows of the new release that do not fit the old side are told, by how many
+        there are, and a dual write that is off. What a catalogue or an index does not
+        answer is counted in the table itself for half a second at most; what takes
+        longer, the way back counts.
         """
         with self._connected("migrator:status") as conn:
             row = store.get(conn, change)
-            if row.state is not State.RETIRED:
+            if row.state in (State.PLANNED, State.DROPPED):
                 return []
-            found = (
-                reason(conn, refusal)
+            retired = row.state is State.RETIRED
+            found = [
+                _reason(conn, refusal)
                 for step in store.steps(conn, row.id, ("done",))
-                if step.phase is Phase.RETIRE
+                if (step.phase is Phase.RETIRE) is retired
                 for action in step.step.reverse
-                if isinstance(action, Transaction)
+                # Before retire, who uses a view comes and goes.
+                if retired or isinstance(action, Autocommit)
                 for refusal in action.refusals
-            )
-            return [why for why in found if why is not None]
+            ]
+            return list(dict.fromkeys(why for why in found if why is not None))
 
     def _require(self, row: ChangeRow, phase: Phase) -> None:
         command, state = NEXT[phase]
@@ -323,6 +327,20 @@ class Phases(Inspection):
         self._tell(EventKind.STATE, run.change, _where(run.change))
         if finished:
             self._tell(EventKind.FINISHED, run.change, _where(run.change))
+
+
+def _reason(conn: Connection, refusal: Refusal) -> str | None:
+    """Return why an action is refused, None also where it cannot be told soon."""
+    with conn.transaction():
+        configure(conn, {"statement_timeout": f"{COUNTED_MS}ms"}, local=True)
+        try:
+            with conn.transaction():
+                return reason(conn, refusal)
+        except (
+            psycopg.errors.QueryCanceled,
+            psycopg.errors.InsufficientPrivilege,
+        ):
+            return None
 
 
 def _where(row: ChangeRow) -> dict[str, Any]:

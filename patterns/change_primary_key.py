@@ -190,11 +190,11 @@ class ChangePrimaryKey(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the indexes, the proofs and the exchange."""
-        return wider_key.retire(self._key(facts))
+        return wider_key.retire(self._unread(facts))
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the former columns."""
-        return wider_key.drop(self._key(facts))
+        return wider_key.drop(self._unread(facts))
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return plain changes of type, which rewrite the tables."""
@@ -211,6 +211,13 @@ class ChangePrimaryKey(Pattern):
             if at == table.name
             for step in _narrowed(table, column, self._spelt(self.old_type))
         )
+
+    def _unread(self, facts: Facts) -> wider_key.WiderKey:
+        """Return the key, where nothing came to read the former columns since."""
+        key = self._key(facts)
+        for part in key.parts():
+            requirements.require_unread(part.facts, *(c.name for c in part.columns))
+        return key
 
     def _key(self, facts: Facts) -> wider_key.WiderKey:
         wanted = self._spelt(self.to)

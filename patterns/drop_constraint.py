@@ -10,7 +10,7 @@ scan); a key's index is built concurrently (two scans), then the key taken over 
 Source: PostgreSQL manual, ALTER TABLE, DROP CONSTRAINT and Notes.
 """
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
 
@@ -24,8 +24,23 @@ from migrator.kernels import (
     unique_key,
 )
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
+from migrator.kernels.unique_key import other_row, value_of
 from migrator.pattern import Pattern
-from migrator.plan import Action, Lock, Notice, State, Step, Steps, type_name
+from migrator.plan import (
+    Action,
+    Autocommit,
+    Lock,
+    Notice,
+    Refusal,
+    State,
+    Step,
+    Steps,
+    TableLock,
+    expression,
+    present,
+    render,
+    type_name,
+)
 
 KEYS = ("p", "u")
 KINDS = {"c": "check", "f": "foreign key", "p": "primary key", "u": "unique"}
@@ -132,28 +147,95 @@ class DropConstraint(Pattern):
         if not found.validated:
             # Its definition says so: NOT VALID, or NOT ENFORCED.
             return (self._added(facts, found, definition),)
+        refusals = (self._violated(facts, found),)
+        validated = constraints.validated(table, self.name, also=found.references)
+        # What is added holds for the new release at once, so that rows are counted
+        # before, with nothing locked; those that came since, once more behind it.
         return (
-            self._added(facts, found, definition + sql.SQL(" NOT VALID")),
-            constraints.validated(table, self.name, also=found.references),
+            Autocommit(
+                statement=render(
+                    sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
+                        table.identifier, sql.Identifier(self.name), definition
+                    )
+                ),
+                lock=self._lock(found),
+                table=table,
+                done=constraints.is_there(table, self.name),
+                refusals=refusals,
+                also=tuple(
+                    TableLock(table=t, lock=self._lock(found))
+                    for t in (found.references,)
+                    if t is not None and t != table
+                ),
+            ),
+            *constraints.commented(table, found),
+            replace(validated, refusals=refusals),
+        )
+
+    @staticmethod
+    def _lock(found: Constraint) -> Lock:
+        return Lock.SHARE_ROW_EXCLUSIVE if found.kind == "f" else Lock.ACCESS_EXCLUSIVE
+
+    def _violated(self, facts: Facts, found: Constraint) -> Refusal:
+        table = facts.table
+        row = sql.Identifier(table.name.name)
+        if found.kind == "c":
+            rows = sql.SQL("NOT {}").format(expression(found.condition or "true"))
+        else:
+            rows = _orphans(facts, found)
+        return Refusal(
+            count=render(
+                sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
+                    table.name.identifier, row, rows
+                )
+            ),
+            why=f'{{count:row violates|rows violate}} the constraint "{self.name}",'
+            " written since it was dropped",
+            next="correct these rows, then run the same command again; or keep the new"
+            " release.",
         )
 
     def _added(
         self, facts: Facts, found: Constraint, definition: sql.Composable
     ) -> Action:
-        weak, table = found.kind == "f", facts.table.name
+        table = facts.table.name
         added = constraints.add(
             table,
             self.name,
             definition,
-            lock=Lock.SHARE_ROW_EXCLUSIVE if weak else Lock.ACCESS_EXCLUSIVE,
+            lock=self._lock(found),
             also=found.references,
         )
         return constraints.with_comment(added, table, found)
 
 
+def _orphans(facts: Facts, found: Constraint) -> sql.Composable:
+    """Return the condition of rows that refer to none of the other table."""
+    table = facts.table
+    (key,) = (
+        k for k in table.foreign_keys if k.name == found.name and k.table == table.name
+    )
+    other = sql.Identifier(other_row(table.name.name))
+    columns = [(value_of(sql.Identifier(table.name.name), c), c) for c in key.columns]
+    same = (
+        sql.SQL("{} {} {}").format(
+            value_of(other, theirs), type_name(table.require(mine).equal), value
+        )
+        for (value, mine), theirs in zip(columns, key.to_columns, strict=True)
+    )
+    given = [present(value) for value, _ in columns]
+    return sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        sql.SQL(" AND ").join(given),
+        key.to.identifier,
+        other,
+        sql.SQL(" AND ").join(same),
+    )
+
+
 _UNTIL = Notice(
     text="Until retire the constraint holds for the new release as well; from then on"
-    " for none. Going back fails while rows violate it, and says which constraint."
+    " for none. Going back counts the rows that violate it, and is refused while there"
+    " are any."
 )
 _KEY = (
     "Going back builds its index again, concurrently: two scans of the table, in the"

@@ -81,20 +81,7 @@ class DropTable(Pattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""
         requirements.require_table(facts)
-        table = facts.table
-        if table.dependents:
-            raise Refused(
-                f"Table {table.name} is used by {'; '.join(table.dependents)}.",
-                next="drop what depends on it first, or make it again without it.",
-            )
-        for key in table.foreign_keys:
-            if key.to in self._members(facts) and key.table not in self._members(facts):
-                raise Refused(
-                    f"Table {table.name} is referred to by foreign key"
-                    f' "{key.name}" of table {key.table}.',
-                    next="drop that foreign key first, by a change of its own: it locks"
-                    " both tables.",
-                )
+        self._require_unused(facts)
         held = tuple(
             Notice(
                 text=f'Foreign key "{key.name}" to table {key.to} stays in force until'
@@ -109,12 +96,34 @@ class DropTable(Pattern):
         )
         return self.assure((size, *held, *requirements.function_notices(facts)))
 
+    def _require_unused(self, facts: Facts) -> None:
+        table = facts.table
+        if table.dependents:
+            raise Refused(
+                f"Table {table.name} is used by {'; '.join(table.dependents)}.",
+                next="drop what depends on it first, or make it again without it.",
+            )
+        for key in table.foreign_keys:
+            if key.to in self._members(facts) and key.table not in self._members(facts):
+                raise Refused(
+                    f"Table {table.name} is referred to by foreign key"
+                    f' "{key.name}" of table {key.table}.',
+                    next="drop that foreign key first, by a change of its own: it locks"
+                    " both tables.",
+                )
+
     def expand(self, facts: Facts) -> Steps:
         """Return nothing: the old release uses it."""
         return ()
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the rename out of sight."""
+        """
+        Return the rename out of sight.
+
+        Raises:
+            Refused: something came to depend on the table since.
+        """
+        self._require_unused(facts)
         table, retired = self._names(facts)
         taken = direct.name_taken(table)
         back = replace(direct.rename_table(retired, table), refusals=(taken,))
@@ -127,7 +136,13 @@ class DropTable(Pattern):
         )
 
     def drop(self, facts: Facts) -> Steps:
-        """Return the drop of foreign keys one by one, then of the table."""
+        """
+        Return the drop of foreign keys one by one, then of the table.
+
+        Raises:
+            Refused: something came to depend on the table since.
+        """
+        self._require_unused(facts)
         table, retired = self._names(facts)
         last = Step(
             name="drop_table",

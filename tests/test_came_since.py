@@ -9,7 +9,9 @@ from migrator.change import Change
 from migrator.errors import Refused
 from migrator.pattern import Pattern
 from migrator.patterns import (
+    ChangePrimaryKey,
     DropColumn,
+    DropTable,
     ExtractTable,
     MergeTables,
     MoveColumn,
@@ -210,3 +212,21 @@ def test_what_comes_onto_a_table_that_is_merged(
             carried_on(runner)
         sql.execute("DROP VIEW late")
         assert carried_on(runner) is reached
+
+
+def test_what_comes_onto_a_key_or_a_table_that_goes(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A reader of the former key, and a foreign key to the table, hold retire."""
+    sql.execute(SETUP.replace("bigint", "int").encode())
+    wider = ChangePrimaryKey("t", "id", assured="tried")
+    runner.expand(Change(revision="two", pattern=wider))
+    sql.execute("CREATE VIEW late AS SELECT id FROM n")
+    runner.settle("two")
+    with pytest.raises(Refused, match='"id" of table "public"."n" is used by view la'):
+        carried_on(runner)
+    sql.execute("CREATE TABLE gone (id int PRIMARY KEY)")
+    runner.expand(Change(revision="gone", pattern=DropTable("gone")))
+    sql.execute("CREATE TABLE child (id int CONSTRAINT late REFERENCES gone)")
+    with pytest.raises(Refused, match='is referred to by foreign key "late"'):
+        runner.retire("gone", old_release_gone="test")

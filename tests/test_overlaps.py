@@ -119,7 +119,7 @@ def test_what_expressions_read_stays(
 
 
 def test_two_mirrors_of_a_table(runner: Runner, sql: psycopg.Connection) -> None:
-    """Whichever trigger sorts first, both go through, and may read the same."""
+    """Whichever trigger fires first, both are carried on; they may read the same."""
     sql.execute("CREATE TABLE t (id int PRIMARY KEY, a text, b text, c text, d text)")
     sql.execute("INSERT INTO t SELECT g, 'a', 'b', NULL FROM generate_series(1, 9) g")
     given: dict[str, Pattern] = {

@@ -24,7 +24,8 @@ SELECT k.conname::text AS name,
                  OR d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
                  AND d.refobjid = k.conindid)
        ) AS dependents,
-       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment
+       pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment,
+       CASE k.contype WHEN 'c' THEN pg_catalog.pg_get_expr(k.conbin, k.conrelid) END AS condition
   FROM pg_catalog.pg_constraint k
   LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
