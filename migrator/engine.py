@@ -21,8 +21,9 @@ from migrator.errors import (
 from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
-from migrator.guard import Policy, Watch
-from migrator.ledger import installation, lease, store
+from migrator.guard import Policy
+from migrator.kernels.privileges import require_create
+from migrator.ledger import lease, store
 from migrator.ledger.store import ChangeRow
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -30,6 +31,7 @@ from migrator.patterns import CATALOGUE
 from migrator.plan import (
     Lock,
     Notice,
+    Phase,
 )
 from migrator.postgres import catalog, subjects, trials
 from migrator.postgres.blocking import blockers_of
@@ -197,6 +199,7 @@ class Engine:
                         if subjects.exists(conn, made)
                     },
                     superuser=catalog.is_superuser(conn),
+                    may_create=catalog.may_create(conn, table.schema),
                     tag=tag,
                     origin=origin,
                     relation_names=catalog.relation_names(conn, table.schema),
@@ -233,6 +236,9 @@ class Engine:
         self, conn: Connection, pattern: Pattern, facts: Facts
     ) -> tuple[Notice, ...]:
         notices = pattern.check(facts)
+        if not facts.may_create:
+            steps = [s for p in Phase for s in pattern.steps(p, facts)]
+            require_create(pattern.title, pattern.kind, facts, steps)
         lock_ms = self.settings.lock_timeout_ms
         for probe in pattern.probes(facts):
             trial = partial(trials.try_out, conn, probe, lock_timeout_ms=lock_ms)

@@ -537,6 +537,8 @@ class Facts:
     made: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
     #: Whether the role of the connection is a superuser.
     superuser: bool = False
+    #: Whether it may create in the schema of what is changed.
+    may_create: bool = True
     #: What a change of a domain is made on; None for other changes, or where it is
     #: gone.
     domain: Domain | None = None

@@ -18,7 +18,8 @@ def sample(
     Return statements that fill an empty table of the same shape with some rows.
 
     They are of pages from all over the table, so that old rows and new ones are among
-    them. Of a table whose rows are hidden from this role there are none.
+    them. Of a table whose rows are hidden from this role, or whose access method may
+    know no pages, there are none.
 
     Args:
         facts: of the table.
@@ -28,7 +29,8 @@ def sample(
     Source: PostgreSQL manual, SELECT, TABLESAMPLE (SYSTEM).
     """
     table = facts.table
-    if any(part.row_security for part in (table, *table.partitions)):
+    parts = (table, *table.partitions)
+    if any(p.row_security or p.method not in ("heap", "") for p in parts):
         return ()
     rows = SAMPLE_ROWS
     share = 100.0

@@ -271,6 +271,19 @@ def search_path(conn: Connection) -> tuple[str, ...]:
     return tuple(n for n in names if not n.startswith("pg_temp"))
 
 
+def may_create(conn: Connection, schema: str) -> bool:
+    """Tell whether the role of the connection may create in a schema, if there is."""
+    return bool(
+        ask(
+            conn,
+            "SELECT COALESCE(pg_catalog.has_schema_privilege("
+            "(SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = $1), 'CREATE'),"
+            " true)",
+            [schema],
+        )
+    )
+
+
 def is_superuser(conn: Connection) -> bool:
     """Tell whether the role of the connection is a superuser."""
     return bool(ask(conn, "SELECT pg_catalog.current_setting('is_superuser')::bool"))
