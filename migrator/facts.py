@@ -333,6 +333,8 @@ class Table:
     is_child: bool = False
     has_children: bool = False
     is_temporary: bool = False
+    #: Whether a crash empties it.
+    is_unlogged: bool = False
     row_security: bool = False
     rows: int = 0
     size_bytes: int = 0

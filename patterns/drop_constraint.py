@@ -179,10 +179,11 @@ class DropConstraint(Pattern):
     def _violated(self, facts: Facts, found: Constraint) -> Refusal:
         table = facts.table
         row = sql.Identifier(table.name.name)
-        if found.kind == "c":
-            rows = sql.SQL("NOT {}").format(expression(found.condition or "true"))
-        else:
-            rows = _orphans(facts, found)
+        rows = (
+            sql.SQL("NOT {}").format(expression(found.condition or "true"))
+            if found.kind == "c"
+            else _orphans(facts, found)
+        )
         return Refusal(
             count=render(
                 sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(

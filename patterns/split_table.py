@@ -105,6 +105,7 @@ class SplitTable(Pattern):
         )
         requirements.require_table(facts)
         requirements.require_mirrored(facts)
+        requirements.require_logged(facts)
         primary = names.fitted(self.into, "_pkey")
         for name in (self.into, primary, *self.indexes.values()):
             names.checked(name, "table")

@@ -115,6 +115,21 @@ def require_mirrored(facts: Facts) -> None:
     require_unruled(facts)
 
 
+def require_logged(facts: Facts) -> None:
+    """
+    Refuse a table that a crash empties: one that is made of it would be permanent.
+
+    Source: PostgreSQL manual, CREATE TABLE (UNLOGGED); a permanent table refers to
+    permanent ones only.
+    """
+    if facts.table.is_unlogged:
+        raise Refused(
+            f"Table {facts.table.name} is unlogged: a crash would empty it, and leave"
+            " the table that is made of it.",
+            next="make the change with plain SQL, in a maintenance window.",
+        )
+
+
 def require_unruled(facts: Facts) -> None:
     """
     Refuse a table with a rule for UPDATE, where triggers of another one write it.

@@ -1042,6 +1042,7 @@ MESSAGES = [
     ),
     (with_table(kind="p"), {}, "is partitioned"),
     (with_table(policies=True), {}, "row-level security"),
+    (with_table(is_unlogged=True), {}, "is unlogged"),
     (with_column(generated=True), {}, "is generated"),
     (with_column(dependents=("view v",)), {}, "used by view v"),
     (with_column(element_image_equal=False), {}, "and look different"),

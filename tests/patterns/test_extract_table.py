@@ -775,6 +775,7 @@ MESSAGES = [
     ),
     (replace(FACTS, table=replace(TABLE, kind="p")), {}, "is partitioned: its foreign"),
     (replace(FACTS, table=replace(TABLE, policies=True)), {}, "row-level security"),
+    (replace(FACTS, table=replace(TABLE, is_unlogged=True)), {}, "is unlogged"),
     (replace(FACTS, table=with_column(generated=True)), {}, "is generated"),
     (replace(FACTS, table=with_column(identity=True)), {}, "an identity column"),
     (replace(FACTS, table=with_column(dependents=("view v",))), {}, "used by view v"),

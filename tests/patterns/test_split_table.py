@@ -612,6 +612,7 @@ MESSAGES = [
     (FACTS, {"into": "taken"}, 'has a relation "taken" already'),
     (replace(FACTS, table=replace(TABLE, kind="p")), {}, "is partitioned"),
     (replace(FACTS, table=replace(TABLE, policies=True)), {}, "row-level security"),
+    (replace(FACTS, table=replace(TABLE, is_unlogged=True)), {}, "is unlogged"),
     (replace(FACTS, table=with_column(generated=True)), {}, "is generated"),
     (replace(FACTS, table=with_column(dependents=("view v",))), {}, "used by view v"),
     (

@@ -50,6 +50,7 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
 
 def _require_table(facts: Facts) -> None:
     requirements.require_table(facts)
+    requirements.require_logged(facts)
     requirements.require_all_rows_visible(facts)
     table = facts.table
     if table.kind == "p":

@@ -77,6 +77,7 @@ def check(title: str, extract: ExtractMany) -> tuple[Notice, ...]:
     requirements.require_table(facts)
     requirements.require_all_rows_visible(facts)
     requirements.require_mirrored(facts)
+    requirements.require_logged(facts)
     _require_key(extract)
     if len(extract.columns) != 1:
         raise Refused(

@@ -6,6 +6,7 @@ SELECT c.oid::bigint AS oid,
        c.relkind <> 'p'
          AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS has_children,
        c.relpersistence = 't' AS is_temporary,
+       c.relpersistence = 'u' AS is_unlogged,
        pg_catalog.row_security_active(c.oid) AS row_security,
        -- Never analysed: a guess at 100 bytes a row.
        CASE WHEN c.reltuples >= 0 THEN c.reltuples
