@@ -21,9 +21,9 @@ from migrator.errors import (
 from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
-from migrator.guard import Policy
+from migrator.guard import Policy, Watch
 from migrator.kernels.privileges import require_create
-from migrator.ledger import lease, store
+from migrator.ledger import installation, lease, store
 from migrator.ledger.store import ChangeRow
 from migrator.names import TableName
 from migrator.pattern import Pattern

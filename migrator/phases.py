@@ -27,6 +27,7 @@ from migrator.plan import (
     Phase,
     Refusal,
     State,
+    Step,
 )
 from migrator.postgres.connection import Connection, configure
 from migrator.words import counted
@@ -39,6 +40,9 @@ NEXT = {
 }
 
 
+# Comparisons that found rows, and are kept with their keys once another was made;
+# those that found none are not. `verify --watch` makes one after another for weeks.
+KEPT_ROUNDS = 10
 #: How long rows are counted for a person who asks how a change stands.
 COUNTED_MS = 500
 

@@ -140,7 +140,7 @@ def test_what_was_built_on_the_retired_shape_is_named(
     table: str,
     column: str,
 ) -> None:
-    """It holds the drop, which goes on once it is gone."""
+    """By us or by the server, it holds the drop, which goes on once it is gone."""
     runner.expand(Change(revision="a", pattern=pattern))
     runner.settle("a")
     runner.retire("a", old_release_gone="test")
@@ -156,11 +156,8 @@ def test_what_was_built_on_the_retired_shape_is_named(
     ).fetchone()
     assert row is not None
     sql.execute(f"CREATE VIEW late AS {row[0]}".encode())
-    with pytest.raises(Failed) as caught:
+    with pytest.raises((Failed, Refused), match="view late"):
         runner.drop("a")
-    assert "because other objects depend on it: view late depends on" in str(
-        caught.value
-    )
     assert runner.change("a").state is State.RETIRED
     sql.execute("DROP VIEW late")
     assert runner.drop("a") is State.DROPPED

@@ -184,23 +184,47 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     assert isinstance(build.work, Autocommit)
     assert isinstance(attach.work, Transaction)
     table = facts.table.name
+    return (
+        replace(build.work, refusals=(_held_twice(facts, found, index),)),
+        constraints.with_comment(attach.work, table, found),
+    )
+
+
+def _parts_again(facts: Facts, found: Constraint, index: Index) -> tuple[Action, ...]:
+    """Return the same of a partitioned table: leaf by leaf, then what joins them."""
+    actions: list[Autocommit | Transaction] = []
+    when = constraints.timing(found)
+    for step in partitioned_index.build_key(
+        partitioned_index.found(facts, index),
+        type_name(found.definition),
+        lambda part: over_index(found.kind, part, when),
+    ):
+        assert isinstance(step.work, Autocommit | Transaction)
+        actions.append(step.work)
+    first, *others, last = actions
+    assert isinstance(last, Transaction)
+    return (
+        replace(first, refusals=(*first.refusals, _held_twice(facts, found, index))),
+        *others,
+        constraints.with_comment(last, facts.table.name, found),
+    )
+
+
+def _held_twice(facts: Facts, found: Constraint, index: Index) -> Refusal:
+    """Refuse the way back over keys that came twice meanwhile."""
     columns = [sql.Identifier(k.name) for k in index.keys]
     given = sql.SQL(" AND ").join(
         [sql.SQL("true")] if index.nulls_not_distinct else map(present, columns)
     )
-    twice = Refusal(
+    return Refusal(
         count=render(
             sql.SQL(
                 "SELECT count(*) FROM (SELECT FROM {} WHERE {} GROUP BY {}"
                 " HAVING count(*) > 1) AS twice"
-            ).format(table.identifier, given, sql.SQL(", ").join(columns))
+            ).format(facts.table.name.identifier, given, sql.SQL(", ").join(columns))
         ),
         why=f'{{count:key of "{found.name}" is|keys of "{found.name}" are}} held by'
         " several rows, written since it was dropped",
         next="correct these rows, then run the same command again; or keep the new"
         " release.",
-    )
-    return (
-        replace(build.work, refusals=(twice,)),
-        constraints.with_comment(attach.work, table, found),
     )
