@@ -258,6 +258,11 @@ def post_deploy(app: App, release: str | None, retire: str, json: bool) -> None:
         changes = app.changes()
         answer.release = _named(app, release)
         answer.no = f"The deployment of {answer.release} is not marked as ended."
+        verdicts = _gate(app, changes, answer)
+        if answer.reasons:
+            # Its pods cannot be there: what pre-deploy did not let in was deployed.
+            answer.verdicts = verdicts
+            return
         deployer = app.deployer()
         mark = deployer.end(answer.release, changes)
         answer.yes = f"The deployment of {answer.release} has ended."
