@@ -84,6 +84,11 @@ class Deployer(Runner):
         with self._installed("migrator:hook") as conn:
             return deployments.end(conn, release, [c.id for c in changes])
 
+    def is_begun(self, release: str) -> bool:
+        """Tell whether a release was let in, now or before."""
+        with self._connected("migrator:hook") as conn:
+            return any(m.release == release for m in deployments.known(conn))
+
     @contextmanager
     def _installed(self, name: str) -> Iterator[Connection]:
         with self._connected(name) as conn:

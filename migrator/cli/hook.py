@@ -258,12 +258,13 @@ def post_deploy(app: App, release: str | None, retire: str, json: bool) -> None:
         changes = app.changes()
         answer.release = _named(app, release)
         answer.no = f"The deployment of {answer.release} is not marked as ended."
-        verdicts = _gate(app, changes, answer)
-        if answer.reasons:
-            # Its pods cannot be there: what pre-deploy did not let in was deployed.
-            answer.verdicts = verdicts
-            return
         deployer = app.deployer()
+        if not deployer.is_begun(answer.release):
+            verdicts = _gate(app, changes, answer)
+            if answer.reasons:
+                # Its pods cannot be there: pre-deploy did not let them in.
+                answer.verdicts = verdicts
+                return
         mark = deployer.end(answer.release, changes)
         answer.yes = f"The deployment of {answer.release} has ended."
         answer.no = f"{answer.yes} Not all that is due is retired: run this again."
