@@ -4,11 +4,12 @@ phase     statement                       lock on the table
 expand    CREATE INDEX CONCURRENTLY       SHARE UPDATE EXCLUSIVE, two scans
 retire    the same for UNIQUE             SHARE UPDATE EXCLUSIVE, two scans
           ALTER INDEX … RENAME TO, twice  none, no scan
+          COMMENT ON INDEX, if it has any none, no scan
 drop      DROP INDEX CONCURRENTLY         SHARE UPDATE EXCLUSIVE, no scan
 
-Both are there until the drop, so that no query is without its index. A renaming locks
-the indexes alone, by SHARE UPDATE EXCLUSIVE, which queries and writes pass. Going back
-exchanges the names again; from the drop the old one is built again as it was.
+Both are there until the drop, so that no query is without its index. Names and comment
+lock the indexes alone, by SHARE UPDATE EXCLUSIVE, which queries and writes pass. Going
+back exchanges the names again; from the drop the old one is built again as it was.
 
 Of a partitioned table the new one is made on the table ONLY, built leaf by leaf and
 attached; all parts exchange their names in one transaction. The drop locks the table
@@ -118,11 +119,14 @@ class ReplaceIndex(IndexPattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the build of a unique index, and the exchange of the names."""
-        renames = self._renames(facts)
+        new, old = self._new(facts), self._old(facts)
+        names_of = self._renamed(facts, (self.name, old), (new, self.name))
         exchange = Step(
             name="exchange_names",
-            work=self._renamed(facts, *renames),
-            reverse=(self._renamed(facts, *((b, a) for a, b in reversed(renames))),),
+            work=replace(
+                names_of, statements=(*names_of.statements, *self._comment(facts))
+            ),
+            reverse=(self._renamed(facts, (self.name, new), (old, self.name)),),
         )
         return (*self._build(facts), exchange) if self.unique else (exchange,)
 
@@ -194,6 +198,19 @@ class ReplaceIndex(IndexPattern):
                 for given, wanted in pairs
             ),
             table=facts.table.name,
+        )
+
+    def _comment(self, facts: Facts) -> tuple[str, ...]:
+        index = facts.table.index(self.name)
+        if index is None or index.comment is None:
+            return ()
+        return (
+            render(
+                sql.SQL("COMMENT ON INDEX {} IS {}").format(
+                    sql.Identifier(facts.table.name.schema, self.name),
+                    sql.Literal(index.comment),
+                )
+            ),
         )
 
     def _new(self, facts: Facts) -> str:

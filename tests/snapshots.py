@@ -68,6 +68,19 @@ QUERIES = {
                WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs))
         FROM pg_class c JOIN pg_publication_rel r ON r.prrelid = c.oid
         JOIN pg_publication p ON p.oid = r.prpubid WHERE {here}""",
+    # Of enums and domains.
+    "type": """
+      SELECT y.oid::regtype, pg_get_userbyid(y.typowner), y.typnotnull, y.typdefault,
+             format_type(NULLIF(y.typbasetype, 0), y.typtypmod),
+             obj_description(y.oid, 'pg_type'),
+             (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(y.typacl) a),
+             (SELECT array_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e
+               WHERE e.enumtypid = y.oid),
+             (SELECT array_agg(concat_ws(' ', k.conname, pg_get_constraintdef(k.oid),
+                obj_description(k.oid, 'pg_constraint')) ORDER BY k.conname)
+                FROM pg_constraint k WHERE k.contypid = y.oid)
+        FROM pg_type y WHERE y.typtype IN ('e', 'd')
+         AND y.typnamespace::regnamespace::text = ANY (ARRAY[{wanted}])""",
     "function of migrator": """
       SELECT p.proname FROM pg_proc p WHERE p.proname LIKE 'mirror%'
          AND p.pronamespace = to_regnamespace('migrator')""",
@@ -88,7 +101,7 @@ def snapshot(sql: psycopg.Connection, *schemas: str) -> dict[str, str]:
     with sql.transaction():
         sql.execute("SET LOCAL search_path = ''")
         for kind, query in QUERIES.items():
-            text = query.format(here=_HERE.format(wanted))
+            text = query.format(here=_HERE.format(wanted), wanted=wanted)
             for name, *like in sql.execute(text.encode()).fetchall():
                 found[f"{kind} {name}"] = ", ".join(map(str, like))
         sql.execute("RESET search_path")

@@ -195,10 +195,14 @@ def with_comment(work: Transaction, table: TableName, found: Constraint) -> Tran
     """Return the transaction that makes a constraint again, with its comment."""
     if found.comment is None:
         return work
-    comment = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+    return replace(work, statements=(*work.statements, render(comment(table, found))))
+
+
+def comment(table: TableName, found: Constraint) -> sql.Composable:
+    """Return what gives a constraint of a table the comment that it has."""
+    return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
         sql.Identifier(found.name), table.identifier, sql.Literal(found.comment)
     )
-    return replace(work, statements=(*work.statements, render(comment)))
 
 
 def commented(table: TableName, found: Constraint) -> tuple[Transaction, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from migrator.errors import Refused
-from migrator.facts import Facts, Table
+from migrator.facts import Constraint, Facts, Table
 from migrator.kernels import constraints, requirements
 from migrator.kernels.unique_key import other_row, value_of
 from migrator.names import TableName
@@ -227,6 +227,7 @@ def steps(
     name: str,
     definition: sql.Composable,
     parent: TableName,
+    comment: str | None = None,
 ) -> tuple[Step, Step]:
     """
     Return the steps that add a foreign key and prove it, both tables in use.
@@ -237,17 +238,22 @@ def steps(
         name: the constraint's.
         definition: what follows the name, without NOT VALID.
         parent: the table that is referred to, or `table` itself.
+        comment: on the constraint.
     """
     also = None if parent == table else parent
     return (
         Step(
             name=f"add_foreign_key{suffix}",
-            work=constraints.add(
+            work=constraints.with_comment(
+                constraints.add(
+                    table,
+                    name,
+                    definition + sql.SQL(" NOT VALID"),
+                    lock=Lock.SHARE_ROW_EXCLUSIVE,
+                    also=also,
+                ),
                 table,
-                name,
-                definition + sql.SQL(" NOT VALID"),
-                lock=Lock.SHARE_ROW_EXCLUSIVE,
-                also=also,
+                Constraint(name=name, kind="f", comment=comment),
             ),
             reverse=(constraints.drop(table, name, also),),
         ),

@@ -360,6 +360,21 @@ def build_like(
     )
 
 
+def named(
+    schema: str, copy: str, index: Index, name: str
+) -> tuple[sql.Composable, ...]:
+    """Return what gives the copy of an index its name, and the index's comment."""
+    rename = sql.SQL("ALTER INDEX {} RENAME TO {}").format(
+        sql.Identifier(schema, copy), sql.Identifier(name)
+    )
+    if index.comment is None:
+        return (rename,)
+    comment = sql.SQL("COMMENT ON INDEX {} IS {}").format(
+        sql.Identifier(schema, name), sql.Literal(index.comment)
+    )
+    return (rename, comment)
+
+
 def table_tag(table: Table, change_tag: str, *parts: str) -> str:
     """Return a tag for an object on a leaf, whose name is long and like others."""
     if table.root is None:

@@ -258,7 +258,9 @@ class Merge(Absorbed):
             found += (
                 Step(
                     name=f"add_check_{number}",
-                    work=constraints.add(into, c.name, text),
+                    work=constraints.with_comment(
+                        constraints.add(into, c.name, text), into, c
+                    ),
                     reverse=(constraints.drop(into, c.name),),
                 ),
                 Step(
@@ -274,21 +276,22 @@ class Merge(Absorbed):
                 c.name,
                 type_name(c.definition),
                 c.references or into,
+                comment=c.comment,
             )
         return tuple(found)
 
     def _named(self, index: Index) -> Iterable[sql.Composable]:
         """Return what gives the copy of an index its name, and its constraint."""
         into, name = self.into.name, self.indexes.get(index.name, index.name)
-        yield sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-            sql.Identifier(into.schema, self._copy(index)), sql.Identifier(name)
-        )
+        yield from indexes.named(into.schema, self._copy(index), index, name)
         if constraint := self.unique(index):
             yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
                 into.identifier,
                 sql.Identifier(name),
                 unique_key.over_index("u", name, constraints.timing(constraint)),
             )
+            if constraint.comment is not None:
+                yield constraints.comment(into, replace(constraint, name=name))
 
     def _exchange(self) -> Transaction:
         inflow, into = self.inflow(), self.into.name

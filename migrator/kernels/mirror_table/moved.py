@@ -195,13 +195,14 @@ class Moved:
                             for c in self.columns
                         ),
                         *(
-                            sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                                sql.Identifier(table.schema, self._copy(index)),
-                                sql.Identifier(
-                                    self.indexes.get(index.name, index.name)
-                                ),
-                            )
+                            statement
                             for index in self.carried()
+                            for statement in indexes.named(
+                                table.schema,
+                                self._copy(index),
+                                index,
+                                self.indexes.get(index.name, index.name),
+                            )
                         ),
                         also=(self.child.name,),
                     )

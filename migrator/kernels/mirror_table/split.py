@@ -15,6 +15,7 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Column, Constraint, Facts, Index, Table
 from migrator.kernels import (
+    constraints,
     direct,
     foreign_key,
     indexes,
@@ -278,11 +279,14 @@ class Split:
                 shadow.identifier, sql.Identifier(self.into.name)
             ),
             *(
-                sql.SQL("ALTER INDEX {} RENAME TO {}").format(
-                    sql.Identifier(table.schema, self._copy(index)),
-                    sql.Identifier(self.indexes.get(index.name, index.name)),
-                )
+                statement
                 for index in self.carried()
+                for statement in indexes.named(
+                    table.schema,
+                    self._copy(index),
+                    index,
+                    self.indexes.get(index.name, index.name),
+                )
             ),
             *granted(self.into, self.table.owner, viewed(self.table.grants)),
             *self._column_grants(),
@@ -382,6 +386,11 @@ class Split:
             sql.SQL("CREATE TABLE {} ({})").format(
                 table, sql.SQL(", ").join((*keys, *columns, primary, *checks))
             ),
+            *(
+                constraints.comment(self.shadow_name, c)
+                for c in self._constraints("c")
+                if c.comment is not None
+            ),
             sql.SQL("ALTER TABLE {} OWNER TO {}").format(
                 table, sql.Identifier(self.table.owner)
             ),
@@ -448,6 +457,7 @@ class Split:
                 key.name,
                 type_name(key.definition),
                 key.references or self.table.name,
+                comment=key.comment,
             )
         )
 
