@@ -35,25 +35,38 @@ from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps, render, type_name
 
-# Of an empty copy after the clauses, and the table.
-_SAME_TYPES = sql.SQL(
-    "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
-    " FULL JOIN pg_catalog.pg_attribute b ON a.attname = b.attname"
-    " AND b.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass"
-    " AND b.atttypid = a.atttypid AND b.atttypmod = a.atttypmod"
-    " WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0"
-    " AND NOT a.attisdropped AND b.attname IS NULL)"
-)
-# NOT NULL is the copy's from the start; from 18 on it is a constraint as well.
-_TAKES_ALL = sql.SQL(
-    "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
-    " WHERE conrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass"
-    " AND contype <> 'n')"
-    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
-    " JOIN pg_catalog.pg_attribute b ON b.attname = a.attname AND b.attnotnull"
-    " AND b.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass"
-    " WHERE a.attrelid = {}::pg_catalog.regclass AND NOT a.attnotnull"
-    " AND a.attnum > 0 AND NOT a.attisdropped)"
+# What clauses made of an empty copy, as changes that keep what either release writes.
+_APART = (
+    "WITH was AS (SELECT a.*, EXISTS (SELECT FROM pg_catalog.pg_index i"
+    " WHERE i.indrelid = a.attrelid AND i.indisprimary"
+    " AND a.attnum = ANY (i.indkey)) AS keyed"
+    " FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped"
+    " AND a.attrelid = {table}::pg_catalog.regclass),"
+    " now AS (SELECT a.* FROM pg_catalog.pg_attribute a WHERE a.attnum > 0"
+    " AND NOT a.attisdropped"
+    " AND a.attrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass),"
+    " apart (name, change, more) AS (SELECT COALESCE(was.attname, now.attname)::text,"
+    " CASE WHEN now.attname IS NULL THEN 'DropColumn'"
+    " WHEN was.attname IS NULL THEN 'AddColumn'"
+    " WHEN (was.atttypid, was.atttypmod) IS DISTINCT FROM (now.atttypid, now.atttypmod)"
+    " THEN CASE WHEN was.keyed THEN 'ChangePrimaryKey' ELSE 'ChangeColumnType' END"
+    " WHEN now.attnotnull THEN 'SetNotNull' ELSE 'DropNotNull' END,"
+    " CASE WHEN now.attname IS NOT NULL AND (was.atttypid, was.atttypmod)"
+    " IS DISTINCT FROM (now.atttypid, now.atttypmod)"
+    " THEN pg_catalog.format_type(now.atttypid, now.atttypmod) END"
+    " FROM was FULL JOIN now ON was.attname = now.attname"
+    " WHERE (was.atttypid, was.atttypmod, was.attnotnull)"
+    " IS DISTINCT FROM (now.atttypid, now.atttypmod, now.attnotnull)"
+    # What is computed is written by nobody.
+    " AND (was.attname IS NOT NULL OR now.attgenerated = '')"
+    " UNION ALL SELECT k.conname::text, CASE k.contype WHEN 'c' THEN 'AddCheck'"
+    " WHEN 'p' THEN 'AddPrimaryKey' ELSE 'AddUnique' END, '…'"
+    " FROM pg_catalog.pg_constraint k WHERE k.contype IN ('c', 'p', 'u')"
+    " AND k.conrelid = 'pg_temp.migrator_trial'::pg_catalog.regclass)"
+    " SELECT COALESCE(pg_catalog.string_agg(change || '(' || pg_catalog.concat_ws(', ',"
+    " pg_catalog.to_json({name}::text), pg_catalog.to_json(name),"
+    " CASE WHEN more = '…' THEN more ELSE pg_catalog.to_json(more)::text END) || ')',"
+    " ', ' ORDER BY name), '') FROM apart"
 )
 
 
@@ -122,26 +135,20 @@ class RebuildTable(Pattern):
         trial = sql.SQL("CREATE TEMP TABLE migrator_trial (LIKE {})").format(
             name.identifier
         )
-        statements = (
-            render(trial),
-            *(f"ALTER TABLE migrator_trial {clause}" for clause in self.alter),
-        )
-        there = sql.Literal(str(facts.table.name))
         return (
             Probe(
-                statements=statements,
-                question=render(_SAME_TYPES.format(there)),
-                otherwise=f"{self.title}: a clause drops a column or changes its type.",
-                next="make that a change of its own: ChangeColumnType, DropColumn.",
-                failed=f"{self.title}: the server refuses a clause",
-            ),
-            Probe(
-                statements=statements,
-                question=render(_TAKES_ALL.format(there)),
-                otherwise=f"{self.title}: a clause adds a constraint, or NOT NULL,"
-                " which would refuse from expand on what the old release writes.",
-                next="make that a change of its own: AddCheck, AddForeignKey,"
-                " AddUnique, SetNotNull.",
+                statements=(
+                    render(trial),
+                    *(f"ALTER TABLE migrator_trial {clause}" for clause in self.alter),
+                ),
+                question=render(
+                    sql.SQL(_APART).format(
+                        name=sql.Literal(name.name), table=sql.Literal(str(name))
+                    )
+                ),
+                otherwise=f"{self.title}: releases would write into another shape, for"
+                " which this pattern has no way back: {found}.",
+                next="make that a change of its own.",
                 failed=f"{self.title}: the server refuses a clause",
             ),
         )

@@ -119,14 +119,14 @@ class ReplaceIndex(IndexPattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the build of a unique index, and the exchange of the names."""
-        new, old = self._new(facts), self._old(facts)
-        names_of = self._renamed(facts, (self.name, old), (new, self.name))
+        renames = self._renames(facts)
+        names_of = self._renamed(facts, *renames)
         exchange = Step(
             name="exchange_names",
             work=replace(
                 names_of, statements=(*names_of.statements, *self._comment(facts))
             ),
-            reverse=(self._renamed(facts, (self.name, new), (old, self.name)),),
+            reverse=(self._renamed(facts, *((b, a) for a, b in reversed(renames))),),
         )
         return (*self._build(facts), exchange) if self.unique else (exchange,)
 

@@ -102,7 +102,6 @@ SHAPES: tuple[Shape, ...] = (
             "check": 'is in constraint "named", which cannot go along',
             "owner": "belongs to",
             "policies": "has row-level security",
-            "column grants": "has grants of its own",
         },
     ),
     Shape(
@@ -124,7 +123,6 @@ SHAPES: tuple[Shape, ...] = (
             "unique": 'is in constraint "called", which cannot go along',
             "check": 'is in constraint "named", which cannot go along',
             "policies": "has row-level security",
-            "column grants": "has grants of its own",
         },
     ),
     Shape(

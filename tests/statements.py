@@ -364,6 +364,12 @@ class Sender:
         elif shape.two:
             assert self.rows(shape.old) == self.rows(shape.new), name
 
+    def unrelated(self) -> None:
+        """Update a column that the change does not touch, and see what there was."""
+        old = self.rows(self.shape.old)
+        self.sql.execute("UPDATE t SET other = 1")
+        assert self.rows(self.shape.old) == old
+
     def raw(self) -> list[object]:
         """Return all that is in the tables of both sides, but for one column."""
         tables = dict.fromkeys(("t", self.shape.old.table, self.shape.new.table))
@@ -401,6 +407,7 @@ def carry(sender: Sender) -> None:
         if state.rank < wanted.rank:
             for side in dict.fromkeys((old, new) if early else (old,)):
                 sender.round(side)
+            sender.unrelated()
             state = go(change.id)
     assert state.rank >= State.VERIFIED.rank
     sender.round(old, in_step=True)
@@ -408,7 +415,7 @@ def carry(sender: Sender) -> None:
     if shape.two or new != old:
         sender.round(new, in_step=True)
     before = sender.raw()
-    sender.sql.execute("UPDATE t SET other = 1")
+    sender.unrelated()
     assert sender.raw() == before
     for side in dict.fromkeys((new, old)):
         sender.fill(side, follows=not shape.two)
