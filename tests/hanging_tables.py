@@ -94,7 +94,8 @@ SHAPES: tuple[Shape, ...] = (
         ),
         column="name",
         plain="ALTER TABLE people DROP name; ALTER TABLE notes ADD name text NOT NULL"
-        f" DEFAULT 'nobody'; {LOOKS.format('notes')}",
+        f" DEFAULT 'nobody'; GRANT SELECT (name), UPDATE (name) ON notes TO {{r}};"
+        f" {LOOKS.format('notes')}",
         refused=BY_NAME
         | BY_NUMBER
         | {
@@ -116,7 +117,10 @@ SHAPES: tuple[Shape, ...] = (
         " INSERT INTO names (name) VALUES ('n'); ALTER TABLE people ADD name_id bigint"
         " NOT NULL DEFAULT 1 REFERENCES names;"
         " ALTER TABLE people ALTER name_id DROP DEFAULT;"
-        f" CREATE INDEX ON people (name_id); {GRANTED}; {LOOK.format('names')}",
+        f" CREATE INDEX ON people (name_id); {GRANTED};"
+        " GRANT SELECT (name_id), UPDATE (name_id) ON people TO {r};"
+        " GRANT SELECT (id, name), UPDATE (name) ON names TO {r};"
+        f" {LOOK.format('names')}",
         refused=BY_NAME
         | BY_NUMBER
         | {

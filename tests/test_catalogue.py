@@ -323,7 +323,6 @@ SHAPES: tuple[Shape, ...] = (
         | {
             "unique": 'is under "called", which values made from',
             "check": 'is under "named", which values made from',
-            "column grants": "is used by grants on the column",
         },
     ),
     Shape(

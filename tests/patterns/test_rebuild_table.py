@@ -326,6 +326,7 @@ def test_locks_are_those_that_are_claimed(
             ' ChangeColumnType("events", "town", "bigint").',
         ),
         ("", ["SET (nonsense = 1)"], "the server refuses a clause"),
+        ("ALTER TABLE events SET UNLOGGED", [], "events is unlogged"),
         (
             "CREATE RULE kept AS ON DELETE TO events DO INSTEAD NOTHING",
             [],

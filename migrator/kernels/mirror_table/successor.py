@@ -230,6 +230,7 @@ def require_swappable(facts: Facts, title: str) -> None:
         Refused: something hangs on it that stays with the former table.
     """
     requirements.require_table(facts)
+    requirements.require_logged(facts)
     table = facts.table
     # Policies go over, and all that stays is named at once below.
     requirements.require_mirrored(facts.of(replace(table, policies=False, rules=())))
