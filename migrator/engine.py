@@ -155,7 +155,14 @@ class Engine:
         there = (
             place for place in places if subjects.stands(conn, pattern.kind, place)
         )
-        table = next(there, row.table)
+        table = next(there, None)
+        if table is None and not missing and pattern.kind is Kind.TABLE:
+            raise Refused(
+                f"Table {row.table} of {row.id} is gone.",
+                next="put it back under its name; where it is gone for good,"
+                f" `migrator reconcile {row.id}` tells how the change ends.",
+            )
+        table = table or row.table
         return self._read(
             conn, table, row.tag, pattern, origin=row.table, missing=missing
         )

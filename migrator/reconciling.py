@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from psycopg import sql
+
 from migrator.change import Change
 from migrator.errors import Held, Refused, UsageError
+from migrator.execution import Run
 from migrator.facts import Kind, Table
 from migrator.final import Final
 from migrator.history import shared
@@ -39,6 +42,7 @@ class Seen:
         left_over: what it owned for a while, and is still there.
         superseded: a later change of the same, finished by the ledger: then this one
             was finished before it, and its shape is gone; "" where there is none.
+        gone: whether the ledger has it in flight while its table is not there.
     """
 
     change: Change
@@ -49,6 +53,12 @@ class Seen:
     refused: str = ""
     left_over: tuple[str, ...] = ()
     superseded: str = ""
+    gone: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether there is something to enter."""
+        return self.gone or (self.applied and not self.known)
 
     @property
     def known(self) -> bool:
@@ -58,6 +68,8 @@ class Seen:
     @property
     def shape(self) -> str:
         """Which shape the schema has, in one word."""
+        if self.gone:
+            return "gone"
         if self.left_over:
             return "between"
         if self.superseded or (not self.differences and not self.untold):
@@ -83,6 +95,9 @@ class Reconciler(Runner):
         with self._connected("migrator:reconcile") as conn:
             rows = {row.id: row for row in store.changes(conn)}
             seen = Seen(change=change, row=rows.get(change.id), applied=applied)
+            if seen.row is not None and self._is_gone(conn, seen.row):
+                left = catalog.left_over(conn, seen.row.tag)
+                return replace(seen, gone=True, left_over=tuple(left))
             if seen.known or not applied:
                 return seen
             if isinstance(change.pattern, Undecided):
@@ -106,6 +121,18 @@ class Reconciler(Runner):
             left_over=tuple(left),
             superseded=over,
         )
+
+    def _is_gone(self, conn: Connection, row: ChangeRow) -> bool:
+        """Tell whether a change is in flight and none of its tables is there."""
+        pattern = self.pattern(row)
+        if not row.in_flight or pattern.kind is not Kind.TABLE:
+            return False
+        places = (
+            row.table,
+            *pattern.places(row.table, row.tag),
+            *pattern.makes(row.table, row.tag),
+        )
+        return not any(subjects.exists(conn, place) for place in places)
 
     def _table(
         self, conn: Connection, change: Change
@@ -134,8 +161,10 @@ class Reconciler(Runner):
         """
         Enter a change that was not run here, once the schema is seen to have its shape.
 
+        One that was, and whose table is gone for good, ends as dropped.
+
         Args:
-            change: one that the ledger does not know.
+            change: one that the ledger does not know, or whose table is gone.
             later: changes that come after it in the history.
             state: dropped, where the final shape is in place; planned, where the old
                 one is.
@@ -162,9 +191,12 @@ class Reconciler(Runner):
                 seconds=self.settings.lease_s,
                 wait_s=self._lease_wait_s,
                 tell=self.progress.waiting,
-            ):
+            ) as mine:
                 seen = self.look(change, later, applied=applied)
                 require(seen, state, assured)
+                if seen.gone and seen.row is not None:
+                    self._end(Run(self.target, conn, mine, seen.row), assured)
+                    return store.get(conn, change.id)
                 name, _ = self._table(conn, change)
                 pattern = change.pattern
                 row = ChangeRow(
@@ -195,6 +227,23 @@ class Reconciler(Runner):
                         store.set_state(conn, change.id, state, finished=True)
             return store.get(conn, change.id)
 
+    def _end(self, run: Run, assured: str) -> None:
+        """End a change whose table is gone, and drop its trigger's functions."""
+        ended, dropped = run.change.id, State.DROPPED
+        with self._execution.short(run, f"The end of {ended}"):
+            for function in catalog.functions(run.conn, run.change.tag):
+                run.conn.execute(sql.SQL("DROP FUNCTION {}()").format(function))
+            for step in store.steps(run.conn, ended):
+                store.set_status(run.conn, ended, step, "reversed", told=False)
+            store.event(
+                run.conn,
+                ended,
+                "reconciled",
+                state=State.DROPPED.value,
+                assured=assured,
+            )
+            store.set_state(run.conn, ended, dropped, finished=True)
+
 
 def require(seen: Seen, state: State, assured: str) -> None:
     """
@@ -204,6 +253,9 @@ def require(seen: Seen, state: State, assured: str) -> None:
         Refused: it shows something else.
         Held: it does not show all of it, and nobody gives a word.
     """
+    if seen.gone:
+        _require_ended(seen, state, assured)
+        return
     if seen.known:
         assert seen.row is not None
         # What was run, which the file may tell otherwise by now.
@@ -251,4 +303,26 @@ def require(seen: Seen, state: State, assured: str) -> None:
             f"{who} is not entered as dropped: the catalogue does not tell"
             f" {seen.untold}.",
             next='look at it, and give --assured "reason"; it is kept in the log.',
+        )
+
+
+def _require_ended(seen: Seen, state: State, assured: str) -> None:
+    """Refuse to end a change whose table is gone; errors as in `require`."""
+    assert seen.row is not None
+    what = (
+        f"{seen.row.id} ({seen.row.title}) is {seen.row.state} by the ledger, and table"
+        f" {seen.row.table} is gone"
+    )
+    if seen.left_over:
+        raise Refused(
+            f"{what}, but not {', '.join(seen.left_over)}.",
+            next="drop what is left, then run the same command again.",
+        )
+    if state is not State.DROPPED:
+        raise Refused(f"{what}.", next="give --as dropped.")
+    if not assured:
+        raise Held(
+            f"{what}.",
+            next="put it back; or, where it is gone for good, give --assured"
+            ' "reason": the change ends then, and the reason is kept in the log.',
         )

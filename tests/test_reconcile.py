@@ -255,3 +255,32 @@ def test_a_table_that_is_gone() -> None:
     """That may be what is wanted."""
     assert Final(columns=("a",)).differences(None) == ["the table is not there"]
     assert Final(there=False).differences(None) == []
+
+
+def test_a_change_whose_table_is_gone_ends(project: Quick) -> None:
+    """By a person's word; what takes the table's name is free then."""
+    project.write("r2", NAME)
+    project.run("upgrade", "r1")
+    project.fill()
+    project.migrator("expand", "r2")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        conn.execute("DROP TABLE users")
+        for words in (("backfill", "r2"), ("rollback", "r2")):
+            error = project.migrator(*words, code=1).stderr
+            assert "`migrator reconcile" in error
+        assert told(project)["r2"]["shape"] == "gone"
+        text = project.migrator("reconcile", "r2").stdout
+        assert 'Table "public"."users" is gone.' in text
+        assert "is gone" in refusal(project, "r2", "--as", "dropped", code=3)
+        assert "give --as dropped" in refusal(project, "r2", "--as", "planned")
+        words = ("--as", "dropped", "--assured", "an old table")
+        project.migrator("reconcile", "r2", *words)
+        row = conn.execute(
+            "SELECT state, finished, (SELECT count(*) FROM pg_proc"
+            " WHERE proname LIKE 'mirror%') FROM migrator.changes"
+        ).fetchone()
+        assert row == ("dropped", True, 0)
+        assert "an old table" in project.migrator("log", "r2").stdout
+        assert "not known" in project.migrator("rollback", "r2", code=1).stderr
+        conn.execute("CREATE TABLE users (id int)")
+        assert told(project)["r2"]["shape"] is None

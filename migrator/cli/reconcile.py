@@ -56,7 +56,7 @@ def reconcile(
     if state is not None:
         # The latest first: what came before it is superseded then.
         for one in reversed(seen):
-            if change is None and not _is_open(one):
+            if change is None and not one.open:
                 continue
             try:
                 reconciler.enter(
@@ -121,31 +121,32 @@ def _show(reconciler: Reconciler, seen: list[Seen]) -> None:
                 s.change.id,
                 s.change.pattern.title,
                 _ledger(s),
-                s.shape if _is_open(s) else "-",
+                s.shape if s.open else "-",
             )
             for s in seen
         ],
     )
     for edit in filter(None, map(_edit, seen)):
         _show_edit(reconciler, edit)
-    for one in filter(_is_open, seen):
+    for one in (s for s in seen if s.open):
         click.echo()
         click.secho(one.change.id, bold=True)
         for line in _why(one):
             click.echo(output.wrapped(line, "  "))
         click.echo(output.wrapped(f"Next: {_next(one)}", "  "))
-    if not any(map(_is_open, seen)) and not any(map(_edit, seen)):
+    if not any(s.open for s in seen) and not any(map(_edit, seen)):
         click.echo("Nothing to reconcile.")
-
-
-def _is_open(seen: Seen) -> bool:
-    return seen.applied and not seen.known
 
 
 def _why(seen: Seen) -> list[str]:
     """Return what the schema shows, line by line."""
     lines: list[str] = []
-    if seen.left_over:
+    if seen.gone:
+        assert seen.row is not None
+        lines.append(f"Table {seen.row.table} is gone.")
+        if seen.left_over:
+            lines.append(f"There are still {', '.join(seen.left_over)}.")
+    elif seen.left_over:
         lines.append(f"It was under way: {', '.join(seen.left_over)}.")
     if seen.superseded:
         lines.append(f"{seen.superseded}, which came after it, is finished.")
@@ -161,6 +162,13 @@ def _why(seen: Seen) -> list[str]:
 def _next(seen: Seen) -> str:
     enter = f"`migrator reconcile {seen.change.id} --as"
     match seen.shape:
+        case "gone" if seen.left_over:
+            return "drop what is left, and look again"
+        case "gone":
+            return (
+                f"put the table back; or, where it is gone for good, {enter} dropped"
+                ' --assured "reason"`'
+            )
         case "final":
             return f"{enter} dropped`"
         case "untold":
@@ -190,11 +198,11 @@ def _plain(seen: Seen) -> dict[str, Any]:
         "ledger_title": seen.row.title if seen.row is not None else None,
         "edited": None if edit is None else {"ledger": edit.then, "file": edit.now},
         "revision_applied": seen.applied,
-        "shape": seen.shape if _is_open(seen) else None,
+        "shape": seen.shape if seen.open else None,
         "differences": list(seen.differences),
         "untold": seen.untold or None,
         "refused": seen.refused or None,
         "superseded_by": seen.superseded or None,
         "left_over": list(seen.left_over),
-        "next": _next(seen) if _is_open(seen) else edit and edit.next,
+        "next": _next(seen) if seen.open else edit and edit.next,
     }

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from psycopg import sql
+
 from migrator.errors import Refused
 from migrator.facts import (
     Column,
@@ -21,7 +23,7 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.names import OWNED, TRIGGER_PREFIX, TableName
+from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX, TableName
 from migrator.postgres.connection import Connection, ask
 from migrator.postgres.queries import full_names, query
 
@@ -324,6 +326,18 @@ def left_over(conn: Connection, tag: str) -> list[str]:
     """Return what a change owned for a while and is still there, by its tag."""
     args = {"tag": tag, "owned": OWNED, "trigger": TRIGGER_PREFIX}
     return [row["what"] for row in conn.execute(query("left_over"), args)]
+
+
+def functions(conn: Connection, tag: str) -> list[sql.Identifier]:
+    """Return the functions of a change's triggers, by its tag."""
+    rows = conn.execute(
+        "SELECT p.proname::text AS name FROM pg_catalog.pg_proc p"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = %s AND p.pronargs = 0"
+        " AND pg_catalog.right(p.proname, pg_catalog.length(%s)) = %s",
+        (LEDGER_SCHEMA, tag, tag),
+    )
+    return [sql.Identifier(LEDGER_SCHEMA, row["name"]) for row in rows]
 
 
 def xmin_holder(conn: Connection, since: str) -> str | None:

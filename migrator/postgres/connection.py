@@ -288,7 +288,8 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
         raise Failed(
             f"{what}: {said(error)}",
             state=state,
-            next=f"put back what was dropped or renamed, then {next}",
+            next=f"put back what was dropped or renamed, then {next} Where the table"
+            " is gone for good, `migrator reconcile` tells how the change ends.",
         ) from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Failed(
