@@ -260,15 +260,21 @@ def test_changes_are_retired_one_deployment_later(
 
 
 def test_a_release_that_is_not_there_is_not_marked(
-    releases: tuple[Release, ...],
+    releases: tuple[Release, ...], sql: psycopg.Connection
 ) -> None:
-    """Post-deploy ends nothing, and retires nothing, before revisions are applied."""
+    """Post-deploy ends and retires nothing before revisions and changes are there."""
     v1, v2, _ = releases
     v1.hook("pre-deploy")
     v1.hook("post-deploy")
     found = v2.hook("post-deploy", "--retire", "now", code=3)
     assert found["reasons"] == ["The database is at revision r1; the release needs r2."]
     assert states(found) == {"r2": None}
+    v2.run("expand")
+    found = v2.hook("post-deploy", "--retire", "now", code=3)
+    assert "the release needs it verified" in reason(found, "r2")
+    assert marks(sql) == [("v1", True)]
+    text = v2.run("hook", "post-deploy", "--release", "v2", code=3)
+    assert text.endswith("Next: migrator hook pre-deploy --release v2\n")
     v2.hook("pre-deploy")
     assert v2.hook("post-deploy")["reasons"] == []
 

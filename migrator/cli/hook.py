@@ -260,10 +260,13 @@ def post_deploy(app: App, release: str | None, retire: str, json: bool) -> None:
         answer.no = f"The deployment of {answer.release} is not marked as ended."
         deployer = app.deployer()
         if not deployer.is_begun(answer.release):
-            verdicts = _gate(app, changes, answer)
-            if answer.reasons:
+            answer.verdicts = _gate(app, changes, answer)
+            if answer.code:
                 # Its pods cannot be there: pre-deploy did not let them in.
-                answer.verdicts = verdicts
+                answer.no += (
+                    " Nothing was retired. Next: migrator hook pre-deploy --release"
+                    f" {answer.release}"
+                )
                 return
         mark = deployer.end(answer.release, changes)
         answer.yes = f"The deployment of {answer.release} has ended."
