@@ -11,7 +11,9 @@ to do next. The command line maps each class to an exit code.
 """
 
 from collections.abc import Iterable
+from copy import copy
 from difflib import get_close_matches
+from typing import Self
 
 
 class MigratorError(Exception):
@@ -28,12 +30,18 @@ class MigratorError(Exception):
         self.what = what
         self.state = state
         self.next = next
-        lines = [what]
-        if state:
-            lines.append(state)
-        if next:
-            lines.append(f"Next: {next}")
-        super().__init__("\n".join(lines))
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        """Return all of it in lines."""
+        road = self.next and f"Next: {self.next}"
+        return "\n".join(filter(None, (self.what, self.state, road)))
+
+    def staying(self, state: str) -> Self:
+        """Return the same error with what remains told in another way."""
+        found = copy(self)
+        found.state = state
+        return found
 
 
 class Refused(MigratorError):
@@ -83,6 +91,28 @@ class Held(Refused):
 
 class Waits(Held):
     """A change that is required first is not finished yet."""
+
+
+class Overlaps(Held):
+    """
+    Other changes in flight touch what a change touches.
+
+    Args:
+        change: its id.
+        others: ids of the other changes.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        state: str = "Nothing was changed.",
+        next: str = "",
+        change: str = "",
+        others: Iterable[str] = (),
+    ) -> None:
+        self.change, self.others = change, frozenset(others)
+        super().__init__(what, state=state, next=next)
 
 
 class TimeIsUp(Held):

@@ -487,16 +487,13 @@ class Runner(Phases):
             raise waiting.error(who, missing, self.settings.hold_s)
         facts = self._facts(conn, change)
         footprints = pattern.footprints(facts)
-        for other in known:
-            if other.id != change.id and other.in_flight and other.overlaps(footprints):
-                raise Held(
-                    f"{change.id} touches what {other.id} ({other.title}) is changing;"
-                    f" that one is {other.state}.",
-                    next=f"finish or roll back {other.id} first:"
-                    f" {waiting.road(other, self.settings.hold_s)}. Where {change.id}"
-                    f" comes after {other.id}, its revision says so with"
-                    f" `requires` (`migrator lint`).",
-                )
+        others = [
+            other
+            for other in known
+            if other.id != change.id and other.in_flight and other.overlaps(footprints)
+        ]
+        if others:
+            raise waiting.overlaps(change.id, others, self.settings.hold_s)
         self._checked(conn, pattern, facts)
         fresh = ChangeRow(
             id=change.id,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from migrator.change import DEFAULT_VERSION_TABLE, id_of
-from migrator.errors import Waits
+from migrator.errors import Overlaps, Waits
 from migrator.ledger.store import ChangeRow
 from migrator.plan import State
 from migrator.words import moment
@@ -52,6 +52,36 @@ def error(who: str, missing: Sequence[ChangeRow], hold_s: float) -> Waits:
     return Waits(
         f"{who} waits until {told(missing)}.",
         next=f"{road(first, hold_s)}; then run the same command again.",
+    )
+
+
+def overlaps(change: str, others: Sequence[ChangeRow], hold_s: float) -> Overlaps:
+    """
+    Return what says that a change touches what others do, and how those are finished.
+
+    Args:
+        change: its id.
+        others: those in flight, at least one, as they stand now.
+        hold_s: how long what was retired is kept.
+    """
+    if len(others) == 1:
+        other = others[0]
+        touched = f"{other.id} ({other.title}) is changing; that one is {other.state}"
+        road_back = f"finish or roll back {other.id} first: {road(other, hold_s)}"
+    else:
+        each = [
+            f"{other.id} ({other.title}), which is {other.state}" for other in others
+        ]
+        touched = f"others are changing: {'; '.join(each)}"
+        ids = " and ".join(other.id for other in others)
+        road_back = f"finish or roll back {ids} first: `migrator status` says how"
+    after = others[0].id if len(others) == 1 else "them"
+    return Overlaps(
+        f"{change} touches what {touched}.",
+        next=f"{road_back}. Where {change} comes after {after}, its revision says so"
+        " with `requires` (`migrator lint`).",
+        change=change,
+        others=(other.id for other in others),
     )
 
 

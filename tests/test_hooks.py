@@ -416,11 +416,19 @@ def test_a_change_that_overlaps_another_keeps_a_release_out(
     """Exit 3 names the one in flight; the other one is carried on."""
     _, v2, _ = releases
     again = change("r3", "r2", "SetNotNull", '"users", "name", fill="\'\'"')
-    v3 = Release.make("overlap", v2.folder.parent, v2.url, PLAIN, NAME, again)
+    last = change("r4", "r3", "RenameColumn", '"users", "mail", "address"')
+    v3 = Release.make("overlap", v2.folder.parent, v2.url, PLAIN, NAME, again, last)
     found = v3.hook("pre-deploy", code=3)
-    assert states(found) == {"r2": "verified", "r3": None}
+    assert states(found) == {"r2": "verified", "r3": None, "r4": None}
     assert "r3 touches what r2" in found["reasons"][0]
     assert "The database is at revision r2" in found["reasons"][1]
+    # As it stands behind the verify of the same run, with what leads out of it.
+    assert reason(found, "r3").endswith("is changing; that one is verified")
+    assert "r3, which is held, may come before it" in reason(found, "r4")
+    text = v3.run("hook", "pre-deploy", "--release", "overlap", code=3)
+    (road,) = (line for line in text.splitlines() if "Next: " in line)
+    assert road.startswith("    Next: finish or roll back r2 first: run a release that")
+    assert text.endswith("run this again once r3 may be expanded.\n")
 
 
 def test_what_was_rolled_back_is_expanded_again(

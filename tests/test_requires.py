@@ -12,7 +12,7 @@ from test_midflight import CARRY, project
 
 from migrator.change import Change
 from migrator.errors import Held, Refused, Waits
-from migrator.patterns import AddColumn, RenameColumn, SetNotNull
+from migrator.patterns import AddColumn, RenameColumn, RenameTable, SetNotNull
 from migrator.plan import State
 from migrator.runner import Runner
 
@@ -142,6 +142,13 @@ def test_an_overlap_that_nobody_declared_says_how(
         runner.expand(Change(revision="b2", pattern=SetNotNull("t", "b")))
     assert caught.value.next.startswith("finish or roll back a1 first: ")
     assert "its revision says so with `requires`" in caught.value.next
+    sql.execute("ALTER TABLE t ADD c int")
+    runner.expand(Change(revision="b2", pattern=RenameColumn("t", "c", "d")))
+    with pytest.raises(Held) as caught:
+        runner.expand(Change(revision="c3", pattern=RenameTable("t", "u")))
+    for said in ("a1 (rename", "; b2 (rename"):
+        assert said in caught.value.what
+    assert caught.value.next.startswith("finish or roll back a1 and b2 first: ")
 
 
 # -- Alembic -----------------------------------------------------------------

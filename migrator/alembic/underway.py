@@ -134,7 +134,7 @@ def told() -> Iterator[None]:
         yield
     except MigratorError as error:
         if command.carried and error.state == Refused("").state:
-            error = type(error)(error.what, state=command.stays, next=error.next)
+            error = error.staying(command.stays)
         _tell_once()
         raise CommandError(str(error)) from error
 

@@ -13,11 +13,12 @@ from json import dumps
 
 import click
 
+from migrator import waiting
 from migrator.change import Change
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
 from migrator.cli.report import JSON_SCHEMA, exit_code, told
-from migrator.deployment import Retire, Verdict
-from migrator.errors import Failed, Held, MigratorError, Waits
+from migrator.deployment import UNEXPANDED, Retire, Verdict
+from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
 
 # Exit code while a release may not be let in, or a change waits: that of Held.
@@ -88,12 +89,17 @@ class Answer:
 
     def show(self) -> None:
         """Print it for a person."""
+        told: set[str] = set()
         for verdict in self.verdicts:
             click.echo(_line(verdict))
             if verdict.next and not verdict.ok:
+                told.add(verdict.next)
                 click.echo(f"    Next: {verdict.next}")
         for reason in self.reasons:
-            click.echo(reason)
+            what, _, road = reason.partition(" Next: ")
+            click.echo(what)
+            if road and road not in told:
+                click.echo(f"    Next: {road}")
         if self.error is not None:
             click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(self.error), err=True)
@@ -186,15 +192,24 @@ def pre_deploy(
             answer.no = f"{answer.release} may not be let in; nothing was run."
             answer.verdicts = _gate(app, changes, answer)
             return
-        if not app.ahead():
-            _expand(app, changes, answer)
+        stopped = None if app.ahead() else _expand(app, changes, answer)
         failures = app.deployer().admit(changes)
         answer.add(failures.values())
+        if stopped is not None:
+            # The others may have been carried on since it was raised.
+            stopped = _still(app, stopped)
+            if stopped is not None:
+                answer.reasons += (f"{stopped.what} Next: {stopped.next}",)
+                answer.no = (
+                    f"{answer.release} may not be let in yet; run this again once"
+                    f" {stopped.change} may be expanded."
+                )
         held = {change: error.what for change, error in failures.items()}
-        answer.verdicts = tuple(
+        verdicts = tuple(
             v if v.ok or v.change not in held else replace(v, reason=held[v.change])
             for v in _gate(app, changes, answer)
         )
+        answer.verdicts = verdicts if stopped is None else _behind(stopped, verdicts)
         if answer.code == 0:
             # One that is kept out is not being deployed: those before it may end.
             app.deployer().begin(answer.release, changes)
@@ -202,8 +217,34 @@ def pre_deploy(
     _answered("pre-deploy", json, work)
 
 
-def _expand(app: App, changes: list[Change], answer: Answer) -> None:
-    """Run the project's revisions, one pod after the other; note what keeps them."""
+def _still(app: App, stopped: Overlaps) -> Overlaps | None:
+    """Return what stopped the revisions as it stands now; None where it is over."""
+    rows = [r for r in app.runner().changes() if r.in_flight and r.id in stopped.others]
+    hold_s = app.settings.hold_s
+    return waiting.overlaps(stopped.change, rows, hold_s) if rows else None
+
+
+def _behind(stopped: Overlaps, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Say of changes that no run would expand what does, in place of another run."""
+    what = stopped.what.removeprefix(f"{stopped.change} ").rstrip(".")
+    later = f"{UNEXPANDED}; {stopped.change}, which is held, may come before it"
+    return tuple(
+        replace(v, reason=f"it {what}", next=stopped.next)
+        if v.change == stopped.change
+        else replace(v, reason=later, next="")
+        if v.reason == UNEXPANDED
+        else v
+        for v in verdicts
+    )
+
+
+def _expand(app: App, changes: list[Change], answer: Answer) -> Overlaps | None:
+    """
+    Run the project's revisions, one pod after the other; note what keeps them.
+
+    Returns:
+        What is in the way of a change that does not say that it waits.
+    """
     deployer = app.deployer()
     try:
         with deployer.alone(f"hook {app.version_table()}"):
@@ -220,10 +261,13 @@ def _expand(app: App, changes: list[Change], answer: Answer) -> None:
     except Waits:
         # The gate says of every revision whether it waits, and for what.
         pass
+    except Overlaps as error:
+        return error
     except Held as error:
         answer.reasons += (f"{error.what} Next: {error.next}",)
     except MigratorError as error:
         answer.add([error])
+    return None
 
 
 def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...]:
