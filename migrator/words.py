@@ -1,6 +1,7 @@
 """Numbers and times in sentences."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 #: Stands in a text for a number and the words that follow one, or several.
@@ -17,6 +18,14 @@ def counted(number: float, one: str = "row", many: str = "") -> str:
         many: the words for any other number; `one` with an s by default.
     """
     return f"{number:,.0f} {one if round(number) == 1 else many or f'{one}s'}"
+
+
+def several(words: Sequence[str], most: int = 5) -> str:
+    """Return words as a person lists them; those behind the first few are counted."""
+    if len(words) > most:
+        return f"{', '.join(words[:most])} and {len(words) - most} more"
+    *first, last = words or ("none",)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def size(count: float) -> str:

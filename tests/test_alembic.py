@@ -412,6 +412,13 @@ def test_what_earlier_revisions_did_is_told(project: Quick) -> None:
     project.write("r2", SECOND)
     third = SECOND.replace('"r2", "r1"', '"r3", "r2"')
     project.write("r3", third.replace('"name", "full_name"', '"nope", "x"'))
+    stays = "Nothing further was changed. Before it r2 was expanded, which stays.\n"
+    assert stays in project.migrator("expand", code=1).stderr
+    project.run("downgrade", "r1")
+    hook = project.migrator("hook", "pre-deploy", "--release", "v2", code=1)
+    assert stays in hook.stderr
+    assert "Before it" not in project.migrator("expand", code=1).stderr
+    project.run("downgrade", "r1")
     done = project.run("upgrade", "head", code=None)
     assert done.returncode != 0
     said = done.stdout + done.stderr

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from migrator.words import counted, duration, filled, moment
+from migrator.words import counted, duration, filled, moment, several
 
 
 def test_counted() -> None:
@@ -17,6 +17,14 @@ def test_counted() -> None:
         "1,500 rows",
     ]
     assert counted(2, "index", "indexes") == "2 indexes"
+
+
+def test_several() -> None:
+    """The first few are named, the rest is counted."""
+    assert several("a") == "a"
+    assert several("abc") == "a, b and c"
+    assert several("abcdefg") == "a, b, c, d, e and 2 more"
+    assert several("") == "none"
 
 
 def test_filled() -> None:

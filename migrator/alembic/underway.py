@@ -20,6 +20,9 @@ from migrator.words import counted
 # What an Alembic option may hold, or a driver; their own stubs say Any.
 Options = dict[str, Any]
 
+#: Begins what is told where a revision behind others changed nothing.
+UNTOUCHED = "This revision changed nothing"
+
 
 @dataclass(slots=True)
 class Command:
@@ -43,7 +46,7 @@ class Command:
             "revision that this command ran before it stays",
             "revisions that this command ran before it stay",
         )
-        return f"This revision changed nothing; {before}."
+        return f"{UNTOUCHED}; {before}."
 
 
 #: One Alembic command runs at a time in a process: its own proxies are global.

@@ -1,6 +1,7 @@
 """What commands share: the project, the database, settings and options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from alembic.util import CommandError
 from migrator import edits, names, waiting
 from migrator.alembic import revision as alembic_revision
 from migrator.alembic.project import Project, label, patterns_of, requires_of
+from migrator.alembic.underway import UNTOUCHED
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.cli.bars import Bars
 from migrator.configuration import seconds
@@ -26,7 +28,7 @@ from migrator.postgres.connection import Target, is_same_database
 from migrator.reconciling import Reconciler
 from migrator.runner import Runner
 from migrator.settings import Settings
-from migrator.words import counted
+from migrator.words import counted, several
 
 Engine = TypeVar("Engine", bound=Runner)
 
@@ -241,6 +243,38 @@ class App:
         except Exception as error:
             # Whatever the code of a revision, or of env.py, raises.
             raise self.project().failure(error) from error
+
+    @contextmanager
+    def told_apart(self) -> Iterator[None]:
+        """Say of an error what the same command did before it, since that stays."""
+        before = self._ran()
+        try:
+            yield
+        except MigratorError as error:
+            try:
+                expanded, left = self._ran()
+            except MigratorError:
+                raise error from None
+            fresh = sorted(expanded - before[0])
+            mine = {c.revision for c in self.changes() if c.id in fresh}
+            plain = len(before[1] - left - mine)
+            was = "was" if len(fresh) == 1 else "were"
+            done = [f"{several(fresh)} {was} expanded"] if fresh else []
+            if plain:
+                done.append(counted(plain, "revision was run", "revisions were run"))
+            if not done:
+                raise
+            state = error.state
+            if state == Refused("").state or state.startswith(UNTOUCHED):
+                state = "Nothing further was changed."
+            stays = f"Before it {' and '.join(done)}, which stays."
+            raise error.staying(" ".join(filter(None, (state, stays)))) from error
+
+    def _ran(self) -> tuple[set[str], set[str]]:
+        """Return the changes that are not planned, and the revisions left to run."""
+        self.look_again()
+        rows = self.runner().changes()
+        return {r.id for r in rows if r.state is not State.PLANNED}, self.left()
 
     def named(self, name: str | None) -> list[Change]:
         """

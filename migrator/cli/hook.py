@@ -247,7 +247,7 @@ def _expand(app: App, changes: list[Change], answer: Answer) -> Overlaps | None:
     """
     deployer = app.deployer()
     try:
-        with deployer.alone(f"hook {app.version_table()}"):
+        with deployer.alone(f"hook {app.version_table()}"), app.told_apart():
             at = app.look_again()
             ahead = {r.revision for r in app.project().revisions(applied=at)}
             known = {row.id: row for row in deployer.changes()}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from migrator.change import Change
 from migrator.cli import output
 from migrator.cli.app import (
     App,
@@ -43,6 +44,14 @@ def expand(app: App, change: str | None, json: bool) -> None:
         note_edits(app)
     if not wanted:
         _nothing("expand", json)
+    with app.told_apart():
+        _expand(app, wanted, json)
+    if json and wanted:
+        said_of(app, [one.id for one in wanted])
+
+
+def _expand(app: App, wanted: Sequence[Change], json: bool) -> None:
+    """Expand changes one after the other, as far as they go."""
     known = {c.id: c for c in app.runner().changes()}
     refused: list[Refused] = []
     for one in wanted:
@@ -77,8 +86,6 @@ def expand(app: App, change: str | None, json: bool) -> None:
     if refused:
         _all_but_last(refused)
         raise refused[-1]
-    if json and wanted:
-        said_of(app, [one.id for one in wanted])
 
 
 def _all_but_last(errors: Sequence[MigratorError]) -> None:
