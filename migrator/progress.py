@@ -31,6 +31,9 @@ class Progress(Protocol):
     def done(self, name: str) -> None:
         """The step is done."""
 
+    def kept(self, name: str, why: str) -> None:
+        """Going back leaves what the step did, and why."""
+
     def helped(self, name: str) -> None:
         """Nothing of the step is left to take; others are still at it, or were."""
 
@@ -57,6 +60,9 @@ class Silent:
         """Ignore it."""
 
     def done(self, name: str) -> None:
+        """Ignore it."""
+
+    def kept(self, name: str, why: str) -> None:
         """Ignore it."""
 
     def helped(self, name: str) -> None:

@@ -366,7 +366,10 @@ class Runner(Phases):
             for row in reversed(back):
                 self.progress.step(row.step.name, None)
                 self._execution.reverse(run, row)
-                self.progress.done(row.step.name)
+                if row.step.no_reverse and row.status != "pending":
+                    self.progress.kept(row.step.name, row.step.no_reverse)
+                else:
+                    self.progress.done(row.step.name)
             # What was said to the run that is taken back does not hold the next one.
             held = control.read(run.conn, run.change.id).mode is not Mode.RUN
             if goal is State.PLANNED and held:

@@ -141,6 +141,12 @@ class Bars:
         click.echo(f"  {name}: {self._word}{figures}", err=True)
         self._start(None)
 
+    def kept(self, name: str, why: str) -> None:
+        """Close a step that has no way back, with the reason."""
+        self._close()
+        click.echo(f"  {name}: nothing is taken back; {why}", err=True)
+        self._start(None)
+
     def helped(self, name: str) -> None:
         """Close the step with what this process did of it."""
         self._close()

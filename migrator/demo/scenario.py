@@ -65,6 +65,10 @@ class Counting:
         """Pass it on."""
         self.inner.done(name)
 
+    def kept(self, name: str, why: str) -> None:
+        """Pass it on."""
+        self.inner.kept(name, why)
+
     def helped(self, name: str) -> None:
         """Pass it on."""
         self.inner.helped(name)

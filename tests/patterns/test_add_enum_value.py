@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from migrator.change import Change
+from migrator.cli.bars import Bars
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table
 from migrator.names import TableName
@@ -49,8 +50,14 @@ def test_text_with_hostile_names(place: dict[str, str], text: str) -> None:
 # -- life cycle --------------------------------------------------------------
 
 
-def test_life_cycle(runner: Runner, sql: psycopg.Connection, database: str) -> None:
-    """It comes beside open requests, and stays after a rollback."""
+def test_life_cycle(
+    runner: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It comes beside open requests, and stays after a rollback, which says so."""
+    runner.progress = Bars()
     sql.execute("CREATE TYPE state AS ENUM ('new', 'paid')")
     sql.execute("CREATE TABLE orders (state state)")
     change = Change(revision="a1", pattern=ADD)
@@ -72,6 +79,8 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection, database: str) -> N
     old()
     new()
     assert runner.rollback("a1") is State.PLANNED
+    kept = "  add_value: nothing is taken back; PostgreSQL drops no value of an enum"
+    assert kept in capsys.readouterr().err
     assert sql.execute(VALUES).fetchone() == (["new", "refunded", "paid"],)
     old()
     assert runner.expand(change) is State.VERIFIED
