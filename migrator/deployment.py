@@ -47,6 +47,7 @@ class Verdict:
         reason: why not, or why it was left alone; "" where there is nothing to say.
         next: what to do.
         retired: whether this run retired it.
+        blocked: whether nothing that can be done makes it let the release in.
     """
 
     change: str
@@ -57,6 +58,7 @@ class Verdict:
     reason: str = ""
     next: str = ""
     retired: bool = False
+    blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -307,6 +309,7 @@ class Deployer(Runner):
         return replace(
             verdict,
             ok=False,
+            blocked=lost,
             reason=f"it is {row.state}, and that release needs what it {row.state}",
             next="there is no way back; write a new change"
             if lost

@@ -1,5 +1,6 @@
 """Hooks of a deployment: exit codes, marks, evidence, several pods at once."""
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -292,6 +293,16 @@ def test_now_retires_at_once_and_never_leaves_all(
     assert reason(found, "r2") == why
     assert found["changes"][0]["next"] == "migrator rollback r2"
     v2.hook("gate")
+    old = ("hook", "gate", "--old")
+    text = v2.run(*old, "--release", "v2", code=3)
+    assert text.startswith("  waits r2 (retired)")
+    v2.run("--hold", "0", "contract", "r2", "--drop", "--yes")
+    text = v2.run(*old, "--release", "v2", code=3)
+    assert text.startswith("  blocked r2 (dropped)")
+    assert text.endswith("v1, the release before v2, may not be brought back.\n")
+    # Not named, it is another release than the one that was deployed as v2.
+    now = "r2 (by the project's last revisions)"
+    assert v2.run(*old) == f"v2, the release before {now}, may be brought back.\n"
 
 
 @pytest.mark.parametrize("which", ["earlier", "now"])
@@ -439,7 +450,10 @@ def test_what_was_rolled_back_is_expanded_again(
     v2.hook("pre-deploy")
     v2.run("rollback", "r2", "--to", "planned")
     assert reason(v2.hook("gate", code=3), "r2") == "it is not expanded yet"
-    v2.hook("pre-deploy")
+    with v2.start(*v2.words("pre-deploy")) as pod:
+        assert pod.stderr is not None
+        said = pod.stderr.read()
+    assert re.search(r"^r2 was rolled back on 20\S+ \S+ UTC by \S+; it is ", said, re.M)
     notes = PLAIN.replace('"r1", None', '"r2", "r1"').replace("users", "notes")
     name = NAME.replace('"users"', '"notes"').replace('"r2", "r1"', '"r3", "r2"')
     v2.alembic("downgrade", "r1")

@@ -16,13 +16,15 @@ import click
 from migrator import waiting
 from migrator.change import Change
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
-from migrator.cli.report import JSON_SCHEMA, exit_code, told
+from migrator.cli.report import JSON_SCHEMA, exit_code, note_return, told
 from migrator.deployment import UNEXPANDED, Retire, Verdict
 from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
 
 # Exit code while a release may not be let in, or a change waits: that of Held.
 WAITS = 3
+# Columns of the word in front of a change, so that those of two answers line up.
+WIDE = 5
 
 
 @dataclass(slots=True)
@@ -90,8 +92,9 @@ class Answer:
     def show(self) -> None:
         """Print it for a person."""
         told: set[str] = set()
+        wide = max((len(_word(v)) for v in self.verdicts), default=0)
         for verdict in self.verdicts:
-            click.echo(_line(verdict))
+            click.echo(_line(verdict, max(wide, WIDE)))
             if verdict.next and not verdict.ok:
                 told.add(verdict.next)
                 click.echo(f"    Next: {verdict.next}")
@@ -107,11 +110,17 @@ class Answer:
             click.secho(self.no if self.code else self.yes, bold=True)
 
 
-def _line(verdict: Verdict) -> str:
+def _word(verdict: Verdict) -> str:
+    if verdict.ok:
+        return "ok"
+    return "blocked" if verdict.blocked else "waits"
+
+
+def _line(verdict: Verdict, wide: int) -> str:
     state = verdict.state or "not expanded"
     what = "retired now" if verdict.retired else state
     why = f": {verdict.reason}" if verdict.reason else ""
-    return f"  {'ok   ' if verdict.ok else 'waits'} {verdict.change} ({what}){why}"
+    return f"  {_word(verdict):<{wide}} {verdict.change} ({what}){why}"
 
 
 def _answered(hook: str, json: bool, work: Callable[[Answer], None]) -> None:
@@ -256,6 +265,7 @@ def _expand(app: App, changes: list[Change], answer: Answer) -> Overlaps | None:
                 back = row is not None and row.state is State.PLANNED
                 # Rolled back, while its revision stays applied: Alembic would pass it.
                 if back and change.revision not in ahead:
+                    note_return(app, change.id)
                     deployer.expand(change)
             app.upgrade("heads")
     except Waits:
@@ -336,8 +346,12 @@ def gate(app: App, release: str | None, old: bool, json: bool) -> None:
         answer.release = _named(app, release)
         if old:
             before, answer.verdicts = app.deployer().gate_old(answer.release, changes)
-            name = f"The release before {answer.release}"
-            name += f" ({before.release})" if before else " (no mark tells which)"
+            now = answer.release
+            if not release:
+                now += " (by the project's last revisions)"
+            name = f"The release before {now}"
+            if before:
+                name = f"{before.release}, the release before {now},"
             answer.yes = f"{name} may be brought back."
             answer.no = f"{name} may not be brought back."
             return
