@@ -335,6 +335,12 @@ def test_a_change_that_cannot_work_does_not_hide_the_others(project: Quick) -> N
     project.fill()
     project.write("r2", SECOND.replace('"name", "full_name"', '"nope", "x"'))
     project.write("r3", SECOND.replace('"r2", "r1"', '"r3", "r2"'))
+    for words in (("status", "r3"), ("backfill", "r3")):
+        done = project.migrator(*words, code=2)
+        assert done.stderr == (
+            'Error: r3 (rename column "name" of table "users" to "full_name") is not'
+            " expanded yet.\nNothing was changed.\nNext: `migrator expand r3`\n"
+        )
     done = project.migrator("plan", code=1)
     assert "r2 cannot work:" in done.stdout
     assert 'has no column "nope"' in done.stdout
@@ -371,6 +377,7 @@ def test_a_change_rolled_back_does_not_stop_the_others(project: Quick) -> None:
     project.write("r3", third.replace('"name", "full_name"', '"other", "label"'))
     done = project.migrator("expand", code=1)
     assert "r3 is expanded" in done.stdout
+    assert done.stderr.startswith("r2 was rolled back on 20")
     assert 'r2 cannot be expanded: Table "public"."users" has no column "name"' in (
         done.stderr
     )

@@ -127,8 +127,13 @@ def test_phases_by_command_and_json(
     error = json.loads(told.stdout)["error"]
     assert error["kind"] == "Held"
     assert "--old-release-gone" in error["next"]
+    paused = json.loads(run("pause", "--json", cwd=tmp_path, env=env).stdout)
+    assert paused["next"] == "migrator resume abc123"
+    run("resume", cwd=tmp_path, env=env)
     gone = ("--old-release-gone", "scaled to 0")
-    assert run("contract", *gone, cwd=tmp_path, env=env).returncode == 0
+    done = run("--hold", "36h", "contract", *gone, cwd=tmp_path, env=env)
+    assert done.returncode == 0
+    assert done.stdout.endswith(", migrator --hold 36h contract abc123 --drop\n")
     assert run("contract", "--drop", "--yes", cwd=tmp_path, env=env).returncode == 3
     status = json.loads(run("status", "--json", cwd=tmp_path, env=env).stdout)
     assert status["changes"][0]["state"] == "retired"

@@ -301,12 +301,31 @@ class App:
         found = [c for c in known if c.id in means]
         if len(found) == 1:
             return found
-        listed = ", ".join(c.id for c in found or known) or "none"
+        listed = several([c.id for c in reversed(found or known)])
         count = counted(len(found), "change") if found else "no change"
         raise UsageError(
             f'"{name}" means {count} of the revisions; they hold {listed}.',
             next="give the id of one; it is its revision's.",
         )
+
+    def row(self, name: str) -> ChangeRow:
+        """
+        Return the change in the ledger that a name means.
+
+        Raises:
+            UsageError: it means none or several; or one that is not expanded yet.
+        """
+        try:
+            return self.runner().change(name)
+        except UsageError as error:
+            written = [c for c in self._written() if name in (c.id, c.revision)]
+            if not written:
+                raise
+            change = written[0]
+            raise UsageError(
+                f"{change.id} ({change.pattern.title}) is not expanded yet.",
+                next=f"`migrator expand {change.id}`",
+            ) from error
 
     def only(self, name: str | None) -> str:
         """
@@ -316,7 +335,7 @@ class App:
             UsageError: no name is given and not just one is in flight.
         """
         if name is not None:
-            return self.runner().change(name).id
+            return self.row(name).id
         flying = [c.id for c in self.runner().changes() if c.in_flight]
         if len(flying) == 1:
             return flying[0]

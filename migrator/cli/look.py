@@ -78,7 +78,7 @@ def _nothing_to_plan(app: App) -> None:
 def status(app: App, change: str | None, json: bool) -> None:
     """Show where changes stand and what comes next."""
     runner = app.runner()
-    rows = [runner.change(change)] if change else runner.changes()
+    rows = [app.row(change)] if change else runner.changes()
     if json:
         output.as_json(
             {"schema": JSON_SCHEMA, "changes": [status_of(app, r) for r in rows]}

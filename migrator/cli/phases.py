@@ -22,6 +22,7 @@ from migrator.cli.report import (
     not_compared,
     note,
     note_edits,
+    note_return,
     said,
     said_of,
 )
@@ -57,6 +58,8 @@ def _expand(app: App, wanted: Sequence[Change], json: bool) -> None:
     for one in wanted:
         if one.id in known and one.revision not in app.left():
             # Its revision is applied already: rolled back.
+            if known[one.id].state is State.PLANNED:
+                note_return(app, one.id)
             try:
                 app.runner().expand(one)
             except Refused as error:

@@ -6,6 +6,7 @@ from json import loads
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from migrator import waiting
 from migrator.cli import output
@@ -21,7 +22,7 @@ from migrator.errors import (
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import ChunkedCheck, Phase, State
-from migrator.words import counted, duration
+from migrator.words import counted, duration, moment
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
@@ -108,6 +109,18 @@ def note(edit: Edit, then: str = "") -> None:
     click.echo(f"{edit.what}\n{then or f'Next: {edit.next}'}", err=True)
 
 
+def note_return(app: App, change: str) -> None:
+    """Tell before a change is expanded who rolled it back, and when."""
+    back = [e for e in app.runner().events(change) if e["kind"] == "rollback"]
+    if back:
+        last = back[-1]
+        click.echo(
+            f"{change} was rolled back on {moment(last['at'])} by {last['actor']}; it"
+            " is expanded again.",
+            err=True,
+        )
+
+
 def note_edits(app: App) -> None:
     """Tell of changes that run otherwise than their files say."""
     for edit in app.edits():
@@ -160,6 +173,8 @@ def next_step(app: App, row: ChangeRow) -> str:
     """Return the command that carries a change on."""
     if row.finished:
         return "nothing, it is finished."
+    if app.runner().said(row.id).mode is not Mode.RUN:
+        return f"migrator resume {row.id}"
     if edit := app.edit_of(row):
         return edit.next
     if not _in_step(app, row):
@@ -170,7 +185,21 @@ def next_step(app: App, row: ChangeRow) -> str:
     elif row.state is State.RETIRED:
         until = waiting.held_until(row, app.settings.hold_s)
         first = f"after the hold (until {until}), " if until else ""
-    return first + waiting.command(row)
+    command = waiting.command(row)
+    if row.state is State.RETIRED and (given := _given_hold(app)):
+        command = command.replace("migrator", f"migrator --hold {given}", 1)
+    return first + command
+
+
+def _given_hold(app: App) -> str:
+    """Return the hold as it was given to this call, which nothing remembers."""
+    root = click.get_current_context().find_root()
+    if root.get_parameter_source("hold") is not ParameterSource.COMMANDLINE:
+        return ""
+    hold_s = app.settings.hold_s
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    unit = next((u for u, size in units.items() if hold_s % size == 0), "s")
+    return f"{hold_s / units[unit]:g}{unit}" if hold_s else "0"
 
 
 def status_of(app: App, row: ChangeRow) -> dict[str, Any]:

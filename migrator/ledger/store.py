@@ -20,6 +20,7 @@ from migrator.stored import (
     step_from_dict,
     step_to_dict,
 )
+from migrator.words import several
 
 _CHANGES = (
     "SELECT c.*, c.state <> 'planned' OR EXISTS (SELECT FROM migrator.steps s"
@@ -140,7 +141,8 @@ def get(conn: Connection, change: str) -> ChangeRow:
     found = [c for c in known if c.id in means]
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(c.id for c in (found or known)) or "none"
+    # The latest are the likeliest to be meant.
+    listed = several([c.id for c in reversed(found or known)])
     count = f"names {len(found)} changes" if found else "names no change"
     raise UsageError(
         f'"{change}" {count} of the ledger; it has {listed}.',
