@@ -1368,3 +1368,26 @@ def test_an_index_waits_for_no_change_of_its_column(project: Project) -> None:
     assert changes_of(index) == 'change = CreateIndex("users", ["n"], "ix_users_n")'
     assert "SetNotNull" in text_of(not_null)
     assert not_null.down_revision == index.revision
+
+
+def test_a_key_and_what_refers_to_it_grow_as_one_change(project: Project) -> None:
+    """Whichever table comes first; the schema is told where the model tells one."""
+
+    def made(kind: Any) -> Model:
+        def orders(metadata: sa.MetaData) -> None:
+            users(name="orders", kind=kind)(metadata)
+            for name in ("order_items", "parcels"):
+                to = sa.Column("order_id", kind, sa.ForeignKey("orders.id"))
+                sa.Table(name, metadata, to)
+
+        return orders
+
+    project.model(made(sa.Integer))
+    project.autogenerate("v1")
+    project.upgrade()
+    project.model(made(sa.BigInteger))
+    (only,) = project.autogenerate()
+    (way,) = ways_of(text_of(only))
+    assert way == (
+        'change = ChangePrimaryKey("orders", "id", old_type="integer", assured="…")\n'
+    )

@@ -115,8 +115,21 @@ class Rephrased:
         self._enums()
         self._exchanged()
         for operation in self._left:
-            self._pieces += self._of(operation)
+            for piece in self._of(operation):
+                self._put(piece)
         return self._pieces
+
+    def _put(self, piece: Piece) -> None:
+        """Take in a piece; a change that is there already is found by its columns."""
+        for number, other in enumerate(self._pieces):
+            if piece.written is not None and piece.written == other.written:
+                self._pieces[number] = replace(
+                    other,
+                    makes=other.makes | piece.makes,
+                    needs=other.needs | piece.needs,
+                )
+                return
+        self._pieces.append(piece)
 
     # -- operations that belong together ---------------------------------
 

@@ -403,7 +403,7 @@ def test_the_time_zone_decides_on_a_timestamp(tmp_path: Path, linter: Linter) ->
     ("table", "column", "expected"),
     [
         ("p", "id", ['ChangePrimaryKey("p", "id", old_type="integer")']),
-        ("t", "p", ['ChangePrimaryKey("p", "id", schema="public")']),
+        ("t", "p", ['ChangePrimaryKey("p", "id", old_type="integer")']),
         (
             "t",
             "a",

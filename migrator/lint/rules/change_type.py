@@ -12,6 +12,7 @@ from migrator.lint import added, casts, text, types
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.lint.statements import Ref
 from migrator.lint.types import Effect
 from migrator.pattern import Pattern
 from migrator.patterns import ChangeColumnType, ChangePrimaryKey
@@ -90,14 +91,14 @@ class ChangeType(Rule):
             f"ALTER COLUMN {table}.{column} TYPE {cast.new} writes every row and every"
             " index anew under ACCESS EXCLUSIVE.",
             why,
-            safe=_safe(statement, cast),
+            safe=_safe(statement, cast, scene),
         )
 
 
-def _safe(statement: st.ChangeType, cast: casts.Cast) -> Safe:
+def _safe(statement: st.ChangeType, cast: casts.Cast, scene: Scene) -> Safe:
     found: list[Pattern] = []
     decide: list[str] = []
-    key = _key(statement, cast) if cast.is_integer else None
+    key = _key(statement, cast, scene) if cast.is_integer else None
     if key is not None:
         found.append(key)
     if key is None or cast.column is None:
@@ -168,7 +169,9 @@ def _by_second(
     )
 
 
-def _key(statement: st.ChangeType, cast: casts.Cast) -> ChangePrimaryKey | None:
+def _key(
+    statement: st.ChangeType, cast: casts.Cast, scene: Scene
+) -> ChangePrimaryKey | None:
     """Return the change of a key with all that refers to it, where it may be one."""
     table, column = cast.table, cast.column
     if table is None or column is None:
@@ -182,8 +185,17 @@ def _key(statement: st.ChangeType, cast: casts.Cast) -> ChangePrimaryKey | None:
     for key in table.foreign_keys:
         if key.table == table.name and column.name in key.columns:
             referred = key.to_columns[key.columns.index(column.name)]
+            # Told as the statement of the key itself would tell it.
+            near = key.to.schema == table.name.schema
+            schema = statement.table.schema if near else key.to.schema
+            parent = scene.table(Ref(key.to.name, schema))
+            known = None if parent is None else parent.column(referred)
             return ChangePrimaryKey(
-                key.to.name, referred, cast.new.lower(), schema=key.to.schema
+                key.to.name,
+                referred,
+                cast.new.lower(),
+                old_type=None if known is None else known.type,
+                schema=schema,
             )
     if not any(
         column.name in c.columns for c in table.constraints if c.kind in ("p", "u")
