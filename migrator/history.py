@@ -4,7 +4,7 @@ Without a database. What is in flight by then, the ledger knows: see `waiting`.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -91,9 +91,11 @@ class History:
 
     Args:
         nodes: the revisions, the oldest first.
+        settled: names of changes of which a database has nothing in flight.
     """
 
     nodes: Sequence[Node]
+    settled: frozenset[str] = frozenset()
     #: Sets of revisions, and of changes, as the bits of a number.
     _at: dict[str, int] = field(default_factory=dict[str, int])
     _before: dict[str, int] = field(default_factory=dict[str, int])
@@ -122,8 +124,33 @@ class History:
             [
                 replace(node, requires=names) if node.revision == revision else node
                 for node in self.nodes
-            ]
+            ],
+            self.settled,
         )
+
+    def beside(
+        self,
+        in_flight: Collection[str],
+        finished: Collection[str],
+        ahead: Collection[str],
+    ) -> "History":
+        """
+        Return the same revisions, as a database has them.
+
+        What has run and is not in its ledger was stamped: nothing of it is in flight.
+
+        Args:
+            in_flight: names of changes that its ledger has in flight.
+            finished: those that it has finished.
+            ahead: revisions that it does not have yet.
+        """
+        settled = frozenset(
+            change.name
+            for change in self._changes
+            if change.name in finished
+            or (change.revision not in ahead and change.name not in in_flight)
+        )
+        return History(self.nodes, settled)
 
     def node(self, revision: str) -> Node:
         """Return a revision by its id."""
@@ -145,6 +172,8 @@ class History:
         node = self.node(revision)
         found: list[Overlap] = []
         for change in node.changes:
+            if change.name in self.settled:
+                continue
             found += self._missing(change, self._before[revision], self._over[revision])
             found += self._within(node, change)
             found += (
@@ -214,11 +243,14 @@ class History:
     def _candidates(self, change: Change) -> list[int]:
         tables = {r.table for r in _reaches(change.pattern)}
         found = {number for t in tables for number in self._reached.get(t, ())}
-        return sorted(found, reverse=True)
+        left = (n for n in found if self._changes[n].name not in self.settled)
+        return sorted(left, reverse=True)
 
     def _within(self, node: Node, change: Change) -> Iterator[Overlap]:
         """Return the changes of the same revision that come before one."""
         for earlier in node.changes[: node.changes.index(change)]:
+            if earlier.name in self.settled:
+                continue
             if what := shared(earlier, change):
                 yield Overlap(earlier=earlier, later=change, what=what)
 
@@ -246,6 +278,8 @@ class History:
         """Return the overlaps of branches that a revision brings together."""
         for number, change in enumerate(self._changes):
             if not self._before[revision] >> self._at[change.revision] & 1:
+                continue
+            if change.name in self.settled:
                 continue
             for overlap in self._beside(change):
                 both = 1 << number | 1 << self._changes.index(overlap.earlier)

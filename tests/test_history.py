@@ -59,6 +59,19 @@ def test_a_change_says_what_it_waits_for() -> None:
     assert found(said, "r4") == []
 
 
+def test_a_database_has_less_in_flight() -> None:
+    """What is finished in it, or was stamped, is waited for by nobody."""
+    history = History([node("r2", "", NAME), node("r3", "r2", FILLED)])
+    late = [("r2", "r3", '"full_name" of "users"', True)]
+    assert found(history.beside((), (), ("r2", "r3")), "r3") == late
+    assert found(history.beside(("r2",), (), ("r3",)), "r3") == late
+    assert found(history.beside((), ("r2",), ("r3",)), "r3") == []
+    assert found(history.beside((), ("r2",), ("r2", "r3")), "r3") == []
+    stamped = history.beside((), (), ("r3",))
+    assert found(stamped, "r3") == []
+    assert found(stamped.requiring("r3", ("nope",)), "r3") == []
+
+
 def test_what_is_required_before_needs_not_be_said_again() -> None:
     """A change is finished for all that come behind one which waited for it."""
     nodes = [
