@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from migrator.change import Change
+from migrator.change import DEFAULT_VERSION_TABLE, Change, id_of
 from migrator.errors import MigratorError, UsageError
 from migrator.pattern import Pattern, Undecided
 from migrator.plan import Reach
@@ -133,6 +133,7 @@ class History:
         in_flight: Collection[str],
         finished: Collection[str],
         ahead: Collection[str],
+        version_table: str = DEFAULT_VERSION_TABLE,
     ) -> "History":
         """
         Return the same revisions, as a database has them.
@@ -140,15 +141,17 @@ class History:
         What has run and is not in its ledger was stamped: nothing of it is in flight.
 
         Args:
-            in_flight: names of changes that its ledger has in flight.
+            in_flight: ids of changes that its ledger has in flight.
             finished: those that it has finished.
             ahead: revisions that it does not have yet.
+            version_table: Alembic's, with its schema if it has one.
         """
+        ids = {c.name: id_of(c.name, version_table) for c in self._changes}
         settled = frozenset(
             change.name
             for change in self._changes
-            if change.name in finished
-            or (change.revision not in ahead and change.name not in in_flight)
+            if ids[change.name] in finished
+            or (change.revision not in ahead and ids[change.name] not in in_flight)
         )
         return History(self.nodes, settled)
 

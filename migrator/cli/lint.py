@@ -8,13 +8,11 @@ from pathlib import Path
 import click
 from alembic.script import Script
 
-from migrator.change import id_of
 from migrator.cli import findings, output, rules, sarif
 from migrator.cli.absent import Absent
 from migrator.cli.app import App, example, json_option, pass_app
 from migrator.configuration import allowed, pyproject
 from migrator.errors import UsageError
-from migrator.history import History
 from migrator.lint import Linter, Placed, Severity, Squawk
 from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
@@ -114,7 +112,13 @@ def lint(
         if not offline and (named or not files):
             linter.missing = Absent(_quick(app), ahead, app.version_table())
             if linter.history is not None:
-                linter.history = _beside(app, linter.history, ahead)
+                rows = app.runner().changes()
+                linter.history = linter.history.beside(
+                    {row.id for row in rows if row.in_flight},
+                    {row.id for row in rows if row.finished},
+                    {r.revision for r in ahead},
+                    app.version_table(),
+                )
             only = {r.revision for r in wanted} if named else None
             edited = _edited(app, linter, only)
             found += edited
@@ -146,19 +150,6 @@ def _quick(app: App) -> Runner:
     runner = app.runner()
     runner.settings = replace(runner.settings, step_budget_s=LOOK_S)
     return runner
-
-
-def _beside(app: App, history: History, ahead: list[Script]) -> History:
-    """Return what overlaps on the database of the project, by its ledger."""
-    table = app.version_table()
-    rows = {row.id: row for row in app.runner().changes()}
-    names = {c.name: id_of(c.name, table) for n in history.nodes for c in n.changes}
-    known = {name: rows[id_] for name, id_ in names.items() if id_ in rows}
-    return history.beside(
-        {name for name, row in known.items() if row.in_flight},
-        {name for name, row in known.items() if row.finished},
-        {r.revision for r in ahead},
-    )
 
 
 def _edited(app: App, linter: Linter, only: set[str] | None) -> list[Placed]:
