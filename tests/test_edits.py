@@ -163,7 +163,7 @@ def test_lint_finds_it_at_its_line(project: Quick) -> None:
     assert "ZD906" not in project.migrator("lint", "r1").stdout
     assert "ZD906" in project.migrator("lint", "r2", code=1).stdout
     project.write("r2", NAME)
-    assert project.migrator("lint").stdout == "nothing found in 0 revisions.\n"
+    assert project.migrator("lint").stdout == "Nothing was found in 0 revisions.\n"
 
 
 def test_reconcile_shows_which_is_which(project: Quick) -> None:

@@ -189,7 +189,7 @@ def test_upgrade_stops_before_a_revision_that_waits(project: Quick) -> None:
     carried(project, "r2")
     late = project.folder / "migrations" / "versions" / "r3.py"
     late.write_text(WAITING.replace('requires = "r2"\n', ""))
-    assert project.migrator("lint").stdout.startswith("nothing found in ")
+    assert project.migrator("lint").stdout.startswith("Nothing was found in ")
     assert project.migrator("lint", "--offline", code=1).stdout.count("ZD904") == 1
     project.run("upgrade", "head")
     assert "r4 (head)" in project.run("current").stdout

@@ -56,7 +56,7 @@ def as_text(found: Sequence[Placed], revisions: int) -> None:
     words = [counted(n, s.value) for s, n in numbers.items() if n]
     if silenced:
         words.append(f"{silenced} allowed")
-    said = ", ".join(words) or "nothing found"
+    said = f"Found {', '.join(words)}" if words else "Nothing was found"
     click.echo(f"{said} in {counted(revisions, 'revision')}.")
 
 

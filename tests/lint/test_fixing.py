@@ -124,7 +124,7 @@ def test_a_revision_is_rewritten_and_runs(
     url = database.replace("postgresql:", "postgresql+psycopg:")
     (tmp_path / "m" / "env.py").write_text(ENV.format(url=url))
     done = lint(tmp_path, "--fix")
-    assert (done.returncode, done.stdout) == (0, "nothing found in 1 revision.\n")
+    assert (done.returncode, done.stdout) == (0, "Nothing was found in 1 revision.\n")
     assert done.stderr == "m/versions/r0.py: rewritten.\n"
     assert file.read_text() == CHANGED
     alembic(tmp_path, "stamp", "head")
@@ -354,7 +354,7 @@ def test_a_statement_is_put_into_a_block_of_its_own(
         '        op.create_index(\n        "i",\n        "t",\n        ["a"],\n'
         "        postgresql_concurrently=True,\n    )  # why\n"
         "    with op.get_context().autocommit_block():\n"
-        "        op.execute('REINDEX INDEX CONCURRENTLY i')\n" in file.read_text()
+        '        op.execute("REINDEX INDEX CONCURRENTLY i")\n' in file.read_text()
     )
     alembic(tmp_path, "upgrade", "head")
     valid = sql.execute(
