@@ -6,7 +6,6 @@ the hazard, its way back and what they need changes. What is not mechanical is l
 
 import ast
 import re
-import textwrap
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from migrator.lint.linter import Linter, Placed
 from migrator.lint.overlaps import UNDECLARED
 from migrator.lint.recording import Record, Recorded, record
 from migrator.lint.replacing import is_whole
-from migrator.lint.source import call, imports
+from migrator.lint.source import call, imports, indented
 from migrator.pattern import Pattern
 from migrator.words import counted
 
@@ -395,7 +394,7 @@ def _replaced(
     if used - known:
         return False
     start, end = source.span(node)
-    lines = textwrap.indent(safe.code, " " * node.col_offset).strip()
+    lines = indented(safe.code, node.col_offset).strip()
     # Within its own parentheses a statement may be indented in any way.
     new = _ITSELF.sub(lambda found: found[1] + source.text[start:end], lines)
     source.edits.append((start, end, new))

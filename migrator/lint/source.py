@@ -1,5 +1,6 @@
 """Patterns as Python code that a person pastes into a revision."""
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -122,8 +123,7 @@ def _value(value: Any, column: int, indent: int = 0, after: int = 0) -> str:
 def _long(text: str, indent: int) -> str:
     """Return a string that takes several lines: by its own ends, or cut at spaces."""
     if "\n" in text:
-        plain = "\\" not in text and '"""' not in text and not text.endswith('"')
-        return f'"""{text}"""' if plain else quoted(text)
+        return block(text)
     pieces: list[str] = []
     for word in re.findall(r" *[^ ]+ *$| *[^ ]+", text):
         grown = pieces[-1] + word if pieces else word
@@ -177,3 +177,27 @@ def quoted(text: str) -> str:
     if plain.startswith("'") and '"' not in text:
         return '"' + plain[1:-1].replace("\\'", "'") + '"'
     return plain
+
+
+def block(text: str) -> str:
+    """Return a string with the ends of its lines as they are, where that can be."""
+    plain = all(c.isprintable() for c in text if c not in "\n\t")
+    if "\n" in text and plain:
+        for quotes in ('"""', "'''"):
+            if quotes not in text and not text.endswith(quotes[0]):
+                return quotes + text.replace("\\", "\\\\") + quotes
+    return quoted(text)
+
+
+def indented(code: str, width: int) -> str:
+    """Return code at another place, whose strings say the same as before."""
+    within = {
+        line
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for line in range(node.lineno + 1, (node.end_lineno or node.lineno) + 1)
+    }
+    return "".join(
+        line if number in within or not line.strip() else " " * width + line
+        for number, line in enumerate(code.splitlines(keepends=True), 1)
+    )

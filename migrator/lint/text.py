@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.dialects import postgresql
 
-from migrator.lint.source import quoted
+from migrator.lint.source import block
 from migrator.lint.statements import Ref
 
 _make: Any = postgresql.dialect
@@ -28,9 +28,9 @@ def literal(given: str) -> str:
 
 
 def execute(*statements: str) -> str:
-    """Return what runs statements in a revision, one line each."""
+    """Return what runs statements in a revision, one after the other."""
     plain = (_PARAMETER.sub(r"\\:", statement) for statement in statements)
-    return "\n".join(f"op.execute({quoted(statement)})" for statement in plain)
+    return "\n".join(f"op.execute({block(statement)})" for statement in plain)
 
 
 def execute_alone(statement: str) -> str:

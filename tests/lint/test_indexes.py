@@ -186,7 +186,7 @@ def test_a_reindex_is_concurrent(linter: Linter) -> None:
     )
     database = found(OFFLINE, "DATABASE", "")
     assert database.safe is not None
-    assert "'REINDEX DATABASE CONCURRENTLY'" in database.safe.code
+    assert '"REINDEX DATABASE CONCURRENTLY"' in database.safe.code
     system = found(OFFLINE, "SYSTEM", "d")
     assert system.safe is not None
     assert system.safe.code == ""
