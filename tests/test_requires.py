@@ -329,6 +329,28 @@ def test_lint_finds_what_does_not_wait(project: Quick) -> None:
     assert lint(project, "--fix") == []
     fixed = 'revision, down_revision = "r3", "r2"\nrequires = "r2"\nchange = '
     assert fixed in (project.folder / found["file"]).read_text()
+    # A change that touches what two before it do is told once; of two changes each
+    # has the line, and the file gets it once.
+    project.write("r3", change("r3", "r2", "RenameColumn", '"users", "mail", "post"'))
+    key = change("r4", "r3", "AddUnique", '"users", ["full_name", "post"], "key"')
+    project.write("r4", key)
+    (one,) = lint(project, code=1)
+    line = 'requires = ("r3", "r2")'
+    assert one["safe"]["code"] == [line]
+    assert '"post" of "users", as r3 (' in one["what"]
+    assert '; "full_name" of "users", as r2 (' in one["what"]
+    assert one["what"].endswith(" does, and does not wait for any of them.")
+    key = key.replace(', "post"]', "]").replace(
+        "AddUnique\n", "AddUnique, DropNotNull\n"
+    )
+    key = key.replace("\nchange", "\nother = DropNotNull('users', 'post')\nchange")
+    project.write("r4", key.replace("(change)", "(change); zd.upgrade(other)", 1))
+    two = lint(project, code=1)
+    assert [f["safe"]["code"] for f in two] == [[line]] * 2
+    assert lint(project, "--fix") == []
+    file = project.folder / two[0]["file"]
+    assert file.read_text().count(line) == 1
+    file.unlink()
     project.write("r3", open_.replace("\nchange", '\nrequires = "r1"\nchange'))
     codes = {f["code"]: f for f in lint(project, code=1)}
     assert set(codes) == {"ZD904", "ZD905"}

@@ -71,6 +71,11 @@ class _Source:
             self.place(node.end_lineno, node.end_col_offset),
         )
 
+    def edit(self, start: int, end: int, new: str) -> None:
+        """Note an edit for which several findings may ask."""
+        if (start, end, new) not in self.edits:
+            self.edits.append((start, end, new))
+
     def edited(self) -> str:
         """Return the text with all edits made."""
         text = self.text
@@ -414,13 +419,13 @@ def _required(source: _Source, place: Placed) -> bool:
         if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
     }
     if (old := said.get("requires")) is not None:
-        source.edits.append((*source.span(old), safe.code))
+        source.edit(*source.span(old), safe.code)
         return True
     above = said.get("depends_on", said.get("down_revision"))
     if above is None:
         return False
     _, at = source.span(above)
-    source.edits.append((at, at, f"\n{safe.code}"))
+    source.edit(at, at, f"\n{safe.code}")
     return True
 
 

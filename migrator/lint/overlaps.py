@@ -49,17 +49,20 @@ def look(history: History, revision: str) -> Iterator[tuple[Change | None, Findi
     own = {c.name for c in node.changes}
     ordered = [o for o in found if o.ordered and o.earlier.name not in own]
     names = list(dict.fromkeys((*node.requires, *(o.earlier.name for o in ordered))))
-    for number, overlap in enumerate(ordered):
+    for later in dict.fromkeys(o.later.name for o in ordered):
+        mine = [o for o in ordered if o.later.name == later]
+        touched = [f"{o.what}, as {_shown(o.earlier)} does" for o in mine]
+        them = "it" if len(mine) == 1 else "any of them"
         yield (
-            overlap.later,
+            mine[0].later,
             _finding(
-                f"{_begin(overlap.later)} touches {overlap.what}, as"
-                f" {_shown(overlap.earlier)} does, and does not wait for it.",
+                f"{_begin(mine[0].later)} touches {'; '.join(touched)}, and does not"
+                f" wait for {them}.",
                 Safe(
                     why="The revision says so: `upgrade` stops before it until then,"
                     " and tells what to do.",
-                    # One line for all of them.
-                    code=assignment(names) if number == 0 else "",
+                    # One line for all changes of the revision.
+                    code=assignment(names),
                 ),
             ),
         )
