@@ -248,8 +248,11 @@ class Engine:
             require_create(pattern.title, pattern.kind, facts, steps)
         lock_ms = self.settings.lock_timeout_ms
         for probe in pattern.probes(facts):
-            trial = partial(trials.try_out, conn, probe, lock_timeout_ms=lock_ms)
-            self._patiently(conn, facts.table.name, trial)
+            how = trials.reads if probe.notice else trials.try_out
+            trial = partial(how, conn, probe, lock_timeout_ms=lock_ms)
+            found = self._patiently(conn, facts.table.name, trial)
+            if probe.notice and found:
+                notices += (Notice(text=probe.notice.replace("{found}", found)),)
         return notices
 
     def _patiently(

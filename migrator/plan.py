@@ -302,7 +302,8 @@ class Probe:
     and where it is false the change is refused with `otherwise`; or a text, which
     has to be empty and which `otherwise` tells as "{found}". An error of
     either refuses the change with the server's words: behind `failed` and with
-    `next` where that is given, as one of the pattern's expression where not.
+    `next` where that is given, as one of the pattern's expression where not. `notice`
+    tells a text as "{found}" to the reviewer, and refuses nothing.
     """
 
     statements: tuple[str, ...]
@@ -310,6 +311,7 @@ class Probe:
     otherwise: str
     next: str = ""
     failed: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

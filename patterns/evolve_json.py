@@ -141,11 +141,10 @@ class EvolveJson(TwoShapes):
         # Zero arguments would need the class before `slots` made it anew.
         return (*notices, *TwoShapes.remarks(self, facts))
 
-    def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return the trials of the expressions, and of a sample there and back."""
+    def there_and_back(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial whether documents come back, whose loss is refused."""
         (old,), (new,) = self.old_parts(facts), self.new_parts(facts)
         return (
-            *TwoShapes.probes(self, facts),
             documents.there_and_back(
                 self.title,
                 facts,

@@ -89,15 +89,15 @@ def test_several_changes_are_a_chain(project: Quick) -> None:
         """\
         # Decide which expressions make the new columns, and the old one from them.
         #
-        # This cuts at spaces, and joins with them.
+        # This cuts at spaces, the rest to the last column, and joins with them.
         # change = SplitColumn(
         #     "users",
         #     "name",
         #     {
         #         "first": ("text", "split_part(name, ' ', 1)"),
-        #         "last": ("text", "split_part(name, ' ', 2)"),
+        #         "last": ("text", "regexp_replace(name, '^[^ ]* ?', '')"),
         #     },
-        #     "first || ' ' || last",
+        #     "rtrim(first || ' ' || last)",
         # )
         change = zd.undecided(
             "which expressions make the new columns, and the old one from them"
@@ -122,7 +122,7 @@ def test_several_changes_are_a_chain(project: Quick) -> None:
 #     '"order" || \\' \\' || "Last"',
 #     {
 #         "order": "split_part(name, ' ', 1)",
-#         "Last": "substr(name, strpos(name, ' ') + 1)",
+#         "Last": "regexp_replace(name, '^[^ ]* ?', '')",
 #     },
 # )
 change = zd.undecided("which expressions make the new column, and the old ones from it")

@@ -200,21 +200,31 @@ def _split(text: str) -> Written:
             next="write --split users.name:first,last.",
         )
     old = sql_text.name(column)
+    back = " || ' ' || ".join(map(sql_text.name, into))
+    when = "This cuts at spaces, the rest to the last column, and joins with them."
     pattern = SplitColumn(
         table,
         column,
         into={
-            name: ("text", f"split_part({old}, ' ', {number})")
+            name: ("text", _word(old, number, len(into)))
             for number, name in enumerate(into, 1)
         },
-        back=" || ' ' || ".join(map(sql_text.name, into)),
+        back=f"rtrim({back})",
         schema=schema,
     )
     return Written(
         title=pattern.title,
-        ways=(Way((pattern,), "This cuts at spaces, and joins with them."),),
+        ways=(Way((pattern,), when),),
         choice="which expressions make the new columns, and the old one from them",
     )
+
+
+def _word(text: str, number: int, count: int) -> str:
+    """Return the n-th of so many words; the last one takes all that is left."""
+    if number < count:
+        return f"split_part({text}, ' ', {number})"
+    words = "[^ ]* ?" if count == 2 else f"([^ ]* ?){{{number - 1}}}"
+    return f"regexp_replace({text}, '^{words}', '')"
 
 
 def _merged(text: str) -> Written:
@@ -229,12 +239,8 @@ def _merged(text: str) -> Written:
         )
     new = sql_text.name(into)
     back = {
-        name: f"split_part({new}, ' ', {number})"
-        for number, name in enumerate(merged, 1)
+        name: _word(new, number, len(merged)) for number, name in enumerate(merged, 1)
     }
-    if len(merged) == 2:
-        # The rest goes to the last one.
-        back[merged[-1]] = f"substr({new}, strpos({new}, ' ') + 1)"
     pattern = MergeColumns(
         table,
         merged,

@@ -1,5 +1,7 @@
 """Trials of a user's SQL on temporary tables, before anything is changed."""
 
+from collections.abc import Callable, Mapping
+
 from psycopg import sql
 
 from migrator.facts import Column, Facts
@@ -28,10 +30,25 @@ def sample(
 
     Source: PostgreSQL manual, SELECT, TABLESAMPLE (SYSTEM).
     """
+    drawn = _drawn(facts)
+    if drawn is None:
+        return ()
+    return (
+        sql.SQL("INSERT INTO {} SELECT {} FROM {} {}").format(
+            trial,
+            sql.SQL("*") if column is None else sql.Identifier(column),
+            facts.table.name.identifier,
+            drawn,
+        ),
+    )
+
+
+def _drawn(facts: Facts) -> sql.Composable | None:
+    """Return what follows a table's name where some rows of it are asked for."""
     table = facts.table
     parts = (table, *table.partitions)
     if any(p.row_security or p.method not in ("heap", "") for p in parts):
-        return ()
+        return None
     rows = SAMPLE_ROWS
     share = 100.0
     if table.rows:
@@ -39,15 +56,61 @@ def sample(
         rows = max(10, min(rows, SAMPLE_BYTES // width))
         # More than that many, since pages are not full.
         share = min(share, 400.0 * rows / table.rows)
-    return (
+    return sql.SQL("TABLESAMPLE SYSTEM ({}) LIMIT {}").format(
+        sql.Literal(share), sql.Literal(rows)
+    )
+
+
+def comes_back(
+    facts: Facts,
+    made: Callable[[sql.Composable], tuple[sql.Composable, ...]],
+    up: Mapping[str, str],
+    back: Mapping[str, sql.Composable],
+) -> tuple[Probe, ...]:
+    """
+    Return the trial how many rows of a sample come back other than they were.
+
+    A note tells of them: either side may lose detail, which is nowhere after the drop.
+
+    Args:
+        facts: of the table.
+        made: returns statements that make a temporary table of the same name with rows,
+            given what follows the table's name in their query.
+        up: for each new column the expression that makes it.
+        back: for each old column the expression that makes it from the new ones.
+    """
+    drawn = _drawn(facts)
+    if drawn is None:
+        return ()
+    trial = sql.Identifier("pg_temp", facts.table.name.name)
+    fill = sql.SQL("UPDATE {} SET {}").format(
+        trial,
+        sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), expression(text))
+            for name, text in up.items()
+        ),
+    )
+    # Images, since a type may have no `=`, or take two values for the same.
+    lost = sql.SQL(" OR ").join(
         sql.SQL(
-            "INSERT INTO {} SELECT {} FROM {} TABLESAMPLE SYSTEM ({}) LIMIT {}"
-        ).format(
-            trial,
-            sql.SQL("*") if column is None else sql.Identifier(column),
-            table.name.identifier,
-            sql.Literal(share),
-            sql.Literal(rows),
+            "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>)"
+            " ROW({}::{})::pg_catalog.record"
+        ).format(sql.Identifier(name), value, type_name(facts.table.require(name).type))
+        for name, value in back.items()
+    )
+    question = sql.SQL(
+        "SELECT CASE WHEN lost > 0 THEN pg_catalog.concat(lost, ' of ', tried)"
+        " ELSE '' END FROM (SELECT count(*) FILTER (WHERE {}) AS lost,"
+        " count(*) AS tried FROM {}) AS counts"
+    ).format(lost, trial)
+    return (
+        Probe(
+            statements=(*map(render, made(drawn)), render(fill)),
+            question=render(question),
+            otherwise="",
+            notice="Taken there and back, {found} rows of a sample lost detail. It"
+            " is kept up to the drop, and nowhere afterwards: correct the expressions"
+            " where it is needed.",
         ),
     )
 

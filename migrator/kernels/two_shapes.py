@@ -7,6 +7,7 @@ columns each release has and what makes them; the rest is here.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from psycopg import sql
 
@@ -223,6 +224,16 @@ class TwoShapes(Pattern):
                 ),
                 otherwise="",
             ),
+            *self.there_and_back(facts),
+        )
+
+    def there_and_back(self, facts: Facts) -> tuple[Probe, ...]:
+        """Return the trial whether some rows come back as they were."""
+        return trials.comes_back(
+            facts,
+            partial(self.trial, facts),
+            {part.name: part.value for part in self.new_parts(facts)},
+            {part.name: self._back(facts, part) for part in self.old_parts(facts)},
         )
 
     def trial(self, facts: Facts, sample: sql.Composable) -> tuple[sql.Composable, ...]:
