@@ -86,9 +86,14 @@ class Phases(Inspection):
     def _require(self, row: ChangeRow, phase: Phase) -> None:
         command, state = NEXT[phase]
         if row.state.rank < state.rank:
+            first = ""
+            if row.state is State.BACKFILLED and any(
+                not one.repaired for one in self.mismatches(row.id, last=True)
+            ):
+                first = f"correct the rows that `migrator status {row.id}` lists, then "
             raise Held(
                 f"{row.id} is {row.state}; `migrator {command}` needs it {state}.",
-                next=f"`{waiting.command(row)}`, then the same command again.",
+                next=f"{first}`{waiting.command(row)}`, then the same command again.",
             )
 
     def _require_settled(self, conn: Connection, row: ChangeRow, phase: Phase) -> None:
@@ -315,10 +320,13 @@ class Phases(Inspection):
             str(w.root or w.table) for w in works if isinstance(w, ChunkedCheck)
         )
         tables = "table" if len(found) == 1 else "tables"
+        wrong = {w.wrong: None for w in works if isinstance(w, ChunkedCheck)}
+        said = "not in step and could not be repaired"
+        if all(wrong):
+            said = f"to be corrected first: {', '.join(wrong)}"
         return MismatchError(
             f"Verification of {change} found {counted(left)} of {tables}"
-            f" {', '.join(found)} that {'is' if left == 1 else 'are'} not in step and"
-            " could not be repaired.",
+            f" {', '.join(found)} that {'is' if left == 1 else 'are'} {said}.",
             state=f"The change is {run.change.state}; both releases go on.",
             next=f"look at these rows (`migrator status {change}` lists them), then"
             f" {resumed}`migrator verify {change}`.",

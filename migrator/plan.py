@@ -239,6 +239,7 @@ class ChunkedCheck:
     `ChunkedUpdate`.
     `listing` returns the first `$3` of these rows: `key` and `given`, objects of
     columns and values as JSON text; the second is NULL where `$4` is false.
+    `wrong` says what such a row is where there is no other shape: "a duplicate".
     """
 
     count: str
@@ -250,6 +251,7 @@ class ChunkedCheck:
     guard_tables: tuple[TableName, ...] = ()
     lock: Lock = Lock.ACCESS_SHARE
     root: TableName | None = None
+    wrong: str = ""
 
 
 Action = Transaction | Autocommit

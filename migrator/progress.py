@@ -25,8 +25,10 @@ class Progress(Protocol):
     def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """The step waits, why, and for how long now."""
 
-    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
-        """A row was out of step: its key, and its values where they may be told."""
+    def mismatch(
+        self, key: str, given: str | None, *, repaired: bool, wrong: str = ""
+    ) -> None:
+        """A row was out of step, or `wrong`: its key; values where they may be told."""
 
     def done(self, name: str) -> None:
         """The step is done."""
@@ -56,7 +58,9 @@ class Silent:
     def waiting(self, reason: str, seconds: float = 0.0) -> None:
         """Ignore it."""
 
-    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+    def mismatch(
+        self, key: str, given: str | None, *, repaired: bool, wrong: str = ""
+    ) -> None:
         """Ignore it."""
 
     def done(self, name: str) -> None:

@@ -122,6 +122,7 @@ class AddCheck(Pattern):
             sql.SQL("NOT {}").format(expression(self.expression)),
             shown=tuple(c.name for c in facts.table.columns),
             no_reverse="nothing is changed",
+            wrong="a violation of the check",
         )
 
     def retire(self, facts: Facts) -> Steps:

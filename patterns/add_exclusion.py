@@ -200,6 +200,7 @@ class AddExclusion(Pattern):
                 self.exclusion.violations(leaf),
                 shown=columns,
                 no_reverse="nothing is changed",
+                wrong="in conflict with another row",
             )
         )
 

@@ -167,6 +167,7 @@ class AddForeignKey(Pattern):
             self._key(facts).orphans(),
             shown=tuple(self.on),
             no_reverse="nothing is changed",
+            wrong=f"a reference to no row of {facts.others[0].name}",
         )
 
     def retire(self, facts: Facts) -> Steps:

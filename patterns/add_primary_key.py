@@ -170,6 +170,7 @@ class AddPrimaryKey(Pattern):
                 shown=tuple(self.on),
                 key=tuple(self.on),
                 no_reverse="nothing is changed",
+                wrong=f"NULL or a duplicate in ({', '.join(self.on)})",
             )
         )
 

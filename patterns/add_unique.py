@@ -165,6 +165,7 @@ class AddUnique(Pattern):
                 ),
                 shown=tuple(self.on),
                 no_reverse="nothing is changed",
+                wrong=f"a duplicate in ({', '.join(self.on)})",
             )
         )
 

@@ -169,6 +169,7 @@ class SetNotNull(Pattern):
             shown=(self.column,),
             repair=fill.repair() if fill else None,
             no_reverse="nothing but NULLs is changed",
+            wrong=f'NULL in "{self.column}"',
         )
 
     def retire(self, facts: Facts) -> Steps:

@@ -314,8 +314,11 @@ class Walk:
             news.put(_Ended(number, dismissed, refused))
 
     def _told(self, report: Report) -> None:
+        wrong = self.work.wrong if isinstance(self.work, ChunkedCheck) else ""
         for row in report.mismatches:
-            self.progress.mismatch(row.key, row.given, repaired=row.repaired)
+            self.progress.mismatch(
+                row.key, row.given, repaired=row.repaired, wrong=wrong
+            )
         self._progress_at_times()
         if report.paused:
             self.tell(EventKind.PAUSE, {"reason": report.paused})

@@ -118,12 +118,16 @@ class Bars:
             name = f"{self._name}: " if self._name else ""
             click.echo(f"  {name}waiting: {reason}", err=True)
 
-    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+    def mismatch(
+        self, key: str, given: str | None, *, repaired: bool, wrong: str = ""
+    ) -> None:
         """Name a row that was out of step."""
         self._mismatches += 1
         if self._mismatches > TOLD:
             return
-        what = "was out of step and is repaired" if repaired else "stays out of step"
+        what = f"is {wrong}" if wrong else "stays out of step"
+        if repaired:
+            what = f"was {wrong or 'out of step'} and is repaired"
         values = f" (it was {given})" if given else ""
         more = " Further rows are counted." if self._mismatches == TOLD else ""
         with tqdm.external_write_mode(file=sys.stderr):

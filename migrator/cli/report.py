@@ -321,8 +321,9 @@ def detail(app: App, row: ChangeRow) -> None:
         click.secho(f"  Signals{only}: {entry.verdict.reason}", fg="yellow")
     found = app.runner().mismatches(row.id, last=True)
     for one in found[:LISTED]:
-        what = "repaired" if one.repaired else "stays out of step"
-        click.secho(f"  Out of step: row {one.key}, {what}", fg="yellow")
+        what = "repaired" if one.repaired else "stays " + (one.wrong or "out of step")
+        title = "To be corrected" if one.wrong else "Out of step"
+        click.secho(f"  {title}: row {one.key}, {what}", fg="yellow")
     if len(found) > LISTED:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
     if (edit := app.edit_of(row)) is not None:

@@ -57,9 +57,11 @@ class Counting:
         self.waits += 1
         self.inner.waiting(reason, seconds)
 
-    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+    def mismatch(
+        self, key: str, given: str | None, *, repaired: bool, wrong: str = ""
+    ) -> None:
         """Pass it on."""
-        self.inner.mismatch(key, given, repaired=repaired)
+        self.inner.mismatch(key, given, repaired=repaired, wrong=wrong)
 
     def done(self, name: str) -> None:
         """Pass it on."""

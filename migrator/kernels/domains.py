@@ -155,6 +155,7 @@ def violations(facts: Facts, condition: str) -> Steps:
             violates,
             shown=(column.name,),
             no_reverse="nothing is changed",
+            wrong="a violation of the check",
         )
     )
 

@@ -210,6 +210,7 @@ def comparisons(
     beside: Mapping[str, sql.Composable] | None = None,
     repair: Write | None = None,
     no_reverse: str,
+    wrong: str = "",
 ) -> Steps:
     """
     Return the counts of rows: a step for each table that holds them.
@@ -223,6 +224,7 @@ def comparisons(
         beside: further values that are shown, of another table.
         repair: what brings them into step; None leaves them as they are.
         no_reverse: why there is no way back.
+        wrong: what such a row is, for a person; empty where it is out of step.
     """
 
     def check(leaf: Facts) -> ChunkedCheck:
@@ -246,6 +248,7 @@ def comparisons(
             guard=repair.guard if repair else None,
             guard_tables=repair.guard_tables if repair else (),
             root=leaf.table.root,
+            wrong=wrong,
         )
 
     return tuple(

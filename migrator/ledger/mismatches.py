@@ -20,12 +20,14 @@ class Mismatch:
         repaired: whether it is in step now.
         given: a JSON object of both sides' values, where a person asked for them.
         at: when the ledger heard of it.
+        wrong: what the row is, where it is not out of step with another shape.
     """
 
     key: str
     repaired: bool
     given: str | None = None
     at: datetime | None = None
+    wrong: str = ""
 
 
 def add(conn: Connection, step: int, found: Sequence[Mismatch]) -> None:
@@ -58,7 +60,9 @@ def of(conn: Connection, change: str, *, last: bool = False) -> list[Mismatch]:
         last: whether to leave out what an earlier comparison found.
     """
     rows = conn.execute(
-        "SELECT m.key::text AS key, m.repaired, m.at FROM migrator.mismatches m"
+        "SELECT m.key::text AS key, m.repaired, m.at,"
+        # Ledgers of earlier releases do not have it.
+        " COALESCE(s.step #>> '{work,wrong}', '') AS wrong FROM migrator.mismatches m"
         " JOIN migrator.steps s ON s.id = m.step WHERE s.change = %(change)s"
         # Each comparison enters its steps anew, under the same names.
         " AND (NOT %(last)s OR NOT EXISTS (SELECT FROM migrator.steps later"

@@ -34,7 +34,9 @@ class Heard(Silent):
         """Keep it."""
         self.waits.append(reason)
 
-    def mismatch(self, key: str, given: str | None, *, repaired: bool) -> None:
+    def mismatch(
+        self, key: str, given: str | None, *, repaired: bool, wrong: str = ""
+    ) -> None:
         """Keep it."""
         self.rows.append((json.loads(key), given and json.loads(given), repaired))
 

@@ -111,14 +111,16 @@ def test_bars_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     bars.waiting("replication-lag is 41.0 MB, throttle from 32.0 MB", 0.25)
     bars.mismatch('{"id" : "7"}', None, repaired=True)
     bars.mismatch('{"id" : "8"}', '{"n" : "1"}', repaired=False)
+    bars.mismatch('{"id" : "9"}', None, repaired=False, wrong="a copy")
     bars.advance(50, 500, 0.75)
     bars.done("fill_rows")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:4] == [
+    assert lines[:5] == [
         "backfill c",
         "  fill_rows: waiting: replication-lag is 40.0 MB, throttle from 32.0 MB",
         '  row {"id" : "7"} was out of step and is repaired.',
         '  row {"id" : "8"} stays out of step (it was {"n" : "1"}).',
+        '  row {"id" : "9"} is a copy.',
     ]
-    assert lines[4].startswith("  fill_rows: done, 1,000 rows in ")
-    assert lines[4].endswith(", waited 25% of the time")
+    assert lines[5].startswith("  fill_rows: done, 1,000 rows in ")
+    assert lines[5].endswith(", waited 25% of the time")

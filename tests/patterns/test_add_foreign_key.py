@@ -249,8 +249,8 @@ def test_orphans_are_listed_by_key(runner: Runner, sql: psycopg.Connection) -> N
     with pytest.raises(MismatchError) as caught:
         runner.verify("a1")
     assert str(caught.value) == (
-        'Verification of a1 found 2 rows of table "public"."orders" that are not in'
-        " step and could not be repaired.\n"
+        'Verification of a1 found 2 rows of table "public"."orders" that are to be'
+        ' corrected first: a reference to no row of "public"."users".\n'
         "The change is backfilled; both releases go on.\n"
         "Next: look at these rows (`migrator status a1` lists them), then"
         " `migrator verify a1`."

@@ -8,7 +8,7 @@ import pytest
 from locks import holding, taken
 
 from migrator.change import Change
-from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
+from migrator.errors import Failed, Held, LockBudgetError, MismatchError, Refused
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
 from migrator.patterns import AddUnique
@@ -137,10 +137,12 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     duplicate()
     assert runner.expand(change) is State.BACKFILLED
     sql.execute("INSERT INTO users VALUES (4, 'b'), (5, 'b')")
-    with pytest.raises(MismatchError):
+    with pytest.raises(MismatchError, match="first: a duplicate in"):
         runner.verify("a1")
-    keys = {m.key for m in runner.mismatches("a1")}
-    assert keys == {'{"id" : "4"}', '{"id" : "5"}'}
+    with pytest.raises(Held, match="correct the rows that `migrator status a1`"):
+        runner.retire("a1", old_release_gone="test")
+    keys = {(m.key, m.wrong.partition(" in ")[0]) for m in runner.mismatches("a1")}
+    assert keys == {('{"id" : "4"}', "a duplicate"), ('{"id" : "5"}', "a duplicate")}
     sql.execute("DELETE FROM users WHERE id = 5")
     assert runner.verify("a1") is State.VERIFIED
     duplicate()

@@ -96,7 +96,7 @@ def test_life_of_an_added_check(runner: Runner, sql: psycopg.Connection) -> None
         runner.verify("d1")
     assert str(caught.value).startswith(
         'Verification of d1 found 2 rows of tables "public"."bills", "public"."parts"'
-        " that are not in step and could not be repaired."
+        " that are to be corrected first: a violation of the check."
     )
     sql.execute("DELETE FROM bills WHERE id = 3; UPDATE parts SET fee = 1")
     assert runner.verify("d1") is State.VERIFIED

@@ -189,8 +189,8 @@ def test_life_without_a_fill(runner: Runner, sql: psycopg.Connection) -> None:
     with pytest.raises(MismatchError) as caught:
         runner.verify("a1")
     assert str(caught.value) == (
-        'Verification of a1 found 1 row of table "public"."users" that is not in'
-        " step and could not be repaired.\n"
+        'Verification of a1 found 1 row of table "public"."users" that is to be'
+        ' corrected first: NULL in "name".\n'
         "The change is backfilled; both releases go on.\n"
         "Next: look at these rows (`migrator status a1` lists them), then"
         " `migrator verify a1`."
