@@ -81,6 +81,10 @@ class NotThere(Refused):
         super().__init__(what, state=state, next=near + next)
 
 
+class Misdeclared(Refused):
+    """A parameter of a pattern is none that it takes, whatever the database has."""
+
+
 class UsageError(Refused):
     """The call itself is wrong: a missing setting, an unknown change."""
 

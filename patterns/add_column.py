@@ -24,7 +24,7 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts
 from migrator.final import Final
 from migrator.kernels import direct, reading, requirements, trials
@@ -187,7 +187,7 @@ class AddColumn(Pattern):
                 next="give one of them.",
             )
         if self.identity not in (None, *IDENTITY):
-            raise Refused(
+            raise Misdeclared(
                 f'{self.title}: identity is "{self.identity}".',
                 next=f"give one of {', '.join(IDENTITY)}.",
             )

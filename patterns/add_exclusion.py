@@ -24,7 +24,7 @@ from typing import Any, ClassVar, cast
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts
 from migrator.kernels import constraints, indexes, partitioned_index, requirements
 from migrator.kernels.exclusion import Exclusion
@@ -47,11 +47,17 @@ class AddExclusion(Pattern):
     Hold rows of `table` not to conflict with each other.
 
     Example:
-        change = AddExclusion("stays", [("room", "="), ("during", "&&")], "apart")
+        change = AddExclusion(
+            "stays",
+            [("room", "="), ("during", "&&")],
+            "apart",
+            assured="its rows may be locked for a second at contract",
+        )
 
     Args:
         table: the table's name, without its schema.
-        on: the elements: a column, or a `Key`, each with its operator as SQL.
+        on: the elements, each with its operator as SQL: a column, or a `Key`, e.g.
+            `(Key(expression="tsrange(starts, ends)"), "&&")`.
         name: the constraint's name, and its index's.
         where: SQL predicate of the rows that count.
         method: the access method.
@@ -128,7 +134,7 @@ class AddExclusion(Pattern):
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
         if not self._well_formed or not self.on:
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: `on` must be a list of elements, each with its"
                 " operator.",
                 next='write on=[("column", "&&")].',

@@ -22,7 +22,7 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts, Table
 from migrator.kernels import constraints
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
@@ -81,6 +81,10 @@ class PartitionTable(Pattern):
     old_key: Sequence[str] = ()
     schema: str | None = None
     assured: str = ""
+
+    def __post_init__(self) -> None:
+        """Take SQL's words in any case."""
+        object.__setattr__(self, "by", str(self.by).upper())
 
     @property
     def title(self) -> str:
@@ -156,7 +160,7 @@ class PartitionTable(Pattern):
 
     def _check_partitions(self, facts: Facts) -> None:
         if self.by not in ("RANGE", "LIST", "HASH"):
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: by is {self.by!r}.",
                 next='write "RANGE", "LIST" or "HASH".',
             )

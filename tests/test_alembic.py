@@ -148,6 +148,13 @@ def test_a_plan_says_what_comes_before(project: Quick) -> None:
     )
     project.run("upgrade", "r1")
     project.migrator("plan")
+    # No upgrade cures a parameter that is none.
+    project.run("stamp", "base")
+    wrong = SECOND.replace('RenameColumn("users", "name",', 'AddUnique("users", [],')
+    project.write("r2", wrong.replace("RenameColumn", "AddUnique"))
+    assert "Next: write on=" in project.migrator("plan", code=1).stderr
+    project.write("r2", SECOND)
+    project.run("stamp", "r1")
     project.run("downgrade", "base")
     with psycopg.connect(project.url) as conn:
         conn.execute("DROP TABLE IF EXISTS users")

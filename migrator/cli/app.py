@@ -19,7 +19,7 @@ from migrator.cli.bars import Bars
 from migrator.configuration import seconds
 from migrator.deployment import Deployer
 from migrator.edits import Edit
-from migrator.errors import MigratorError, Refused, UsageError, Waits
+from migrator.errors import MigratorError, Misdeclared, Refused, UsageError, Waits
 from migrator.events import Listeners
 from migrator.guard import Policy
 from migrator.ledger.store import ChangeRow
@@ -173,6 +173,9 @@ class App:
         """
         try:
             return self.runner().plan(change)
+        except Misdeclared:
+            # No upgrade would help.
+            raise
         except Refused as error:
             left = self.left()
             before = [

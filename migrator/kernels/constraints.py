@@ -14,7 +14,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator import names
-from migrator.errors import NotThere, Refused
+from migrator.errors import Misdeclared, NotThere, Refused
 from migrator.facts import Constraint, Facts, Index, Table
 from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
@@ -39,12 +39,13 @@ def deferrable(title: str, given: str | None) -> sql.Composable:
     Raises:
         Refused: it is neither.
     """
-    if given not in _DEFERRABLE:
-        raise Refused(
+    wanted = given and str(given).lower()
+    if wanted not in _DEFERRABLE:
+        raise Misdeclared(
             f"{title}: deferrable is {given!r}.",
             next='write "immediate" or "deferred", which is what it is initially.',
         )
-    return _DEFERRABLE[given]
+    return _DEFERRABLE[wanted]
 
 
 def timing(found: Constraint) -> sql.Composable:
@@ -63,7 +64,7 @@ def require_lists(title: str, given: Mapping[str, object]) -> None:
     """
     for name, value in given.items():
         if not value or not isinstance(value, list | tuple):
-            raise Refused(
+            raise Misdeclared(
                 f"{title}: `{name}` must be a list of one column or more.",
                 next=f'write {name}=["column"].',
             )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Constraint, Facts, Table
 from migrator.kernels import constraints, requirements
 from migrator.kernels.unique_key import other_row, value_of
@@ -115,7 +115,7 @@ class ForeignKey:
     def _word(self, known: dict[str, sql.SQL], given: str, what: str) -> sql.SQL:
         if given.upper() not in known:
             listed = ", ".join(f'"{word}"' for word in known)
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: {what} is {given!r}.", next=f"write one of {listed}."
             )
         return known[given.upper()]

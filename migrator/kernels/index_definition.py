@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts, Index
 from migrator.kernels import indexes, trials
 from migrator.pattern import Pattern
@@ -47,9 +47,11 @@ class Key:
         if self.operators:
             text += sql.SQL(" ") + type_name(self.operators)
         if self.order:
-            text += sql.SQL(" DESC" if self.order == "desc" else " ASC")
+            text += sql.SQL(" DESC" if self.order.lower() == "desc" else " ASC")
         if self.nulls:
-            text += sql.SQL(" NULLS FIRST" if self.nulls == "first" else " NULLS LAST")
+            text += sql.SQL(
+                " NULLS FIRST" if self.nulls.lower() == "first" else " NULLS LAST"
+            )
         return text
 
 
@@ -146,25 +148,30 @@ class Definition:
             Refused: the declaration says nothing that could be built.
         """
         if not self.on or isinstance(self.on, str):
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: `on` must be a list of one column or more.",
                 next='write on=["column"].',
             )
         if isinstance(self.include, str):
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: `include` must be a list of columns.",
                 next='write include=["column"].',
             )
         for key in self.keys:
             self._check(key)
         for column in (*(k.column for k in self.keys if k.column), *self.include):
+            if "(" in column and facts.table.column(column) is None:
+                raise Misdeclared(
+                    f'Table {facts.table.name} has no column "{column}".',
+                    next=f"write an expression as Key(expression={column!r}).",
+                )
             facts.table.require(column)
         if facts.table.kind == "p" and self.unique:
             require_partition_key(self.title, facts, [k.column for k in self.keys])
 
     def _check(self, key: Key) -> None:
         if bool(key.column) == bool(key.expression):
-            raise Refused(
+            raise Misdeclared(
                 f"{self.title}: a key is either a column or an expression.",
                 next='write "column", Key("column", …) or Key(expression="…", …).',
             )
@@ -172,8 +179,8 @@ class Definition:
             ("order", key.order, ORDERS),
             ("nulls", key.nulls, NULLS),
         ):
-            if value not in known:
-                raise Refused(
+            if str(value).lower() not in known:
+                raise Misdeclared(
                     f"{self.title}: {name} is {value!r}.",
                     next=f'write "{known[1]}" or "{known[2]}".',
                 )

@@ -335,7 +335,7 @@ def test_what_a_failed_build_left_is_replaced(
         (
             CreateIndex("users", ["lower(name)"], "by_name"),
             'Table "public"."users" has no column "lower(name)".\nNothing was changed.'
-            '\nNext: correct the name; the table has "name".',
+            "\nNext: write an expression as Key(expression='lower(name)').",
         ),
         (
             CreateIndex("users", ["nmae"], "by_name"),

@@ -324,7 +324,11 @@ FACTS = Facts(
 FEED = Publication(name="feed", whole=False, via_root=True)
 MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
     (TABLE, {"by": "SIZE"}, "by is 'SIZE'"),
-    (TABLE, {"rest": ""}, "rows that fit into no partition would be refused"),
+    (
+        TABLE,
+        {"by": "list", "rest": ""},
+        "rows that fit into no partition would be refused",
+    ),
     (TABLE, {"by": "HASH", "rest": ""}, "`partitions` has bounds of HASH"),
     (TABLE, {"rest": "taken"}, 'has a relation "taken" already'),
     (TABLE, {"on": ["note"]}, 'column "note" takes NULL'),
