@@ -142,19 +142,31 @@ class Inspection(Engine):
             phases=phases,
         )
 
-    def missing(self, change: Change) -> NotThere | None:
+    def refusal(self, change: Change) -> Refused | None:
         """
-        Return what a change names and the database does not have, the first of it.
+        Return why a change cannot work here, by the facts of today alone.
 
-        None where all is there, and where it cannot be told.
+        What it names and the database does not have comes first. Nothing is tried out,
+        and no privilege is asked for: who only reads the catalogue can tell it.
+
+        Returns:
+            None where nothing is wrong, and where it cannot be told.
         """
         try:
             with self._connected("migrator:lint") as conn:
-                change.pattern.check(self._facts(conn, change))
+                facts = self._facts(conn, change)
         except NotThere as error:
             return error
         except MigratorError:
-            # Whatever else is wrong is the plan's to say.
+            # What a role may not see, or a lock keeps, is the plan's to say.
+            return None
+        try:
+            change.pattern.check(facts)
+            for phase in Phase:
+                change.pattern.steps(phase, facts)
+        except Refused as error:
+            return error
+        except MigratorError:
             return None
         return None
 

@@ -147,6 +147,20 @@ def test_a_name_that_an_earlier_revision_only_mentions(
     assert found(quick, "r3")["code"] == "ZD907"
 
 
+def test_a_change_that_would_be_refused(quick: Quick) -> None:
+    """As the plan says it; what may come from a revision before it is left to that."""
+    text = change("r2", "r1", "ChangeColumnType", '"users", "name", "varchar(9)"')
+    quick.write("r2", text)
+    one = found(quick)
+    assert (one["code"], line(quick, one)[:9]) == ("ZD908", "change = ")
+    assert one["what"] in " ".join(quick.migrator("plan", code=1).stderr.split())
+    made = 'op.execute("CREATE EXTENSION IF NOT EXISTS plpgsql")'
+    quick.write("r2", PLAIN.format(body=made))
+    quick.write("r3", text.replace('"r2", "r1"', '"r3", "r2"'))
+    done = quick.migrator("lint", "r3", "--json")
+    assert json.loads(done.stdout)["findings"] == []
+
+
 def test_a_person_may_know_better(quick: Quick) -> None:
     """A comment with a reason on the change lets it pass."""
     text = change("r2", "r1", "DropColumn", '"users", "mail"')
@@ -164,10 +178,11 @@ def test_an_open_choice_is_told_at_its_line(quick: Quick) -> None:
 
 def test_a_line_of_several_changes(quick: Quick) -> None:
     """Each has its own."""
+    first = "DropColumn('users', 'name', assured='tried')"
     quick.write(
         "r2",
         change("r2", "r1", "DropColumn", '"users", "zzz"')
-        .replace("change = ", "changes = [\n    DropColumn('users', 'name'),\n    ")
+        .replace("change = ", f"changes = [\n    {first},\n    ")
         .replace('"zzz")', '"zzz"),\n]')
         .replace("zd.upgrade(change)", "zd.upgrade(changes)"),
     )

@@ -1,8 +1,8 @@
-"""What a change names and a database does not have, as far as that is sure."""
+"""Why a database would refuse a change, as far as that is sure."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 from alembic.script import Script
 
 from migrator.alembic.project import changes_of, patterns_of
-from migrator.errors import NotThere
+from migrator.errors import NotThere, Refused
 from migrator.lint.recording import record
+from migrator.lint.statements import Carried
 from migrator.pattern import Pattern
 from migrator.runner import Runner
 
@@ -19,21 +20,25 @@ from migrator.runner import Runner
 @dataclass(frozen=True, slots=True)
 class Absent:
     """
-    Looks for what changes name in a database, and in the revisions before them.
+    Looks for what keeps changes from working in a database as it is.
+
+    What they name may come from a revision before them.
 
     Args:
         runner: an engine on the database.
         ahead: the revisions that the database does not have yet, oldest first.
         version_table: Alembic's version table, with its schema if it has one.
+        known: ids of changes that the ledger has begun: they were let through.
     """
 
     runner: Runner
     ahead: Sequence[Script]
     version_table: str
+    known: Collection[str] = ()
 
-    def __call__(self, revision: str, pattern: Pattern) -> NotThere | None:
+    def __call__(self, revision: str, pattern: Pattern) -> Refused | None:
         """
-        Return what a change names and nothing makes; None where that is not sure.
+        Return what keeps a change from working; None where that is not sure.
 
         Args:
             revision: its revision's id.
@@ -49,7 +54,18 @@ class Absent:
             return None
         mine = changes_of(script, self.version_table)
         change = next((c for c in mine if c.pattern == pattern), None)
-        error = None if change is None else self.runner.missing(change)
+        if change is None or change.id in self.known:
+            return None
+        error = self.runner.refusal(change)
+        if error is not None and not isinstance(error, NotThere):
+            first = next(iter(record(script.module).done), None)
+            alone = first is not None and (
+                isinstance(first.statement, Carried)
+                and first.statement.pattern == pattern
+                and not change.requires
+                and not any(map(_acts, before))
+            )
+            return error if alone else None
         if error is None or not error.name:
             return None
         # Whoever says the name before may make it, or what it stands for; a column,
@@ -69,6 +85,12 @@ def _of_changes(script: Script, last: Pattern) -> list[str]:
     patterns = patterns_of(script.module)
     earlier = patterns[: patterns.index(last)]
     return [json.dumps(p.parameters(), default=repr) for p in earlier]
+
+
+def _acts(script: Script) -> bool:
+    """Tell whether a revision does anything that a change behind it may build on."""
+    done = record(script.module)
+    return bool(done.done or done.unread)
 
 
 def _said(script: Script) -> list[str]:

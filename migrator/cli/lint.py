@@ -110,14 +110,16 @@ def lint(
         found: list[Placed] = []
         edited: list[Placed] = []
         if not offline and (named or not files):
-            linter.missing = Absent(_quick(app), ahead, app.version_table())
+            rows = app.runner().changes()
+            known = {row.id for row in rows if row.begun or row.finished}
+            table = app.version_table()
+            linter.refusal = Absent(_quick(app), ahead, table, known)
             if linter.history is not None:
-                rows = app.runner().changes()
                 linter.history = linter.history.beside(
                     {row.id for row in rows if row.in_flight},
                     {row.id for row in rows if row.finished},
                     {r.revision for r in ahead},
-                    app.version_table(),
+                    table,
                 )
             only = {r.revision for r in wanted} if named else None
             edited = _edited(app, linter, only)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from migrator.change import Change
 from migrator.edits import Edit
-from migrator.errors import NotThere
+from migrator.errors import NotThere, Refused
 from migrator.history import History, required
 from migrator.lint import overlaps, sql
 from migrator.lint.recording import Record, Recorded, line_of, record, record_text
@@ -26,10 +26,11 @@ from migrator.pattern import Pattern, Undecided
 UNREAD = "ZD901"
 NO_REASON = "ZD902"
 UNDECIDED = "ZD903"
-#: A change in flight that its file tells otherwise by now, and one that names what is
-#: not there.
+#: A change in flight that its file tells otherwise by now, one that names what is not
+#: there, and one that cannot work for another reason.
 EDITED = "ZD906"
 MISSING = "ZD907"
+REFUSED = "ZD908"
 #: What is found in a revision besides what rules look for.
 OWN = {
     UNREAD: "the revision could not be followed to its end",
@@ -39,6 +40,7 @@ OWN = {
     overlaps.UNKNOWN: "a revision requires what is no change before it",
     EDITED: "the pattern of a change in flight was edited",
     MISSING: "a change names what the database does not have",
+    REFUSED: "a change would be refused, as the database is",
 }
 
 
@@ -84,8 +86,8 @@ class Linter:
         guarded: whether `env.py` runs revisions with the toolkit's options.
         history: all revisions of the project; None where there is none.
         squawk: looks at text as well; None where nobody asked for it.
-        missing: tells what a change of a revision names and nothing makes; None without
-            a database.
+        refusal: tells what keeps a change of a revision from working: what it names and
+            nothing makes, or anything else; None without a database.
     """
 
     rules: Sequence[Rule] = RULES
@@ -98,7 +100,7 @@ class Linter:
     guarded: bool = False
     history: History | None = None
     squawk: Squawk | None = None
-    missing: Callable[[str, Pattern], NotThere | None] | None = None
+    refusal: Callable[[str, Pattern], Refused | None] | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -151,10 +153,10 @@ class Linter:
             pattern = one.statement.pattern
             if isinstance(pattern, Undecided):
                 yield self._of_change(_undecided(pattern), revision, module, pattern)
-            elif self.missing is not None and (
-                error := self.missing(revision, pattern)
+            elif self.refusal is not None and (
+                error := self.refusal(revision, pattern)
             ):
-                yield self._of_change(_missing(error), revision, module, pattern)
+                yield self._of_change(_refused(error), revision, module, pattern)
 
     def _of_change(
         self, finding: Finding, revision: str, module: ModuleType, pattern: Pattern
@@ -289,13 +291,17 @@ def looked(statement: Statement, scene: Scene, rules: Sequence[Rule]) -> list[Fi
     return [f for rule in rules for f in rule.look(statement, scene)]
 
 
-def _missing(error: NotThere) -> Finding:
+def _refused(error: Refused) -> Finding:
+    why = "`upgrade` would refuse the change on this database."
+    if isinstance(error, NotThere):
+        why = "No revision before this one makes it; `upgrade` would refuse the change."
+    then = f"{error.next[:1].upper()}{error.next[1:]}"
     return Finding(
-        code=MISSING,
+        code=MISSING if isinstance(error, NotThere) else REFUSED,
         severity=Severity.ERROR,
         what=error.what,
-        why="No revision before this one makes it; `upgrade` would refuse the change.",
-        safe=Safe(why=f"{error.next[:1].upper()}{error.next[1:]}"),
+        why=why,
+        safe=Safe(why=then) if then else None,
     )
 
 
