@@ -62,6 +62,20 @@ def test_one_change(words: list[str], title: str, change: str, project: Quick) -
     assert change_in(file) == change
 
 
+def test_a_column_that_is_not_there_is_told_before(project: Quick) -> None:
+    """Where its table is there, and nothing that is still to run makes it."""
+    project.run("upgrade", "head")
+    versions = project.folder / "migrations" / "versions"
+    before = set(versions.iterdir())
+    said = project.migrator("revision", "--rename", "users.nmae:title", code=1).stderr
+    assert 'has no column "nmae"' in said
+    assert '"name" is the nearest' in said
+    assert set(versions.iterdir()) == before
+    chain = ("--rename", "users.name:title", "--rename", "users.title:label")
+    project.migrator("revision", *chain)
+    project.migrator("revision", "--rename", "users.label:name")
+
+
 def test_several_changes_are_a_chain(project: Quick) -> None:
     """Each has a file of its own; as JSON, with what is open in each."""
     done = project.migrator(

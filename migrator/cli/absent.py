@@ -2,19 +2,31 @@
 
 import json
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from alembic.script import Script
 
 from migrator.alembic.project import changes_of, patterns_of
+from migrator.change import Change
+from migrator.cli.app import App
 from migrator.errors import NotThere, Refused
 from migrator.lint.recording import record
 from migrator.lint.statements import Carried
 from migrator.pattern import Pattern
 from migrator.runner import Runner
+
+# Seconds for which a look at what a change names may wait for a locked table.
+LOOK_S = 5.0
+
+
+def quick(app: App) -> Runner:
+    """Return an engine that gives up soon on a table that stays locked."""
+    runner = app.runner()
+    runner.settings = replace(runner.settings, step_budget_s=LOOK_S)
+    return runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +80,57 @@ class Absent:
             return error if alone else None
         if error is None or not error.name:
             return None
-        # Whoever says the name before may make it, or what it stands for; a column,
-        # together with its table.
-        words = [
-            re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
-            for name in (error.name, error.table)
-            if name
-        ]
         said = (*_of_changes(script, pattern), *chain.from_iterable(map(_said, before)))
-        made = any(all(word.search(text) for word in words) for text in said)
-        return None if made else error
+        return None if _is_made(error, said) else error
+
+
+def columns(
+    runner: Runner, ahead: Sequence[Script], patterns: Sequence[Pattern]
+) -> NotThere | None:
+    """
+    Return a column that changes name, and nothing makes, of a table that is there.
+
+    Args:
+        runner: an engine on the database.
+        ahead: the revisions that the database does not have yet.
+        patterns: what revisions behind all of them are to carry, in this order.
+    """
+    said: list[str] | None = None
+    for number, pattern in enumerate(patterns):
+        error = runner.refusal(Change(revision="new", pattern=pattern))
+        if not isinstance(error, NotThere) or not error.table:
+            continue
+        if said is None:
+            said = [text for script in ahead for text in _said(script)]
+        if not _is_made(error, [*said, *map(_told, patterns[:number])]):
+            return error
+    return None
+
+
+def _is_made(error: NotThere, said: Iterable[str]) -> bool:
+    """
+    Tell whether what is missing may be made by what is said.
+
+    Whoever says the name may make it, or what it stands for; a column, together with
+    its table.
+    """
+    words = [
+        re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+        for name in (error.name, error.table)
+        if name
+    ]
+    return any(all(word.search(text) for word in words) for text in said)
+
+
+def _told(pattern: Pattern) -> str:
+    return json.dumps(pattern.parameters(), default=repr)
 
 
 def _of_changes(script: Script, last: Pattern) -> list[str]:
     """Return what a revision's changes before one of them say, each for itself."""
     patterns = patterns_of(script.module)
     earlier = patterns[: patterns.index(last)]
-    return [json.dumps(p.parameters(), default=repr) for p in earlier]
+    return [_told(p) for p in earlier]
 
 
 def _acts(script: Script) -> bool:

@@ -2,14 +2,13 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import click
 from alembic.script import Script
 
 from migrator.cli import findings, output, rules, sarif
-from migrator.cli.absent import Absent
+from migrator.cli.absent import Absent, quick
 from migrator.cli.app import App, example, json_option, pass_app
 from migrator.configuration import allowed, pyproject
 from migrator.errors import UsageError
@@ -18,13 +17,9 @@ from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
 from migrator.lint.traffic import measured
 from migrator.postgres.connection import Connection, connect
-from migrator.runner import Runner
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
-
-# Seconds for which a look at what a change names may wait for a locked table.
-LOOK_S = 5.0
 
 FORMATS = ("text", "json", "sarif", "github")
 
@@ -113,7 +108,7 @@ def lint(
             rows = app.runner().changes()
             known = {row.id for row in rows if row.begun or row.finished}
             table = app.version_table()
-            linter.refusal = Absent(_quick(app), ahead, table, known)
+            linter.refusal = Absent(quick(app), ahead, table, known)
             if linter.history is not None:
                 linter.history = linter.history.beside(
                     {row.id for row in rows if row.in_flight},
@@ -145,13 +140,6 @@ def lint(
     _print(found, len(looked_at) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)
-
-
-def _quick(app: App) -> Runner:
-    """Return an engine that gives up soon on a table that stays locked."""
-    runner = app.runner()
-    runner.settings = replace(runner.settings, step_budget_s=LOOK_S)
-    return runner
 
 
 def _edited(app: App, linter: Linter, only: set[str] | None) -> list[Placed]:

@@ -15,7 +15,7 @@ from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
 from migrator.alembic.requiring import Requiring
 from migrator.alembic.writing import Way, Written
-from migrator.cli import output
+from migrator.cli import absent, output
 from migrator.cli.app import App, example, json_option, pass_app
 from migrator.cli.findings import near
 from migrator.cli.report import JSON_SCHEMA
@@ -23,7 +23,7 @@ from migrator.errors import MigratorError, UsageError
 from migrator.kernels.mirror_table.linkable import named_after
 from migrator.lint import text as sql_text
 from migrator.names import TableName
-from migrator.pattern import Undecided
+from migrator.pattern import Pattern, Undecided
 from migrator.patterns import (
     ExtractTable,
     MergeColumns,
@@ -122,6 +122,8 @@ def revision(
         # What is wrong with env.py is told as by every other command.
         app.heads()
     project = app.project()
+    if changes:
+        _require_columns(app, [c.ways[0].patterns[0] for c in changes])
     config = project.config
     # What Alembic tells is for a person; on standard output are the paths.
     config.stdout = sys.stderr
@@ -145,6 +147,23 @@ def revision(
             raise error.__cause__ from None
         raise UsageError(f"Alembic: {error}") from error
     _show([_Made.of(s) for s in scripts if s is not None], json)
+
+
+def _require_columns(app: App, patterns: Sequence[Pattern]) -> None:
+    """
+    Refuse a column that a table does not have, nor gets by a revision before.
+
+    Raises:
+        NotThere: names the nearest one.
+    """
+    try:
+        ahead = app.project().revisions(applied=app.heads())
+        runner = absent.quick(app)
+    except MigratorError:
+        # Without a database at hand a revision is written all the same.
+        return
+    if error := absent.columns(runner, ahead, patterns):
+        raise error
 
 
 def _named(
