@@ -247,9 +247,13 @@ class Engine:
             steps = [s for p in Phase for s in pattern.steps(p, facts)]
             require_create(pattern.title, pattern.kind, facts, steps)
         lock_ms = self.settings.lock_timeout_ms
+        given = pattern.parameters()
         for probe in pattern.probes(facts):
-            how = trials.reads if probe.notice else trials.try_out
-            trial = partial(how, conn, probe, lock_timeout_ms=lock_ms)
+            trial: Callable[[], Any] = partial(
+                trials.try_out, conn, probe, lock_timeout_ms=lock_ms, given=given
+            )
+            if probe.notice:
+                trial = partial(trials.reads, conn, probe, lock_timeout_ms=lock_ms)
             found = self._patiently(conn, facts.table.name, trial)
             if probe.notice and found:
                 notices += (Notice(text=probe.notice.replace("{found}", found)),)

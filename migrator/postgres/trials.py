@@ -1,6 +1,7 @@
 """SQL that is tried out, and leaves nothing behind."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import psycopg
 
@@ -16,7 +17,13 @@ from migrator.postgres.connection import (
 )
 
 
-def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
+def try_out(
+    conn: Connection,
+    probe: Probe,
+    *,
+    lock_timeout_ms: int,
+    given: Mapping[str, Any] | None = None,
+) -> None:
     """
     Run a trial in a transaction that is rolled back.
 
@@ -24,11 +31,12 @@ def try_out(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> None:
         conn: in autocommit.
         probe: the trial.
         lock_timeout_ms: longest wait for each lock.
+        given: the pattern's parameters, of which the one that fails is named.
 
     Raises:
         Refused: the server refuses the SQL, or the answer is no.
     """
-    found = _answer(conn, probe, lock_timeout_ms)
+    found = _answer(conn, probe, lock_timeout_ms, given or {})
     if isinstance(found, str) and found:
         raise Refused(probe.otherwise.replace("{found}", found), next=probe.next)
     if found is None or found is False:
@@ -63,23 +71,27 @@ def reads(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> Any:
         psycopg.OperationalError: it could not be tried, which is no answer.
     """
     try:
-        return _answer(conn, probe, lock_timeout_ms)
+        return _answer(conn, probe, lock_timeout_ms, {})
     except Refused as error:
         if isinstance(error.__cause__, psycopg.OperationalError):
             raise error.__cause__ from None
         return None
 
 
-def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
+def _answer(
+    conn: Connection, probe: Probe, lock_timeout_ms: int, given: Mapping[str, Any]
+) -> Any:
     """Return what a trial answers; `Refused` where the server refuses the SQL."""
     conn.execute("BEGIN")
     configure(conn, {"lock_timeout": f"{lock_timeout_ms}ms"}, local=True)
+    statement = ""
     try:
         # The user's text may not end one statement and begin another: such a one would
         # be taken here, and would run behind the step's own.
         for statement in probe.statements:
             execute_stored(conn, statement, one=True)
-        return ask(conn, probe.question, one=True)
+        statement = probe.question
+        return ask(conn, statement, one=True)
     except RETRIED:
         raise
     except psycopg.errors.InsufficientPrivilege as error:
@@ -89,13 +101,45 @@ def _answer(conn: Connection, probe: Probe, lock_timeout_ms: int) -> Any:
             next="grant the privilege, or connect as a role that has it.",
         ) from error
     except psycopg.Error as error:
-        raise Refused(
-            f"{probe.failed or 'The server refuses an expression of the pattern'}:"
-            f" {said(error)}.",
-            next=probe.next
-            if probe.failed
-            else "correct it in the revision; it is SQL, in which a text stands in"
-            " quotes: \"'text'\", and a function or type of another schema with it.",
-        ) from error
+        what, cure = probe.failed, probe.next
+        if not probe.failed:
+            what, cure = "The server refuses an expression of the pattern", _SQL
+            if not (error.sqlstate or "42").startswith("42"):
+                # It is SQL, which a row or what it made did not suit.
+                what += _named(given, statement)
+                cure = "correct it in the revision, so that it takes every row."
+        raise Refused(f"{what}: {said(error)}.", next=cure) from error
     finally:
         conn.execute("ROLLBACK")
+
+
+_SQL = (
+    "correct it in the revision; it is SQL, in which a text stands in quotes:"
+    " \"'text'\", and a function or type of another schema with it."
+)
+
+
+# Parameters that are names, which an expression may consist of.
+_NAMES = ("schema", "table", "column", "to", "name")
+
+
+def _named(given: Mapping[str, Any], statement: str) -> str:
+    """Return which parameters' expressions stand in a statement."""
+    found = [
+        f"`{name}`"
+        for name, value in given.items()
+        if name not in _NAMES
+        and any(f"({text})" in statement for text in _texts(value))
+    ]
+    return f" ({' or '.join(found)})" if found else ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in cast("Mapping[str, Any]", value).values():
+            yield from _texts(one)
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[Any]", value):
+            yield from _texts(one)

@@ -269,10 +269,9 @@ EITHER = (
                 up="payload -> 'own'",
                 down="payload_2",
             ),
-            "The server refuses an expression of the pattern: null value in column"
-            ' "payload" of relation "events" violates not-null constraint.'
-            f"{NOTHING}correct it in the revision; it is SQL, in which a text stands in"
-            " quotes: \"'text'\", and a function or type of another schema with it.",
+            "The server refuses an expression of the pattern (`down`): null value in"
+            ' column "payload" of relation "events" violates not-null constraint.'
+            f"{NOTHING}correct it in the revision, so that it takes every row.",
         ),
     ],
     ids=["type", "none", "half", "both", "old", "new", "lost", "null"],

@@ -128,6 +128,12 @@ CORRECT = (
             "Next: drop it first, and put its like on the new columns afterwards.",
         ),
         (
+            replace(CENTS, down="cents / 0"),
+            "The server refuses an expression of the pattern (`down`): division by"
+            " zero.\nNothing was changed.\nNext: correct it in the revision, so that it"
+            " takes every row.",
+        ),
+        (
             replace(CENTS, up="prize"),
             'The server refuses an expression of the pattern: column "prize" does not'
             f" exist.\nNothing was changed.\n{CORRECT}",
@@ -139,7 +145,7 @@ CORRECT = (
             f"{CORRECT}",
         ),
     ],
-    ids=["default", "unique", "expression", "index"],
+    ids=["default", "unique", "row", "expression", "index"],
 )
 def test_messages(
     runner: Runner, sql: psycopg.Connection, pattern: TransformColumn, message: str
