@@ -1,6 +1,6 @@
 """What a table must be like for a change, and what a reviewer should know of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from psycopg import sql
 
@@ -360,6 +360,17 @@ def default_notices(facts: Facts, column: Column) -> tuple[Notice, ...]:
     )
 
 
+def meanwhile(used: Iterable[str]) -> str:
+    """Return how readers go on without a materialized view; "" where none is used."""
+    if not any("materialized view" in what for what in used):
+        return ""
+    return (
+        " Readers of a materialized view go on where a table takes its name, with its"
+        " rows and privileges: CREATE TABLE … AS TABLE …; then, in one transaction,"
+        " DROP MATERIALIZED VIEW and ALTER TABLE … RENAME TO. Afterwards likewise back."
+    )
+
+
 def require_droppable(facts: Facts, column: Column) -> None:
     """
     Refuse a column whose drop would need CASCADE, or cannot be.
@@ -372,7 +383,8 @@ def require_droppable(facts: Facts, column: Column) -> None:
     if used:
         raise Refused(
             f"{where} is used by {'; '.join(used)}.",
-            next="drop what depends on it first, or make it again without the column.",
+            next="drop what depends on it first, or make it again without the column."
+            + meanwhile(used),
         )
     if column.feeds:
         raise Refused(

@@ -471,6 +471,7 @@ def test_an_index_that_comes_in_the_window_is_kept(
     [
         ("ALTER TABLE items ADD CONSTRAINT c CHECK (n > 0)", 'is under "c", which'),
         ("CREATE VIEW v AS SELECT n FROM items", "is used by view v"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT n FROM items", "view go on where a t"),
         ("CREATE INDEX i ON items ((n + 1))", 'is in index "i", whose expression'),
     ],
 )

@@ -12,7 +12,7 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct
 from migrator.kernels.direct import members
-from migrator.kernels.requirements import require_not_key, triggers
+from migrator.kernels.requirements import meanwhile, require_not_key, triggers
 from migrator.kernels.rows import Update, comparisons, writes
 from migrator.names import TableName
 from migrator.plan import (
@@ -259,7 +259,8 @@ def require_mirrorable(
     if used:
         raise Refused(
             f"{where} is used by {'; '.join(used)}.",
-            next="drop what depends on it first, and make it again afterwards.",
+            next="drop what depends on it first, and make it again afterwards."
+            + meanwhile(used),
         )
     require_last_trigger(facts)
 
