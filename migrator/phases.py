@@ -230,8 +230,9 @@ class Phases(Inspection):
 
     def _run_steps(self, run: Run, phase: Phase, pattern: Pattern) -> None:
         """Run what is left of a phase's steps; what they compared is in step."""
-        self.progress.phase(run.change.id, phase.value)
         mine = self._steps_of(run, phase)
+        if mine:
+            self.progress.phase(run.change.id, phase.value)
         while mine:
             for row in mine:
                 if row.status == "done":

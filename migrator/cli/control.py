@@ -94,7 +94,7 @@ class Bytes(click.ParamType[float]):
     type=Finite(1, 500),
     help="Wanted length of a chunk's transaction.",
 )
-@click.option("--workers", type=click.IntRange(1, 64), help="Of each process.")
+@click.option("--workers", type=click.IntRange(1, 64), help="In each process.")
 @click.option("--off", is_flag=True, help="Take all limits back.")
 @json_option
 @pass_app

@@ -263,7 +263,7 @@ def limited(limits: Limits) -> str:
     if limits.target_ms:
         shown.append(f"chunks of {limits.target_ms:g} ms")
     if limits.workers:
-        shown.append(f"{counted(limits.workers, 'worker')} of each process")
+        shown.append(f"{counted(limits.workers, 'worker')} in each process")
     return ", ".join(shown)
 
 
@@ -316,6 +316,8 @@ def detail(app: App, row: ChangeRow) -> None:
     for phase, step in shown:
         told = ", ".join(_told(app, row.id, step, held=held))
         click.echo(f"  {phase:<9} {told}")
+    if not shown:
+        click.echo(f"  {row.state}; nothing had to run so far")
     if (entry := app.runner().verdict(row.id)) and entry.verdict.reason:
         only = " (only observed)" if entry.verdict.observed else ""
         click.secho(f"  Signals{only}: {entry.verdict.reason}", fg="yellow")

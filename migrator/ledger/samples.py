@@ -56,7 +56,11 @@ def speed(conn: Connection, step: int) -> Speed | None:
         f" greatest(now.end_block - now.done, 0) AS rest FROM ({_NOW}) AS now"
         " CROSS JOIN LATERAL (SELECT * FROM migrator.samples WHERE step = now.id"
         " AND at >= least((SELECT max(at) FROM migrator.samples WHERE step = now.id),"
-        " clock_timestamp() - make_interval(secs => %s)) ORDER BY at LIMIT 1) AS first",
+        " clock_timestamp() - make_interval(secs => %s))"
+        # A pause is no time of work, and other limits make another speed.
+        " AND at >= COALESCE((SELECT c.at FROM migrator.control c JOIN migrator.steps t"
+        " ON t.change = c.change WHERE t.id = now.id), '-infinity')"
+        " ORDER BY at LIMIT 1) AS first",
         (step, OVER_S),
     ).fetchone()
     if row is None or row["s"] < 1:

@@ -10,7 +10,7 @@ from migrator.change import Change
 from migrator.cli.bars import Bars
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import StepRow
-from migrator.patterns import AddColumn
+from migrator.patterns import AddCheck, AddColumn
 from migrator.runner import Runner
 from migrator.settings import Settings
 
@@ -66,7 +66,9 @@ def test_share_rate_and_time_left(runner: Runner, other: Runner) -> None:
     assert step.busy_ms > 0
 
 
-def test_why_it_waits_is_told_elsewhere(runner: Runner, other: Runner) -> None:
+def test_why_it_waits_is_told_elsewhere(
+    runner: Runner, other: Runner, sql: psycopg.Connection
+) -> None:
     """Until it goes on."""
     other.limit("c", Limits(max_rows_per_s=8_000))
     with running(runner):
@@ -75,10 +77,23 @@ def test_why_it_waits_is_told_elsewhere(runner: Runner, other: Runner) -> None:
         step = until(other, lambda s: s.waiting)
         assert step.waiting.startswith("paused by ")
         assert step.waiting.endswith(': "closing"')
+        sql.execute("UPDATE migrator.samples SET at = at - interval '1 hour'")
         other.say("c", Mode.RUN, "")
+        # The hour was no time of work.
+        assert (speed := other.speed(step)) is None or speed.rows_per_s > 4_000
         until(other, lambda s: not s.waiting)
         other.limit("c", None)
     assert until(other, lambda s: s.status == "done").waited_share > 0
+
+
+def test_a_phase_without_steps_has_no_heading(
+    runner: Runner, sql: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A check that is added has nothing to backfill."""
+    sql.execute("CREATE TABLE t (id int)")
+    runner.progress = Bars()
+    runner.expand(Change(revision="k", pattern=AddCheck("t", "k", "id > 0")))
+    assert "backfill" not in capsys.readouterr().err
 
 
 def test_bars_tell_of_all_processes(capsys: pytest.CaptureFixture[str]) -> None:
