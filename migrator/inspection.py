@@ -111,6 +111,7 @@ class Inspection(Engine):
                 admission=change.pattern.admission,
                 kind=change.pattern.kind.value,
                 notices=notices,
+                others={t.name: t.rows for t in facts.others},
                 phases=phases,
             )
 
@@ -139,6 +140,7 @@ class Inspection(Engine):
             admission=change.pattern.admission,
             kind=change.pattern.kind.value,
             notices=self._unwatched(conn, facts, left),
+            others={t.name: t.rows for t in facts.others},
             phases=phases,
         )
 

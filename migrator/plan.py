@@ -391,6 +391,8 @@ class Plan:
     #: What `table` names, in the words of `facts.Kind`.
     kind: str = "table"
     notices: tuple[Notice, ...] = ()
+    #: Rows of further tables, as far as statistics know them.
+    others: Mapping[TableName, int] = field(default_factory=dict[TableName, int])
     phases: Mapping[Phase, Steps] = field(default_factory=dict[Phase, Steps])
 
     def steps(self, phase: Phase) -> Steps:

@@ -148,8 +148,9 @@ def _estimate(plan: Plan, work: Work) -> str:
     rows = f"about {counted(plan.rows)}"
     whole = f" ({size(plan.size_bytes)})"
     if work.table != plan.table and getattr(work, "root", None) is None:
-        # A further table, of whose size the plan says nothing.
-        rows, whole = "all its rows", ""
+        # A further table, which the change may have to make yet.
+        known = plan.others.get(work.table, 0) if work.table else 0
+        rows, whole = f"about {counted(known)}" if known > 0 else "all its rows", ""
     if isinstance(work, ChunkedUpdate | ChunkedCheck):
         return f"{rows} in chunks{whole}"
     if isinstance(work, Autocommit) and work.scans:

@@ -11,6 +11,7 @@ from locks import taken
 from tables import Requests, backfill_behind, rows, texts_of, unique_index, waits
 
 from migrator.change import Change
+from migrator.cli import output
 from migrator.errors import Failed, MismatchError, Refused
 from migrator.facts import (
     Column,
@@ -1001,3 +1002,14 @@ def test_notices() -> None:
     texts = [n.text for n in PATTERN.check(FACTS)]
     assert 'Index "mixed" goes with the column at the drop.' in texts
     assert not any("users_bio" in text for text in texts)
+
+
+def test_a_plan_tells_rows_of_both_tables(
+    runner: Runner, sql: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As far as statistics know them."""
+    sql.execute(f"{SETUP}; ANALYZE users; ANALYZE profiles".encode())
+    output.plan(runner.plan(CHANGE))
+    told = capsys.readouterr().out
+    assert "about 2,000 rows in chunks" in told
+    assert "about 1,800 rows in chunks" in told
