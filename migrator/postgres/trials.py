@@ -104,10 +104,9 @@ def _answer(
         what, cure = probe.failed, probe.next
         if not probe.failed:
             what, cure = "The server refuses an expression of the pattern", _SQL
-            if not (error.sqlstate or "42").startswith("42"):
-                # It is SQL, which a row or what it made did not suit.
+            if (error.sqlstate or "").startswith(_OF_A_ROW):
                 what += _named(given, statement)
-                cure = "correct it in the revision, so that it takes every row."
+                cure = "correct it in the revision: a value does not suit it."
         raise Refused(f"{what}: {said(error)}.", next=cure) from error
     finally:
         conn.execute("ROLLBACK")
@@ -119,6 +118,9 @@ _SQL = (
 )
 
 
+# A value that an expression cannot take, or makes and no column can; a function's own
+# error (manual, appendix A).
+_OF_A_ROW = ("22", "23", "P0")
 # Parameters that are names, which an expression may consist of.
 _NAMES = ("schema", "table", "column", "to", "name")
 

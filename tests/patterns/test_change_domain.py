@@ -352,8 +352,8 @@ ONE = (
             "ALTER DOMAIN price ADD CONSTRAINT least CHECK (VALUE > 0)",
             ChangeDomain("price", default="0"),
             "The server refuses an expression of the pattern: value for domain price"
-            f' violates check constraint "least".{NOTHING}correct it in the revision,'
-            " so that it takes every row.",
+            f' violates check constraint "least".{NOTHING}correct it in the revision:'
+            " a value does not suit it.",
         ),
     ],
 )

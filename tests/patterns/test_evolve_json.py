@@ -271,7 +271,7 @@ EITHER = (
             ),
             "The server refuses an expression of the pattern (`down`): null value in"
             ' column "payload" of relation "events" violates not-null constraint.'
-            f"{NOTHING}correct it in the revision, so that it takes every row.",
+            f"{NOTHING}correct it in the revision: a value does not suit it.",
         ),
     ],
     ids=["type", "none", "half", "both", "old", "new", "lost", "null"],

@@ -130,8 +130,8 @@ CORRECT = (
         (
             replace(CENTS, down="cents / 0"),
             "The server refuses an expression of the pattern (`down`): division by"
-            " zero.\nNothing was changed.\nNext: correct it in the revision, so that it"
-            " takes every row.",
+            " zero.\nNothing was changed.\nNext: correct it in the revision: a value"
+            " does not suit it.",
         ),
         (
             replace(CENTS, up="prize"),
