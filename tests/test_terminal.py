@@ -294,7 +294,7 @@ def test_a_signal_of_the_projects(
     settings.write_text(
         settings.read_text().replace(guard, f'{guard}mode = "observe"\n')
     )
-    migrator("throttle", "abc123", "--max-rows-per-s", "5000")
+    migrator("throttle", "abc123", "--max-rows-per-s", "500")
     there = terminal("backfill", "abc123")
     there.shows(r"waiting: limit of")
     wait_for("the verdict", lambda: (signals(migrator) or {}).get("observed", False))

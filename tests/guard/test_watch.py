@@ -428,7 +428,8 @@ def test_a_signal_that_vanishes_pauses(
     expanded: Runner, sql: psycopg.Connection
 ) -> None:
     """Unknown is not safe, once it was known."""
-    expanded.guard = guarded("SELECT n FROM load", pause=5, throttle=0)
+    expanded.guard = guarded("SELECT n FROM load", pause=5)
+    expanded.limit("c", Limits(max_rows_per_s=20_000))
 
     def told() -> bool:
         reasons = [e["detail"].get("reason", "") for e in expanded.events("c")]
@@ -445,6 +446,7 @@ def test_a_signal_that_vanishes_pauses(
     time.sleep(0.5)
     assert filled(sql) == before < ROWS
     sql.execute("ALTER TABLE gone RENAME TO load")
+    expanded.limit("c", None)
     thread.join(timeout=60)
     assert filled(sql) == ROWS
 

@@ -589,10 +589,10 @@ url, command, name, wanted = sys.argv[1:]
 real = store.set_status
 
 
-def dying(conn, change, row, status):
+def dying(conn, change, row, status, **told):
     if (row.step.name, status) == (name, wanted):
         os.kill(os.getpid(), signal.SIGKILL)
-    real(conn, change, row, status)
+    real(conn, change, row, status, **told)
 
 
 store.set_status = dying

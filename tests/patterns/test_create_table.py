@@ -71,7 +71,7 @@ def test_text_with_hostile_names() -> None:
     assert parked.startswith('"_migrator_parked_')
     assert step.parked is not None
     assert step.parked.statements == (
-        f'LOCK TABLE "my sch".{parked}, "public"."u ""%s" IN ACCESS EXCLUSIVE MODE',
+        f'LOCK TABLE "public"."u ""%s", "my sch".{parked} IN ACCESS EXCLUSIVE MODE',
         f'DROP TABLE "my sch".{parked}',
     )
     name = parked.strip('"').replace('""', '"')

@@ -58,7 +58,7 @@ def test_text_with_hostile_names(*, retired: bool) -> None:
     assert isinstance(first.work, Transaction)
     assert isinstance(last.work, Transaction)
     assert first.work.statements == (
-        lock.format(f'{gone}, "p"."q"'),
+        lock.format(f'"p"."q", {gone}'),
         f'ALTER TABLE {gone} DROP CONSTRAINT "k"',
     )
     assert last.work.statements == (lock.format(gone), f"DROP TABLE {gone}")

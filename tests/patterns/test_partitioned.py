@@ -513,8 +513,8 @@ def test_attached_while_it_is_compared(
     runner.backfill("p1")
     real = store.set_status
 
-    def attach(conn: Any, change: str, row: Any, status: str) -> None:
-        real(conn, change, row, status)
+    def attach(conn: Any, change: str, row: Any, status: str, **told: bool) -> None:
+        real(conn, change, row, status, **told)
         if row.step.name == 'compare_rows "t_rest"' and status == "done":
             sql.execute(LATE.encode())
 
@@ -603,15 +603,15 @@ def test_dropped_in_mid_chunk(
     """A chunk that finds its table gone ends its step, not the backfill."""
     sql.execute(SETUP.encode())
     runner.expand(CHANGE)
-    real = worker.Worker._run
+    real = worker.run
 
-    def run(self: worker.Worker, *given: Any) -> tuple[int, list[Any], int]:
-        if self.work.table.name == "t_rest":
+    def run(conn: Any, work: Any, *given: Any, **more: Any) -> Any:
+        if work.table.name == "t_rest":
             sql.execute("DROP TABLE t_rest")
-        return real(self, *given)
+        return real(conn, work, *given, **more)
 
     with monkeypatch.context() as patched:
-        patched.setattr(worker.Worker, "_run", run)
+        patched.setattr(worker, "run", run)
         assert runner.backfill("p1") is State.BACKFILLED
     steps = {s.step.name: s for s in runner.steps("p1")}
     assert steps['copy_rows "t_rest"'].file_node == GONE
