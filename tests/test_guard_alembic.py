@@ -814,3 +814,31 @@ def test_lint_knows_that_env_is_guarded(project: Project) -> None:
     assert "ZD611" not in project.run("lint", "--offline", "r2", module="migrator")
     project.env(text="")
     assert "ZD611" in project.run("lint", "--offline", "r2", module="migrator")
+
+
+LOOP = """
+from migrator.alembic.hazards import Hazards
+seen, refuse = [], Hazards.refuse
+Hazards.refuse = lambda self, s: (seen.append(s.sql.split()[0]), refuse(self, s))[1]
+op.execute("CREATE TABLE other (id int)")
+for n in (1, 2, 3):
+    op.get_bind().execute(sa.text("SELECT name FROM users WHERE id = :id"), {"id": n})
+    op.execute(f"UPDATE users SET name = '{n}' WHERE id = {n}")
+    op.get_bind().execute(sa.text(f"INSERT INTO other VALUES ({n})"))
+op.execute("UPDATE users SET name = 'x' WHERE id = 4")
+op.execute("CREATE TABLE third (id int)")
+op.execute(f"COMMENT ON TABLE third IS '{' '.join(seen)}'")
+"""
+
+
+def test_a_loop_over_rows_is_looked_at_once(
+    project: Project, sql: psycopg.Connection
+) -> None:
+    """Its locks are held; looking again would take longer with each row."""
+    project.write("r2", LOOP, before="r1")
+    project.upgrade()
+    words = "CREATE SELECT UPDATE INSERT UPDATE CREATE"
+    seen = sql.execute("SELECT obj_description('third'::regclass)").fetchone()
+    assert seen == (words,)
+    assert sql.execute("SELECT count(*) FROM other").fetchone() == (3,)
+    assert sql.execute("SELECT name FROM users WHERE id = 3").fetchone() == ("3",)

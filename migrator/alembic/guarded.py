@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
@@ -32,6 +32,7 @@ from migrator.lint.locks import lock_of
 from migrator.lint.operations import statements
 from migrator.lint.recording import Invoke, flushing, intercepted
 from migrator.lint.statements import (
+    ChangeRows,
     CreateIndex,
     DropIndex,
     Other,
@@ -178,6 +179,11 @@ class Guarded:
     #: What was sent last.
     _statement: str = ""
     _sent: Sequence[Statement] = ()
+    #: What reads and writes rows, and was looked at since the transaction began or
+    #: anything else was sent, with the revision's line: a loop sends it again.
+    _written: set[tuple[Sequence[Statement], int]] = field(
+        default_factory=set[tuple[Sequence[Statement], int]]
+    )
     _refused: Refused | None = None
     _blocked: _Blocked | None = None
 
@@ -264,6 +270,7 @@ class Guarded:
     def _begin(self) -> None:
         """Set what holds until the end of the transaction."""
         self._dirty = self._ended = False
+        self._written.clear()
         path = self.timeouts.begin()
         self.lock_waits.pid = self.timeouts.pid
         # Names without a schema mean what they mean to the revision.
@@ -331,6 +338,7 @@ class Guarded:
             found = statements(operation)
             if found == [Other(sql=type(operation).__name__)]:
                 return original(operations, operation)
+            self._written.clear()
             self._ready(found)
             self._inside = True
             try:
@@ -351,9 +359,17 @@ class Guarded:
             self._begin()
         self._statement, self._sent = statement, ()
         if not self._inside:
-            self._sent = sql.statements(statement)
-            self._ready(self._sent)
-            self._committed = self._committed or _ends(self._sent)
+            found = tuple(sql.statements(statement))
+            again = tuple(map(_kind_of, found)), self.hazards.line()
+            if again not in self._written:
+                self._sent = found
+                self._ready(found)
+                self._committed = self._committed or _ends(found)
+                if self._autocommit or not all(map(_is_of_rows, found)):
+                    self._written.clear()
+                else:
+                    # Its locks are held by now.
+                    self._written.add(again)
         self._dirty = True
 
     def after(self) -> None:
@@ -455,6 +471,20 @@ def _told(error: MigratorError) -> CommandError:
 def _ends(found: Sequence[Statement]) -> bool:
     """Tell whether statements end the transaction by themselves."""
     return any(isinstance(s, Transaction) and s.how != "BEGIN" for s in found)
+
+
+def _is_of_rows(statement: Statement) -> bool:
+    """Tell whether a statement reads or writes rows, and changes no table."""
+    return isinstance(statement, ChangeRows) or (
+        isinstance(statement, Other) and statement.sql.lstrip()[:6].upper() == "SELECT"
+    )
+
+
+def _kind_of(statement: Statement) -> Statement:
+    """Return a statement without the values that it writes."""
+    return (
+        replace(statement, sql="") if isinstance(statement, ChangeRows) else statement
+    )
 
 
 def _is_patient(statement: Statement) -> bool:

@@ -72,6 +72,10 @@ class Hazards:
     def _file(self) -> str:
         return str(self.script.module.__file__)
 
+    def line(self) -> int:
+        """Return the line of the revision that is running; 0 where none is."""
+        return line_in(self._file)
+
     def again(self) -> None:
         """Begin the revision anew."""
         read = reader(self.conn)
@@ -110,7 +114,7 @@ class Hazards:
         """Return why a statement must not run, None where it may."""
         if not self.refuses:
             return None
-        line = line_in(self._file)
+        line = self.line()
         for finding in looked(statement, self.scene, RULES):
             if not self._counts(finding):
                 continue
