@@ -119,6 +119,30 @@ def test_init_is_done_once(project: Quick) -> None:
     assert env.read_text() == before
 
 
+def test_init_names_what_the_options_take_over(project: Quick) -> None:
+    """What it says to write runs; the argument twice would be an error."""
+    env = project.folder / "migrations" / "env.py"
+    text = env.read_text()
+    taken = "**zd.options(target_metadata=target_metadata)"
+    assert taken in text
+    own = "target_metadata=target_metadata, include_object=include_object"
+    begun = text.replace("\nfrom migrator import alembic as zd\n", "\n")
+    begun = f"{begun}".replace(taken, own)
+    head = "def include_object(*given):\n    return True\n\n\n"
+    begun = begun.replace(
+        "def run_migrations_offline", head + "def run_migrations_offline"
+    )
+    env.write_text(begun)
+    said = project.migrator("init").stdout
+    assert "has include_object, which the options take over" in said
+    assert "in place of target_metadata=…, include_object=…," in said
+    line = said.splitlines()[-1].strip().rstrip(",")
+    assert line == f"**zd.options({own})"
+    assert env.read_text() == begun
+    env.write_text(f"from migrator import alembic as zd\n{begun.replace(own, line)}")
+    project.run("current")
+
+
 def test_init_says_where_the_guard_may_begin(project: Quick) -> None:
     """What it names is what pyproject.toml takes, and lint passes over them."""
     env = project.folder / "migrations" / "env.py"

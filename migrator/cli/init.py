@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,6 +10,9 @@ import click
 from migrator.alembic.project import Project
 
 IMPORT = "from migrator import alembic as zd"
+# Arguments of `context.configure` that the options take over; the last one they set.
+_TAKEN = ("include_object", "process_revision_directives")
+_SET = "transaction_per_migration"
 
 
 def run(project: Project) -> None:
@@ -24,12 +28,19 @@ def run(project: Project) -> None:
     if changed is None:
         click.echo(f"{env} passes the options already.")
     elif changed == text:
+        own = [name for name in (*_TAKEN, _SET) if name in _given(text)]
+        why = (
+            f"its context.configure(…) has {' and '.join(own)}, which the options take"
+            " over"
+            if own
+            else "it does not call context.configure(…) with target_metadata=… by name"
+        )
+        takes = "".join(f", {name}={name}" for name in _TAKEN if name in own)
         click.echo(
-            f"{env} was left as it is: it does not call context.configure(…) with"
-            " target_metadata=… by name. Add\n\n"
+            f"{env} was left as it is: {why}. Add\n\n"
             f"    {IMPORT}\n\nand in each context.configure(…), in place of"
-            " target_metadata=…,\n\n"
-            "    **zd.options(target_metadata=target_metadata),"
+            f" {', '.join(f'{name}=…' for name in ('target_metadata', *own))},\n\n"
+            f"    **zd.options(target_metadata=target_metadata{takes}),"
         )
     else:
         env.write_text(changed)
@@ -45,6 +56,25 @@ def run(project: Project) -> None:
                 " lint is to pass over them, pyproject.toml says so:\n\n"
                 f"    [tool.migrator]\n    start-after = {shown}"
             )
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    """Yield the calls of `context.configure`."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "configure"
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "context"
+        ):
+            yield node
+
+
+def _given(text: str) -> set[str]:
+    """Return the names of the arguments of these calls."""
+    calls = _calls(ast.parse(text))
+    return {k.arg for call in calls for k in call.keywords if k.arg is not None}
 
 
 def with_options(text: str) -> str | None:
@@ -64,26 +94,12 @@ def with_options(text: str) -> str | None:
     tree = ast.parse(text)
     lines = text.splitlines(keepends=True)
     edits: list[tuple[int, int, int, int, str]] = []
-    for node in ast.walk(tree):
-        if not (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == "configure"
-            and isinstance(node.func.value, ast.Name)
-            and node.func.value.id == "context"
-        ):
-            continue
+    for node in _calls(tree):
         for keyword in node.keywords:
             if keyword.arg is None and "zd.options" in ast.unparse(keyword.value):
                 return None
             own = {k.arg for k in node.keywords}
-            if keyword.arg == "target_metadata" and own.isdisjoint(
-                {
-                    "include_object",
-                    "process_revision_directives",
-                    "transaction_per_migration",
-                }
-            ):
+            if keyword.arg == "target_metadata" and own.isdisjoint({*_TAKEN, _SET}):
                 assert keyword.end_lineno is not None
                 assert keyword.end_col_offset is not None
                 value = ast.unparse(keyword.value)

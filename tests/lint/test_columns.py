@@ -500,6 +500,9 @@ def test_a_default_that_goes(tmp_path: Path, linter: Linter) -> None:
     assert found.severity is Severity.ERROR
     assert found.why == "Those that leave the column out fail: the column is NOT NULL."
     assert shown(found.safe) == ['DropDefault("t", "filled")']
+    lifted = "op.alter_column('t', 'filled', nullable=True)\n" + gone.format("filled")
+    found = only(findings(tmp_path, lifted, linter), "ZD123")
+    assert found.why == "Those that leave the column out store NULL."
     found = only(findings(tmp_path, gone.format("soft"), linter), "ZD123")
     assert found.severity is Severity.WARNING
     new = "op.add_column('t', sa.Column('c', sa.Integer{}))\n" + gone.format("c")

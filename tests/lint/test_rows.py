@@ -151,6 +151,10 @@ def test_the_safe_form_follows_what_the_rows_are_changed_for() -> None:
     """A column that the revision adds is computed; else a person chooses."""
     (one,) = look(OFFLINE, COLUMN, UPDATE, autocommit=True)
     assert safe(one) == ['change = AddColumn("users", "cents", "bigint", computed="…")']
+    other = replace(COLUMN, column=replace(COLUMN.column, name="pence"))
+    named = replace(UPDATE, sql="UPDATE users SET cents = 1")
+    (one,) = look(OFFLINE, COLUMN, other, named, autocommit=True)
+    assert safe(one) == ['change = AddColumn("users", "cents", "bigint", computed="…")']
     (two,) = look(OFFLINE, UPDATE)
     assert safe(two) == [
         'change = SetNotNull("users", "…", fill="…")',

@@ -26,6 +26,7 @@ from migrator.lint.rule import (
 from migrator.lint.safe import alone
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
+from migrator.names import mentioned
 from migrator.pattern import Pattern
 from migrator.patterns import AddColumn, SetNotNull, TransformColumn
 from migrator.plan import Lock, render
@@ -124,14 +125,14 @@ def safe(statement: st.ChangeRows, scene: Scene) -> Safe:
                 )
             ),
         )
-    added = next(
-        (
-            s.column
-            for s in reversed(scene.earlier)
-            if isinstance(s, st.AddColumn) and scene.is_same(s.table, table)
-        ),
-        None,
-    )
+    new = [
+        s.column
+        for s in reversed(scene.earlier)
+        if isinstance(s, st.AddColumn) and scene.is_same(s.table, table)
+    ]
+    # Of several the one that it names.
+    named = mentioned(statement.sql)
+    added = next((c for c in new if c.name in named), next(iter(new), None))
     patterns: tuple[Pattern, ...]
     if added is not None:
         patterns = (

@@ -77,7 +77,7 @@ class DropDefault(Rule):
             harm, severity = "store NULL, or fail", Severity.ERROR
         elif found.default is None:
             return
-        elif found.not_null:
+        elif found.not_null and not _is_lifted(statement, scene):
             harm, severity = "fail: the column is NOT NULL", Severity.ERROR
         else:
             harm, severity = "store NULL", Severity.WARNING
@@ -128,3 +128,13 @@ class DropDefault(Rule):
                 ),
             ),
         )
+
+
+def _is_lifted(statement: st.DropDefault, scene: Scene) -> bool:
+    """Tell whether the revision has let the column be NULL before."""
+    return any(
+        isinstance(s, st.DropNotNull)
+        and s.column == statement.column
+        and scene.is_same(s.table, statement.table)
+        for s in scene.earlier
+    )
