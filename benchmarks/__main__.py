@@ -1,7 +1,6 @@
 """Run the benchmarks: `python -m benchmarks`, or `make bench`."""
 
 import json as json_module
-import resource
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +13,7 @@ import psycopg
 
 from benchmarks import report, triggers
 from benchmarks.foreground import p99_ms
-from benchmarks.measure import Runs, measured, median
+from benchmarks.measure import Runs, alone, measured, median
 from benchmarks.methods import (
     BLOCKS,
     GIANT,
@@ -26,7 +25,6 @@ from benchmarks.methods import (
     REWRITE,
     TWO,
     Method,
-    Outcome,
 )
 from benchmarks.report import Row
 from benchmarks.shapes import NARROW, SHAPES, SIX_INDEXES
@@ -154,13 +152,6 @@ def foreground(server: Server, size: Size) -> Iterator[Row]:
             goal=1.5 if method is RENAME else 0.0,
             less=True,
         )
-
-
-def alone(url: str, rows: int, repeat: int) -> tuple[list[Outcome], float]:
-    """Return runs of ours, and the most memory that the process had by then, in MB."""
-    runs = measured(url, NARROW, [OURS], rows, repeat)
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return runs[OURS.name], taken / 1024
 
 
 def scale(url: str, size: Size) -> Iterator[Row]:

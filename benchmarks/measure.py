@@ -1,5 +1,6 @@
 """Run methods in turn on fresh copies of a table."""
 
+import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -8,8 +9,8 @@ from typing import Any
 import click
 import psycopg
 
-from benchmarks.methods import Method, Outcome
-from benchmarks.shapes import Shape
+from benchmarks.methods import OURS, Method, Outcome
+from benchmarks.shapes import NARROW, Shape
 from migrator.kernels.chunking import HELD_S
 
 Runs = dict[str, list[Outcome]]
@@ -104,3 +105,14 @@ def _one(conn: psycopg.Connection, query: str) -> object:
 def median(runs: Runs, method: Method, what: str) -> float:
     """Return the median of one figure over a method's repetitions."""
     return statistics.median(float(getattr(o, what)) for o in runs[method.name])
+
+
+def alone(url: str, rows: int, repeat: int) -> tuple[list[Outcome], float]:
+    """
+    Return runs of ours, and the most memory that the process had by then, in MB.
+
+    For a process of its own, which finds nothing that stands in `__main__`.
+    """
+    runs = measured(url, NARROW, [OURS], rows, repeat)
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return runs[OURS.name], taken / 1024

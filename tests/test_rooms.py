@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "runner": ENGINE | {"engine", "execution", "phases"},
     "lint": DATA | {"change", "edits", "history", "patterns", "kernels", "postgres"},
     "deployment": ENGINE | {"runner"},
-    "reconciling": ENGINE | {"history", "runner"},
+    "reconciling": ENGINE | {"execution", "history", "runner"},
     "alembic": ENGINE
     | {"configuration", "engine", "guard", "history", "lint", "patterns", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
