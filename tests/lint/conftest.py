@@ -1,19 +1,28 @@
-"""Databases that tests of rules share."""
+"""Linters of the database that a module of rules prepares."""
 
-import os
 from collections.abc import Iterator
+from dataclasses import replace
 
-import psycopg
 import pytest
 
-from migrator.postgres.embedded import Server
+from migrator.lint.linter import Linter
 
 
 @pytest.fixture(scope="module")
-def shared(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the URL of a database of a module's own: its tests only look at it."""
-    name = f"lint_{os.getpid()}_{abs(hash(request.node.nodeid)):x}"
-    with psycopg.connect(server.url(), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-        yield server.url(name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+def looking(shared_database: str, request: pytest.FixtureRequest) -> Iterator[Linter]:
+    """Give the linter of a database that nobody changes, as the module prepares it."""
+    with request.module.prepared(shared_database) as found:
+        yield found
+
+
+@pytest.fixture
+def linter(looking: Linter) -> Linter:
+    """Give it to one test, which may set it otherwise."""
+    return replace(looking)
+
+
+@pytest.fixture
+def own(database: str, request: pytest.FixtureRequest) -> Iterator[Linter]:
+    """Give the linter of a database of the test's own."""
+    with request.module.prepared(database) as found:
+        yield found

@@ -96,26 +96,6 @@ def prepared(url: str) -> Iterator[Linter]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def looking(shared: str) -> Iterator[Linter]:
-    """Give the linter of a database that nobody changes."""
-    with prepared(shared) as found:
-        yield found
-
-
-@pytest.fixture
-def linter(looking: Linter) -> Linter:
-    """Give it to one test, which may set it otherwise."""
-    return replace(looking)
-
-
-@pytest.fixture
-def own(database: str) -> Iterator[Linter]:
-    """Give the linter of a database of the test's own."""
-    with prepared(database) as found:
-        yield found
-
-
 def test_a_column_of_an_empty_table_stalls_nobody(
     tmp_path: Path, linter: Linter
 ) -> None:

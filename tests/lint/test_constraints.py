@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -53,26 +52,6 @@ def prepared(url: str) -> Iterator[Linter]:
             read=reader(conn),
             server_version=conn.info.server_version,
         )
-
-
-@pytest.fixture(scope="module")
-def looking(shared: str) -> Iterator[Linter]:
-    """Give the linter of a database that nobody changes."""
-    with prepared(shared) as found:
-        yield found
-
-
-@pytest.fixture
-def linter(looking: Linter) -> Linter:
-    """Give it to one test, which may set it otherwise."""
-    return replace(looking)
-
-
-@pytest.fixture
-def own(database: str) -> Iterator[Linter]:
-    """Give the linter of a database of the test's own."""
-    with prepared(database) as found:
-        yield found
 
 
 def lint(linter: Linter, folder: Path, body: str) -> list[Finding]:

@@ -14,7 +14,6 @@ from migrator.lint.scene import Reader
 from migrator.lint.statements import Ref
 from migrator.plan import Lock
 from migrator.postgres.connection import Target, connect
-from migrator.postgres.embedded import Server
 
 SCHEMA = """
 CREATE TABLE p (id bigint PRIMARY KEY);
@@ -270,14 +269,11 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(server: Server) -> Iterator[Place]:
+def place(shared_database: str) -> Iterator[Place]:
     """Give a database that each case leaves as it was."""
-    with psycopg.connect(server.url(), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE locks")
-    url = server.url("locks")
     with (
-        psycopg.connect(url, autocommit=True) as conn,
-        connect(Target.from_url(url), "lint") as reading,
+        psycopg.connect(shared_database, autocommit=True) as conn,
+        connect(Target.from_url(shared_database), "lint") as reading,
     ):
         conn.execute(SCHEMA)
         names = conn.execute(

@@ -60,26 +60,6 @@ def prepared(url: str) -> Iterator[Linter]:
         )
 
 
-@pytest.fixture(scope="module")
-def looking(shared: str) -> Iterator[Linter]:
-    """Give the linter of a database that nobody changes."""
-    with prepared(shared) as found:
-        yield found
-
-
-@pytest.fixture
-def linter(looking: Linter) -> Linter:
-    """Give it to one test, which may set it otherwise."""
-    return replace(looking)
-
-
-@pytest.fixture
-def own(database: str) -> Iterator[Linter]:
-    """Give the linter of a database of the test's own."""
-    with prepared(database) as found:
-        yield found
-
-
 def lint(linter: Linter, folder: Path, body: str) -> list[Finding]:
     """Return what is found in a revision whose `upgrade()` has a body."""
     return [p.finding for p in linter.lint("r1", revision(folder, body))]

@@ -15,9 +15,9 @@ NAMES = [f"{rule.code}-{n}" for n, (rule, _) in enumerate(TRIALS)]
 
 
 @pytest.fixture(scope="module")
-def database(shared: str) -> str:
+def database(shared_database: str) -> str:
     """Give one database for all trials: each begins by clearing it."""
-    return shared
+    return shared_database
 
 
 def _prepare(sql: psycopg.Connection, trial: Trial) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -59,19 +58,6 @@ def prepared(url: str) -> Iterator[Linter]:
     """)
     with looking_at(url) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def looking(shared: str) -> Iterator[Linter]:
-    """Give the linter of a database that nobody changes."""
-    with prepared(shared) as found:
-        yield found
-
-
-@pytest.fixture
-def linter(looking: Linter) -> Linter:
-    """Give it to one test, which may set it otherwise."""
-    return replace(looking)
 
 
 CASES = [

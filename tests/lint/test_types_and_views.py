@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from migrator.lint import Finding, Linter, Severity
 from migrator.lint import statements as st
@@ -48,26 +47,6 @@ def prepared(url: str) -> Iterator[Linter]:
             read_domain=domain_reader(conn),
             server_version=conn.info.server_version,
         )
-
-
-@pytest.fixture(scope="module")
-def looking(shared: str) -> Iterator[Linter]:
-    """Give the linter of a database that nobody changes."""
-    with prepared(shared) as found:
-        yield found
-
-
-@pytest.fixture
-def linter(looking: Linter) -> Linter:
-    """Give it to one test, which may set it otherwise."""
-    return replace(looking)
-
-
-@pytest.fixture
-def own(database: str) -> Iterator[Linter]:
-    """Give the linter of a database of the test's own."""
-    with prepared(database) as found:
-        yield found
 
 
 def lint(folder: Path, body: str) -> list[Finding]:

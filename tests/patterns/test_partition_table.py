@@ -322,6 +322,20 @@ FACTS = Facts(
     relation_names=frozenset({"events", "taken"}),
 )
 FEED = Publication(name="feed", whole=False, via_root=True)
+LIKED = ForeignKey(
+    name="liked",
+    table=TableName("public", "likes"),
+    columns=("event", "at"),
+    to=TABLE.name,
+    to_columns=("at", "id"),
+)
+
+
+def referred(key: ForeignKey) -> Table:
+    """Return the table with a foreign key to it."""
+    return replace(TABLE, foreign_keys=(key,))
+
+
 MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
     (TABLE, {"by": "SIZE"}, "by is 'SIZE'"),
     (
@@ -351,68 +365,22 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
         'unique index "u" has not all columns',
     ),
     (
-        replace(
-            TABLE,
-            foreign_keys=(
-                ForeignKey(
-                    name="liked",
-                    table=TableName("public", "likes"),
-                    columns=("event",),
-                    to=TABLE.name,
-                    to_columns=("id",),
-                ),
-            ),
-        ),
+        referred(replace(LIKED, columns=("event",), to_columns=("id",))),
         {},
         'foreign key "liked" of table "public"."likes" refers to (id), which nothing',
     ),
     (
-        replace(
-            TABLE,
-            foreign_keys=(
-                ForeignKey(
-                    name="liked",
-                    table=TableName("public", "likes"),
-                    columns=("event", "at"),
-                    to=TABLE.name,
-                    to_columns=("at", "id"),
-                    partitioned=True,
-                ),
-            ),
-        ),
+        referred(replace(LIKED, partitioned=True)),
         {},
         'foreign key "liked" of the partitioned table "public"."likes" refers to it',
     ),
     (
-        replace(
-            TABLE,
-            foreign_keys=(
-                ForeignKey(
-                    name="liked",
-                    table=TableName("public", "likes"),
-                    columns=("event", "at"),
-                    to=TABLE.name,
-                    to_columns=("at", "id"),
-                    validated=False,
-                ),
-            ),
-        ),
+        referred(replace(LIKED, validated=False)),
         {},
         'foreign key "liked" of table "public"."likes" is not valid',
     ),
     (
-        replace(
-            TABLE,
-            foreign_keys=(
-                ForeignKey(
-                    name="after",
-                    table=TABLE.name,
-                    columns=("id", "at"),
-                    to=TABLE.name,
-                    to_columns=("id", "at"),
-                ),
-            ),
-        ),
+        referred(replace(LIKED, name="after", table=TABLE.name)),
         {},
         'foreign key "after" refers to the table itself',
     ),
