@@ -648,7 +648,7 @@ def test_a_start_that_there_is_not(project: Project, sql: psycopg.Connection) ->
 
 
 def test_a_fresh_install_is_not_refused(database: str, project: Project) -> None:
-    """All revisions run on an empty database, hazards or not."""
+    """All revisions run on an empty database, hazards or not, for a lease alone."""
     rows = 'op.execute("INSERT INTO users (id) SELECT generate_series(1, 5000)")'
     project.write("r2", f'{rows}\nop.drop_column("users", "name")', before="r1")
     with psycopg.connect(database, autocommit=True) as sql:
@@ -656,6 +656,8 @@ def test_a_fresh_install_is_not_refused(database: str, project: Project) -> None
         sql.execute("DROP SCHEMA migrator CASCADE")
         project.upgrade()
         assert columns(sql) == ["id"]
+        of_the_ledger = "SELECT tablename FROM pg_tables WHERE schemaname = 'migrator'"
+        assert sql.execute(of_the_ledger).fetchall() == [("leases",)]
 
 
 def test_going_back_is_refused_only_where_it_stalls(

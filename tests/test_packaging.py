@@ -40,7 +40,7 @@ def test_wheel_holds_one_top_level_package_with_its_data(built: Path) -> None:
         "migrator/py.typed",
         "migrator/patterns/rename_column.py",
         "migrator/pages/rename_column.md",
-        "migrator/ledger/sql/001.sql",
+        "migrator/ledger/sql/ledger.sql",
         "migrator/postgres/queries/columns.sql",
     ):
         assert wanted in names

@@ -56,7 +56,11 @@ def test_what_a_role_may_not(database: str, sql: psycopg.Connection) -> None:
         f' AUTHORIZATION "{ROLE}" run once by the database\'s owner, or grant this role'
         " CREATE on the database."
     )
-    sql.execute(f"CREATE SCHEMA migrator AUTHORIZATION {ROLE}".encode())
+    sql.execute("CREATE SCHEMA migrator")
+    with pytest.raises(Refused, match="may not create tables") as caught:
+        runner.expand(change)
+    assert caught.value.next == 'connect as the role that owns it, "postgres".'
+    sql.execute(f"ALTER SCHEMA migrator OWNER TO {ROLE}".encode())
     for pattern in MAKING:
         for run in (runner.expand, runner.plan):
             with pytest.raises(Refused) as caught:

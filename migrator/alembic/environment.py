@@ -176,7 +176,9 @@ def _leased(
                 _compare_with_ours(target)
             conn = connect(target, "migrator:alembic")
             stack.callback(conn.close)
-            installation.install(conn)
+            # A new database has no changes, and as long as its revisions have none it
+            # needs no more of the ledger than the lease.
+            (installation.install if heads else installation.install_lease)(conn)
             stack.enter_context(
                 held(
                     target,
@@ -197,6 +199,7 @@ def _leased(
             else:
                 from migrator.alembic.guarded import Guard
 
+                installation.install(conn)
                 guard = Guard(
                     conn=conn,
                     settings=settings,

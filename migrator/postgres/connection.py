@@ -223,8 +223,13 @@ def require_primary(conn: Connection) -> None:
 
 def configure(conn: Connection, values: Mapping[str, str], *, local: bool) -> None:
     """Set parameters for the transaction, or for the session."""
-    for name, value in values.items():
-        conn.execute("SELECT pg_catalog.set_config(%s, %s, %s)", (name, value, local))
+    # In one round trip.
+    conn.execute(
+        "SELECT pg_catalog.set_config(name, value, %s)"
+        " FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]))"
+        " AS given (name, value)",
+        (local, list(values), list(values.values())),
+    )
 
 
 def execute_stored(
