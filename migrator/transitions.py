@@ -1,0 +1,374 @@
+"""From one state of a change to the next, forward and back, by its steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from migrator import waiting
+from migrator.change import Change
+from migrator.errors import Held, Refused, UsageError
+from migrator.events import EventKind
+from migrator.execution import Run
+from migrator.ledger import control, installation, lease, store
+from migrator.ledger.control import Mode
+from migrator.ledger.store import ChangeRow, StepRow
+from migrator.phases import Phases
+from migrator.plan import Phase, State, Step
+from migrator.postgres.connection import Connection, ask, require_primary
+from migrator.words import duration, moment
+
+
+@dataclass(slots=True)
+class Transitions(Phases):
+    """A change carried forward or back by one phase, or held before it."""
+
+    # -- going forward ---------------------------------------------------
+
+    def expand(self, change: Change) -> State:
+        """
+        Carry a change to expanded; go on where an earlier run stopped.
+
+        Returns:
+            The state: further than expanded where nothing is to be moved.
+
+        Raises:
+            Refused: it cannot work, and nothing was changed.
+            Held: another change in flight touches the same columns.
+            LockBudgetError: no lock within the budget.
+        """
+        with self._connected("migrator:expand") as conn:
+            require_primary(conn)
+            installation.install(conn)
+            with lease.held(
+                self.target,
+                conn,
+                change.id,
+                seconds=self.settings.lease_s,
+                wait_s=self._lease_wait_s,
+                tell=self.progress.waiting,
+            ) as mine:
+                row = self._entered(conn, change)
+                run = self._run(conn, mine, row)
+                with self._recorded(conn, row):
+                    self._phase(run, Phase.EXPAND, change.pattern)
+                    return self._pass_empty(run, change.pattern)
+
+    def backfill(self, change: str) -> State:
+        """Bring existing rows across, from where an earlier run stopped."""
+        return self._advance(change, Phase.BACKFILL)
+
+    def verify(self, change: str) -> State:
+        """
+        Compare both sides and repair; again, where it is verified already.
+
+        Raises:
+            MismatchError: rows are left that repair did not bring into step.
+        """
+        return self._verified(change)
+
+    def _verified(self, change: str, *, repeats: bool = False) -> State:
+        with self._held(change) as run:
+            run.repeats = repeats
+            self._require_settled(run.conn, run.change, Phase.VERIFY)
+            self._require(run.change, Phase.VERIFY)
+            if run.change.finished or run.change.state.rank > State.VERIFIED.rank:
+                return run.change.state
+            control.require_running(run.conn, run.change.id)
+            pattern = self.pattern(run.change)
+            if run.change.state is State.VERIFIED:
+                self._verify_again(run, pattern)
+            else:
+                self._phase(run, Phase.VERIFY, pattern)
+            return run.change.state
+
+    def retire(self, change: str, *, old_release_gone: str) -> State:
+        """
+        Take the old shape out of sight, after a last comparison.
+
+        Args:
+            change: its id.
+            old_release_gone: why no reader of the old shape is left; recorded.
+
+        Raises:
+            Held: no reason is given.
+        """
+        with self._held(change) as run:
+            pattern = self.pattern(run.change)
+            if run.change.state is State.RETIRED:
+                self._require_settled(run.conn, run.change, Phase.RETIRE)
+            if run.change.finished or run.change.state.rank >= State.RETIRED.rank:
+                return run.change.state
+            self._require(run.change, Phase.RETIRE)
+            if not old_release_gone:
+                raise Held(
+                    self._sessions_before(run),
+                    next=f"once it is, `{waiting.command(run.change)}`; the reason is"
+                    " recorded, and the change can be taken back afterwards.",
+                )
+            control.require_running(run.conn, run.change.id)
+            stored = store.steps(run.conn, run.change.id)
+            if not any(s.phase is Phase.RETIRE for s in stored):
+                self._verify_again(run, pattern)
+            store.event(
+                run.conn, run.change.id, "gate", old_release_gone=old_release_gone
+            )
+            self._phase(run, Phase.RETIRE, pattern)
+            return run.change.state
+
+    def drop(self, change: str) -> State:
+        """
+        Drop what was retired, after the hold. There is no way back.
+
+        Raises:
+            Held: the hold is not over.
+        """
+        with self._held(change) as run:
+            if run.change.state is State.DROPPED or run.change.finished:
+                return run.change.state
+            self._require_due(run.conn, run.change)
+            pattern = self.pattern(run.change)
+            begun = any(
+                s.phase is Phase.DROP for s in store.steps(run.conn, run.change.id)
+            )
+            if pattern.compares_before_drop and not begun:
+                self._verify_again(run, pattern)
+            self._phase(run, Phase.DROP, pattern)
+            return run.change.state
+
+    def require_due(self, change: str) -> None:
+        """
+        Tell whether a change may be dropped, before anybody is asked.
+
+        Raises:
+            Held: it is not retired, or the hold is not over.
+        """
+        with self._connected("migrator:status") as conn:
+            row = self._current(conn, change)
+            with self._recorded(conn, row):
+                self._require_due(conn, row)
+
+    def _require_due(self, conn: Connection, row: ChangeRow) -> None:
+        self._require(row, Phase.DROP)
+        self._require_settled(conn, row, Phase.DROP)
+        self._require_hold(
+            conn, row.state_at, f"{row.id} retired", f"contract {row.id} --drop"
+        )
+
+    # -- going back ------------------------------------------------------
+
+    def rollback(self, change: str, *, to: State | None = None) -> State:
+        """
+        Take back what ran, last first, from what the ledger says.
+
+        Args:
+            change: its id.
+            to: planned or verified; None means verified from retired, and
+                planned from anywhere before. A pause or an abort ends with planned;
+                limits stay.
+
+        Raises:
+            Refused: it is dropped.
+        """
+        with self._held(change) as run:
+            active = store.steps(run.conn, run.change.id)
+            if run.change.state is State.DROPPED and not active:
+                raise Refused(
+                    f"{run.change.id} was not run here, but entered as dropped: what"
+                    " would take it back is not known.",
+                    next="make a new change.",
+                )
+            if any(
+                # One that is pending has not committed anything.
+                s.phase is Phase.DROP and s.step.loses and s.status != "pending"
+                for s in active
+            ):
+                raise Refused(
+                    f"{run.change.id} is dropped, or its drop has begun: there is no"
+                    " way back.",
+                    next="restore from a backup, or make a new change.",
+                )
+            retiring = run.change.state is State.RETIRED or any(
+                s.phase is Phase.RETIRE for s in active
+            )
+            goal = to or (State.VERIFIED if retiring else State.PLANNED)
+            if goal not in (State.PLANNED, State.VERIFIED):
+                raise UsageError(
+                    f"A change is rolled back to planned or verified, not to {goal}.",
+                    next="give --to planned or --to verified.",
+                )
+            back = [s for s in active if s.phase.reaches.rank > goal.rank]
+            if goal.rank >= run.change.state.rank and not back:
+                return run.change.state
+            self.progress.phase(run.change.id, "rollback")
+            store.event(run.conn, run.change.id, "rollback", to=goal.value)
+            self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
+            for row in reversed(back):
+                self.progress.step(row.step.name, None)
+                self._execution.reverse(run, row)
+                if row.step.no_reverse and row.status != "pending":
+                    self.progress.kept(row.step.name, row.step.no_reverse)
+                else:
+                    self.progress.done(row.step.name)
+            # What was said to the run that is taken back does not hold the next one.
+            held = control.read(run.conn, run.change.id).mode is not Mode.RUN
+            if goal is State.PLANNED and held:
+                control.say(run.conn, run.change.id, Mode.RUN, "rolled back")
+                self._tell(EventKind.RESUME, run.change, {"reason": "rolled back"})
+            self._set_state(run, goal, finished=False)
+            return goal
+
+    def is_lost(self, change: str) -> bool:
+        """Tell whether a change is dropped, and what it dropped is gone for good."""
+        row = self.change(change)
+        steps = self.steps(row.id)
+        # Of one that was reconciled nothing is known that could be taken back.
+        return row.state is State.DROPPED and (
+            not steps or any(s.step.loses for s in steps if s.phase is Phase.DROP)
+        )
+
+    def drop_parked(self, change: str, *, at_once: bool = False) -> int:
+        """
+        Drop for good what a rollback parked, after the hold.
+
+        Args:
+            change: its id.
+            at_once: without the hold, where nobody uses what was parked.
+
+        Returns:
+            How many steps had parked something.
+        """
+        with self._held(change) as run:
+            rows = store.steps(run.conn, run.change.id, ("parked",))
+            if not at_once:
+                self._require_parked_due(run.conn, run.change.id, rows)
+            for row in rows:
+                self._execution.clear_parked(run, row)
+            return len(rows)
+
+    def require_parked_due(self, change: str) -> bool:
+        """
+        Tell whether anything is parked, before anybody is asked.
+
+        Raises:
+            Held: the hold is not over.
+        """
+        with self._connected("migrator:status") as conn:
+            row = self._current(conn, change)
+            rows = store.steps(conn, row.id, ("parked",))
+            with self._recorded(conn, row):
+                self._require_parked_due(conn, row.id, rows)
+            return bool(rows)
+
+    def _require_parked_due(
+        self, conn: Connection, change: str, rows: Sequence[StepRow]
+    ) -> None:
+        for row in rows:
+            self._require_hold(
+                conn,
+                row.status_at,
+                f"the rollback of {change} parked",
+                f"rollback {change} --drop",
+            )
+
+    def rebuild(self, change: Change) -> None:
+        """Bring the old shape back after the drop, where no release runs."""
+        with self._held(change.id) as run:
+            facts = self._facts_of(run.conn, run.change, missing=True)
+            ran = store.steps(run.conn, run.change.id)
+            again = [
+                Step(name=f"{row.step.name}_{n}", work=work, no_reverse="upgrade again")
+                for row in ran
+                for n, work in enumerate(row.step.along, 1)
+            ]
+            steps = (*change.pattern.rebuild(facts), *again)
+            store.add_steps(run.conn, run.change.id, Phase.DROP, steps)
+            for row in store.steps(run.conn, run.change.id):
+                if row.status == "pending":
+                    self._execution.forward(run, row)
+            for row in store.steps(run.conn, run.change.id):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            self._set_state(run, State.PLANNED, finished=False)
+
+    def _advance(self, change: str, phase: Phase) -> State:
+        with self._held(change) as run:
+            if run.change.state.rank < phase.reaches.rank:
+                control.require_running(run.conn, run.change.id)
+                self._require(run.change, phase)
+                self._phase(run, phase, self.pattern(run.change))
+            return run.change.state
+
+    def _entered(self, conn: Connection, change: Change) -> ChangeRow:
+        """Enter a change, or return what the ledger has of it."""
+        pattern = change.pattern
+        row = store.find(conn, change.id)
+        if row is not None and (row.begun or row.finished):
+            self._require_unedited(change, row)
+            return row
+        known = store.changes(conn)
+        missing = waiting.unfinished(known, change.requires, change.version_table)
+        if missing:
+            who = f"{change.id} ({pattern.title})"
+            raise waiting.error(who, missing, self.settings.hold_s)
+        facts = self._facts(conn, change)
+        footprints = pattern.footprints(facts)
+        others = [
+            other
+            for other in known
+            if other.id != change.id and other.in_flight and other.overlaps(footprints)
+        ]
+        if others:
+            raise waiting.overlaps(change.id, others, self.settings.hold_s)
+        self._checked(conn, pattern, facts)
+        fresh = ChangeRow(
+            id=change.id,
+            tag=facts.tag,
+            table=facts.table.name,
+            footprints=footprints,
+            title=pattern.title,
+            pattern=type(pattern).__name__,
+            parameters=pattern.parameters(),
+            digest=pattern.digest(),
+            state=State.PLANNED,
+            state_at=_NEVER,
+            finished=False,
+        )
+        with conn.transaction():
+            store.add(conn, fresh)
+            store.event(conn, change.id, "planned", title=pattern.title)
+        return store.get(conn, change.id)
+
+    def _require_hold(
+        self, conn: Connection, since: datetime, what: str, command: str
+    ) -> None:
+        left = ask(
+            conn,
+            "SELECT $1::float8 - extract(epoch FROM clock_timestamp()"
+            " - $2::timestamptz)::float8",
+            [self.settings.hold_s, since],
+        )
+        if left > 0:
+            until = since + timedelta(seconds=self.settings.hold_s)
+            raise Held(
+                f"What {what} is held until {moment(until)}, {duration(left)} left.",
+                next="run the same command again then; a shorter hold is `migrator"
+                f" --hold 1h {command}`.",
+            )
+
+    def _sessions_before(self, run: Run) -> str:
+        rows = run.conn.execute(
+            "SELECT application_name AS name, count(*) AS n"
+            " FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND backend_start < %s"
+            " AND pid <> pg_catalog.pg_backend_pid() GROUP BY 1 ORDER BY 2 DESC",
+            (run.change.state_at,),
+        ).fetchall()
+        who = ", ".join(f'{r["n"]} of "{r["name"]}"' for r in rows)
+        seen = f" Sessions older than its verification: {who}." if who else ""
+        return (
+            f"{run.change.id} is ready to retire, but nothing says that the old"
+            f" release is gone.{seen}"
+        )
+
+
+# Stands for the ledger's own clock until the row is there.
+_NEVER = datetime.fromtimestamp(0, UTC)
