@@ -29,7 +29,8 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import in_place, requirements
 from migrator.kernels.mirror_columns import require_mirrorable
-from migrator.kernels.two_shapes import Part, TwoShapes, require_unread
+from migrator.kernels.parts import Part, require_unread
+from migrator.kernels.two_shapes import TwoShapes
 from migrator.plan import Notice, Phase, Probe, Steps
 
 

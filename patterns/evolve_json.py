@@ -24,7 +24,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import documents
-from migrator.kernels.two_shapes import Part, TwoShapes
+from migrator.kernels.parts import Part
+from migrator.kernels.two_shapes import TwoShapes
 from migrator.plan import Notice, Probe
 
 

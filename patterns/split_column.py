@@ -19,7 +19,8 @@ from dataclasses import KW_ONLY, dataclass
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels.two_shapes import Part, TwoShapes
+from migrator.kernels.parts import Part
+from migrator.kernels.two_shapes import TwoShapes
 from migrator.plan import Notice
 
 

@@ -20,7 +20,8 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 from dataclasses import KW_ONLY, dataclass
 
 from migrator.facts import Facts
-from migrator.kernels.two_shapes import Part, TwoShapes
+from migrator.kernels.parts import Part
+from migrator.kernels.two_shapes import TwoShapes
 
 
 @dataclass(frozen=True, slots=True)

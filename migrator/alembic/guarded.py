@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import event
 
 from migrator.alembic.hazards import Hazards
 from migrator.alembic.lock_waits import LockWaits, Wanted
+from migrator.alembic.sent import ends, is_of_rows, is_patient, kind_of
 from migrator.alembic.shortfall import Shortfall
 from migrator.alembic.timeouts import Timeouts
 from migrator.alembic.underway import command
@@ -31,15 +32,7 @@ from migrator.lint import sql
 from migrator.lint.locks import lock_of
 from migrator.lint.operations import statements
 from migrator.lint.recording import Invoke, flushing, intercepted
-from migrator.lint.statements import (
-    ChangeRows,
-    CreateIndex,
-    DropIndex,
-    Other,
-    Reindex,
-    Statement,
-    Transaction,
-)
+from migrator.lint.statements import Other, Statement
 from migrator.names import TableName
 from migrator.plan import Lock
 from migrator.postgres.blocking import move_aside
@@ -360,12 +353,12 @@ class Guarded:
         self._statement, self._sent = statement, ()
         if not self._inside:
             found = tuple(sql.statements(statement))
-            again = tuple(map(_kind_of, found)), self.hazards.line()
+            again = tuple(map(kind_of, found)), self.hazards.line()
             if again not in self._written:
                 self._sent = found
                 self._ready(found)
-                self._committed = self._committed or _ends(found)
-                if self._autocommit or not all(map(_is_of_rows, found)):
+                self._committed = self._committed or ends(found)
+                if self._autocommit or not all(map(is_of_rows, found)):
                     self._written.clear()
                 else:
                     # Its locks are held by now.
@@ -377,7 +370,7 @@ class Guarded:
         if self.timeouts.asking:
             return
         self._passed(self._sent)
-        self._ended = self._ended or _ends(self._sent)
+        self._ended = self._ended or ends(self._sent)
 
     def ended(self, *, committed: bool) -> None:
         """Note that the transaction has ended, be it by the revision itself."""
@@ -398,7 +391,7 @@ class Guarded:
         """
         if self._autocommit:
             # It waits for old snapshots, and keeps nobody waiting meanwhile.
-            patient = bool(found) and all(map(_is_patient, found))
+            patient = bool(found) and all(map(is_patient, found))
             used = self.guard.settings
             self.timeouts.limit(
                 used.build_budget_s * 1000 if patient else used.lock_timeout_ms
@@ -466,34 +459,6 @@ def _told(error: MigratorError) -> CommandError:
     raised = CommandError(str(error))
     raised.__cause__ = error
     return raised
-
-
-def _ends(found: Sequence[Statement]) -> bool:
-    """Tell whether statements end the transaction by themselves."""
-    return any(isinstance(s, Transaction) and s.how != "BEGIN" for s in found)
-
-
-def _is_of_rows(statement: Statement) -> bool:
-    """Tell whether a statement reads or writes rows, and changes no table."""
-    return isinstance(statement, ChangeRows) or (
-        isinstance(statement, Other) and statement.sql.lstrip()[:6].upper() == "SELECT"
-    )
-
-
-def _kind_of(statement: Statement) -> Statement:
-    """Return a statement without the values that it writes."""
-    return (
-        replace(statement, sql="") if isinstance(statement, ChangeRows) else statement
-    )
-
-
-def _is_patient(statement: Statement) -> bool:
-    """Tell whether a statement may wait long: nobody queues behind it."""
-    match statement:
-        case CreateIndex() | DropIndex() | Reindex():
-            return statement.concurrently
-        case _:
-            return False
 
 
 def _is_about_locks(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from psycopg import sql
 
 from migrator.facts import Facts
-from migrator.kernels.two_shapes import Part
+from migrator.kernels.parts import Part
 from migrator.plan import Probe, expression, render
 
 # Documents that are taken there and back: some thousand long ones take a second.

@@ -6,7 +6,7 @@ columns each release has and what makes them; the rest is here.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from psycopg import sql
@@ -15,8 +15,15 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct, indexes, reading, requirements, trials
-from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
+from migrator.kernels.parts import (
+    Part,
+    heir,
+    inherits,
+    require_heritable,
+    require_loose,
+    require_type,
+)
 from migrator.kernels.rows import updates
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -29,45 +36,6 @@ from migrator.plan import (
     render,
     type_name,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """
-    One column of a shape, as a pattern declares it.
-
-    Args:
-        name: the column.
-        value: the SQL expression that makes it from the other shape.
-        type: in SQL; that of an old column may be left out, and is asked for by a
-            downgrade after the drop alone.
-        collation: of a new column, in SQL; None means its type's own.
-        takes: the name that a new column takes at retire, and by which expressions
-            of the old shape know it; None where it has that from the start.
-        heir_of: the old column in whose place a new one stands: its NOT NULL, plain
-            indexes, comment, statistics target and storage are carried over.
-        privileges_of: the old columns whose privileges a new one gets that is no heir,
-            as far as they have them in common.
-        default: of an heir, from retire on; an SQL expression.
-        bare_of_expressions: whether an heir goes without the indexes that read the
-            old column by an expression or predicate, which stay with that one.
-    """
-
-    name: str
-    value: str
-    type: str | None = None
-    collation: str | None = None
-    takes: str | None = None
-    heir_of: str | None = None
-    privileges_of: tuple[str, ...] = ()
-    default: str | None = None
-    bare_of_expressions: bool = False
-
-    @property
-    def ddl(self) -> sql.Composable:
-        """What follows the name where the column is added."""
-        collate = f" COLLATE {self.collation}" if self.collation else ""
-        return type_name(f"{self.type}{collate}")
 
 
 class TwoShapes(Pattern):
@@ -93,7 +61,7 @@ class TwoShapes(Pattern):
             names.checked(part.name, "column")
             requirements.require_free_column(facts, part.name)
         for part, column in zip(old, columns, strict=True):
-            _require_type(facts, part, column)
+            require_type(facts, part, column)
         self._require_carried(facts)
         known = _listed(part.name for part in old)
         taken = {part.takes for part in new}
@@ -160,9 +128,9 @@ class TwoShapes(Pattern):
             require_mirrorable(
                 facts, column, kept=(requirements.COLUMN_GRANTS,) if granted else ()
             )
-            _require_loose(facts, column)
+            require_loose(facts, column)
         for part in new:
-            _require_heritable(facts, part)
+            require_heritable(facts, part)
 
     def remarks(self, facts: Facts) -> tuple[Notice, ...]:
         """Return what else a reviewer of the one pattern should know."""
@@ -187,7 +155,7 @@ class TwoShapes(Pattern):
         tried = (
             _update(trial, {p.name: expression(p.value) for p in new}),
             _update(trial, {p.name: self._back(facts, p) for p in old}),
-            *(s for part in new for s in _inherits(facts, part)),
+            *(s for part in new for s in inherits(facts, part)),
             # After retire the old columns are not there to be read.
             sql.SQL("ALTER TABLE {} {}").format(
                 trial,
@@ -399,7 +367,7 @@ class TwoShapes(Pattern):
             for p in self.old_parts(facts)
         )
         column = facts.table.column(part.takes or "" if took else part.name)
-        heir_of = _heir_of(facts, part)
+        heir_of = heir(facts, part)
         return Side(
             name=part.name,
             retired=names.owned("parked", part.takes or part.name, facts.tag),
@@ -430,101 +398,3 @@ def _update(
             for name, value in values.items()
         ),
     )
-
-
-def _heir_of(facts: Facts, part: Part) -> Column | None:
-    """Return the column in whose place a new one stands, under its name of today."""
-    if part.heir_of is None:
-        return None
-    retired = names.owned("retired", part.heir_of, facts.tag)
-    return facts.table.column(retired) or facts.table.column(part.heir_of)
-
-
-def _inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
-    """Return statements that try on a table in pg_temp what an heir will get."""
-    column = _heir_of(facts, part)
-    if column is None:
-        return ()
-    trial = sql.Identifier("pg_temp", facts.table.name.name)
-    alter = sql.SQL("ALTER TABLE {} ALTER COLUMN {} ").format(
-        trial, sql.Identifier(part.name)
-    )
-    made: list[sql.Composable] = [
-        sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
-            trial,
-            sql.Identifier(index.method),
-            indexes.index_keys(index, column.name, part.name),
-        )
-        for table in facts.table.leaves
-        for index in indexes.plain_indexes(table, column.name)
-    ]
-    made += looks(trial, part.name, column)
-    if part.default is not None:
-        made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
-    return tuple(made)
-
-
-def _require_heritable(facts: Facts, part: Part) -> None:
-    """Refuse what hangs on an old column and cannot be carried to its heir."""
-    if part.heir_of is None:
-        return
-    column = facts.table.require(part.heir_of)
-    where = f'Column "{column.name}" of table {facts.table.name}'
-    for table in (facts.table, *facts.table.partitions):
-        for index in table.indexes:
-            if part.bare_of_expressions and not index.unique:
-                continue
-            if not index.plain and column.name in index.columns:
-                raise Refused(
-                    f'{where} is in index "{index.name}", whose expression or'
-                    " predicate cannot be carried over to another type.",
-                    next="drop it first, and build its like on the new column"
-                    " afterwards.",
-                )
-    if column.default is not None and part.default is None:
-        raise Refused(
-            f"{where} has the default {column.default}, which an expression of the"
-            " change does not translate.",
-            next='write default="…" for the new column; default="NULL" for none.',
-        )
-
-
-def require_unread(facts: Facts, column: Column) -> None:
-    """Refuse a column from which another one is generated."""
-    if column.feeds:
-        raise Refused(
-            f'Column "{column.name}" of table {facts.table.name} is read by'
-            f' generated column "{column.feeds[0]}", which would go with it.',
-            next="drop that column first, and generate it from the new ones"
-            " afterwards.",
-        )
-
-
-def _require_loose(facts: Facts, column: Column) -> None:
-    """Refuse what the retired column could violate, or what reads it."""
-    require_unread(facts, column)
-    where = f'Column "{column.name}" of table {facts.table.name}'
-    strict = (*column.checks, *column.unique_indexes)
-    if strict:
-        raise Refused(
-            f'{where} is under "{strict[0]}", which values made from the new'
-            " columns could violate.",
-            next="drop it first, and put its like on the new columns afterwards.",
-        )
-    for part in facts.table.partitions:
-        if part.require(column.name).not_null and not column.not_null:
-            raise Refused(
-                f"{where} is NOT NULL on partition {part.name} alone, where the"
-                " retired column must be able to hold NULL.",
-                next="make it NOT NULL on the parent, or lift it on the partition.",
-            )
-
-
-def _require_type(facts: Facts, part: Part, column: Column) -> None:
-    """Refuse a type that the pattern states and the column does not have."""
-    if part.type not in (None, column.type):
-        raise Refused(
-            f'Column "{part.name}" of table {facts.table.name} is of type'
-            f" {column.type}, the change says {part.type}.",
-            next=f"write {column.type} there.",
-        )

@@ -7,7 +7,7 @@ from migrator.facts import Column, Index
 from migrator.kernels import indexes, requirements
 from migrator.kernels.mirror_columns import require_mirrorable
 from migrator.kernels.mirror_columns.widened import BITS
-from migrator.kernels.two_shapes import require_unread
+from migrator.kernels.parts import require_unread
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.kernels.wider_key.exchange import again
 from migrator.plan import Probe, expression, render, type_name

@@ -1,0 +1,153 @@
+"""One column of a change's two shapes, and what it takes over from another one.
+
+A new column may be another one's heir: it stands in its place after retire, and gets
+its indexes, its look and its default.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from migrator import names
+from migrator.errors import Refused
+from migrator.facts import Column, Facts
+from migrator.kernels import indexes
+from migrator.kernels.column_definition import looks
+from migrator.plan import expression, type_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    One column of a shape, as a pattern declares it.
+
+    Args:
+        name: the column.
+        value: the SQL expression that makes it from the other shape.
+        type: in SQL; that of an old column may be left out, and is asked for by a
+            downgrade after the drop alone.
+        collation: of a new column, in SQL; None means its type's own.
+        takes: the name that a new column takes at retire, and by which expressions
+            of the old shape know it; None where it has that from the start.
+        heir_of: the old column in whose place a new one stands: its NOT NULL, plain
+            indexes, comment, statistics target and storage are carried over.
+        privileges_of: the old columns whose privileges a new one gets that is no heir,
+            as far as they have them in common.
+        default: of an heir, from retire on; an SQL expression.
+        bare_of_expressions: whether an heir goes without the indexes that read the
+            old column by an expression or predicate, which stay with that one.
+    """
+
+    name: str
+    value: str
+    type: str | None = None
+    collation: str | None = None
+    takes: str | None = None
+    heir_of: str | None = None
+    privileges_of: tuple[str, ...] = ()
+    default: str | None = None
+    bare_of_expressions: bool = False
+
+    @property
+    def ddl(self) -> sql.Composable:
+        """What follows the name where the column is added."""
+        collate = f" COLLATE {self.collation}" if self.collation else ""
+        return type_name(f"{self.type}{collate}")
+
+
+def heir(facts: Facts, part: Part) -> Column | None:
+    """Return the column in whose place a new one stands, under its name of today."""
+    if part.heir_of is None:
+        return None
+    retired = names.owned("retired", part.heir_of, facts.tag)
+    return facts.table.column(retired) or facts.table.column(part.heir_of)
+
+
+def inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
+    """Return statements that try on a table in pg_temp what an heir will get."""
+    column = heir(facts, part)
+    if column is None:
+        return ()
+    trial = sql.Identifier("pg_temp", facts.table.name.name)
+    alter = sql.SQL("ALTER TABLE {} ALTER COLUMN {} ").format(
+        trial, sql.Identifier(part.name)
+    )
+    made: list[sql.Composable] = [
+        sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
+            trial,
+            sql.Identifier(index.method),
+            indexes.index_keys(index, column.name, part.name),
+        )
+        for table in facts.table.leaves
+        for index in indexes.plain_indexes(table, column.name)
+    ]
+    made += looks(trial, part.name, column)
+    if part.default is not None:
+        made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
+    return tuple(made)
+
+
+def require_heritable(facts: Facts, part: Part) -> None:
+    """Refuse what hangs on an old column and cannot be carried to its heir."""
+    if part.heir_of is None:
+        return
+    column = facts.table.require(part.heir_of)
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    for table in (facts.table, *facts.table.partitions):
+        for index in table.indexes:
+            if part.bare_of_expressions and not index.unique:
+                continue
+            if not index.plain and column.name in index.columns:
+                raise Refused(
+                    f'{where} is in index "{index.name}", whose expression or'
+                    " predicate cannot be carried over to another type.",
+                    next="drop it first, and build its like on the new column"
+                    " afterwards.",
+                )
+    if column.default is not None and part.default is None:
+        raise Refused(
+            f"{where} has the default {column.default}, which an expression of the"
+            " change does not translate.",
+            next='write default="…" for the new column; default="NULL" for none.',
+        )
+
+
+def require_unread(facts: Facts, column: Column) -> None:
+    """Refuse a column from which another one is generated."""
+    if column.feeds:
+        raise Refused(
+            f'Column "{column.name}" of table {facts.table.name} is read by'
+            f' generated column "{column.feeds[0]}", which would go with it.',
+            next="drop that column first, and generate it from the new ones"
+            " afterwards.",
+        )
+
+
+def require_loose(facts: Facts, column: Column) -> None:
+    """Refuse what the retired column could violate, or what reads it."""
+    require_unread(facts, column)
+    where = f'Column "{column.name}" of table {facts.table.name}'
+    strict = (*column.checks, *column.unique_indexes)
+    if strict:
+        raise Refused(
+            f'{where} is under "{strict[0]}", which values made from the new'
+            " columns could violate.",
+            next="drop it first, and put its like on the new columns afterwards.",
+        )
+    for part in facts.table.partitions:
+        if part.require(column.name).not_null and not column.not_null:
+            raise Refused(
+                f"{where} is NOT NULL on partition {part.name} alone, where the"
+                " retired column must be able to hold NULL.",
+                next="make it NOT NULL on the parent, or lift it on the partition.",
+            )
+
+
+def require_type(facts: Facts, part: Part, column: Column) -> None:
+    """Refuse a type that the pattern states and the column does not have."""
+    if part.type not in (None, column.type):
+        raise Refused(
+            f'Column "{part.name}" of table {facts.table.name} is of type'
+            f" {column.type}, the change says {part.type}.",
+            next=f"write {column.type} there.",
+        )
