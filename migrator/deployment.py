@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from migrator import edits, waiting
 from migrator.change import Change
-from migrator.errors import Busy, Held, MigratorError, TimeIsUp
+from migrator.errors import Busy, Held, MigratorError, Overlaps, TimeIsUp
 from migrator.events import EventKind
 from migrator.ledger import deployments, installation, lease
 from migrator.ledger.control import Mode
@@ -169,16 +169,22 @@ class Deployer(Runner):
         every = self.changes()
         rows = {row.id: row for row in every}
         first = next((c for c in changes if self._waits_for(c, every)), None)
+        held: Change | None = None
         mine: list[Verdict] = []
         for change in changes:
             verdict = self._admits(change, rows.pop(change.id, None), applied)
-            if verdict.reason == UNEXPANDED and first is not None:
-                if missing := self._waits_for(change, every):
-                    reason, road = self._until_finished(change, missing)
-                    verdict = replace(verdict, reason=reason, next=road)
-                else:
-                    why = f"{UNEXPANDED}; {first.id}, which waits, may come before it"
-                    verdict = replace(verdict, reason=why)
+            if verdict.reason != UNEXPANDED:
+                pass
+            elif missing := self._waits_for(change, every):
+                reason, road = self._until_finished(change, missing)
+                verdict = replace(verdict, reason=reason, next=road)
+            elif held is not None:
+                verdict = behind(held.id, verdict)
+            elif first is not None:
+                why = f"{UNEXPANDED}; {first.id}, which waits, may come before it"
+                verdict = replace(verdict, reason=why)
+            elif stopped := self._stopped(change):
+                held, verdict = change, holding(stopped, verdict)
             mine.append(verdict)
         if not ahead:
             return tuple(mine)
@@ -189,6 +195,14 @@ class Deployer(Runner):
         if any(row.id == change.id and row.begun for row in every):
             return []
         return waiting.unfinished(every, change.requires, change.version_table)
+
+    def _stopped(self, change: Change) -> Overlaps | None:
+        """Return what keeps a change from being expanded, as far as that is known."""
+        try:
+            return self.held_by(change)
+        except MigratorError:
+            # Told by the run that expands it, perhaps behind revisions before it.
+            return None
 
     def _until_finished(
         self, change: Change, missing: Sequence[ChangeRow]
@@ -270,6 +284,21 @@ class Deployer(Runner):
             if s.status == "running" and s.done_share is not None
         ]
         return shares[-1] if shares else ""
+
+    def known_as(self, release: str, changes: Sequence[Change]) -> str:
+        """
+        Return the name that the marks have for a release which nobody named.
+
+        Args:
+            release: that by its last revisions, kept where no mark fits better.
+            changes: those of its revisions; the last mark is its own where it knew
+                exactly these.
+        """
+        with self._connected("migrator:hook") as conn:
+            marks = deployments.known(conn)
+        fits = marks and marks[-1].changes == {c.id for c in changes}
+        named = any(m.release == release for m in marks)
+        return marks[-1].release if fits and not named else release
 
     def gate_old(
         self, release: str, changes: Sequence[Change]
@@ -418,6 +447,18 @@ class Deployer(Runner):
                 # Another pod is at it; the change is retired once it is through.
                 self.settings.require_time(f"{row.id} is not retired")
                 self.progress.waiting("for the process that retires it")
+
+
+def holding(stopped: Overlaps, verdict: Verdict) -> Verdict:
+    """Return the verdict on a change that touches what another one does."""
+    what = stopped.what.removeprefix(f"{stopped.change} ").rstrip(".")
+    return replace(verdict, reason=f"it {what}", next=stopped.next)
+
+
+def behind(held: str, verdict: Verdict) -> Verdict:
+    """Return the verdict on a change that no run expands while another one is held."""
+    later = f"{UNEXPANDED}; {held}, which is held, may come before it"
+    return replace(verdict, reason=later, next="")
 
 
 def brought_in(

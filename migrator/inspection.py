@@ -10,7 +10,7 @@ from migrator import waiting
 from migrator.backfill.bounds import bounds
 from migrator.change import Change
 from migrator.engine import Engine
-from migrator.errors import MigratorError, NotThere, Refused, UsageError
+from migrator.errors import MigratorError, NotThere, Overlaps, Refused, UsageError
 from migrator.events import EventKind
 from migrator.facts import Facts
 from migrator.guard import Entry, record
@@ -79,9 +79,8 @@ class Inspection(Engine):
             if row is not None and row.in_flight:
                 self._require_unedited(change, row)
                 return self._plan_in_flight(conn, change, row)
-            missing = waiting.unfinished(
-                store.changes(conn), change.requires, change.version_table
-            )
+            known = store.changes(conn)
+            missing = waiting.unfinished(known, change.requires, change.version_table)
             try:
                 facts = self._facts(conn, change)
                 notices = self._checked(conn, change.pattern, facts)
@@ -99,6 +98,11 @@ class Inspection(Engine):
             if missing:
                 text = f"It waits until {waiting.told(missing)}."
                 notices += (Notice(text=text),)
+            elif others := waiting.in_the_way(
+                known, change.id, change.pattern.footprints(facts)
+            ):
+                held = waiting.overlaps(change.id, others, self.settings.hold_s)
+                notices += (Notice(text=f"{held.what} Next: {held.next}"),)
             steps = [step for phase in phases.values() for step in phase]
             notices += self._unwatched(conn, facts, steps)
             notices += _published(conn)
@@ -114,6 +118,23 @@ class Inspection(Engine):
                 others={t.name: t.rows for t in facts.others},
                 phases=phases,
             )
+
+    def held_by(self, change: Change) -> Overlaps | None:
+        """
+        Return what keeps a change from being expanded that has not begun.
+
+        Raises:
+            Refused: it cannot work on this database, or not yet.
+        """
+        with self._connected("migrator:plan") as conn:
+            known = store.changes(conn)
+            if not any(row.in_flight for row in known):
+                return None
+            footprints = change.pattern.footprints(self._facts(conn, change))
+            others = waiting.in_the_way(known, change.id, footprints)
+            if not others:
+                return None
+            return waiting.overlaps(change.id, others, self.settings.hold_s)
 
     def _plan_in_flight(self, conn: Connection, change: Change, row: ChangeRow) -> Plan:
         """Return the stored steps of phases that began, fresh ones for the rest."""

@@ -311,11 +311,7 @@ class Transitions(Phases):
             raise waiting.error(who, missing, self.settings.hold_s)
         facts = self._facts(conn, change)
         footprints = pattern.footprints(facts)
-        others = [
-            other
-            for other in known
-            if other.id != change.id and other.in_flight and other.overlaps(footprints)
-        ]
+        others = waiting.in_the_way(known, change.id, footprints)
         if others:
             raise waiting.overlaps(change.id, others, self.settings.hold_s)
         self._checked(conn, pattern, facts)

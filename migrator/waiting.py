@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from migrator.change import DEFAULT_VERSION_TABLE, id_of
 from migrator.errors import Overlaps, Waits
 from migrator.ledger.store import ChangeRow
-from migrator.plan import State
+from migrator.plan import Footprint, State
 from migrator.words import moment
 
 
@@ -53,6 +53,24 @@ def error(who: str, missing: Sequence[ChangeRow], hold_s: float) -> Waits:
         f"{who} waits until {told(missing)}.",
         next=f"{road(first, hold_s)}; then run the same command again.",
     )
+
+
+def in_the_way(
+    rows: Sequence[ChangeRow], change: str, footprints: tuple[Footprint, ...]
+) -> list[ChangeRow]:
+    """
+    Return the changes in flight that touch what another one does.
+
+    Args:
+        rows: all of the ledger.
+        change: the other one's id.
+        footprints: all that it touches.
+    """
+    return [
+        row
+        for row in rows
+        if row.id != change and row.in_flight and row.overlaps(footprints)
+    ]
 
 
 def overlaps(change: str, others: Sequence[ChangeRow], hold_s: float) -> Overlaps:

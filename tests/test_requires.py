@@ -138,8 +138,11 @@ def test_an_overlap_that_nobody_declared_says_how(
     """The ledger holds it all the same, and names the way out."""
     sql.execute("CREATE TABLE t (a int)")
     runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+    beside = Change(revision="b2", pattern=SetNotNull("t", "b"))
     with pytest.raises(Held) as caught:
-        runner.expand(Change(revision="b2", pattern=SetNotNull("t", "b")))
+        runner.expand(beside)
+    told = f"{caught.value.what} Next: {caught.value.next}"
+    assert told in [notice.text for notice in runner.plan(beside).notices]
     assert caught.value.next.startswith("finish or roll back a1 first: ")
     assert "its revision says so with `requires`" in caught.value.next
     sql.execute("ALTER TABLE t ADD c int")

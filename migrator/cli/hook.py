@@ -17,7 +17,7 @@ from migrator import waiting
 from migrator.change import Change
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
 from migrator.cli.report import JSON_SCHEMA, exit_code, note_return, told
-from migrator.deployment import UNEXPANDED, Retire, Verdict
+from migrator.deployment import UNEXPANDED, Retire, Verdict, behind, holding
 from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
 
@@ -235,12 +235,10 @@ def _still(app: App, stopped: Overlaps) -> Overlaps | None:
 
 def _behind(stopped: Overlaps, verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """Say of changes that no run would expand what does, in place of another run."""
-    what = stopped.what.removeprefix(f"{stopped.change} ").rstrip(".")
-    later = f"{UNEXPANDED}; {stopped.change}, which is held, may come before it"
     return tuple(
-        replace(v, reason=f"it {what}", next=stopped.next)
+        holding(stopped, v)
         if v.change == stopped.change
-        else replace(v, reason=later, next="")
+        else behind(stopped.change, v)
         if v.reason == UNEXPANDED
         else v
         for v in verdicts
@@ -345,10 +343,15 @@ def gate(app: App, release: str | None, old: bool, json: bool) -> None:
         changes = app.changes()
         answer.release = _named(app, release)
         if old:
-            before, answer.verdicts = app.deployer().gate_old(answer.release, changes)
-            now = answer.release
+            how = ""
             if not release:
-                now += " (by the project's last revisions)"
+                guess = answer.release
+                answer.release = app.deployer().known_as(guess, changes)
+                by_marks = answer.release != guess
+                what = "its changes" if by_marks else "the project's last revisions"
+                how = f" (by {what})"
+            before, answer.verdicts = app.deployer().gate_old(answer.release, changes)
+            now = f"{answer.release}{how}"
             name = f"The release before {now}"
             if before:
                 name = f"{before.release}, the release before {now},"
