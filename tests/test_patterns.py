@@ -16,6 +16,7 @@ import pytest
 from test_plan import PATTERNS, facts_of
 
 import migrator.patterns
+from migrator.cli import output
 from migrator.cli.patterns import Entry
 from migrator.pattern import Pattern
 from migrator.patterns import CATALOGUE
@@ -145,7 +146,7 @@ def test_one(name: str, tmp_path: Path) -> None:
     }
 
 
-def shown(name: str, columns: int, cwd: Path) -> list[str]:
+def shown(name: str, columns: int, cwd: Path, *, code: int = 0) -> list[str]:
     """Return the lines that a terminal shows of a pattern, or of all."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -163,7 +164,7 @@ def shown(name: str, columns: int, cwd: Path) -> list[str]:
             while part := os.read(ours, 4096):
                 text += part
         os.close(ours)
-    assert process.returncode == 0, text
+    assert process.returncode == code, text
     plain = re.sub(r"\x1b\[\d*m", "", text.decode())
     return plain.replace("\r\n", "\n").splitlines()
 
@@ -193,6 +194,27 @@ def test_tables_fit_a_terminal(columns: int, tmp_path: Path) -> None:
     start = next(n for n, line in enumerate(text) if line.startswith("indexes "))
     assert text[start].split()[:2] == ["indexes", "Mapping[str,"]
     assert text[start + 1][:9].strip() == ""
+
+
+def test_words_fit_a_terminal(tmp_path: Path) -> None:
+    """What is said goes on below; for a program, paragraphs are lines."""
+    lines = shown("nonsense", 60, tmp_path, code=2)
+    assert 50 < max(map(len, lines)) <= 60
+    assert " ".join(lines).split() == run("nonsense", cwd=tmp_path).stderr.split()
+
+
+def test_what_is_copied_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands, SQL and names in quotes are not cut, nor is code behind an indent."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    text = 'Next: run `migrator contract 3f2a1b --drop` on "an odd name of 30 letters".'
+    code = "    op.execute('SELECT 1 FROM a_table_with_a_long_name')"
+    assert output.prose(f"{text}\n{code}", "  ", begun=4).split("\n") == [
+        "Next: run",
+        "  `migrator contract 3f2a1b --drop` on",
+        '  "an odd name of 30 letters".',
+        code,
+    ]
 
 
 def test_message_about_a_pattern_that_there_is_not(tmp_path: Path) -> None:

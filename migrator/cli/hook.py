@@ -15,8 +15,9 @@ import click
 
 from migrator import waiting
 from migrator.change import Change
+from migrator.cli import output
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
-from migrator.cli.report import JSON_SCHEMA, exit_code, note_return, told
+from migrator.cli.report import JSON_SCHEMA, exit_code, failed, note_return, told
 from migrator.deployment import UNEXPANDED, Retire, Verdict, behind, holding
 from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
@@ -94,20 +95,26 @@ class Answer:
         told: set[str] = set()
         wide = max((len(_word(v)) for v in self.verdicts), default=0)
         for verdict in self.verdicts:
-            click.echo(_line(verdict, max(wide, WIDE)))
+            _told(_line(verdict, max(wide, WIDE)), 4)
             if verdict.next and not verdict.ok:
                 told.add(verdict.next)
-                click.echo(f"    Next: {verdict.next}")
+                _told(f"    Next: {verdict.next}", 4)
         for reason in self.reasons:
             what, _, road = reason.partition(" Next: ")
-            click.echo(what)
+            _told(what)
             if road and road not in told:
-                click.echo(f"    Next: {road}")
+                _told(f"    Next: {road}", 4)
         if self.error is not None:
-            click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(self.error), err=True)
+            failed(self.error, self.code, json=False)
         elif self.release:
             click.secho(self.no if self.code else self.yes, bold=True)
+
+
+def _told(text: str, indent: int = 0) -> None:
+    """Print a line, which on a terminal goes on behind the indent."""
+    first = text.lstrip()
+    begun = len(text) - len(first)
+    click.echo(text[:begun] + output.prose(first, " " * indent, begun=begun))
 
 
 def _word(verdict: Verdict) -> str:

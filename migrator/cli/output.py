@@ -1,6 +1,7 @@
 """Data on standard output, for a person or as JSON."""
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -121,6 +122,46 @@ def wrapped(text: str, indent: str = "") -> str:
     )
 
 
+# What is copied as a whole: a command or SQL, a name.
+_WHOLE = re.compile(r"`[^`\n]+`|\"[^\"\n]{1,63}\"")
+# A space that does not end a line; no text of ours has it.
+_FIXED = "\x1f"
+
+
+def prose(text: str, indent: str = "", *, begun: int = 0, err: bool = False) -> str:
+    """
+    Return a text of paragraphs for a terminal's width, or as it is for a program.
+
+    Commands, SQL and names in quotes stay on one line; a line that is indented is code.
+
+    Args:
+        text: its paragraphs are lines.
+        indent: stands before each line but the first, which is begun.
+        begun: columns that are taken of the first line.
+        err: whether it is for standard error.
+    """
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    lines: list[str] = []
+    for number, line in enumerate(text.split("\n")):
+        if line[:1].isspace():
+            lines.append(line)
+            continue
+        fixed = _WHOLE.sub(lambda found: found[0].replace(" ", _FIXED), line)
+        # What is there already takes its room of the first line.
+        taken = "" if number else "x" * begun
+        filled = textwrap.fill(
+            taken + fixed,
+            width=min(shutil.get_terminal_size().columns, LINE),
+            initial_indent=indent if number else "",
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines.append(filled[len(taken) :].replace(_FIXED, " "))
+    return "\n".join(lines)
+
+
 def _sql(work: Work) -> list[str]:
     if isinstance(work, Transaction):
         return list(work.statements)
@@ -191,7 +232,7 @@ def plan(found: Plan) -> None:
     click.echo(_subject(found))
     click.echo(f"The new release may be let in from: {found.admission}.")
     for notice in found.notices:
-        click.secho(f"Note: {notice.text}", fg="yellow")
+        click.secho(prose(f"Note: {notice.text}"), fg="yellow")
     for phase in Phase:
         steps = found.steps(phase)
         if not steps:

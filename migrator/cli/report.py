@@ -93,8 +93,9 @@ def failed(error: MigratorError, code: int, *, json: bool) -> None:
     if json:
         output.as_json({"schema": JSON_SCHEMA, "error": told(error), "exit_code": code})
     else:
-        click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(str(error), err=True)
+        head = "Error: "
+        click.secho(head, fg="red", bold=True, nl=False, err=True)
+        click.echo(output.prose(str(error), begun=len(head), err=True), err=True)
 
 
 def note(edit: Edit, then: str = "") -> None:
@@ -105,8 +106,10 @@ def note(edit: Edit, then: str = "") -> None:
         edit: the change.
         then: what follows from it; the way out by default.
     """
-    click.secho("Note: ", fg="yellow", bold=True, nl=False, err=True)
-    click.echo(f"{edit.what}\n{then or f'Next: {edit.next}'}", err=True)
+    head = "Note: "
+    text = f"{edit.what}\n{then or f'Next: {edit.next}'}"
+    click.secho(head, fg="yellow", bold=True, nl=False, err=True)
+    click.echo(output.prose(text, begun=len(head), err=True), err=True)
 
 
 def note_return(app: App, change: str) -> None:
