@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 from quick import Quick
 from test_alembic import FIRST, SECOND
 from test_alembic import project as plain_project
 
 from migrator.alembic.url import for_sqlalchemy
+from migrator.errors import Refused
+from migrator.postgres.connection import Target, connect, reach
 from migrator.postgres.embedded import Server
 
 __all__ = ["plain_project"]
@@ -264,3 +267,24 @@ def test_a_configuration_that_cannot_be_read(project: Quick) -> None:
     told = project.migrator("status", code=2)
     assert "alembic.ini cannot be read: MissingSectionHeaderError." in told.stderr
     assert "secret" not in told.stderr
+
+
+def test_a_server_that_takes_no_session_just_now(server: Server) -> None:
+    """It is to be waited for, or room is to be made: its URL is right."""
+    url = server.url()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+        with pytest.raises(Refused, match="too many connections for role") as caught:
+            connect(Target.from_url(url.replace("postgres@", "crowded@")), "test")
+        admin.execute("DROP ROLE crowded")
+    assert caught.value.next.startswith("the server is full: end sessions")
+    for words in (
+        "the database system is starting up",
+        "the database system is not yet accepting connections",
+        "the database system is in recovery mode",
+    ):
+        assert reach(f"FATAL:  {words}").startswith("the server is starting: wait")
+    assert reach("FATAL:  the database system is shutting down").startswith(
+        "the server is going down: wait"
+    )
+    assert reach("Connection refused").startswith("check the URL")

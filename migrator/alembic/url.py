@@ -16,6 +16,7 @@ from sqlalchemy.exc import (
 )
 
 from migrator.errors import MigratorError, Refused, UsageError
+from migrator.postgres.connection import reach
 
 #: Its driver comes along with the toolkit.
 EXAMPLE = "postgresql+psycopg://user@host:port/database"
@@ -139,7 +140,7 @@ def _no_dialect(name: str, ini: str, give: str) -> UsageError:
 def _no_connection(said: object) -> Refused:
     return Refused(
         f"No connection to the database of env.py: {said}",
-        next="check the URL, the server and its pg_hba.conf.",
+        next=reach(str(said)),
     )
 
 

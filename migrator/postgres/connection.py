@@ -121,7 +121,7 @@ def connect(target: Target, application_name: str) -> Connection:
             text = text.replace(secret, "********")
         raise Refused(
             f"No connection to {target}: {text}",
-            next="check the URL, the server and its pg_hba.conf.",
+            next=reach(text),
         ) from None
     if conn.info.server_version < OLDEST_SERVER:
         version = conn.info.parameter_status("server_version")
@@ -137,6 +137,34 @@ def connect(target: Target, application_name: str) -> Connection:
     if not is_pooled(conn):
         configure(conn, _session(conn.info.server_version), local=False)
     return conn
+
+
+#: Words of a server that takes no session just now, and what to do. At a connection
+#: libpq gives no code beside them; a server of another language is not known by them.
+_NOT_NOW: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("is starting up", "not yet accepting connections", "in recovery mode"),
+        "the server is starting: wait until it is up, then run the same command again.",
+    ),
+    (
+        ("is shutting down",),
+        "the server is going down: wait until it is up again, then run the same"
+        " command again.",
+    ),
+    (
+        ("too many clients", "remaining connection slots", "too many connections"),
+        "the server is full: end sessions that are not needed, or raise the limit,"
+        " then run the same command again.",
+    ),
+)
+
+
+def reach(said: str) -> str:
+    """Return what to do where no connection was made, by what the driver said."""
+    return next(
+        (road for words, road in _NOT_NOW if any(word in said for word in words)),
+        "check the URL, the server and its pg_hba.conf.",
+    )
 
 
 #: A server that runs, and a database of it: no two have both.
