@@ -134,8 +134,9 @@ class MergeTables(Pattern):
                 f" {needed}. Until retire the new release is refused what writes other"
                 f" columns of it and not these."
                 if needed
-                else f'A row of "{self.into}" has one of "{self.table}" where it has a'
-                " value in one of the columns, or the old release inserted one."
+                else f'A row of "{self.into}" has one of "{self.table}" where it ever'
+                " had a value in one of the columns, or the old release inserted one,"
+                " until that one deletes it."
             ),
             Notice(
                 text="Defaults and NOT NULL do not go along, since there are rows of"

@@ -254,6 +254,52 @@ def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
 
 # -- rows that are there, or not ---------------------------------------------------
 
+EMPTY = "UPDATE profiles SET bio = NULL, hits = NULL, extra = NULL WHERE user_id = {}"
+
+
+def test_a_row_of_nulls_stays_in_sight(runner: Runner, sql: psycopg.Connection) -> None:
+    """Whichever release wrote it first, and whichever leaves nothing but NULLs."""
+    ready(runner, sql)
+    # Rows of the new release, of which the table had none.
+    sql.execute("UPDATE users SET bio = 'new' WHERE id = 10")
+    sql.execute("INSERT INTO users (id, hits) VALUES (9001, 1)")
+    sql.execute(
+        "INSERT INTO users (id) VALUES (20) ON CONFLICT (id) DO UPDATE SET bio = 'c'"
+    )
+    sql.execute("SET session_replication_role = replica")
+    sql.execute("UPDATE users SET bio = 'replica' WHERE id = 30")
+    sql.execute("RESET session_replication_role")
+    sql.execute(
+        b"CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
+        b" new.bio := ''filled''; RETURN new; END';"
+        b"CREATE TRIGGER z BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION fill();"
+        b"INSERT INTO users VALUES (9002, 'new'); DROP TRIGGER z ON users"
+    )
+    for key in (10, 9001, 20, 30, 9002):
+        assert sql.execute(EMPTY.format(key).encode()).rowcount == 1
+        # As an application that keeps it in memory would go on.
+        assert sql.execute(EMPTY.format(key).encode()).rowcount == 1
+    # One that the new release empties, and one that comes and goes.
+    sql.execute("UPDATE users SET bio = NULL, hits = NULL, more = NULL WHERE id = 1")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute("INSERT INTO profiles VALUES ('taken', 1)")
+    for key in (10, 2):
+        sql.execute(f"DELETE FROM profiles WHERE user_id = {key}".encode())
+        assert sql.execute(EMPTY.format(key).encode()).rowcount == 0
+        sql.execute(f"INSERT INTO profiles VALUES (NULL, {key}, NULL)".encode())
+        assert sql.execute(EMPTY.format(key).encode()).rowcount == 1
+    sql.execute("UPDATE profiles SET hits = hits + 1, bio = 'old' WHERE user_id = 20")
+    wanted = rows(sql, OLD)
+    assert runner.verify("m") is State.VERIFIED
+    assert not runner.mismatches("m")
+    runner.retire("m", old_release_gone="test")
+    sql.execute("UPDATE users SET bio = 'retired' WHERE id = 40")
+    assert runner.rollback("m") is State.VERIFIED
+    assert sql.execute(EMPTY.format(40).encode()).rowcount == 1
+    assert runner.rollback("m", to=State.PLANNED) is State.PLANNED
+    assert rows(sql, OLD) == sorted([*wanted, (40, None, None, None)])
+
+
 NEEDED = (
     "CREATE TABLE users (id int PRIMARY KEY);"
     "CREATE TABLE profiles (user_id int PRIMARY KEY REFERENCES users ON DELETE CASCADE,"
@@ -285,6 +331,13 @@ def test_a_row_is_there_where_it_has_what_it_must_have(
     ]
     with pytest.raises(psycopg.errors.CheckViolation):
         sql.execute("UPDATE profiles SET email = NULL WHERE user_id = 9")
+    gone = "UPDATE profiles SET email = NULL, theme = NULL, bio = NULL"
+    with pytest.raises(psycopg.errors.WithCheckOptionViolation):
+        sql.execute(gone.encode())
+    sql.execute("INSERT INTO users VALUES (10)")
+    for values in ("(10)", "(10, NULL, NULL)", "(10, 'e', NULL)"):
+        with pytest.raises(psycopg.errors.NotNullViolation, match='of relation "prof'):
+            sql.execute(f"INSERT INTO profiles VALUES {values}".encode())
     assert rows(sql, count) == [(9,)]
     sql.execute("UPDATE users SET email = NULL, theme = NULL, bio = NULL WHERE id = 9")
     assert rows(sql, count) == [(8,)]
@@ -1038,7 +1091,13 @@ def test_text_with_hostile_names() -> None:
         'CREATE VIEW "s ""1"."t%s" AS SELECT "d\'y" AS "c ""x", CASE WHEN true THEN'
         ' "%i" ELSE "%i" END AS ":k" FROM "s ""1"."n\'" WHERE ("n\'"."d\'y" IS'
         ' DISTINCT FROM NULL OR "n\'"."_migrator_row_t%s_0123456789" IS DISTINCT FROM'
-        " NULL)"
+        " NULL) WITH LOCAL CHECK OPTION"
+    ) in texts
+    assert (
+        'CREATE TRIGGER "zzz_migrator_0123456789_present" BEFORE INSERT OR UPDATE ON'
+        ' "s ""1"."n\'" FOR EACH ROW WHEN (new."_migrator_row_t%s_0123456789" IS NOT'
+        ' DISTINCT FROM NULL AND (new."d\'y" IS DISTINCT FROM NULL)) EXECUTE FUNCTION'
+        ' "migrator"."mirror_0123456789_present"()'
     ) in texts
     assert (
         'ALTER VIEW "s ""1"."t%s" ALTER COLUMN "c ""x" SET DEFAULT'
@@ -1221,6 +1280,6 @@ def test_notices() -> None:
     texts = [n.text for n in ONE.check(FACTS)]
     assert 'Index "upper_bio" goes with the table at the drop.' in texts
     assert not any("profiles_bio" in text for text in texts)
-    assert any("has a value in one of the columns, or" in text for text in texts)
+    assert any("had a value in one of the columns, or" in text for text in texts)
     texts = [n.text for n in ONE.check(with_column(not_null=True))]
     assert any("where it has bio. Until retire" in text for text in texts)

@@ -68,6 +68,14 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     )
     assert made == [("y", 0)]
     sql.execute("UPDATE profiles SET hits = hits + 7 WHERE user_id = 5")
+    # A row with nothing in it stays one for either release.
+    empty = "UPDATE profiles SET bio = NULL, hits = 0, extra = NULL WHERE user_id = 6"
+    for _ in range(2):
+        assert sql.execute(empty).rowcount == 1
+    sql.execute("UPDATE users SET bio = 'old' WHERE id = 6")
+    assert sql.execute("DELETE FROM profiles WHERE user_id = 6").rowcount == 1
+    sql.execute("INSERT INTO profiles (user_id) VALUES (6)")
+    assert sql.execute(empty).rowcount == 1
     sql.execute("UPDATE users SET bio = NULL WHERE id = 7")
     sql.execute("DELETE FROM users WHERE id = 8")
     sql.execute("UPDATE users SET id = 100000 WHERE id = 9")
@@ -140,6 +148,12 @@ def test_a_row_is_there_once_it_has_what_it_must_have(
     sql.execute("INSERT INTO profiles VALUES (10, 'new')")
     sql.execute("DELETE FROM profiles WHERE id = 1")
     assert rows(sql, count) == [(9,)]
+    # As the table will: no row goes out of sight by what it could not hold.
+    with pytest.raises(psycopg.errors.WithCheckOptionViolation):
+        sql.execute("UPDATE profiles SET address = NULL WHERE id = 3")
+    with pytest.raises(psycopg.errors.NotNullViolation, match='column "address" of'):
+        sql.execute("INSERT INTO profiles (id, bio) VALUES (11, 'no address')")
+    sql.execute("UPDATE profiles SET bio = NULL WHERE id = 3")
     runner.settle("s")
     assert rows(sql, f"SELECT count(*) FROM {shadow(sql)}") == [(9,)]
     runner.retire("s", old_release_gone="test")

@@ -13,6 +13,7 @@ from migrator.kernels.column_definition import carried, definition
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value
 from migrator.kernels.mirror_table.facade import viewed
 from migrator.kernels.mirror_table.inflow import Inflow
+from migrator.kernels.mirror_table.presence import Presence
 from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.stand_in import StandIn
 from migrator.names import TableName
@@ -99,6 +100,18 @@ class Absorbed:
     def _owner(self) -> str | None:
         return self.table.owner if self.facts.superuser else None
 
+    def presence(self) -> Presence | None:
+        """Return the mark, and what sets it; None where none is needed."""
+        if self.mark is None:
+            return None
+        return Presence(
+            table=self.into.name,
+            column=self.mark,
+            values=tuple(self.columns.values()),
+            tag=self.facts.tag,
+            owner=self._owner,
+        )
+
     def inflow(self) -> Inflow:
         """Return the mirror of the table in the other one, before the exchange."""
         return Inflow(
@@ -154,6 +167,7 @@ class Absorbed:
             owner=self.table.owner,
             order=tuple(c.name for c in self.table.columns),
             given=self._given(sql.Identifier("_row")),
+            required=tuple(name for name, c in self.going().items() if c.not_null),
             mark=self.mark,
             definer=self._owner,
         )

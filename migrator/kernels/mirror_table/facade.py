@@ -11,7 +11,7 @@ from migrator.facts import Grant
 from migrator.kernels.direct import pinned_path
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, joined
 from migrator.names import TableName
-from migrator.plan import Refusal, render, type_name
+from migrator.plan import Refusal, missing, render, type_name
 
 # What a view and a table both take.
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -23,8 +23,10 @@ class Facade:
     The view, and what makes INSERT and DELETE of it updates of the table.
 
     UPDATE is the server's own (manual, CREATE VIEW, Updatable Views): two requests that
-    add to the same value both count, as they do on a table. A row that is inserted is
-    one of the table that was at rest; where it was not, the key is taken.
+    add to the same value both count, as they do on a table. The view's check option
+    refuses one that would take its row out of sight: it holds for UPDATE also where
+    INSERT and DELETE are triggers', as a test shows on each version. A row that is
+    inserted is one of the table that was at rest; where it was not, the key is taken.
 
     Args:
         table: the table.
@@ -33,6 +35,7 @@ class Facade:
         key: columns of the view that name a row, each with the table's column.
         columns: the other columns of the view.
         rows: the condition of rows that it shows; None for all.
+        required: columns of the view without which there is no row.
         path: schemas in which defaults are looked up.
         grants: what other roles may do with it.
         owner: the owner of the table, who is to own the view.
@@ -44,6 +47,7 @@ class Facade:
     key: Mapping[str, KeyColumn]
     columns: Mapping[str, Shown]
     rows: sql.Composable | None = None
+    required: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
     owner: str
@@ -57,7 +61,9 @@ class Facade:
                 self._rights(),
                 self._shown(),
                 self.table.identifier,
-                sql.SQL(" WHERE {}").format(self.rows) if self.rows else sql.SQL(""),
+                sql.SQL(" WHERE {} WITH LOCAL CHECK OPTION").format(self.rows)
+                if self.rows
+                else sql.SQL(""),
             ),
             *(
                 sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(
@@ -184,7 +190,7 @@ class Facade:
         key = f"{self.view.name}_pkey"
         return sql.SQL(
             """
-BEGIN
+BEGIN{required}
   UPDATE {table} AS _row SET {assigned} WHERE {keyed} AND {free};
   IF NOT FOUND THEN
     IF EXISTS (SELECT FROM {table} AS _row WHERE {keyed}) THEN
@@ -198,6 +204,7 @@ BEGIN
 END
 """
         ).format(
+            required=self._refused_nulls(),
             table=self.table.identifier,
             assigned=_assigned(self._given()),
             keyed=self._keyed("new"),
@@ -212,6 +219,28 @@ END
                 f'insert on table "{self.view.name}" violates the foreign key to table'
                 f' "{self.table.name}"'
             ),
+        )
+
+    def _refused_nulls(self) -> sql.Composable:
+        """Return what refuses an INSERT as NOT NULL of a table would."""
+        return sql.SQL("").join(
+            sql.SQL(
+                """
+  IF {} THEN
+    RAISE not_null_violation USING
+      MESSAGE = {}, COLUMN = {}, TABLE = {}, SCHEMA = {};
+  END IF;"""
+            ).format(
+                missing(sql.SQL("new.{}").format(sql.Identifier(name))),
+                sql.Literal(
+                    f'null value in column "{name}" of relation "{self.view.name}"'
+                    " violates not-null constraint"
+                ),
+                sql.Literal(name),
+                sql.Literal(self.view.name),
+                sql.Literal(self.view.schema),
+            )
+            for name in self.required
         )
 
     def _delete(self) -> sql.Composable:

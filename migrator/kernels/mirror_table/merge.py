@@ -60,18 +60,15 @@ class Merge(Absorbed):
                 *granted(into, self.columns[name], c),
             )
         ]
-        if self.mark is not None:
-            added.append(
-                sql.SQL("ALTER TABLE {} ADD COLUMN {} boolean").format(
-                    into.identifier, sql.Identifier(self.mark)
-                )
-            )
-        dropped = (
+        dropped = [
             sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
                 into.identifier, sql.Identifier(name)
             )
-            for name in (*self.columns.values(), *filter(None, (self.mark,)))
-        )
+            for name in self.columns.values()
+        ]
+        if presence := self.presence():
+            added.append(presence.add())
+            dropped.append(presence.remove())
         return (
             Step(
                 name="add_columns",
@@ -138,20 +135,12 @@ class Merge(Absorbed):
     def drop(self) -> Steps:
         """Return the drop of the table that followed."""
         into, former = self.into.name, self.former_name
-        marked = (
-            ()
-            if self.mark is None
-            else (
-                sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(
-                    into.identifier, sql.Identifier(self.mark)
-                ),
-            )
-        )
+        presence = self.presence()
         work = direct.catalogue_step(
             former,
             *self.shadow().off(),
             sql.SQL("DROP TABLE {}").format(former.identifier),
-            *marked,
+            *((*presence.off(), presence.remove()) if presence else ()),
             *(s for index in self.carried() for s in self._named(index)),
             also=(into,),
         )
@@ -294,7 +283,7 @@ class Merge(Absorbed):
                 yield constraints.comment(into, replace(constraint, name=name))
 
     def _exchange(self) -> Transaction:
-        inflow, into = self.inflow(), self.into.name
+        inflow, into, presence = self.inflow(), self.into.name, self.presence()
         done = direct.catalogue_step(
             self.name,
             # Few rows, and nobody writes either table now.
@@ -306,6 +295,7 @@ class Merge(Absorbed):
             ),
             *self._referring(self.former_name, "DEFERRABLE INITIALLY DEFERRED"),
             *([self._add_check()] if self.required else []),
+            *(presence.on() if presence else ()),
             *self.stand_in().create(),
             *self.shadow().on(),
             also=(into,),
@@ -314,9 +304,11 @@ class Merge(Absorbed):
 
     def _exchange_back(self) -> Transaction:
         view, into, former = self.stand_in(), self.into.name, self.former_name
+        presence = self.presence()
         done = direct.catalogue_step(
             former,
             *view.remove(),
+            *(presence.off() if presence else ()),
             *self.shadow().off(),
             sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
                 into.identifier, sql.Identifier(self._check)

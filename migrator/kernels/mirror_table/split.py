@@ -144,6 +144,7 @@ class Split:
                 for name, c in self._columns(retired=retired).items()
             },
             rows=self._given(retired=retired),
+            required=tuple(sorted(self._required())),
             path=self.facts.path,
             grants=viewed(self.table.grants),
             owner=self.table.owner,
