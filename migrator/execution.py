@@ -70,7 +70,7 @@ def reason(conn: Connection, refusal: Refusal) -> str | None:
     found = ask(conn, refusal.count)
     if not found:
         return None
-    why = filled(refusal.why, found)
+    why = filled(refusal.why, found, at_least=0 < refusal.most <= found)
     if refusal.listed:
         why = why.replace("{listed}", ask(conn, refusal.listed) or "")
     return why

@@ -4,16 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
-from migrator import waiting
+from migrator import waiting, way_back
 from migrator.errors import (
     Held,
     MismatchError,
     Refused,
 )
 from migrator.events import EventKind
-from migrator.execution import Run, reason
+from migrator.execution import Run
 from migrator.inspection import Inspection
 from migrator.ledger import control, store
 from migrator.ledger.control import Mode
@@ -21,15 +19,14 @@ from migrator.ledger.store import ChangeRow, StepRow
 from migrator.pattern import Pattern
 from migrator.plan import (
     GONE,
-    Autocommit,
     ChunkedCheck,
     ChunkedUpdate,
     Phase,
-    Refusal,
     State,
     Step,
 )
-from migrator.postgres.connection import Connection, configure
+from migrator.postgres.connection import Connection
+from migrator.way_back import WayBack
 from migrator.words import counted
 
 NEXT = {
@@ -43,8 +40,6 @@ NEXT = {
 # Comparisons that found rows, and are kept with their keys once another was made;
 # those that found none are not. `verify --watch` makes one after another for weeks.
 KEPT_ROUNDS = 10
-#: How long rows are counted for a person who asks how a change stands.
-COUNTED_MS = 500
 
 # Asked once a phase, before the first of its steps.
 _ASKED = {
@@ -58,30 +53,10 @@ _ASKED = {
 class Phases(Inspection):
     """Carries a change through one phase, under its lease."""
 
-    def held_back(self, change: str) -> list[str]:
-        """
-        Return what keeps a change from going back just now: of retire, or of expand.
-
-        Rows of the new release that do not fit the old side are told, by how many
-        there are, and a dual write that is off. What a catalogue or an index does not
-        answer is counted in the table itself for half a second at most; what takes
-        longer, the way back counts.
-        """
+    def way_back(self, change: str) -> WayBack:
+        """Tell whether a change can be taken back just now, and what is in the way."""
         with self._connected("migrator:status") as conn:
-            row = store.get(conn, change)
-            if row.state in (State.PLANNED, State.DROPPED):
-                return []
-            retired = row.state is State.RETIRED
-            found = [
-                _reason(conn, refusal)
-                for step in store.steps(conn, row.id, ("done",))
-                if (step.phase is Phase.RETIRE) is retired
-                for action in step.step.reverse
-                # Before retire, who uses a view comes and goes.
-                if retired or isinstance(action, Autocommit)
-                for refusal in action.refusals
-            ]
-            return list(dict.fromkeys(why for why in found if why is not None))
+            return way_back.asked(conn, store.get(conn, change))
 
     def _require(self, row: ChangeRow, phase: Phase) -> None:
         command, state = NEXT[phase]
@@ -131,6 +106,8 @@ class Phases(Inspection):
         entered = self._steps_of(run, phase)
         if phase in _ASKED and all(s.status == "pending" for s in entered):
             self._ask(_ASKED[phase], change)
+            if phase is Phase.DROP:
+                way_back.keep_unfit(run.conn, change)
         self._tell(EventKind.PHASE, change, {"phase": phase.value})
         if not entered:
             steps = pattern.steps(phase, self._facts_of(run.conn, change))
@@ -340,20 +317,6 @@ class Phases(Inspection):
         self._tell(EventKind.STATE, run.change, _where(run.change))
         if finished:
             self._tell(EventKind.FINISHED, run.change, _where(run.change))
-
-
-def _reason(conn: Connection, refusal: Refusal) -> str | None:
-    """Return why an action is refused, None also where it cannot be told soon."""
-    with conn.transaction():
-        configure(conn, {"statement_timeout": f"{COUNTED_MS}ms"}, local=True)
-        try:
-            with conn.transaction():
-                return reason(conn, refusal)
-        except (
-            psycopg.errors.QueryCanceled,
-            psycopg.errors.InsufficientPrivilege,
-        ):
-            return None
 
 
 def _where(row: ChangeRow) -> dict[str, Any]:

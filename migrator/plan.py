@@ -87,13 +87,20 @@ class Refusal:
     `count` is a query with one integer that must be 0, in a transaction answered
     from catalogues or an index; `why` tells it as "{count}" or
     as "{count:row is|rows are}". `listed` is a query with one text, which `why` tells
-    as "{listed}": what was counted, by name.
+    as "{listed}": what was counted, by name. `count` ends at `most` where that is
+    not 0.
     """
 
     count: str
     why: str
     next: str
     listed: str = ""
+    most: int = 0
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether rows are counted, and not what a catalogue has."""
+        return "{count:row" in self.why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

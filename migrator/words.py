@@ -57,7 +57,20 @@ def moment(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def filled(text: str, number: int) -> str:
-    """Return a text with a number for "{count}" or "{count:row is|rows are}"."""
-    worded = _COUNT.sub(lambda found: counted(number, found[1], found[2]), text)
-    return worded.replace("{count}", str(number))
+def filled(text: str, number: int, *, at_least: bool = False) -> str:
+    """
+    Return a text with a number for "{count}" or "{count:row is|rows are}".
+
+    Args:
+        text: the text.
+        number: the number.
+        at_least: whether there may be more.
+    """
+    more = "at least " if at_least else ""
+    worded = _COUNT.sub(lambda found: more + counted(number, found[1], found[2]), text)
+    return worded.replace("{count}", f"{more}{number}")
+
+
+def uncounted(text: str) -> str:
+    """Return such a text for a number that is not known."""
+    return _COUNT.sub(lambda found: found[2], text).replace("{count}", "any")

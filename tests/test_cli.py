@@ -9,13 +9,14 @@ import tempfile
 import time
 from datetime import UTC, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from migrator.change import Change
 from migrator.cli.main import cli
-from migrator.cli.report import EXITS
+from migrator.cli.report import EXITS, event
 from migrator.cli.sections import SECTIONS
 from migrator.errors import (
     Failed,
@@ -25,10 +26,18 @@ from migrator.errors import (
     Refused,
     UsageError,
 )
+from migrator.kernels.mirror_columns import marks
 from migrator.ledger.control import Limits
-from migrator.patterns import AddColumn, ChangeColumnType, DropDefault, RenameColumn
+from migrator.patterns import (
+    AddColumn,
+    ChangeColumnType,
+    DropDefault,
+    DropNotNull,
+    RenameColumn,
+)
 from migrator.plan import State
 from migrator.runner import Runner
+from migrator.words import moment
 
 MIGRATOR = Path(sys.executable).parent / "migrator"
 TOP = Path(__file__).parent.parent
@@ -173,10 +182,15 @@ def test_verify_and_rollback_say_what_was_compared(
 
 
 def test_status_counts_what_does_not_fit(
-    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+    runner: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the way back is refused for is told before anybody asks for it."""
     env = {"MIGRATOR_DATABASE_URL": database}
+    monkeypatch.setattr(marks, "MOST_COUNTED", 10)
     sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1)")
     pattern = ChangeColumnType("t", "n", "bigint", "total")
     runner.expand(Change(revision="a1", pattern=pattern))
@@ -185,10 +199,51 @@ def test_status_counts_what_does_not_fit(
     assert "Reversible" not in run("status", "a1", cwd=tmp_path, env=env).stdout
     sql.execute("UPDATE t SET total = 3000000000")
     why = "1 row holds values of the new release that do not fit the old side"
-    told = run("status", "a1", cwd=tmp_path, env=env).stdout
-    assert f"  Reversible: no, since {why}.\n" in told
-    status = json.loads(run("status", "a1", "--json", cwd=tmp_path, env=env).stdout)
-    assert status["changes"][0]["held_back"] == [why]
+
+    def status() -> tuple[str, dict[str, Any]]:
+        found = json.loads(run("status", "a1", "--json", cwd=tmp_path, env=env).stdout)
+        return run("status", "a1", cwd=tmp_path, env=env).stdout, found["changes"][0]
+
+    told, data = status()
+    when = moment(runner.change("a1").state_at)
+    assert f"  Reversible: no, since {why} (retired on {when}).\n" in told
+    assert data["held_back"] == [f"{why} (retired on {when})"]
+    assert data["reversible"] is False
+    assert data["unfit"] == []
+    # So many that nobody waits for their number.
+    sql.execute(
+        "INSERT INTO t (id, total) SELECT g, 3000000000 FROM generate_series(2, 19) g"
+    )
+    many = why.replace("1 row holds", "at least 10 rows hold")
+    assert runner.way_back("a1").reasons[0].startswith(many)
+    sql.execute("DELETE FROM t WHERE id > 1")
+    runner.drop("a1")
+    told, data = status()
+    when = moment(runner.change("a1").state_at)
+    assert f"  Reversible: no, since it was dropped on {when}.\n" in told
+    assert f"  At its drop: {why}.\n" in told
+    assert data["held_back"] == [f"it was dropped on {when}"]
+    assert data["unfit"] == [why]
+    (kept,) = [e for e in runner.events("a1") if e["kind"] == "unfit"]
+    assert event(kept["kind"], kept["detail"]) == f"unfit: {why}"
+
+
+def test_status_tells_what_it_has_no_time_to_count(
+    runner: Runner, sql: psycopg.Connection, database: str, tmp_path: Path
+) -> None:
+    """A count that no index answers ends, and the answer is not taken for a yes."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL)")
+    runner.complete(Change(revision="a1", pattern=DropNotNull("t", "n")))
+    sql.execute("INSERT INTO t VALUES (1, NULL)")
+    with sql.transaction():
+        # As if there were more rows than can be looked at.
+        sql.execute("LOCK TABLE t")
+        told = run("status", "a1", cwd=tmp_path, env=env).stdout
+        why = 'it takes more than 0.5 s to count: rows hold NULL in "n"'
+        assert f"  Reversible: not known, since {why}" in told
+        assert runner.way_back("a1").open is None
+    assert '1 row holds NULL in "n"' in runner.way_back("a1").reasons[0]
 
 
 def test_status_of_a_backfill_that_died(

@@ -217,7 +217,10 @@ def status_of(app: App, row: ChangeRow) -> dict[str, Any]:
     data["at_work"] = app.runner().is_at_work(row.id)
     data["verdict"] = _verdict(app, row)
     data["compared"] = app.runner().is_compared(row.id)
-    data["held_back"] = app.runner().held_back(row.id)
+    back = app.runner().way_back(row.id)
+    data["reversible"] = back.open
+    data["held_back"] = list(back.reasons)
+    data["unfit"] = list(back.unfit)
     edit = app.edit_of(row)
     data["edited"] = edit and {"ledger": edit.then, "file": edit.now}
     data["next"] = next_step(app, row)
@@ -333,8 +336,12 @@ def detail(app: App, row: ChangeRow) -> None:
         click.echo(f"  ... and {len(found) - LISTED} more, in --json")
     if (edit := app.edit_of(row)) is not None:
         click.secho(output.wrapped(f"Edited: {edit.reason}.", "  "), fg="yellow")
-    for why in app.runner().held_back(row.id):
-        click.secho(f"  Reversible: no, since {why}.", fg="yellow")
+    back = app.runner().way_back(row.id)
+    answer = "not known" if back.open is None else "no"
+    for why in back.reasons:
+        click.secho(f"  Reversible: {answer}, since {why}.", fg="yellow")
+    for why in back.unfit:
+        click.secho(f"  At its drop: {why}.", fg="yellow")
     if held:
         click.secho(f"  Held: {said_to.said}.", fg="yellow")
         click.echo(f"  Next: migrator resume {row.id}")

@@ -128,8 +128,9 @@ def check_again(facts: Facts, name: str, condition: str) -> Autocommit:
                         table.table.name.identifier, violates
                     )
                 ),
-                why=f"{{count:row|rows}} of table {table.table.name} with values in"
-                f' "{column.name}" that the check "{name}" would not allow',
+                why="{count:row holds a value|rows hold values}"
+                f' in "{column.name}" of table {table.table.name} that the check'
+                f' "{name}" would not allow',
                 next="give them another value, then run the same command again; or"
                 " keep the new release.",
             )

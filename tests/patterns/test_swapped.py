@@ -193,7 +193,7 @@ def test_what_is_made_while_both_tables_are_there_goes_along(
     sql.execute("DROP MATERIALIZED VIEW stays")
     runner.retire("r", old_release_gone="test")
     sql.execute("CREATE MATERIALIZED VIEW stays AS SELECT id FROM events")
-    assert "materialized view stays" in str(runner.held_back("r"))
+    assert "materialized view stays" in str(runner.way_back("r"))
     with pytest.raises(Refused, match="materialized view stays would stay with the"):
         runner.rollback("r")
     assert runner.change("r").state is State.RETIRED

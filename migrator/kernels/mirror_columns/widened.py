@@ -12,6 +12,7 @@ from migrator.kernels.column_definition import granted, looks
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.indexes import build_index
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value
+from migrator.kernels.mirror_columns.marks import MOST_COUNTED, few_of
 from migrator.plan import Refusal, Step, render, type_name
 
 # Each holds what those before it do; by the name that the catalogue gives.
@@ -178,12 +179,10 @@ class Widened(Mirror):
         """Return the condition under which there is no way back."""
         known = ", ".join(f'"{c.retired}"' for c in self.columns)
         return Refusal(
-            count=render(
-                sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-                    self.table.identifier, self._unfit(retired=True)
-                )
-            ),
-            why=f"{{count:row|rows}} of table {self.table} with values that"
+            count=few_of(self.table, self._unfit(retired=True)),
+            most=MOST_COUNTED,
+            why="{count:row holds a value|rows hold values}"
+            f" in table {self.table} that"
             f" {', '.join(dict.fromkeys(c.column.type for c in self.columns))} cannot"
             " hold",
             next=f"give these rows values that fit ({known} IS NULL finds them), then"

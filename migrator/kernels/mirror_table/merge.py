@@ -43,7 +43,7 @@ class Merge(Absorbed):
     def expand(self) -> Steps:
         """Return the columns in the other table, and their dual write."""
         into, inflow = self.into.name, self.inflow()
-        added = [
+        added: list[sql.Composable] = [
             sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(
                 into.identifier,
                 definition(
@@ -60,7 +60,7 @@ class Merge(Absorbed):
                 *granted(into, self.columns[name], c),
             )
         ]
-        dropped = [
+        dropped: list[sql.Composable] = [
             sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(
                 into.identifier, sql.Identifier(name)
             )
