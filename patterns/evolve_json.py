@@ -129,6 +129,15 @@ class EvolveJson(TwoShapes):
                 " before the change; verification compares all."
             )
         ]
+        column = facts.table.require(self.column)
+        if (column.base or column.type) == "json" and self.type != "json":
+            notices.append(
+                Notice(
+                    text=f"{self.type} keeps the last value of a key that a document"
+                    " has twice, and neither the order of keys nor how they were"
+                    " written. The rest of it is kept up to the drop."
+                )
+            )
         notices += [
             Notice(
                 text=f'Index "{index.name}" reads the documents by an expression or'

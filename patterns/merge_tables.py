@@ -142,6 +142,14 @@ class MergeTables(Pattern):
                 text="Defaults and NOT NULL do not go along, since there are rows of"
                 f' "{self.into}" without one of "{self.table}".'
             ),
+            *(
+                Notice(
+                    text=f'"{here}" looks as "{there}" of "{self.into}" does from'
+                    " verify on, where the two are equal and look different."
+                )
+                for here, there in self.key.items()
+                if not facts.table.require(here).image_equal
+            ),
             Notice(
                 text=f'Rights to the columns are those to "{self.into}"; grants on'
                 f' "{self.table}" hold for the old release until retire.'

@@ -85,9 +85,10 @@ def there_and_back(
         trial, sql.Identifier(up.name), expression(up.value)
     )
     question = sql.SQL(
+        # As text: for jsonb 1.0 and 1.00 are equal.
         "WITH tried AS (SELECT {given}::pg_catalog.jsonb AS given,"
         " {back}::pg_catalog.jsonb AS back FROM {trial}), lost AS"
-        " (SELECT given, back FROM tried WHERE given IS DISTINCT FROM back)"
+        " (SELECT given, back FROM tried WHERE given::text IS DISTINCT FROM back::text)"
         " SELECT CASE WHEN EXISTS (SELECT FROM lost) THEN pg_catalog.concat("
         "(SELECT count(*) FROM lost), ' of ', (SELECT count(*) FROM tried),"
         " ' rows of a sample', (SELECT ', in the keys ' ||"
@@ -95,8 +96,8 @@ def there_and_back(
         " FROM lost, LATERAL (SELECT pg_catalog.jsonb_object_keys(doc) AS key"
         " FROM (VALUES (given), (back)) AS docs (doc)"
         " WHERE pg_catalog.jsonb_typeof(doc) = 'object') AS keys"
-        " WHERE (given OPERATOR(pg_catalog.->) key)"
-        " IS DISTINCT FROM (back OPERATOR(pg_catalog.->) key))) ELSE '' END"
+        " WHERE (given OPERATOR(pg_catalog.->) key)::text"
+        " IS DISTINCT FROM (back OPERATOR(pg_catalog.->) key)::text)) ELSE '' END"
     ).format(given=sql.Identifier(down.name), back=expression(down.value), trial=trial)
     return Probe(
         statements=(*map(render, made), render(fill)),

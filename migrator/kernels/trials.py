@@ -98,20 +98,46 @@ def comes_back(
         ).format(sql.Identifier(name), value, type_name(facts.table.require(name).type))
         for name, value in back.items()
     )
-    question = sql.SQL(
-        "SELECT CASE WHEN lost > 0 THEN pg_catalog.concat(lost, ' of ', tried)"
-        " ELSE '' END FROM (SELECT count(*) FILTER (WHERE {}) AS lost,"
-        " count(*) AS tried FROM {}) AS counts"
-    ).format(lost, trial)
     return (
         Probe(
             statements=(*map(render, made(drawn)), render(fill)),
-            question=render(question),
+            question=_counted(lost, trial),
             otherwise="",
             notice="Taken there and back, {found} rows of a sample lost detail. It"
             " is kept up to the drop, and nowhere afterwards: correct the expressions"
             " where it is needed.",
         ),
+    )
+
+
+def of_a_sample(facts: Facts, rows: sql.Composable, notice: str) -> tuple[Probe, ...]:
+    """
+    Return the trial how many rows of a sample meet a condition; no note where none do.
+
+    Args:
+        facts: of the table.
+        rows: the condition, of the table by its name.
+        notice: tells it as "{found} rows of a sample".
+    """
+    drawn = _drawn(facts)
+    if drawn is None:
+        return ()
+    table = facts.table.name
+    some = sql.SQL("(SELECT * FROM {} {}) AS {}").format(
+        table.identifier, drawn, sql.Identifier(table.name)
+    )
+    question = _counted(rows, some)
+    return (Probe(statements=(), question=question, otherwise="", notice=notice),)
+
+
+def _counted(rows: sql.Composable, among: sql.Composable) -> str:
+    """Return the question how many rows of some meet a condition; "" for none."""
+    return render(
+        sql.SQL(
+            "SELECT CASE WHEN found > 0 THEN pg_catalog.concat(found, ' of ', tried)"
+            " ELSE '' END FROM (SELECT count(*) FILTER (WHERE {}) AS found,"
+            " count(*) AS tried FROM {}) AS counts"
+        ).format(rows, among)
     )
 
 

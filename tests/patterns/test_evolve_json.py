@@ -154,6 +154,27 @@ def test_documents_of_json(runner: Runner, sql: psycopg.Connection) -> None:
     assert got(sql, 1) == OLD
 
 
+def test_what_only_looks_different_is_told(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A number's scale, for which jsonb has no word; and what jsonb does not keep."""
+    sql.execute("""UPDATE events SET payload = '{"n": 1.50, "own": 1}'""")
+    whole = EvolveJson(
+        "events",
+        "payload",
+        "payload_2",
+        up="jsonb_set(payload, '{n}', to_jsonb((payload ->> 'n')::float))",
+        down="payload_2",
+    )
+    with pytest.raises(Refused, match=r'1 of 1 rows of a sample, in the keys "n"\.'):
+        runner.plan(Change(revision="j1", pattern=whole))
+    same = Change(revision="j1", pattern=replace(whole, up="payload"))
+    keeps = "jsonb keeps the last value of a key"
+    assert not any(keeps in n.text for n in runner.plan(same).notices)
+    sql.execute("DROP INDEX by_payload; ALTER TABLE events ALTER payload TYPE json")
+    assert any(keeps in n.text for n in runner.plan(same).notices)
+
+
 def test_both_consumers_of_an_outbox(runner: Runner, sql: psycopg.Connection) -> None:
     """Whoever takes a message finds its own shape, and each is taken once."""
     sql.execute("ALTER TABLE events ALTER id ADD GENERATED ALWAYS AS IDENTITY")

@@ -130,6 +130,23 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     assert rows(sql, "first, last")[:2] == [("Anna", "Maria Smith"), ("Bo", "Low")]
 
 
+def test_the_plan_says_what_does_not_come_back(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Names with spaces, and NULLs that an expression makes one with the rest."""
+    for first, last, lost in (
+        ("Bob", "de la Cruz", False),
+        ("Anna Maria", "Smith", True),
+        ("", "Smith", False),
+        ("Bob", "", True),
+        ("Bob", None, False),
+    ):
+        sql.execute("UPDATE people SET first = %s, last = %s", (first, last))
+        told = [n.text for n in runner.plan(CHANGE).notices if "there and" in n.text]
+        assert len(told) == lost
+        assert all("2 of 2 rows of a sample lost detail" in text for text in told)
+
+
 def test_on_a_partitioned_table(runner: Runner, sql: psycopg.Connection) -> None:
     """A row that moves after retire keeps what only the old columns tell."""
     sql.execute(

@@ -1275,11 +1275,33 @@ def test_message(facts: Facts, given: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_the_plan_counts_rows_that_are_none_afterwards(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Of a sample: those with nothing but NULLs, and no others."""
+    sql.execute(SETUP.encode())
+
+    def told() -> list[str]:
+        texts = (n.text for n in runner.plan(CHANGE).notices)
+        return [text for text in texts if "of a sample" in text]
+
+    assert told() == []
+    sql.execute(EMPTY.format("5 OR user_id = 6").encode())
+    sql.execute("UPDATE profiles SET bio = NULL, hits = NULL WHERE user_id = 7")
+    sql.execute("DELETE FROM profiles WHERE user_id > 9")
+    (text,) = told()
+    assert text.startswith('2 of 9 rows of a sample of "public"."profiles" hold noth')
+
+
 def test_notices() -> None:
     """What has to be NOT NULL is named, and an index that cannot go along."""
     texts = [n.text for n in ONE.check(FACTS)]
     assert 'Index "upper_bio" goes with the table at the drop.' in texts
     assert not any("profiles_bio" in text for text in texts)
     assert any("had a value in one of the columns, or" in text for text in texts)
+    assert not any("look different" in text for text in texts)
+    (key, bio) = TABLE.columns
+    cased = with_table(columns=(replace(key, image_equal=False), bio))
+    assert any("look different" in n.text for n in ONE.check(cased))
     texts = [n.text for n in ONE.check(with_column(not_null=True))]
     assert any("where it has bio. Until retire" in text for text in texts)

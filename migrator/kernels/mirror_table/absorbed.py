@@ -8,7 +8,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Constraint, Facts, Index, Table
-from migrator.kernels import requirements
+from migrator.kernels import requirements, trials
 from migrator.kernels.column_definition import carried, definition
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value
 from migrator.kernels.mirror_table.facade import viewed
@@ -17,7 +17,7 @@ from migrator.kernels.mirror_table.presence import Presence
 from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.stand_in import StandIn
 from migrator.names import TableName
-from migrator.plan import Probe, present, render, type_name
+from migrator.plan import Probe, missing, present, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +228,26 @@ class Absorbed:
         return carried(table, self.columns, self.key)
 
     def probes(self) -> tuple[Probe, ...]:
-        """Return the trials that checks let rows pass that have nothing."""
+        """Return the trials of checks by a row that has nothing, and of any loss."""
+        return (*self._checks_pass(), *self._left_out())
+
+    def _left_out(self) -> tuple[Probe, ...]:
+        """Return the trial how many rows are none after the drop."""
+        if self.mark is None:
+            return ()
+        own = sql.Identifier(self.table.name.name)
+        nothing = sql.SQL(" AND ").join(
+            missing(sql.SQL("{}.{}").format(own, sql.Identifier(name)))
+            for name in self.columns
+        )
+        return trials.of_a_sample(
+            self.facts,
+            nothing,
+            f"{{found}} rows of a sample of {self.table.name} hold nothing but NULLs."
+            " That they are there is known up to the drop, and nowhere afterwards.",
+        )
+
+    def _checks_pass(self) -> tuple[Probe, ...]:
         columns = sql.SQL(", ").join(
             definition(replace(c, default=None, not_null=False), name)
             for name, c in self.going().items()
