@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from migrator import waiting
+from migrator import waiting, way_back
 from migrator.change import Change
 from migrator.errors import Held, Refused, UsageError
 from migrator.events import EventKind
@@ -220,11 +220,7 @@ class Transitions(Phases):
     def is_lost(self, change: str) -> bool:
         """Tell whether a change is dropped, and what it dropped is gone for good."""
         row = self.change(change)
-        steps = self.steps(row.id)
-        # Of one that was reconciled nothing is known that could be taken back.
-        return row.state is State.DROPPED and (
-            not steps or any(s.step.loses for s in steps if s.phase is Phase.DROP)
-        )
+        return way_back.is_lost(row, self.steps(row.id))
 
     def drop_parked(self, change: str, *, at_once: bool = False) -> int:
         """

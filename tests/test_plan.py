@@ -302,7 +302,16 @@ def facts_of(pattern: Pattern, *, dropped: bool = False) -> Facts:
         return replace(FACTS, table=view, definition="SELECT 0 AS name")
     if isinstance(pattern, PartitionTable):
         one = tuple(i for i in FACTS.table.indexes if i.name == "by_id")
-        return replace(FACTS, table=replace(FACTS.table, indexes=one))
+        referring = ForeignKey(
+            name="likes",
+            table=TEAMS,
+            columns=("name",),
+            to=USERS,
+            to_columns=("id",),
+            definition="FOREIGN KEY (name) REFERENCES users(id)",
+        )
+        users = replace(FACTS.table, indexes=one, foreign_keys=(referring,))
+        return replace(FACTS, table=users)
     if isinstance(pattern, ExtractTable) and pattern.through:
         many = (Column(name="m", type="text[]", element="text", not_null=True),)
         by_id = tuple(
@@ -437,6 +446,24 @@ def test_a_statement_that_scans_blocks_no_writer(pattern: Pattern) -> None:
         for step in pattern.steps(phase, facts_of(pattern)):
             if isinstance(step.work, Autocommit) and step.work.scans:
                 assert step.work.lock.rank <= most.rank
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_a_constraint_is_added_without_a_scan(pattern: Pattern) -> None:
+    """It is proved behind, rests on an index, or comes onto a table without rows."""
+    added = [
+        text
+        for phase in Phase
+        for step in pattern.steps(phase, facts_of(pattern))
+        for action in (step.work, *step.reverse)
+        if isinstance(action, Transaction | Autocommit)
+        for text in getattr(action, "statements", (getattr(action, "statement", ""),))
+        if " ADD CONSTRAINT " in text and step.name != "create_shadow"
+    ]
+    for text in added:
+        proved = text.endswith(" NOT VALID") or " USING INDEX " in text
+        # A small table alone, since nothing else is known to the server.
+        assert proved or isinstance(pattern, AddExclusion), text
 
 
 @pytest.mark.parametrize(
