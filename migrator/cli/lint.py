@@ -15,6 +15,7 @@ from migrator.errors import UsageError
 from migrator.lint import Linter, Placed, Severity, Squawk
 from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
+from migrator.lint.run import Run
 from migrator.lint.traffic import measured
 from migrator.postgres.connection import Connection, connect
 
@@ -73,6 +74,8 @@ def lint(
         offline = True
     settled = pyproject()
     wanted: list[Script] = []
+    # What comes before those, as far as the database does not tell of it.
+    line: list[Script] = []
     new: set[str] | None = None
     ahead: list[Script] = []
     guarded = False
@@ -82,8 +85,10 @@ def lint(
         after = start_after or settled.get("start_after")
         wanted = project.revisions(named, after=after, applied=heads)
         guarded = project.is_guarded()
-        if not offline:
-            ahead = project.revisions(applied=heads)
+        if offline:
+            line = project.revisions()
+        else:
+            line = ahead = project.revisions(applied=heads)
             new = {r.revision for r in ahead}
     conn: Connection | None = None
     with ExitStack() as stack:
@@ -119,7 +124,10 @@ def lint(
             only = {r.revision for r in wanted} if named else None
             edited = _edited(app, linter, only)
             found += edited
+        unreleased = not offline or start_after is not None
+        before = Before(linter, line, wanted, unreleased=unreleased)
         for r in wanted:
+            before.upto(r)
             here = linter.lint(r.revision, r.module)
             if fixes and any(map(findings.counts, here)):
                 if new is None or r.revision in new:
@@ -140,6 +148,49 @@ def lint(
     _print(found, len(looked_at) + len(files), chosen, linter)
     if any(findings.counts(p) and p.finding.severity is Severity.ERROR for p in found):
         sys.exit(1)
+
+
+class Before:
+    """
+    Lets a linter know what revisions do before those that it looks at.
+
+    Args:
+        linter: with what it knows of a database.
+        line: all revisions that the database does not have, oldest first; without a
+            database, all that there are.
+        wanted: those that are looked at, oldest first.
+        unreleased: whether no release in use has any of these.
+    """
+
+    def __init__(
+        self,
+        linter: Linter,
+        line: list[Script],
+        wanted: list[Script],
+        *,
+        unreleased: bool,
+    ) -> None:
+        self._linter = linter
+        self._known = {r.revision for r in line}
+        self._left = iter(line)
+        self._run = Run(read=linter.read, unreleased=unreleased)
+        # Without a database, what nobody asked about is taken for released.
+        first = {r.revision for r in wanted}
+        self._new = self._known if linter.read is not None else first
+
+    def upto(self, script: Script) -> None:
+        """Go on to a revision that is to be looked at."""
+        if script.revision not in self._known:
+            # The database tells of all that it did.
+            self._linter.run = None
+            return
+        self._linter.run = self._run
+        for r in self._left:
+            if r.revision == script.revision:
+                return
+            self._linter.passed(
+                r.revision, r.module, released=r.revision not in self._new
+            )
 
 
 def _edited(app: App, linter: Linter, only: set[str] | None) -> list[Placed]:

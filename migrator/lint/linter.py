@@ -15,6 +15,7 @@ from migrator.lint import overlaps, sql
 from migrator.lint.recording import Record, Recorded, line_of, record, record_text
 from migrator.lint.rule import Finding, Rule, Safe, Severity
 from migrator.lint.rules import RULES
+from migrator.lint.run import Run
 from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.squawk import Squawk
@@ -85,6 +86,8 @@ class Linter:
         short_s: seconds for which requests may wait.
         guarded: whether `env.py` runs revisions with the toolkit's options.
         history: all revisions of the project; None where there is none.
+        run: what revisions before did, and its `read` reads tables; None where each is
+            looked at for itself.
         squawk: looks at text as well; None where nobody asked for it.
         refusal: tells what keeps a change of a revision from working: what it names and
             nothing makes, or anything else; None without a database.
@@ -99,6 +102,7 @@ class Linter:
     short_s: float = 0.2
     guarded: bool = False
     history: History | None = None
+    run: Run | None = None
     squawk: Squawk | None = None
     refusal: Callable[[str, Pattern], Refused | None] | None = None
 
@@ -117,11 +121,24 @@ class Linter:
             names = required(getattr(module, "requires", None), revision)
             self.history = self.history.requiring(revision, names)
         found = [
-            *self._lint(revision, file, done),
+            *self._lint(revision, file, done, module=module),
             *self._carried(revision, module, done),
             *self._waits(revision, module, done),
         ]
         return sorted(found, key=lambda place: place.line)
+
+    def passed(self, revision: str, module: ModuleType, *, released: bool) -> None:
+        """
+        Note what a revision does that is not looked at.
+
+        Args:
+            revision: its id.
+            module: its code; `upgrade()` is run, without a server.
+            released: whether the releases in use have it.
+        """
+        if self.run is not None:
+            done = [one.statement for one in record(module).done]
+            self.run.at(revision, module, done, released=released)
 
     def edited(self, edit: Edit, module: ModuleType) -> Placed:
         """
@@ -174,18 +191,26 @@ class Linter:
             file: what one revision does; its name stands for the revision's id.
         """
         done = record_text(file.read_text())
-        return self._lint(file.stem, file, done, begun=False)
+        return self._lint(file.stem, file, done)
 
     def _lint(
-        self, revision: str, file: Path | None, done: Record, *, begun: bool = True
+        self,
+        revision: str,
+        file: Path | None,
+        done: Record,
+        *,
+        module: ModuleType | None = None,
     ) -> list[Placed]:
         said = Said(file)
         placed = partial(Placed, revision=revision, file=file)
         found: list[Placed] = []
         scene = self.scene()
-        scene.begun = begun
+        # A file of SQL begins its own transaction.
+        scene.begun = module is not None
         transaction = 0
         scene.whole = [one.statement for one in done.done]
+        if self.run is not None and module is not None:
+            scene.made = self.run.at(revision, module, scene.whole)
         for one in done.done:
             if one.transaction != transaction:
                 scene.committed()
@@ -239,7 +264,9 @@ class Linter:
         """Return where a revision begins."""
         return Scene(
             server_version=self.server_version,
-            read=self.read,
+            read=self.read if self.run is None else self.run.table,
+            # What revisions tell of a table does not tell how large it is.
+            sized=self.read is not None,
             read_domain=self.read_domain,
             time_zone=self.time_zone,
             short_s=self.short_s,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from migrator.facts import Table
 from migrator.lint import statements as st
-from migrator.lint.statements import Ref, Statement
+from migrator.lint.statements import Ref, Statement, ref_of
 from migrator.names import TableName
 from migrator.plan import Lock
 
@@ -187,13 +187,13 @@ def _ends(
         else:
             gone = constraint in {None, key.name}
         if gone:
-            yield _ref(key.to if key.table == table.name else key.table), _GOING
+            yield ref_of(key.to if key.table == table.name else key.table), _GOING
 
 
 def _validated(table: Table | None, name: str) -> Iterator[tuple[Ref, Lock]]:
     for key in table.foreign_keys if table is not None else ():
         if key.name == name and key.table != key.to:
-            yield _ref(key.to), Lock.ROW_SHARE
+            yield ref_of(key.to), Lock.ROW_SHARE
 
 
 def _truncate(
@@ -209,7 +209,7 @@ def _truncate(
             if known.name in seen:
                 continue
             seen.add(known.name)
-            todo += [_ref(k.table) for k in known.foreign_keys if k.to == known.name]
+            todo += [ref_of(k.table) for k in known.foreign_keys if k.to == known.name]
         yield ref, Lock.ACCESS_EXCLUSIVE
 
 
@@ -234,8 +234,4 @@ def _reindex(
 def _table_of(read: Callable[[Ref], Table | None], index: Ref) -> Ref | None:
     """Return the table of an index, of which facts tell by the index's name too."""
     known = read(index)
-    return None if known is None else _ref(known.name)
-
-
-def _ref(name: TableName) -> Ref:
-    return Ref(name.name, name.schema)
+    return None if known is None else ref_of(known.name)

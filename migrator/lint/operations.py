@@ -67,7 +67,7 @@ def _statements(operation: ops.MigrateOperation) -> Iterator[Statement]:
             for inner in operation.ops:
                 yield from _statements(inner)
         case ops.CreateTableOp():
-            yield _create_table(operation)
+            yield from _create_table(operation)
         case ops.DropTableOp():
             yield st.DropTable(table=Ref(operation.table_name, operation.schema))
         case ops.RenameTableOp():
@@ -121,10 +121,11 @@ def _statements(operation: ops.MigrateOperation) -> Iterator[Statement]:
             yield st.Other(sql=type(operation).__name__)
 
 
-def _create_table(operation: ops.CreateTableOp) -> st.CreateTable:
+def _create_table(operation: ops.CreateTableOp) -> Iterator[Statement]:
     table = operation.to_table()
-    return st.CreateTable(
-        table=Ref(table.name, table.schema),
+    name = Ref(table.name, table.schema)
+    yield st.CreateTable(
+        table=name,
         columns=tuple(_column(c) for c in table.columns),
         constraints=tuple(
             _constraint(c)
@@ -133,9 +134,18 @@ def _create_table(operation: ops.CreateTableOp) -> st.CreateTable:
             # SQLAlchemy leaves it to an ALTER TABLE of its own.
             and not getattr(c, "use_alter", False)
         ),
+        partitioned=bool(table.dialect_options["postgresql"]["partition_by"]),
         temporary="TEMPORARY" in (p.upper() for p in table._prefixes),
         if_not_exists=bool(operation.if_not_exists),
     )
+    # Alembic builds what `index=True` of a column asks for, in the same breath.
+    for index in sorted(table.indexes, key=lambda i: str(i.name)):
+        yield st.CreateIndex(
+            table=name,
+            name=None if index.name is None else str(index.name),
+            keys=tuple(c.name for c in index.columns),
+            unique=bool(index.unique),
+        )
 
 
 def _add_column(operation: ops.AddColumnOp) -> Iterator[Statement]:

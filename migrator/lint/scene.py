@@ -6,13 +6,9 @@ from dataclasses import dataclass, field
 
 from migrator.facts import Domain, Table
 from migrator.lint.locks import is_strong, lock_of
+from migrator.lint.made import Made, word_of
 from migrator.lint.statements import (
-    AddColumn,
-    AddConstraint,
-    CreateTable,
     CreateView,
-    DropObject,
-    DropTable,
     MoveTable,
     NewColumn,
     NewConstraint,
@@ -23,6 +19,7 @@ from migrator.lint.statements import (
     Statement,
     Transaction,
     ValidateConstraint,
+    ref_of,
 )
 from migrator.plan import Lock
 
@@ -31,14 +28,6 @@ from migrator.plan import Lock
 _NOT_NULL = re.compile(
     r'\s*(?:CHECK)?[\s(]*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))\s+IS\s+NOT\s+NULL'
     r"[\s)]*(?:NOT\s+VALID)?\s*",
-    re.IGNORECASE,
-)
-
-
-# What a text creates that no statement tells of, by its name without the schema.
-_CREATED = re.compile(
-    r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:TYPE|DOMAIN|SCHEMA|(?:MATERIALIZED\s+)?VIEW)"
-    r'\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
     re.IGNORECASE,
 )
 
@@ -87,6 +76,8 @@ class Scene:
     guarded: bool = False
     begun: bool = True
     autocommit: bool = False
+    #: What the revision, and those that go out with it, have made so far.
+    made: Made = field(default_factory=Made)
     #: All statements of the revision, as far as they are known beforehand.
     whole: Sequence[Statement] = ()
     #: All statements of the revision before this one.
@@ -98,7 +89,6 @@ class Scene:
     _held: dict[Ref, tuple[Ref, Lock]] = field(
         default_factory=dict[Ref, tuple[Ref, Lock]]
     )
-    _made: set[Ref] = field(default_factory=set[Ref])
     #: What the revision has renamed or moved: the new name, and the first one.
     _renamed: dict[Ref, Ref] = field(default_factory=dict[Ref, Ref])
     _read: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
@@ -111,7 +101,7 @@ class Scene:
 
     def table(self, ref: Ref) -> Table | None:
         """Return what the database knows of a table; None where it is not known."""
-        if self.read is None or ref in self._made:
+        if self.read is None or ref in self.made.tables:
             return None
         ref = self._renamed.get(ref, ref)
         if ref not in self._read:
@@ -123,12 +113,12 @@ class Scene:
         return None if self.read_domain is None else self.read_domain(ref)
 
     def is_made(self, ref: Ref) -> bool:
-        """Tell whether the revision itself made a table."""
-        return ref in self._made
+        """Tell whether the revision itself made a table, or one that goes with it."""
+        return ref in self.made.tables
 
     def is_unused(self, ref: Ref) -> bool:
         """Tell whether no request can meet a table: made just now, or empty."""
-        if ref in self._made:
+        if ref in self.made.tables:
             return True
         if not self.sized:
             return False
@@ -156,32 +146,21 @@ class Scene:
             ref: its name.
             among: statements that are looked through; None means all before this one.
         """
-        for s in self.earlier if among is None else among:
-            found = _CREATED.match(s.sql)
-            if found is not None and found["name"] == ref.name:
-                return True
-        return False
+        if among is None:
+            return ref.name in self.made.words
+        return ref.name in map(word_of, among)
 
     def is_added(self, ref: Ref, column: str) -> bool:
-        """Tell whether the revision itself added a column."""
+        """Tell whether the revision added a column, or one that goes with it."""
         return self.added(ref, column) is not None
 
     def added(self, ref: Ref, column: str) -> NewColumn | None:
-        """Return a column that the revision itself added, by its name."""
-        for s in self.earlier:
-            if isinstance(s, AddColumn) and (s.table, s.column.name) == (ref, column):
-                return s.column
-        return None
+        """Return a column that is as new as the revision, by its name."""
+        return self.made.columns.get((ref, column))
 
     def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
-        """Return a constraint that the revision itself added, by its name."""
-        for s in reversed(self.earlier):
-            if isinstance(s, AddConstraint) and (s.table, s.constraint.name) == (
-                ref,
-                name,
-            ):
-                return s.constraint
-        return None
+        """Return a constraint that is as new as the revision, by its name."""
+        return self.made.constraints.get((ref, name))
 
     def is_proved(self, ref: Ref, column: str) -> bool:
         """
@@ -231,7 +210,7 @@ class Scene:
         """
         known = self.table(ref)
         if known is not None:
-            return Ref(known.name.name, known.name.schema)
+            return ref_of(known.name)
         return self._renamed.get(ref, ref)
 
     def is_same(self, one: Ref, other: Ref) -> bool:
@@ -251,7 +230,7 @@ class Scene:
 
     def _is_new(self, view: Ref) -> bool:
         """Tell whether the database is known to have no such view."""
-        return self.read is not None and self.table(view) is None
+        return self.server_version is not None and self.table(view) is None
 
     def held(self) -> dict[Ref, Lock]:
         """Return the strong locks that the transaction holds so far, as `strong`."""
@@ -286,16 +265,9 @@ class Scene:
             self._begun.append(statement)
             self._hold(statement, strong)
         self.earlier.append(statement)
+        is_new = isinstance(statement, CreateView) and self._is_new(statement.view)
+        self.made.passed(statement, is_new=is_new)
         match statement:
-            case CreateTable(table=table):
-                self._made.add(table)
-            case CreateView(view=view):
-                if not statement.replaces or self._is_new(view):
-                    self._made.add(view)
-            case DropTable(table=table):
-                self._made.discard(table)
-            case DropObject(name=name):
-                self._made.discard(name)
             case RenameTable(table=table, to=to):
                 self._rename(table, Ref(to, table.schema))
             case MoveTable(table=table, to=to):
@@ -304,9 +276,7 @@ class Scene:
                 pass
 
     def _rename(self, table: Ref, to: Ref) -> None:
-        if table in self._made:
-            self._made.add(to)
-        else:
+        if table not in self.made.tables:
             self._renamed[to] = self._renamed.pop(table, table)
 
     def _hold(self, statement: Statement, strong: dict[Ref, Lock]) -> None:

@@ -93,6 +93,7 @@ FORMS: list[tuple[str, Statement]] = [
                 NewConstraint(kind="u", columns=("n", "b")),
             ),
             inherits=(Ref("p"), Ref("q", "s")),
+            copies=True,
             if_not_exists=True,
         ),
     ),

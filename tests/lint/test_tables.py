@@ -127,7 +127,7 @@ def test_a_table_that_goes(tmp_path: Path, linter: Linter) -> None:
     assert found.severity is Severity.ERROR
     assert found.what == (
         "DROP TABLE lines takes the table from the release in use, under ACCESS"
-        ' EXCLUSIVE on it and on "public"."orders", to which it refers.'
+        " EXCLUSIVE on it and on public.orders, to which it refers."
     )
     assert shown(found.safe) == ['DropTable("lines")']
     found = only(findings(tmp_path, "op.drop_table('orders')", linter), "ZD401")
@@ -182,7 +182,7 @@ def test_a_table_that_is_emptied(tmp_path: Path, linter: Linter) -> None:
     found = findings(tmp_path, sql_of("TRUNCATE users, nothing CASCADE"), linter)
     emptied = only(found, "ZD407")
     assert emptied.what == (
-        'TRUNCATE users CASCADE, with "public"."orders", takes all rows at once, under'
+        "TRUNCATE users CASCADE, with public.orders, takes all rows at once, under"
         " ACCESS EXCLUSIVE."
     )
     assert shown(emptied.safe) == [

@@ -183,11 +183,11 @@ def _key(
             schema=statement.table.schema,
         )
     for key in table.foreign_keys:
-        if key.table == table.name and column.name in key.columns:
+        if key.table == table.name and column.name in key.columns and key.to_columns:
             referred = key.to_columns[key.columns.index(column.name)]
             # Told as the statement of the key itself would tell it.
             near = key.to.schema == table.name.schema
-            schema = statement.table.schema if near else key.to.schema
+            schema = statement.table.schema if near else key.to.schema or None
             parent = scene.table(Ref(key.to.name, schema))
             known = None if parent is None else parent.column(referred)
             return ChangePrimaryKey(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
-from migrator.lint.statements import Ref
+from migrator.lint.statements import ref_of
 from migrator.patterns import DropConstraint
 from migrator.plan import Lock
 
@@ -54,7 +54,7 @@ class DropForeignKey(Rule):
             return
         parent = "the table that it refers to"
         if found is not None and found.references is not None:
-            parent = str(Ref(found.references.name, found.references.schema))
+            parent = str(ref_of(found.references))
         yield from self.found(
             table,
             scene,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
-from migrator.lint.statements import Ref
+from migrator.lint.statements import Ref, ref_of
 from migrator.patterns import DropIndex as Pattern
 from migrator.plan import Lock
 
@@ -102,4 +102,4 @@ def table_of(statement: st.DropIndex, scene: Scene) -> Ref | None:
     if statement.table is not None:
         return statement.table
     known = scene.table(statement.name)
-    return None if known is None else Ref(known.name.name, known.name.schema)
+    return None if known is None else ref_of(known.name)

@@ -10,6 +10,7 @@ from migrator.facts import ForeignKey, Table
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.lint.statements import ref_of
 from migrator.patterns import DropConstraint, RenameTable
 from migrator.patterns import DropTable as Pattern
 from migrator.plan import Lock
@@ -49,7 +50,7 @@ class DropTable(Rule):
         also = ""
         if known is None:
             also = " and on each table that its foreign keys refer to"
-        elif parents := {str(k.to) for k in _outgoing(known)}:
+        elif parents := {str(ref_of(k.to)) for k in _outgoing(known)}:
             also = f" and on {', '.join(sorted(parents))}, to which it refers"
         yield from self.found(
             table,
@@ -80,7 +81,8 @@ def _safe(statement: st.DropTable, scene: Scene, incoming: list[ForeignKey]) -> 
     table = statement.table
     drop = Pattern(table.name, schema=table.schema)
     keys = tuple(
-        DropConstraint(k.table.name, k.name, schema=k.table.schema) for k in incoming
+        DropConstraint(k.table.name, k.name, schema=k.table.schema or None)
+        for k in incoming
     )
     renamed = tuple(
         RenameTable(table.name, new, schema=table.schema)

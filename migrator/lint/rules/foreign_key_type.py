@@ -122,7 +122,8 @@ def _type(ref: Ref, column: str, scene: Scene, now: st.Statement | None) -> str:
 
 def _spelt(type_: str) -> str:
     words = " ".join(re.sub(r"\([^)]*\)", " ", type_).lower().split())
-    return _ALIASES.get(words, words)
+    # What Alembic calls a type that the revision does not tell.
+    return "" if words == "null" else _ALIASES.get(words, words)
 
 
 def _differs(one: str, other: str, parent: Ref) -> str:

@@ -13,7 +13,7 @@ from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.safe import alone
 from migrator.lint.scene import Scene
-from migrator.lint.statements import Ref
+from migrator.lint.statements import Ref, ref_of
 from migrator.patterns import Reindex as Pattern
 from migrator.plan import Lock, render
 
@@ -49,7 +49,7 @@ class Reindex(Rule):
         elif of == "INDEX":
             known = scene.table(name)
             if known is not None:
-                table = Ref(known.name.name, known.name.schema)
+                table = ref_of(known.name)
         yield from self.found(
             table,
             scene,

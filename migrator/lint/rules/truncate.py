@@ -11,7 +11,7 @@ from migrator.lint import statements as st
 from migrator.lint import text
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
-from migrator.lint.statements import Ref
+from migrator.lint.statements import Ref, ref_of
 from migrator.plan import Lock
 
 # Rows that go in one transaction: some ten milliseconds.
@@ -72,5 +72,9 @@ def _with(statement: st.Truncate, table: Ref, scene: Scene) -> str:
     known = scene.table(table)
     if known is None:
         return " CASCADE, with every table that refers to it,"
-    others = {str(k.table) for k in known.foreign_keys if k.to == known.name != k.table}
+    others = {
+        str(ref_of(k.table))
+        for k in known.foreign_keys
+        if k.to == known.name != k.table
+    }
     return f" CASCADE, with {', '.join(sorted(others))}," if others else ""

@@ -1,6 +1,6 @@
 """CREATE TABLE and ALTER TABLE."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from migrator.lint import statements as st
@@ -38,16 +38,20 @@ def create_table(c: Cursor, *, temporary: bool = False) -> st.CreateTable:
     inherits: tuple[Ref, ...] = ()
     columns: tuple[NewColumn, ...] = ()
     constraints: tuple[NewConstraint, ...] = ()
+    copies = False
     if c.take("PARTITION OF"):
         parent = c.ref()
         if c.sees("("):
-            columns, constraints = _elements(c.group(), typed=False)
+            columns, constraints = _elements(c.group().items(), typed=False)
     elif c.take("OF"):
         c.ref()
         if c.sees("("):
-            columns, constraints = _elements(c.group(), typed=False)
+            columns, constraints = _elements(c.group().items(), typed=False)
     elif c.sees("(") and not _only_names(c):
-        columns, constraints = _elements(c.group())
+        elements = c.group().items()
+        copies = any(item.sees("LIKE") for item in elements)
+        columns, constraints = _elements(elements)
+    partitioned = c.passes("PARTITION BY")
     c.upto_words(*_AFTER_ELEMENTS)
     if c.take("INHERITS"):
         inherits = tuple(item.ref() for item in c.group().items())
@@ -57,6 +61,8 @@ def create_table(c: Cursor, *, temporary: bool = False) -> st.CreateTable:
         constraints=constraints,
         partition_of=parent,
         inherits=inherits,
+        copies=copies,
+        partitioned=partitioned,
         temporary=temporary,
         if_not_exists=if_not_exists,
     )
@@ -71,12 +77,12 @@ def _only_names(c: Cursor) -> bool:
 
 
 def _elements(
-    c: Cursor, *, typed: bool = True
+    items: Sequence[Cursor], *, typed: bool = True
 ) -> tuple[tuple[NewColumn, ...], tuple[NewConstraint, ...]]:
     """Read columns and constraints; those of columns come to the table's."""
     columns: list[NewColumn] = []
     constraints: list[NewConstraint] = []
-    for item in c.items():
+    for item in items:
         if item.sees("LIKE"):
             continue
         if is_constraint(item):

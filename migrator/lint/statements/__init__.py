@@ -29,6 +29,7 @@ from migrator.lint.statements.parts import (
     Other,
     Ref,
     Statement,
+    ref_of,
 )
 from migrator.lint.statements.tables import (
     AddColumn,
@@ -122,4 +123,5 @@ __all__ = [
     "Truncate",
     "ValidateConstraint",
     "is_alone",
+    "ref_of",
 ]

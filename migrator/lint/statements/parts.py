@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from migrator.names import TableName
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:
@@ -13,6 +15,11 @@ class Ref:
     def __str__(self) -> str:
         """Return it for a person."""
         return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+def ref_of(name: TableName) -> Ref:
+    """Return a name of facts as a revision gives it."""
+    return Ref(name.name, name.schema or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,10 @@ class CreateTable(OnTable):
     partition_of: Ref | None = None
     #: Tables that it inherits from.
     inherits: tuple[Ref, ...] = ()
+    #: Whether it has columns besides: those of a table that it is made like.
+    copies: bool = False
+    #: Whether its rows are in partitions.
+    partitioned: bool = False
     temporary: bool = False
     if_not_exists: bool = False
 
