@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from alembic.operations.base import AbstractOperations
 from alembic.operations.batch import BatchOperationsImpl
 from alembic.operations.ops import MigrateOperation
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import NoInspectionAvailable
 
 from migrator.history import takes_name
 from migrator.lint import sql
@@ -31,6 +32,9 @@ from migrator.lint.operations import statements, text_of
 from migrator.lint.silence import assurance
 from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern, Undecided
+
+# What an autocommit block is opened by.
+_BLOCK = "autocommit_block"
 
 # A revision that still asks for rows then waits for some, and would for ever.
 MOST_READS = 100
@@ -228,6 +232,13 @@ def record_text(text: str) -> Record:
     return record
 
 
+def _said(error: Exception) -> str:
+    """Return what a revision's code wanted that failed on paper."""
+    if isinstance(error, NoInspectionAvailable) or "MockConnection" in str(error):
+        return "it asks the database for more than rows, as an inspector does"
+    return f"its code failed without a database, by {type(error).__name__}: {error}"
+
+
 def _body(file: Path, function: str) -> list[ast.stmt]:
     """Return the statements of a function at the top level of a file."""
     for node in ast.parse(file.read_bytes()).body:
@@ -258,6 +269,8 @@ class Recorder:
         self._file = getattr(module, "__file__", None)
         self._block = False
         self._reads = 0
+        #: Lines of the autocommit blocks that were gone through.
+        self._entered: set[int] = set()
         self._transaction = 0
         self._inside = False
         self._context = _on_paper()
@@ -335,11 +348,40 @@ class Recorder:
                 # Whatever the revision's code raises without a database below it.
                 except Exception as error:
                     if not self.record.unread:
-                        self.record.unread = f"{type(error).__name__}: {error}"
+                        self.record.unread = _said(error)
                         self.record.unread_line = self._line_of(error)
                     self._rest(error)
         finally:
             _current = None
+        if self.record.unread and self._file:
+            self._commit_unseen(Path(self._file))
+
+    def _commit_unseen(self, file: Path) -> None:
+        """
+        End the transaction at each autocommit block that nothing on paper led into.
+
+        What it holds was not looked at; with rows to go over, it would have committed
+        what stands before it.
+        """
+        blocks = [
+            (node.end_lineno or 0, function.end_lineno or 0)
+            for function in ast.walk(ast.parse(file.read_bytes()))
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+            if isinstance(node, ast.With)
+            and node.lineno not in self._entered
+            and node.lineno > self.record.unread_line
+            and any(_BLOCK in ast.dump(item.context_expr) for item in node.items)
+        ]
+        many = len(blocks) + 1
+        self.record.done = [
+            replace(
+                one,
+                transaction=one.transaction * many
+                + sum(end < one.line <= last for end, last in blocks),
+            )
+            for one in self.record.done
+        ]
 
     def _rest(self, error: Exception) -> None:
         """
@@ -413,6 +455,7 @@ class Recorder:
     @contextmanager
     def _autocommit(self) -> Iterator[None]:
         before, self._block = self._block, True
+        self._entered.add(line_in(self._file))
         try:
             yield
         finally:

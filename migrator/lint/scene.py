@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from migrator.facts import Domain, Table
 from migrator.lint.locks import is_strong, lock_of
 from migrator.lint.made import Made, word_of
 from migrator.lint.statements import (
     CreateView,
+    DropIndex,
     MoveTable,
     NewColumn,
     NewConstraint,
@@ -221,6 +222,10 @@ class Scene:
         """Return the locks of a statement for which requests wait, by table in use."""
         if isinstance(statement, CreateView) and self._is_new(statement.view):
             return {}
+        if isinstance(statement, DropIndex) and statement.table is None:
+            # The index may be one that no database knows yet.
+            made = self.made.indexes.get(statement.name.name)
+            statement = replace(statement, table=made.table if made else None)
         found = lock_of(statement, self.table)
         return {
             ref: lock

@@ -152,12 +152,58 @@ def test_what_stands_behind_a_failure_is_seen(tmp_path: Path) -> None:
         )
     )
     assert done.unread_line == FIRST + 2
-    assert "NoInspectionAvailable" in done.unread
+    assert (
+        done.unread == "it asks the database for more than rows, as an inspector does"
+    )
     assert [(type(d.statement), d.line - FIRST, d.autocommit) for d in done.done] == [
         (DropIndex, 6, False),
         (DropColumn, 8, False),
         (Other, 10, True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "apart"),
+    [
+        ("op.get_bind().execute(sa.text('SELECT 1')).all()", True),
+        ("op.get_bind().execute(sa.text('SELECT 1')).fetchone()[0]", True),
+        ("[]", False),
+    ],
+)
+def test_an_autocommit_block_that_rows_lead_into_commits(
+    tmp_path: Path, condition: str, apart: bool
+) -> None:
+    """What is behind one that paper never entered holds no locks from before it."""
+    done = record(
+        revision(
+            tmp_path,
+            f"""\
+            op.create_index("i", "t", ["a"])
+            rows = {condition}
+            if rows:
+                with op.get_context().autocommit_block():
+                    op.execute("UPDATE t SET a = 1")
+            op.drop_column("t", "b")
+            """,
+        )
+    ).done
+    assert isinstance(done[-1].statement, DropColumn)
+    assert (done[0].transaction != done[-1].transaction) is apart
+
+
+def test_a_failure_is_told_in_words(tmp_path: Path) -> None:
+    """What its code wanted, and what to do; no more of the paper than that."""
+    body = "sa.inspect(op.get_bind()).get_table_names()"
+    (found,) = Linter(guarded=True).lint("r1", revision(tmp_path, body))
+    assert found.finding.what == (
+        "The revision could not be followed: it asks the database for more than rows,"
+        " as an inspector does."
+    )
+    assert found.finding.safe is not None
+    (own,) = Linter(guarded=True).lint("r1", revision(tmp_path, "[].pop()"))
+    assert own.finding.what.endswith(
+        "its code failed without a database, by IndexError: pop from empty list."
+    )
 
 
 def test_a_number_of_rows_that_decides_hides_something(tmp_path: Path) -> None:

@@ -197,6 +197,15 @@ TABLE = (
     ' sa.CheckConstraint("n > 0", name="c"))'
 )
 NOT_NULL = 'op.alter_column("t", "a", nullable=False)'
+UNIQUE = f'{TABLE}\n    op.create_index("i", "t", ["a"], unique=True)'
+GONE = 'op.drop_index("i", "t")'
+INDEX_OF = 'op.create_index("j", "t", ["{}"], unique={})'
+KEY = 'op.drop_constraint("t_pkey", "t")'
+KEY_OF = 'op.create_primary_key("t_pkey", "t", ["{}"])'
+INSERT = 'op.execute("INSERT INTO {} {}")'
+ADD = 'op.add_column("t", sa.Column("c", sa.Integer))'
+DROP = 'op.drop_column("t", "c")'
+MADE = 'op.create_table("u", sa.Column("a", sa.Integer))'
 OTHER = 'op.add_column("o", sa.Column("c", sa.Integer))'
 
 
@@ -246,8 +255,37 @@ def test_earlier_revisions_tell(
     assert codes(tmp_path, *bodies) == expected
 
 
-ADD = 'op.add_column("t", sa.Column("c", sa.Integer))'
-DROP = 'op.drop_column("t", "c")'
+@pytest.mark.parametrize(
+    ("bodies", "code_of", "told"),
+    [
+        # The same is unique by the commit, or not.
+        ((UNIQUE, GONE), "ZD233", True),
+        ((UNIQUE, f"{GONE}; {INDEX_OF.format('a', True)}"), "ZD233", False),
+        ((UNIQUE, f"{GONE}; {INDEX_OF.format('n', True)}"), "ZD233", True),
+        ((UNIQUE, f"{GONE}; {INDEX_OF.format('a', False)}"), "ZD233", True),
+        ((TABLE, INDEX_OF.format("a", False), 'op.drop_index("j")'), "ZD233", False),
+        ((TABLE, f"{KEY}; {KEY_OF.format('id')}"), "ZD233", False),
+        ((TABLE, f"{KEY}; {KEY_OF.format('a')}"), "ZD233", True),
+        ((UNIQUE, f"{GONE}; op.drop_table('t')"), "ZD233", False),
+        ((UNIQUE, f"{GONE}; op.drop_table('t')"), "ZD305", False),
+        ((UNIQUE, GONE), "ZD305", True),
+        # One that the revision itself made is on a table in use all the same.
+        ((TABLE, f"{INDEX_OF.format('n', False)}; op.drop_index('j')"), "ZD305", True),
+        # Rows that a table in use gives, under a lock.
+        ((TABLE, f"{ADD}; {INSERT.format('u', 'SELECT a FROM t')}"), "ZD603", True),
+        ((TABLE, f"{ADD}; {INSERT.format('u', '(SELECT a FROM w)')}"), "ZD603", True),
+        ((TABLE, f"{ADD}; {INSERT.format('u', 'TABLE w')}"), "ZD603", True),
+        ((TABLE, f"{ADD}; {INSERT.format('t', 'SELECT 1')}"), "ZD603", False),
+        ((TABLE, f"{ADD}; {INSERT.format('t', 'VALUES (1)')}"), "ZD603", False),
+        ((TABLE, INSERT.format("u", "SELECT a FROM t")), "ZD603", False),
+        ((f"{MADE}; {ADD}; {INSERT.format('t', 'TABLE u')}",), "ZD603", False),
+    ],
+)
+def test_what_else_a_revision_does_counts(
+    tmp_path: Path, bodies: tuple[str, ...], code_of: str, told: bool
+) -> None:
+    """What comes or goes beside a statement makes it a hazard, or none."""
+    assert (code_of in codes(tmp_path, *bodies)) is told
 
 
 def test_what_goes_out_together_is_in_nobodys_use(tmp_path: Path) -> None:

@@ -445,7 +445,13 @@ FORMS: list[tuple[str, Statement]] = [
         ChangeRows(table=U, how="INSERT", values=2),
     ),
     ("INSERT INTO t DEFAULT VALUES", ChangeRows(table=T, how="INSERT", values=1)),
-    ("INSERT INTO t SELECT 1", ChangeRows(table=T, how="INSERT")),
+    ("INSERT INTO t SELECT 1", ChangeRows(table=T, how="INSERT", values=1)),
+    (
+        "INSERT INTO t (SELECT 1 FROM ONLY s.u WHERE a)",
+        ChangeRows(table=T, how="INSERT", reads=U, where=True),
+    ),
+    ("INSERT INTO t TABLE s.u", ChangeRows(table=T, how="INSERT", reads=U)),
+    ("INSERT INTO t SELECT 1 FROM f(1)", ChangeRows(table=T, how="INSERT")),
     (
         "UPDATE ONLY t SET a = (SELECT 1 WHERE true)",
         ChangeRows(table=T, how="UPDATE"),

@@ -18,7 +18,8 @@ from migrator.postgres.connection import Target, connect
 from tests.lint.looking import look
 from tests.lint.test_lint import revision
 
-TYPES = [rule for rule in RULES if rule.code.startswith("ZD5")]
+#: Without that of a value that comes, which is a note beside others.
+TYPES = [r for r in RULES if r.code.startswith("ZD5") and r.code != "ZD502"]
 OFFLINE = Linter(rules=TYPES)
 
 SCHEMA = """
@@ -84,6 +85,18 @@ def test_a_new_value_waits_for_its_commit() -> None:
     assert look(OFFLINE, USE, ADD) == []
     other = st.ChangeRows(table=Ref("t"), how="UPDATE", sql="UPDATE t SET m = 'its'")
     assert look(OFFLINE, ADD, other) == []
+
+
+def test_a_new_value_is_there_for_good(tmp_path: Path) -> None:
+    """It is noted of a type in use, whatever else is done with it."""
+    everything = replace(OFFLINE, rules=RULES)
+    (one,) = look(everything, ADD)
+    assert (one.code, one.severity, one.lock) == ("ZD502", Severity.NOTE, Lock.NONE)
+    assert one.what == (
+        "ADD VALUE 'it''s' to mood stays for good: no statement takes a value back."
+    )
+    assert safe(one) == ['change = AddEnumValue("…", "…", "it\'s")']
+    assert look(everything, st.Other(sql="CREATE TYPE mood AS ENUM ()"), ADD) == []
 
 
 def test_a_new_value_as_a_default_has_a_pattern() -> None:

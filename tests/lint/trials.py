@@ -89,7 +89,7 @@ def _lock(conn: psycopg.Connection, oid: int | None) -> Lock:
 def _changed(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> int:
     """Return how many rows a statement changed."""
     words = (cursor.statusmessage or "").split()
-    return int(words[-1]) if words and words[0] in {"UPDATE", "DELETE"} else 0
+    return int(words[-1]) if words and words[0] in {"INSERT", "UPDATE", "DELETE"} else 0
 
 
 def _scans(conn: psycopg.Connection, oid: int | None) -> int:

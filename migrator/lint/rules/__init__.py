@@ -6,6 +6,7 @@ views and functions, ZD6.. rows and transactions, ZD9.. the revision itself.
 
 from migrator.lint.rule import Rule
 from migrator.lint.rules.add_check import AddCheck
+from migrator.lint.rules.add_enum_value import AddEnumValue
 from migrator.lint.rules.add_exclusion import AddExclusion
 from migrator.lint.rules.add_foreign_key import AddForeignKey
 from migrator.lint.rules.add_identity import AddIdentity
@@ -122,6 +123,7 @@ RULES: tuple[Rule, ...] = (
     ChangeTrigger(),
     ChangePolicy(),
     EnumValueUsed(),
+    AddEnumValue(),
     RenameEnumValue(),
     ChangeDomain(),
     RefreshView(),

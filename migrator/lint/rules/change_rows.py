@@ -99,11 +99,20 @@ class ChangeRows(Rule):
         )
 
 
-def severity(statement: st.ChangeRows, scene: Scene) -> Severity | None:
-    """Return what a condition makes of it: it may find a few rows or all."""
+def severity(
+    statement: st.ChangeRows, scene: Scene, table: Ref | None = None
+) -> Severity | None:
+    """
+    Return what a condition makes of it: it may find a few rows or all.
+
+    Args:
+        statement: what changes rows.
+        scene: where it stands.
+        table: that the condition is about; None means the one that is changed.
+    """
     if statement.how.upper() == "MERGE" or not statement.where:
         return None
-    size = scene.size_bytes(statement.table)
+    size = scene.size_bytes(table or statement.table)
     if size is not None and size / BYTES_PER_S[Work.ROWS] <= scene.short_s:
         return Severity.NOTE
     return Severity.WARNING

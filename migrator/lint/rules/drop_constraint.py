@@ -1,20 +1,24 @@
 """
 DROP CONSTRAINT lets in what the release in use relies on being kept out.
 
-Foreign keys, which lock two tables, have a rule of their own.
+So does DROP INDEX of a unique one. Foreign keys, which lock two tables, have a rule of
+their own.
 
 Source: PostgreSQL manual, ALTER TABLE, DROP CONSTRAINT; INSERT, ON CONFLICT.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
+from migrator.lint.rules.drop_index import goes, table_of
 from migrator.lint.scene import Scene
 from migrator.patterns import DropConstraint as Pattern
+from migrator.patterns import DropIndex
 from migrator.plan import Lock
 
 _KEYS = {"p": "primary key", "u": "unique constraint"}
+_UPSERT = "INSERT INTO t VALUES (0, 0, 'row 1') ON CONFLICT (b) DO NOTHING"
 _OTHERS = {"c": "check", "x": "exclusion constraint"}
 
 
@@ -39,15 +43,32 @@ class DropConstraint(Rule):
             before=("ALTER TABLE t ADD CONSTRAINT c UNIQUE (b)",),
             bad=(
                 "ALTER TABLE t DROP CONSTRAINT c",
-                "INSERT INTO t VALUES (0, 0, 'row 1') ON CONFLICT (b) DO NOTHING",
+                _UPSERT,
             ),
-            good=("INSERT INTO t VALUES (0, 0, 'row 1') ON CONFLICT (b) DO NOTHING",),
+            good=(_UPSERT,),
             fails=True,
+        ),
+        Trial(
+            before=("CREATE UNIQUE INDEX i ON t (b)",),
+            bad=("DROP INDEX CONCURRENTLY i", _UPSERT),
+            good=(_UPSERT,),
+            fails=True,
+        ),
+        Trial(
+            before=("CREATE UNIQUE INDEX i ON t (b)",),
+            bad=("DROP INDEX i",),
+            good=(
+                "CREATE UNIQUE INDEX CONCURRENTLY n ON t (b)",
+                "DROP INDEX CONCURRENTLY i",
+                "ALTER INDEX n RENAME TO i",
+            ),
         ),
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
         """Look for one that was there before the revision, and says something."""
+        if isinstance(statement, st.DropIndex):
+            yield from self._index(statement, scene)
         if not isinstance(statement, st.DropConstraint):
             return
         table, name = statement.table, statement.name
@@ -58,11 +79,16 @@ class DropConstraint(Rule):
         kind = found.kind if found is not None else statement.kind
         change = Pattern(table.name, name, schema=table.schema)
         if kind in _KEYS:
+            again = found is not None and _is_again(statement, found.columns, scene)
+            if again and _comes_back(statement, scene):
+                return
             why = (
                 "ON CONFLICT of the release in use that names it, or its columns, fails"
                 " from then on; the index goes along, and queries that used it are"
                 " slow."
             )
+            if again:
+                why = "ON CONFLICT ON CONSTRAINT of the release in use fails."
             safe = Safe(
                 why="It goes when no old release is left; its index is built"
                 " concurrently on the way back.",
@@ -97,6 +123,64 @@ class DropConstraint(Rule):
             safe=safe,
             severity=Severity.WARNING,
         )
+
+    def _index(self, statement: st.DropIndex, scene: Scene) -> Iterator[Finding]:
+        name, table = statement.name, table_of(statement, scene)
+        if table is None or name.name in scene.made.indexes or goes(table, scene):
+            return
+        known = scene.table(table)
+        index = None if known is None else known.index(name.name)
+        if index is None or not index.unique or index.constraints:
+            return
+        columns = [k.name for k in index.keys]
+        if _is_again(statement, columns, scene, where=index.predicate):
+            return
+        yield from self.found(
+            table,
+            scene,
+            f"DROP INDEX {name} lets rows into {table} that the unique index kept out.",
+            "ON CONFLICT of the release in use over its columns fails from then on;"
+            " queries that used it are slow.",
+            safe=Safe(
+                why="It goes when no old release is left, after a hold in which nobody"
+                " scanned it, and is built concurrently on the way back.",
+                patterns=(
+                    DropIndex(
+                        table.name,
+                        name.name,
+                        schema=name.schema or table.schema,
+                        assured="…",
+                    ),
+                ),
+                decide="whether a query names its columns in ON CONFLICT: `assured`"
+                " says why that is no harm.",
+            ),
+            severity=Severity.WARNING,
+        )
+
+
+def _is_again(
+    gone: st.DropConstraint | st.DropIndex,
+    columns: Sequence[str],
+    scene: Scene,
+    *,
+    where: str | None = None,
+) -> bool:
+    """Tell whether columns are unique by something else, or again at the commit."""
+    table = gone.table if isinstance(gone, st.DropConstraint) else table_of(gone, scene)
+    for s in scene.earlier if scene.autocommit else scene.whole:
+        match s:
+            case st.CreateIndex(unique=True, keys=keys):
+                same = (s.where is None) is (where is None)
+                names = [k if isinstance(k, str) else k.column for k in keys]
+            case st.AddConstraint(constraint=one) if one.kind in _KEYS:
+                same, names = where is None, [*one.columns]
+            case _:
+                continue
+        same = same and sorted(names) == sorted(columns)
+        if same and table is not None and scene.is_same(s.table, table):
+            return True
+    return False
 
 
 def _comes_back(gone: st.DropConstraint, scene: Scene) -> bool:

@@ -34,6 +34,13 @@ class DropIndex(Rule):
             good=("DROP INDEX CONCURRENTLY i",),
         ),
         Trial(
+            bad=("CREATE INDEX CONCURRENTLY i ON t (a)", "DROP INDEX i"),
+            good=(
+                "CREATE INDEX CONCURRENTLY i ON t (a)",
+                "DROP INDEX CONCURRENTLY i",
+            ),
+        ),
+        Trial(
             before=_PARTITIONED,
             bad=("DROP INDEX CONCURRENTLY i",),
             good=(
@@ -46,15 +53,13 @@ class DropIndex(Rule):
     )
 
     def look(self, statement: st.Statement, scene: Scene) -> Iterator[Finding]:
-        """Look for an index that was there before."""
+        """Look for an index of a table that stays, also one that was made just now."""
         if not isinstance(statement, st.DropIndex):
             return
         name = statement.name
-        if any(
-            isinstance(s, st.CreateIndex) and s.name == name.name for s in scene.earlier
-        ):
-            return
         table = table_of(statement, scene)
+        if table is not None and goes(table, scene):
+            return
         known = scene.table(table or name)
         partitioned = known is not None and known.kind == "p"
         if statement.concurrently and not partitioned:
@@ -101,5 +106,16 @@ def table_of(statement: st.DropIndex, scene: Scene) -> Ref | None:
     """Return the index's table: by the revision, or by facts."""
     if statement.table is not None:
         return statement.table
+    made = scene.made.indexes.get(statement.name.name)
+    if made is not None:
+        return made.table
     known = scene.table(statement.name)
     return None if known is None else ref_of(known.name)
+
+
+def goes(table: Ref, scene: Scene) -> bool:
+    """Tell whether the revision drops the table as well: then that is the hazard."""
+    return any(
+        isinstance(s, st.DropTable) and scene.is_same(s.table, table)
+        for s in scene.whole
+    )

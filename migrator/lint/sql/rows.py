@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from migrator.lint import statements as st
 from migrator.lint.sql.cursor import Cursor, UnreadError
-from migrator.lint.statements import Statement
+from migrator.lint.statements import Ref, Statement
 
 _WRITES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
@@ -24,7 +24,15 @@ def change_rows(c: Cursor) -> Iterator[Statement]:
     c.take("ONLY")
     table = c.ref()
     if how == "INSERT":
-        yield st.ChangeRows(table=table, how=how, values=_values(c))
+        values, reads, where = _values(c), None, False
+        if values is None:
+            query = c.group() if c.sees("(") else c
+            where = query.passes("WHERE")
+            is_one, reads = _source(query)
+            values = 1 if is_one else None
+        yield st.ChangeRows(
+            table=table, how=how, values=values, reads=reads, where=where
+        )
     else:
         yield st.ChangeRows(table=table, how=how, where=c.passes("WHERE"))
 
@@ -42,6 +50,20 @@ def _values(c: Cursor) -> int | None:
         rows += 1
         c.take(",")
     return rows
+
+
+def _source(c: Cursor) -> tuple[bool, Ref | None]:
+    """Return whether a query gives one row, and the first table that it names."""
+    if not c.take("TABLE"):
+        c.upto_words("FROM")
+        if not c.take("FROM"):
+            return True, None
+    c.take("ONLY")
+    if c.sees("("):
+        return False, None
+    table = c.ref()
+    # Rows of a function are no table's.
+    return False, None if c.sees("(") else table
 
 
 def copy(c: Cursor) -> Iterator[Statement]:

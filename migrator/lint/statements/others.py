@@ -101,6 +101,8 @@ class ChangeRows(OnTable):
     where: bool = False
     #: Rows that an INSERT names by their values; None where a query gives them.
     values: int | None = None
+    #: The table that an INSERT reads first, where it is named.
+    reads: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
