@@ -46,8 +46,8 @@ class AddEnumValue(Rule):
         yield from self.found(
             None,
             scene,
-            f"ADD VALUE {text.literal(value)} to {type_} stays for good: no statement takes a value"
-            " back.",
+            f"ADD VALUE {text.literal(value)} to {type_} stays for good: no statement"
+            " takes a value back.",
             "Nothing may use it before the transaction is committed, and the release in"
             " use meets a word that it may not know as soon as a row holds it.",
             safe=Safe(
