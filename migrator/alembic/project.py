@@ -31,8 +31,11 @@ def patterns_of(module: ModuleType) -> list[Pattern]:
     """Return the patterns that a revision binds at its top level, in order."""
     found: list[Pattern] = []
     for value in vars(module).values():
-        items = value if isinstance(value, list | tuple) else [value]
-        found += [i for i in items if isinstance(i, Pattern) and i not in found]
+        # By its type: an object may stand for another one, and go to look for it.
+        several = issubclass(type(value), list | tuple)
+        for one in value if several else [value]:
+            if issubclass(type(one), Pattern) and one not in found:
+                found.append(one)
     return found
 
 

@@ -1,6 +1,7 @@
 """Alembic operations as statements."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     DefaultClause,
     ForeignKeyConstraint,
     Identity,
+    Index,
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
@@ -122,7 +124,11 @@ def _statements(operation: ops.MigrateOperation) -> Iterator[Statement]:
 
 
 def _create_table(operation: ops.CreateTableOp) -> Iterator[Statement]:
-    table = operation.to_table()
+    # Alembic is to have its indexes as they were given: they know one table only.
+    own = copy(operation)
+    given = [item for item in operation.columns if isinstance(item, Index)]
+    own.columns = [i for i in operation.columns if not isinstance(i, Index)]
+    table = own.to_table()
     name = Ref(table.name, table.schema)
     yield st.CreateTable(
         table=name,
@@ -145,6 +151,17 @@ def _create_table(operation: ops.CreateTableOp) -> Iterator[Statement]:
             name=None if index.name is None else str(index.name),
             keys=tuple(c.name for c in index.columns),
             unique=bool(index.unique),
+        )
+    for item in given:
+        yield _create_index(
+            ops.CreateIndexOp(
+                item.name,
+                table.name,
+                list(item.expressions),
+                schema=table.schema,
+                unique=item.unique,
+                **item.dialect_kwargs,
+            )
         )
 
 

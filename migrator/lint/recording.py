@@ -11,17 +11,20 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from alembic import context as environment
 from alembic import op
+from alembic.config import Config
 from alembic.operations import Operations, ops
 from alembic.operations.base import AbstractOperations
 from alembic.operations.batch import BatchOperationsImpl
 from alembic.operations.ops import MigrateOperation
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import NoInspectionAvailable
 
@@ -149,14 +152,25 @@ def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[
 
 @contextmanager
 def _operations(context: MigrationContext) -> Iterator[None]:
-    """Let `alembic.op` work in a context, and then in that of before, if any."""
-    before: Operations | None = getattr(op, "_proxy", None)
+    """
+    Let `alembic.op` and `alembic.context` work in a context.
+
+    Then they work in those of before, if any.
+    """
+    proxies: list[Operations | EnvironmentContext | None] = [
+        getattr(op, "_proxy", None),
+        getattr(environment, "_proxy", None),
+    ]
+    none: Any = None
+    around = EnvironmentContext(Config(), none)
+    around._migration_context = context
     try:
-        with Operations.context(context):
+        with around, Operations.context(context):
             yield
     finally:
-        if before is not None:
-            before._install_proxy()
+        for before in proxies:
+            if before is not None:
+                before._install_proxy()
 
 
 def line_in(file: str | None) -> int:
@@ -195,11 +209,13 @@ def record(module: ModuleType) -> Record:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what is logged of a run back: there is none but on paper."""
+    """Keep back what is logged and printed of a run: there is none but on paper."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.INFO))
     try:
-        yield
+        # A revision tells how far it is; a report in JSON has to stay one.
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(before)
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import psycopg
 import pytest
 
+from migrator.alembic.project import patterns_of
 from migrator.kernels.index_definition import Key
 from migrator.lint import Finding, Harm, Linter, Rule, Severity, Work
 from migrator.lint.database import reader
@@ -189,6 +190,63 @@ def test_an_autocommit_block_that_rows_lead_into_commits(
     ).done
     assert isinstance(done[-1].statement, DropColumn)
     assert (done[0].transaction != done[-1].transaction) is apart
+
+
+def test_what_public_revisions_do_is_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table with its index in one call, Alembic's context, and a word on the way."""
+    done = record(
+        revision(
+            tmp_path,
+            """\
+            from alembic import context
+            print("one moment")
+            op.create_table(
+                "t",
+                sa.Column("a", sa.Integer),
+                sa.Column("b", sa.Integer, index=True),
+                sa.Index("i", "a", sa.text("lower(b)"), unique=True),
+            )
+            if context.get_bind().dialect.name == "postgresql":
+                op.drop_column("u", "a")
+            if not context.is_offline_mode():
+                op.drop_column("u", "b")
+            """,
+        )
+    )
+    assert not done.unread
+    assert [type(d.statement) for d in done.done] == [
+        CreateTable,
+        CreateIndex,
+        CreateIndex,
+        DropColumn,
+        DropColumn,
+    ]
+    given = done.done[2].statement
+    assert isinstance(given, CreateIndex)
+    assert (given.name, given.keys, given.unique) == (
+        "i",
+        ("a", Key(expression="lower(b)")),
+        True,
+    )
+    assert capsys.readouterr().out == ""
+
+
+class Lazy:
+    """Stands for what is looked up where a database is."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """Look it up."""
+        raise NameError
+
+
+def test_an_object_that_stands_for_another_is_left_alone() -> None:
+    """Who looks through a revision for changes asks none what it is."""
+    module = ModuleType("r")
+    module.__dict__["kind"] = Lazy()
+    assert patterns_of(module) == []
 
 
 def test_a_failure_is_told_in_words(tmp_path: Path) -> None:
