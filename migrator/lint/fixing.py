@@ -15,7 +15,7 @@ from types import ModuleType
 
 from migrator.lint.linter import Linter, Placed
 from migrator.lint.overlaps import UNDECLARED
-from migrator.lint.recording import Record, Recorded, record
+from migrator.lint.recording import Record, Recorded
 from migrator.lint.replacing import is_whole
 from migrator.lint.source import call, imports, indented
 from migrator.pattern import Pattern
@@ -196,7 +196,7 @@ def fix(linter: Linter, revision: str, file: Path, found: list[Placed]) -> Fixed
     with file.open(newline="") as opened:
         text = opened.read()
     try:
-        new = fixed(text, record(_loaded(file)), found)
+        new = fixed(text, linter.record(revision, _loaded(file)), found)
     except LeftError as reason:
         return Fixed(found, str(reason))
     _write(file, new)

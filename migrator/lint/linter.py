@@ -115,7 +115,7 @@ class Linter:
             module: its code; `upgrade()` is run, without a server.
         """
         file = Path(module.__file__) if module.__file__ else None
-        done = record(module)
+        done = self.record(revision, module)
         if self.history is not None:
             # It may have been rewritten since.
             names = required(getattr(module, "requires", None), revision)
@@ -137,8 +137,22 @@ class Linter:
             released: whether the releases in use have it.
         """
         if self.run is not None:
-            done = [one.statement for one in record(module).done]
-            self.run.at(revision, module, done, released=released)
+            self.run.at(revision, module, released=released)
+            done = record(module, self.run.fork()).done
+            self.run.does([one.statement for one in done])
+
+    def record(self, revision: str, module: ModuleType) -> Record:
+        """
+        Return what a revision does.
+
+        Args:
+            revision: its id; its tables are as those before it left them.
+            module: its code; `upgrade()` is run, without a server.
+        """
+        if self.run is None:
+            return record(module, Run(read=self.read) if self.read else None)
+        self.run.at(revision, module)
+        return record(module, self.run.fork())
 
     def edited(self, edit: Edit, module: ModuleType) -> Placed:
         """
@@ -210,7 +224,7 @@ class Linter:
         transaction = 0
         scene.whole = [one.statement for one in done.done]
         if self.run is not None and module is not None:
-            scene.made = self.run.at(revision, module, scene.whole)
+            scene.made = self.run.does(scene.whole)
         for one in done.done:
             if one.transaction != transaction:
                 scene.committed()

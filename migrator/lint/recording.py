@@ -32,6 +32,8 @@ from migrator.history import takes_name
 from migrator.lint import sql
 from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
+from migrator.lint.paper import UNSEEN, give_inspector
+from migrator.lint.run import Run
 from migrator.lint.silence import assurance
 from migrator.lint.statements import Carried, Statement, Transaction, is_alone
 from migrator.pattern import Pattern, Undecided
@@ -199,10 +201,17 @@ def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[
         yield
 
 
-def record(module: ModuleType) -> Record:
-    """Run a revision's `upgrade()` on paper."""
+def record(module: ModuleType, tables: Run | None = None) -> Record:
+    """
+    Run a revision's `upgrade()` on paper.
+
+    Args:
+        module: the revision.
+        tables: answers what it asks of tables, and is told what it does to them; None
+            where nothing is known.
+    """
     with _quiet():
-        recorder = Recorder(module)
+        recorder = Recorder(module, tables)
         recorder.run()
     return recorder.record
 
@@ -251,7 +260,7 @@ def record_text(text: str) -> Record:
 def _said(error: Exception) -> str:
     """Return what a revision's code wanted that failed on paper."""
     if isinstance(error, NoInspectionAvailable) or "MockConnection" in str(error):
-        return "it asks the database for more than rows, as an inspector does"
+        return UNSEEN
     return f"its code failed without a database, by {type(error).__name__}: {error}"
 
 
@@ -279,8 +288,9 @@ def _on_paper() -> MigrationContext:
 class Recorder:
     """Runs one revision."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType, tables: Run | None = None) -> None:
         self.record = Record()
+        self._tables = tables
         self._module = module
         self._file = getattr(module, "__file__", None)
         self._block = False
@@ -317,6 +327,8 @@ class Recorder:
     ) -> None:
         if self._block and alone:
             self._transaction += 1
+        if self._tables is not None:
+            self._tables.follow(statement)
         self.record.done.append(
             Recorded(
                 statement,
@@ -343,6 +355,8 @@ class Recorder:
 
         impl._exec = noted
         connection: Any = self._context.connection
+        if self._tables is not None:
+            give_inspector(connection, self._tables, self._asking)
         connection._execute_impl = connection.exec_driver_sql = noted
         # A revision that asks is to do what it does on a server, not for --sql.
         context: Any = self._context
@@ -458,6 +472,12 @@ class Recorder:
         self._read_again()
         if not self.record.unread:
             self.record.unread = "it asks the database for rows"
+            self.record.unread_line = line_in(self._file)
+
+    def _asking(self) -> None:
+        """Note that the revision asks for what only a server knows."""
+        if not self.record.unread:
+            self.record.unread = UNSEEN
             self.record.unread_line = line_in(self._file)
 
     def _line_of(self, error: Exception) -> int:

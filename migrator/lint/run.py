@@ -48,44 +48,48 @@ class Run:
         default_factory=dict[TableName, TableName]
     )
     _found: dict[Ref, Table | None] = field(default_factory=dict[Ref, Table | None])
+    #: Tables that are there, and not told whole.
+    _half: set[TableName] = field(default_factory=set[TableName])
+    #: That of which this one is a continuation.
+    _outer: "Run | None" = None
     _made: Made = field(default_factory=Made)
     _began: datetime | None = None
     #: The revision that is looked at, and what it does: it counts from the next one on.
     _now: str = ""
     _doing: Sequence[Statement] = ()
+    #: Whether the releases in use have it.
+    _is_out: bool = False
 
-    def at(
-        self,
-        revision: str,
-        module: ModuleType,
-        done: Sequence[Statement],
-        *,
-        released: bool = False,
-    ) -> Made:
+    def at(self, revision: str, module: ModuleType, *, released: bool = False) -> None:
         """
-        Go on to a revision, and return what others of its release made before it.
+        Go on to a revision.
 
         Args:
             revision: its id; the one of before may come again, changed.
             module: its code.
-            done: what it does.
             released: whether the releases in use have it.
         """
-        if revision != self._now:
-            for statement in self._doing:
-                self._follow(statement)
-                self._made.passed(statement)
-            self._now = revision
-            if not self.unreleased:
-                self._begin(_date(module))
+        if revision == self._now:
+            return
+        for statement in self._doing:
+            self.follow(statement)
+            self._made.passed(statement)
+        self._now, self._doing = revision, ()
+        if self._is_out or released:
+            # Nothing that was made so far is new to the next one.
+            self._made, self._began = Made(), None
+        self._is_out = released
+        if not self.unreleased:
+            self._begin(_date(module))
+
+    def does(self, done: Sequence[Statement]) -> Made:
+        """Note what the revision does; return what others of its release made."""
         self._doing = done
-        if released:
-            # Nothing that it makes is new to the next one.
-            self._made = Made()
-            for statement in done:
-                self._follow(statement)
-            self._doing = ()
         return self._made.copy()
+
+    def fork(self) -> "Run":
+        """Return what is known before the revision, to be told what it does."""
+        return Run(read=self.table, _outer=self)
 
     def _begin(self, date: datetime | None) -> None:
         """Begin a release, unless a revision belongs to the one of before."""
@@ -95,6 +99,32 @@ class Run:
             or not (timedelta(0) <= date - self._began <= TOGETHER)
         ):
             self._made, self._began = Made(), date
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are no tables but those that revisions made."""
+        return self.read is None if self._outer is None else self._outer.is_whole
+
+    def names(self, schema: str | None) -> set[str]:
+        """Return the names of the tables that revisions made, in a schema."""
+        outer = set[str]() if self._outer is None else self._outer.names(schema)
+        mine = {n: t is not None or n in self._half for n, t in self._tables.items()}
+        here = {
+            n.name: there for n, there in mine.items() if n.schema == (schema or "")
+        }
+        gone = {name for name, there in here.items() if not there}
+        return (outer - gone) | (here.keys() - gone)
+
+    def is_there(self, ref: Ref) -> bool:
+        """Tell whether there is a table, also one of which no more is known."""
+        name = self._name(ref)
+        if name.name != ref.name:
+            return False
+        if name in self._tables:
+            return self._tables[name] is not None or name in self._half
+        if self._outer is not None:
+            return self._outer.is_there(ref)
+        return self._before(ref) is not None
 
     def table(self, ref: Ref) -> Table | None:
         """Return what is known of a table, or of an index's; None for nothing."""
@@ -124,7 +154,8 @@ class Run:
         known = self._before(ref)
         return name if known is None else known.name
 
-    def _follow(self, statement: Statement) -> None:
+    def follow(self, statement: Statement) -> None:
+        """Note what a statement makes of tables."""
         match statement:
             case st.CreateTable(table=ref):
                 if not (statement.if_not_exists and self.table(ref)):
@@ -147,14 +178,17 @@ class Run:
     def _create(self, statement: st.CreateTable) -> None:
         name = self._name(statement.table)
         made = sketch.created(statement)
-        # Where not all of it is told, it is as one that nothing is known of.
+        # Where not all of it is told, no more is known than that it is there.
         self._tables[name] = made
         if made is not None:
             self._put(made)
+        elif not statement.temporary:
+            self._half.add(name)
 
     def _drop(self, name: TableName) -> None:
         gone = self._known(name)
         self._tables[name] = None
+        self._half.discard(name)
         self._tell(gone, None)
 
     def _move(self, ref: Ref, to: Ref) -> None:

@@ -14,6 +14,7 @@ from migrator.lint.statements import (
     NewColumn,
     NewConstraint,
     Ref,
+    RenameColumn,
     RenameTable,
     SetNotNull,
     SetParameter,
@@ -158,6 +159,13 @@ class Scene:
     def added(self, ref: Ref, column: str) -> NewColumn | None:
         """Return a column that is as new as the revision, by its name."""
         return self.made.columns.get((ref, column))
+
+    def former(self, ref: Ref, column: str) -> str:
+        """Return the name that a column had before the revision."""
+        for s in reversed(self.earlier):
+            if isinstance(s, RenameColumn) and s.to == column:
+                column = s.column if self.is_same(s.table, ref) else column
+        return column
 
     def constraint(self, ref: Ref, name: str) -> NewConstraint | None:
         """Return a constraint that is as new as the revision, by its name."""

@@ -622,6 +622,22 @@ def test_a_generated_column_is_computed_otherwise(
     [
         ("sa.Column('id', sa.Integer, primary_key=True)", ["ZD130"]),
         ("sa.Column('id', sa.BigInteger, primary_key=True)", []),
+        # A table of one row, or of a few.
+        (
+            "sa.Column('id', sa.Integer, primary_key=True),"
+            " sa.CheckConstraint('id = 1')",
+            [],
+        ),
+        (
+            "sa.Column('id', sa.Integer, primary_key=True),"
+            " sa.CheckConstraint('\"id\" IN (1, 2)')",
+            [],
+        ),
+        (
+            "sa.Column('id', sa.Integer, primary_key=True),"
+            " sa.CheckConstraint('id = 1 OR a')",
+            ["ZD130"],
+        ),
         ("sa.Column('id', sa.Integer, sa.Identity(), primary_key=True)", ["ZD130"]),
         (
             "sa.Column('id', sa.Integer, nullable=False),"

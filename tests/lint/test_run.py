@@ -119,7 +119,8 @@ def ref(name: str) -> Ref:
 def gone(run: Run, *texts: str) -> None:
     """Let a run pass revisions, one of each text."""
     for number, text in enumerate((*texts, "SELECT 1")):
-        run.at(str(number), ModuleType("r"), statements(text))
+        run.at(str(number), ModuleType("r"))
+        run.does(statements(text))
 
 
 @pytest.fixture
@@ -246,6 +247,23 @@ OTHER = 'op.add_column("o", sa.Column("c", sa.Integer))'
         ),
         ((TABLE, 'op.drop_table("t")', TABLE, NOT_NULL), ["ZD108"]),
         ((TABLE, 'op.drop_column("t", "a")'), ["ZD112"]),
+        # The column was told of under its old name.
+        (
+            (
+                TABLE,
+                'op.alter_column("t", "n", new_column_name="m", nullable=True)\n'
+                '    op.alter_column("t", "m", nullable=True)',
+            ),
+            ["ZD113", "ZD114"],
+        ),
+        (
+            (
+                TABLE,
+                'op.alter_column("t", "a", new_column_name="m")\n'
+                '    op.alter_column("t", "m", nullable=True)',
+            ),
+            ["ZD113"],
+        ),
     ],
 )
 def test_earlier_revisions_tell(
@@ -344,3 +362,73 @@ def test_the_command_line_knows_what_came_before(tmp_path: Path) -> None:
     assert "ZD112" in cli(tmp_path, "--offline", "r4").stdout
     assert "ZD112" in cli(tmp_path, "--offline", "--start-after", "r3").stdout
     assert "Nothing" in cli(tmp_path, "--offline", "--start-after", "r2").stdout
+
+
+ASKS = """\
+seen = sa.inspect(op.get_bind())
+    columns = {c["name"]: c for c in seen.get_columns("t")}
+    assert list(columns) == ["id", "a", "n", "b"]
+    assert isinstance(columns["b"]["type"], sa.String)
+    assert columns["b"]["type"].length == 10
+    assert (columns["a"]["nullable"], columns["n"]["nullable"]) == (True, False)
+    assert seen.get_pk_constraint("t")["constrained_columns"] == ["id"]
+    assert [c["name"] for c in seen.get_unique_constraints("t")] == ["t_b_key"]
+    assert [c["name"] for c in seen.get_check_constraints("t")] == ["c"]
+    assert [i["name"] for i in seen.get_indexes("t")] == ["t_b_key", "i"]
+    assert seen.get_foreign_keys("t")[0]["referred_table"] == "p"
+    assert seen.has_table("t") and not seen.has_table("u")
+    assert seen.has_table("half") and "half" in seen.get_table_names()
+    if "u" not in seen.get_table_names():
+        op.create_table("u", sa.Column("x", sa.Integer))
+    assert seen.has_table("u") and "x" in {c["name"] for c in seen.get_columns("u")}
+    op.drop_table("t")
+    assert "t" not in seen.get_table_names()
+    op.drop_column("v", "a")"""
+
+
+def test_an_inspector_is_answered(tmp_path: Path) -> None:
+    """What revisions made is told, also what this one has done so far."""
+    before = (
+        TABLE,
+        'op.create_index("i", "t", ["a"]);'
+        ' op.create_foreign_key("f", "t", "p", ["a"], ["id"]);'
+        ' op.execute("CREATE TABLE half AS SELECT 1")',
+    )
+    assert codes(tmp_path, *before, ASKS) == ["ZD112", "ZD401", "ZD605"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        'seen.get_columns("unknown")',
+        'seen.get_columns("half")',
+        "seen.get_view_names()",
+        'list(sa.Table("t", sa.MetaData(), autoload_with=op.get_bind()).c)',
+    ],
+)
+def test_what_nobody_knows_is_told(tmp_path: Path, asked: str) -> None:
+    """Also where the revision goes on in spite of it."""
+    body = f"""seen = sa.inspect(op.get_bind())
+    try:
+        {asked}
+    except Exception:
+        pass
+    op.drop_column("v", "a")"""
+    before = f'{TABLE}; op.execute("CREATE TABLE half AS SELECT 1")'
+    assert codes(tmp_path, before, body) == ["ZD112", "ZD901"]
+
+
+def test_an_inspector_of_a_database_is_answered_by_it(
+    tmp_path: Path, clean: str, sql: psycopg.Connection
+) -> None:
+    """Its tables are there, as revisions ahead leave them; all are not listed."""
+    sql.execute("CREATE TABLE t (a integer NOT NULL)")
+    body = """seen = sa.inspect(op.get_bind())
+    assert "t" in seen.get_table_names() and "u" not in seen.get_table_names()
+    assert [c["name"] for c in seen.get_columns("t")] == ["a", "c"]
+    {}"""
+    with connect(Target.from_url(clean), "lint") as conn:
+        for last, expected in (("pass", []), ("[*seen.get_table_names()]", ["ZD901"])):
+            run = Run(read=reader(conn), unreleased=True)
+            linter = Linter(guarded=True, read=reader(conn), run=run)
+            assert codes(tmp_path, ADD, body.format(last), linter=linter) == expected

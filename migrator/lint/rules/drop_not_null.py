@@ -46,7 +46,16 @@ class DropNotNull(Rule):
                 (column,) = constraint.columns
             case _:
                 return
-        found = None if known is None else known.column(column)
+        before = scene.former(table, column)
+        if any(
+            isinstance(s, st.DropNotNull)
+            and s.column in {column, before}
+            and scene.is_same(s.table, table)
+            for s in scene.earlier
+        ):
+            # Once is told.
+            return
+        found = None if known is None else known.column(before)
         if scene.is_added(table, column) or (found is not None and not found.not_null):
             return
         yield from self.found(

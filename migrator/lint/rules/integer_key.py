@@ -6,6 +6,7 @@ Widening it later is a change of every table that refers to it.
 Source: PostgreSQL manual, section 8.1.
 """
 
+import re
 from collections.abc import Iterator
 
 from migrator.lint import added, types
@@ -16,6 +17,13 @@ from migrator.lint.source import quoted
 from migrator.plan import Lock
 
 _SMALL = ("integer", "smallint")
+
+
+# A check that lets a column have a few values.
+_FEW = re.compile(
+    r"[\s(]*(?P<name>\w+|\"[^\"]+\")\s*(?:=\s*\d+|IN\s*\([\d\s,]+\))[\s)]*",
+    re.IGNORECASE,
+)
 
 
 class IntegerKey(Rule):
@@ -52,6 +60,8 @@ class IntegerKey(Rule):
                 continue
             if not _is_key(statement, column) or _refers(statement, column):
                 continue
+            if any(_is_bound(c, column) for c in statement.constraints):
+                continue
             # A small table of words has one by choice; a sequence goes on for ever.
             if kind.name == "smallint" and not added.is_drawn(column):
                 continue
@@ -79,6 +89,12 @@ def _is_key(statement: st.CreateTable, column: st.NewColumn) -> bool:
     return (column.name,) in keys or (
         added.is_drawn(column) and any(column.name in key for key in keys)
     )
+
+
+def _is_bound(constraint: st.NewConstraint, column: st.NewColumn) -> bool:
+    """Tell whether a check names the few values that there are."""
+    found = _FEW.fullmatch(constraint.expression)
+    return found is not None and found["name"].strip('"') == column.name
 
 
 def _refers(statement: st.CreateTable, column: st.NewColumn) -> bool:
