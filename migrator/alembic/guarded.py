@@ -29,9 +29,9 @@ from migrator.alembic.underway import command
 from migrator.errors import MigratorError, Refused
 from migrator.facts import Blocker
 from migrator.lint import sql
+from migrator.lint.intercepting import Invoke, flushing, intercepted
 from migrator.lint.locks import lock_of
 from migrator.lint.operations import statements
-from migrator.lint.recording import Invoke, flushing, intercepted
 from migrator.lint.statements import Other, Statement
 from migrator.names import TableName
 from migrator.plan import Lock

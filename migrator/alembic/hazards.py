@@ -12,8 +12,8 @@ from migrator.facts import Table
 from migrator.ledger import store
 from migrator.lint import RULES, Finding, Harm, Severity, silence
 from migrator.lint.database import domain_reader, reader
+from migrator.lint.intercepting import line_in
 from migrator.lint.linter import Linter, Said, looked
-from migrator.lint.recording import line_in
 from migrator.lint.scene import Scene
 from migrator.lint.source import call
 from migrator.lint.statements import Ref, Statement

@@ -242,6 +242,8 @@ class Linter:
                 if one.line not in ours:
                     place = placed(finding=finding, line=one.line, recorded=one)
                     found.append(self._weighed(place, said))
+        # A loop may do the same again and again.
+        found = list({_mark(place): place for place in reversed(found)}.values())[::-1]
         if done.unread:
             found.append(placed(finding=_unread(done.unread), line=done.unread_line))
         for comment in said.without_reason():
@@ -299,6 +301,12 @@ class Linter:
         if not reason and place.recorded is not None:
             reason = place.recorded.assured
         return replace(place, allowed=reason) if reason else place
+
+
+def _mark(place: Placed) -> tuple[int, str, str, Severity]:
+    """Return what tells a finding from others of a revision."""
+    finding = place.finding
+    return place.line, finding.code, finding.what, finding.severity
 
 
 def _carried(change: Change, done: Record) -> Recorded | None:

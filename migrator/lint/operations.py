@@ -135,7 +135,8 @@ def _create_table(operation: ops.CreateTableOp) -> Iterator[Statement]:
         columns=tuple(_column(c) for c in table.columns),
         constraints=tuple(
             _constraint(c)
-            for c in table.constraints
+            # In the order in which they were given: a set has another one each time.
+            for c in table._sorted_constraints
             if not (isinstance(c, PrimaryKeyConstraint) and not c.columns)
             # SQLAlchemy leaves it to an ALTER TABLE of its own.
             and not getattr(c, "use_alter", False)

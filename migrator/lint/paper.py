@@ -6,9 +6,10 @@ answers them, so that they are followed; what nobody knows is an error, and said
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import sqlalchemy
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.types import NullType, TypeEngine
@@ -17,9 +18,10 @@ from migrator.facts import Table
 from migrator.lint import types
 from migrator.lint.run import Run
 from migrator.lint.statements import Ref
+from migrator.names import TableName
 
 #: What is said of a revision that asks for more.
-UNSEEN = "it asks the database for more than rows, as an inspector does"
+UNSEEN = "it asks the database for more than rows, as an inspector or a session does"
 
 # What SQLAlchemy calls types that have a shorter name.
 _NAMES = {
@@ -112,14 +114,45 @@ class Inspector:
         """Return what says that nobody knows, in place of any other question."""
         return self._unseen
 
+    #: Where names without a schema are, on most servers.
+    default_schema_name = "public"
+
+    @contextmanager
+    def _inspection_context(self) -> Iterator["Inspector"]:
+        yield self
+
+    def _get_reflection_info(self, **_: Any) -> None:
+        """Return that nothing was read beforehand."""
+
+    def reflect_table(self, table: sa.Table, *_: Any, **__: Any) -> None:
+        """Give a table its columns and its primary key."""
+        found = self._table(table.name, table.schema)
+        keys = {n for c in found.constraints if c.kind == "p" for n in c.columns}
+        for c in found.columns:
+            column: sa.Column[Any] = sa.Column(
+                c.name,
+                type_of(c.type),
+                primary_key=c.name in keys,
+                nullable=not c.not_null,
+                autoincrement=False,
+            )
+            table.append_column(column, replace_existing=True)
+        for k in found.foreign_keys:
+            if k.table == found.name:
+                ends = [
+                    ".".join(filter(None, (*_parts(k.to), c))) for c in k.to_columns
+                ]
+                key = sa.ForeignKeyConstraint(k.columns, ends, name=k.name)
+                table.append_constraint(key)
+
     def has_table(self, table_name: str, schema: str | None = None, **_: Any) -> bool:
         """Tell whether there is a table."""
-        return self._run.is_there(Ref(table_name, schema))
+        return self._run.is_there(self._ref(table_name, schema))
 
     def get_table_names(self, schema: str | None = None, **_: Any) -> Sequence[str]:
         """Return the names of tables; of a database's, only that one is there."""
         return Names(
-            sorted(self._run.names(schema)),
+            sorted(self._run.names(None if schema == "public" else schema)),
             lambda name: self.has_table(name, schema),
             self._unseen,
             whole=self._run.is_whole,
@@ -211,12 +244,22 @@ class Inspector:
             if k.table == table.name
         ]
 
+    def _ref(self, name: str, schema: str | None) -> Ref:
+        """Return a table's name as revisions give it, without the usual schema."""
+        if schema == self.default_schema_name and self._run.is_there(Ref(name)):
+            return Ref(name)
+        return Ref(name, schema)
+
     def _table(self, name: str, schema: str | None) -> Table:
-        found = self._run.table(Ref(name, schema))
+        found = self._run.table(self._ref(name, schema))
         if found is None or found.name.name != name:
             self._unseen()
         assert found is not None
         return found
+
+
+def _parts(name: TableName) -> tuple[str, str]:
+    return name.schema, name.name
 
 
 def type_of(text: str) -> TypeEngine[Any]:
@@ -245,5 +288,7 @@ def _inspected(bind: MockConnection) -> Any:
     return getattr(bind, _INSPECTOR, None)
 
 
-_inspection: Any = sqlalchemy.inspection
+_inspection: Any = sa.inspection
 _inspection._inspects(MockConnection)(_inspected)
+# SQLAlchemy reflects a table by an inspector, which it inspects in turn.
+_inspection._inspects(Inspector)(lambda inspector: inspector)

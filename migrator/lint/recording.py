@@ -9,27 +9,28 @@ that, the next ones are still run.
 import ast
 import io
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
-from alembic import context as environment
-from alembic import op
-from alembic.config import Config
-from alembic.operations import Operations, ops
+from alembic.operations import ops
 from alembic.operations.base import AbstractOperations
-from alembic.operations.batch import BatchOperationsImpl
 from alembic.operations.ops import MigrateOperation
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import NoInspectionAvailable
 
 from migrator.history import takes_name
 from migrator.lint import sql
+from migrator.lint.intercepting import (
+    Invoke,
+    flushing,
+    intercepted,
+    line_in,
+    working_in,
+)
 from migrator.lint.no_rows import NoRows
 from migrator.lint.operations import statements, text_of
 from migrator.lint.paper import UNSEEN, give_inspector
@@ -43,8 +44,6 @@ _BLOCK = "autocommit_block"
 
 # A revision that still asks for rows then waits for some, and would for ever.
 MOST_READS = 100
-
-Invoke = Callable[[AbstractOperations, MigrateOperation], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,80 +124,6 @@ def line_of(module: ModuleType, pattern: Pattern) -> int:
                 return written.elts[several.index(pattern)].lineno
             return node.lineno
     return 0
-
-
-@contextmanager
-def intercepted(invoke: Callable[[Invoke], Invoke]) -> Iterator[None]:
-    """
-    Let a function stand before each operation that is carried out.
-
-    Also those of `batch_alter_table` come this way, and of other `Operations`.
-
-    Args:
-        invoke: is given Alembic's own, and returns what is called instead.
-    """
-    original: Invoke = AbstractOperations.invoke
-    with _replaced(AbstractOperations, "invoke", invoke(original)):
-        yield
-
-
-@contextmanager
-def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
-@contextmanager
-def _operations(context: MigrationContext) -> Iterator[None]:
-    """
-    Let `alembic.op` and `alembic.context` work in a context.
-
-    Then they work in those of before, if any.
-    """
-    proxies: list[Operations | EnvironmentContext | None] = [
-        getattr(op, "_proxy", None),
-        getattr(environment, "_proxy", None),
-    ]
-    none: Any = None
-    around = EnvironmentContext(Config(), none)
-    around._migration_context = context
-    try:
-        with around, Operations.context(context):
-            yield
-    finally:
-        for before in proxies:
-            if before is not None:
-                before._install_proxy()
-
-
-def line_in(file: str | None) -> int:
-    """Return the line of a file whose code is running, from 1; 0 where none is."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename == file:
-            return frame.f_lineno
-        frame = frame.f_back
-    return 0
-
-
-@contextmanager
-def flushing(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-    """Let functions run around what a batch sends: its operations were met before."""
-    original: Any = BatchOperationsImpl.flush
-
-    def flush(batch: BatchOperationsImpl) -> None:
-        before()
-        try:
-            original(batch)
-        finally:
-            after()
-
-    with _replaced(BatchOperationsImpl, "flush", flush):
-        yield
 
 
 def record(module: ModuleType, tables: Run | None = None) -> Record:
@@ -368,7 +293,7 @@ class Recorder:
             with (
                 intercepted(self._noting),
                 flushing(self._in, self._out),
-                _operations(self._context),
+                working_in(self._context),
             ):
                 try:
                     if upgrade is not None and takes_name(upgrade):

@@ -154,7 +154,8 @@ def test_what_stands_behind_a_failure_is_seen(tmp_path: Path) -> None:
     )
     assert done.unread_line == FIRST + 2
     assert (
-        done.unread == "it asks the database for more than rows, as an inspector does"
+        done.unread
+        == "it asks the database for more than rows, as an inspector or a session does"
     )
     assert [(type(d.statement), d.line - FIRST, d.autocommit) for d in done.done] == [
         (DropIndex, 6, False),
@@ -249,13 +250,24 @@ def test_an_object_that_stands_for_another_is_left_alone() -> None:
     assert patterns_of(module) == []
 
 
+def test_what_a_loop_does_is_told_once(tmp_path: Path) -> None:
+    """The same of one line is one finding, another table's is another."""
+    body = """\
+    for table in ("t", "t", "u"):
+        op.drop_column(table, "a")
+    """
+    found = Linter(guarded=True).lint("r1", revision(tmp_path, body))
+    told = [p.finding.what for p in found if p.finding.code == "ZD112"]
+    assert [what.split()[2] for what in told] == ["t.a", "u.a"]
+
+
 def test_a_failure_is_told_in_words(tmp_path: Path) -> None:
     """What its code wanted, and what to do; no more of the paper than that."""
     body = "sa.inspect(op.get_bind()).get_table_names()"
     (found,) = Linter(guarded=True).lint("r1", revision(tmp_path, body))
     assert found.finding.what == (
         "The revision could not be followed: it asks the database for more than rows,"
-        " as an inspector does."
+        " as an inspector or a session does."
     )
     assert found.finding.safe is not None
     (own,) = Linter(guarded=True).lint("r1", revision(tmp_path, "[].pop()"))

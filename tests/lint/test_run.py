@@ -378,6 +378,11 @@ seen = sa.inspect(op.get_bind())
     assert seen.get_foreign_keys("t")[0]["referred_table"] == "p"
     assert seen.has_table("t") and not seen.has_table("u")
     assert seen.has_table("half") and "half" in seen.get_table_names()
+    assert seen.has_table("t", schema=seen.default_schema_name)
+    table = sa.Table("t", sa.MetaData(), autoload_with=op.get_bind())
+    assert [k.name for k in table.foreign_key_constraints] == ["f"]
+    assert [c.name for c in table.primary_key] == ["id"]
+    assert [c.name for c in table.c if c.nullable] == ["a", "b"]
     if "u" not in seen.get_table_names():
         op.create_table("u", sa.Column("x", sa.Integer))
     assert seen.has_table("u") and "x" in {c["name"] for c in seen.get_columns("u")}
@@ -403,7 +408,7 @@ def test_an_inspector_is_answered(tmp_path: Path) -> None:
         'seen.get_columns("unknown")',
         'seen.get_columns("half")',
         "seen.get_view_names()",
-        'list(sa.Table("t", sa.MetaData(), autoload_with=op.get_bind()).c)',
+        'list(sa.Table("half", sa.MetaData(), autoload_with=op.get_bind()).c)',
     ],
 )
 def test_what_nobody_knows_is_told(tmp_path: Path, asked: str) -> None:
