@@ -207,6 +207,7 @@ class Engine:
                     },
                     superuser=catalog.is_superuser(conn),
                     may_create=catalog.may_create(conn, table.schema),
+                    default_grantees=catalog.default_grantees(conn, table.schema),
                     tag=tag,
                     origin=origin,
                     relation_names=catalog.relation_names(conn, table.schema),

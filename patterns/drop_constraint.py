@@ -240,10 +240,7 @@ _UNTIL = Notice(
     " for none. Going back counts the rows that violate it, and is refused while there"
     " are any."
 )
-_KEY = (
-    "Going back builds its index again, concurrently: two scans of the table, in the"
-    " default tablespace and with default storage options."
-)
+_KEY = "Going back builds its index again, concurrently: two scans of the table."
 _NOTICES = {
     "c": Notice(text="Going back reads the whole table once, while it is written."),
     "f": Notice(

@@ -23,16 +23,18 @@ from psycopg import sql
 
 from migrator import names
 from migrator.errors import Misdeclared, Refused
-from migrator.facts import Facts, Table
+from migrator.facts import Facts
 from migrator.kernels import constraints
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.kernels.mirror_table import (
     Swap,
+    accessed,
     former,
     require_swappable,
     shadow_of,
     swap_notices,
 )
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps, render, type_name
@@ -335,7 +337,7 @@ class PartitionTable(Pattern):
         return f"{self.by} ({columns.as_string(None)})"
 
     def _partitions(
-        self, parent: TableName, prefix: str = ""
+        self, parent: TableName, prefix: str = "", method: str = ""
     ) -> tuple[sql.Composable, ...]:
         count = len(self.partitions)
         bounds = (
@@ -350,30 +352,39 @@ class PartitionTable(Pattern):
         if self.rest:
             found[self.rest] = "DEFAULT"
         return tuple(
-            sql.SQL("CREATE {}TABLE {} PARTITION OF {} {}").format(
+            sql.SQL("CREATE {}TABLE {} PARTITION OF {} {}{}").format(
                 sql.SQL("TEMP " if prefix else ""),
                 sql.Identifier(f"{prefix}{number}")
                 if prefix
                 else sql.Identifier(parent.schema, name),
                 parent.identifier,
                 type_name(text),
+                type_name(method),
             )
             for number, (name, text) in enumerate(found.items())
         )
 
-    def _given_on(self, table: Table) -> tuple[sql.Composable, ...]:
+    def _given_on(self, facts: Facts) -> tuple[sql.Composable, ...]:
         """Return what partitions do not have from their parent, but from the table."""
+        table = facts.table
         said = [f"OWNER TO {sql.Identifier(table.owner).as_string(None)}"]
         if table.options:
             said.append(f"SET ({', '.join(table.options)})")
         if table.replica_identity in ("FULL", "NOTHING"):
             said.append(f"REPLICA IDENTITY {table.replica_identity}")
+        schema = table.name.schema
         return tuple(
-            sql.SQL("ALTER TABLE {} {}").format(
-                sql.Identifier(table.name.schema, name), type_name(text)
-            )
+            statement
             for name in self._names
-            for text in said
+            for statement in (
+                *nothing_by_default(facts.default_grantees, TableName(schema, name)),
+                *(
+                    sql.SQL("ALTER TABLE {} {}").format(
+                        sql.Identifier(schema, name), type_name(text)
+                    )
+                    for text in said
+                ),
+            )
         )
 
     def _swap(self, facts: Facts) -> Swap:
@@ -383,7 +394,10 @@ class PartitionTable(Pattern):
             primary=self.key,
             partition_by=self._by(),
             made=(
-                *self._partitions(shadow_of(facts.table.name, facts.tag)),
-                *self._given_on(facts.table),
+                *self._partitions(
+                    shadow_of(facts.table.name, facts.tag),
+                    method=accessed(facts.table),
+                ),
+                *self._given_on(facts),
             ),
         )

@@ -45,7 +45,8 @@ PIECES = {
     "expression": "CREATE INDEX people_loud ON people (upper(name)) INCLUDE (town)"
     " WHERE name <> 'name'",
     "unique": "ALTER TABLE people ADD CONSTRAINT called UNIQUE ({c}, number);"
-    " COMMENT ON CONSTRAINT called ON people IS 'once'",
+    " COMMENT ON CONSTRAINT called ON people IS 'once'; ALTER INDEX called SET"
+    " (fillfactor = 61); ALTER INDEX called SET TABLESPACE {r}_space",
     "check": "ALTER TABLE people ADD CONSTRAINT named CHECK (name <> 'name'"
     " AND (name || 'select') <> '\"name\"'); COMMENT ON CONSTRAINT named ON people"
     " IS 'no name'",
@@ -62,6 +63,21 @@ PIECES = {
     "attribute options": "ALTER TABLE people ALTER {c} SET (n_distinct = 50)",
     "storage": "ALTER TABLE people ALTER name SET STORAGE EXTERNAL",
     "compression": "ALTER TABLE people ALTER name SET COMPRESSION pglz",
+    "cluster": "CREATE INDEX people_order ON people ({c});"
+    " ALTER TABLE people CLUSTER ON people_order",
+    "default privileges": "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT,"
+    " TRUNCATE ON TABLES TO {r}; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT UPDATE"
+    " ON SEQUENCES TO {r}",
+    "place": "ALTER TABLE people SET TABLESPACE {r}_space; ALTER INDEX one SET"
+    " TABLESPACE {r}_space; CREATE INDEX people_far ON people ({c}) TABLESPACE"
+    " {r}_space; CREATE INDEX people_some ON people (number) TABLESPACE {r}_space"
+    " WHERE CASE WHEN town = 1 THEN number > 2 ELSE number > 3 END",
+    "index options": "ALTER INDEX one SET (fillfactor = 66)",
+    "index statistics": "CREATE INDEX people_made ON people ((number + town));"
+    " ALTER INDEX people_made ALTER COLUMN 1 SET STATISTICS 33",
+    "method": "ALTER TABLE people SET ACCESS METHOD {r}_method",
+    "restarted": "ALTER TABLE people ALTER id SET CACHE 7; ALTER TABLE people ALTER id"
+    " RESTART WITH 1000",
     "replica identity": "ALTER TABLE people REPLICA IDENTITY USING INDEX one",
     "options": "ALTER TABLE people SET (fillfactor = 80, autovacuum_enabled = off)",
     "triggers": "CREATE TRIGGER a_log AFTER INSERT OR UPDATE OF number ON people"
@@ -168,7 +184,16 @@ def roles(url: str) -> Iterator[str]:
         name = f"role_of_{sql.info.dbname}"
         both = f"{name}, {name}_owner"
         sql.execute(f"CREATE ROLE {name}; CREATE ROLE {name}_owner".encode())
+        sql.execute("SET allow_in_place_tablespaces = on")
+        sql.execute(f"CREATE TABLESPACE {name}_space LOCATION ''".encode())
+        sql.execute(
+            f"CREATE ACCESS METHOD {name}_method TYPE TABLE"
+            " HANDLER heap_tableam_handler".encode()
+        )
         yield name
+        clear(sql)
+        sql.execute(f"DROP ACCESS METHOD {name}_method".encode())
+        sql.execute(f"DROP TABLESPACE {name}_space".encode())
         sql.execute(f"DROP OWNED BY {both} CASCADE; DROP ROLE {both}".encode())
 
 

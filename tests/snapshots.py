@@ -7,6 +7,8 @@ import psycopg
 QUERIES = {
     "relation": """
       SELECT c.oid::regclass, c.relkind, pg_get_userbyid(c.relowner), c.relpersistence,
+             (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
+             (SELECT amname FROM pg_am WHERE oid = c.relam),
              c.reloptions, t.reloptions, c.relreplident, c.relrowsecurity,
              c.relforcerowsecurity,
              obj_description(c.oid, 'pg_class'),
@@ -27,7 +29,11 @@ QUERIES = {
        WHERE {here} AND c.relkind IN ('r', 'p', 'v', 'm')""",
     "index": """
       SELECT x.oid::regclass, pg_get_indexdef(x.oid), i.indisvalid, i.indisprimary,
-             i.indisreplident, i.indisclustered, obj_description(x.oid, 'pg_class')
+             i.indisreplident, i.indisclustered, obj_description(x.oid, 'pg_class'),
+             (SELECT spcname FROM pg_tablespace WHERE oid = x.reltablespace),
+             x.reloptions,
+             (SELECT array_agg(a.attnum || ':' || a.attstattarget ORDER BY a.attnum)
+                FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget >= 0)
         FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
         JOIN pg_class x ON x.oid = i.indexrelid WHERE {here} AND c.relkind <> 't'""",
     # In 18 a NOT NULL is one; columns tell it for all versions.
@@ -103,6 +109,13 @@ def snapshot(sql: psycopg.Connection, *schemas: str) -> dict[str, str]:
         for kind, query in QUERIES.items():
             text = query.format(here=_HERE.format(wanted), wanted=wanted)
             for name, *like in sql.execute(text.encode()).fetchall():
+                if kind == "sequence":
+                    like += (
+                        sql.execute(
+                            f"SELECT last_value, is_called FROM {name}".encode()
+                        ).fetchone()
+                        or ()
+                    )
                 found[f"{kind} {name}"] = ", ".join(map(str, like))
         sql.execute("RESET search_path")
     return found

@@ -485,9 +485,8 @@ change = AddForeignKey(
         code="""\
 # Decide whether this is safe here; the reason goes into `assured`.
 #
-# Going back builds its index again, concurrently: two scans of the table, in the
-# default tablespace and with default storage options. From retire on, ON CONFLICT
-# cannot name its columns.
+# Going back builds its index again, concurrently: two scans of the table. From retire
+# on, ON CONFLICT cannot name its columns.
 # change = DropConstraint("users", "users_n_key", assured="…")
 change = zd.undecided("whether this is safe here; the reason goes into `assured`")""",
         way=0,

@@ -1,6 +1,6 @@
 """Indexes built, copied and dropped without blocking reads or writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -246,8 +246,7 @@ def drop_index_step(
     """
     Return the concurrent drop of an index; its reverse builds it again.
 
-    The build is that of the catalogue's definition: keys, classes, predicate and
-    storage parameters, but for tablespace and comment.
+    The build is that of the catalogue's definition, which says nothing of a comment.
 
     Args:
         table: the table.
@@ -358,6 +357,30 @@ def build_like(
         storage=index.storage,
         tablespace=index.tablespace,
     )
+
+
+def index_looks(table: TableName, name: str, index: Index) -> Iterator[sql.Composable]:
+    """
+    Yield what an index has that its definition does not say.
+
+    Args:
+        table: the one that has it.
+        name: the name of what is like it.
+        index: the one that it is like; of a partitioned one there is none of CLUSTER.
+    """
+    at = sql.Identifier(table.schema, name)
+    if index.comment is not None:
+        yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
+            at, sql.Literal(index.comment)
+        )
+    for column, target in index.targets:
+        yield sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
+            at, sql.Literal(column), sql.Literal(target)
+        )
+    if index.clustered:
+        yield sql.SQL("ALTER TABLE {} CLUSTER ON {}").format(
+            table.identifier, sql.Identifier(name)
+        )
 
 
 def named(

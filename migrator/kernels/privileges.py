@@ -6,7 +6,8 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Kind
-from migrator.plan import Autocommit, Step, Transaction
+from migrator.names import TableName
+from migrator.plan import Autocommit, Step, Transaction, type_name
 
 # How statements begin by which a relation, or its name, comes into a schema.
 _MAKING = (
@@ -53,6 +54,31 @@ def require_create(title: str, kind: Kind, facts: Facts, steps: Iterable[Step]) 
             next=f"GRANT CREATE ON SCHEMA {schema} to it, or connect as a role that"
             " has that.",
         )
+
+
+def nothing_by_default(
+    grantees: Iterable[str], made: TableName, *, sequence: bool = False
+) -> tuple[sql.Composable, ...]:
+    """
+    Return what takes from others what default privileges gave them.
+
+    What stands for a table that is there is for those who may use that one.
+
+    Args:
+        grantees: as `Facts.default_grantees`.
+        made: a relation that this role has made.
+        sequence: whether it is a sequence.
+
+    Source: PostgreSQL manual, ALTER DEFAULT PRIVILEGES.
+    """
+    return tuple(
+        sql.SQL("REVOKE ALL ON {} {} FROM {}").format(
+            sql.SQL("SEQUENCE" if sequence else "TABLE"),
+            made.identifier,
+            type_name(role),
+        )
+        for role in grantees
+    )
 
 
 def _texts(action: object) -> tuple[str, ...]:

@@ -124,6 +124,8 @@ def steps(
     *,
     include: tuple[str, ...] = (),
     nulls_not_distinct: bool = False,
+    storage: tuple[str, ...] = (),
+    tablespace: str | None = None,
 ) -> tuple[Step, Step]:
     """
     Return the steps that make a key: its index, built concurrently, and its name.
@@ -136,6 +138,8 @@ def steps(
         when: the clause that says when it is checked.
         include: further columns of the index.
         nulls_not_distinct: whether NULL is a value like others.
+        storage: storage parameters of the index, each as name=value.
+        tablespace: the index's; None for that of the table's database.
     """
     build = indexes.build_index(
         "build_index",
@@ -146,6 +150,8 @@ def steps(
         unique=True,
         include=include,
         nulls_not_distinct=nulls_not_distinct,
+        storage=storage,
+        tablespace=tablespace,
     )
     table = facts.table.name
     attach = Step(
@@ -180,6 +186,8 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
         constraints.timing(found),
         include=index.include,
         nulls_not_distinct=index.nulls_not_distinct,
+        storage=index.storage,
+        tablespace=index.tablespace,
     )
     assert isinstance(build.work, Autocommit)
     assert isinstance(attach.work, Transaction)

@@ -177,6 +177,8 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 primary=i["primary"],
                 constraints=tuple(i["constraints"]),
                 replica_identity=i["replica_identity"],
+                clustered=i["clustered"],
+                targets=tuple(tuple(t) for t in i["targets"]),
                 definition=i["definition"],
                 storage=tuple(i["storage"]),
                 tablespace=i["tablespace"],
@@ -284,6 +286,26 @@ def may_create(conn: Connection, schema: str) -> bool:
             [schema],
         )
     )
+
+
+def default_grantees(conn: Connection, schema: str) -> tuple[str, ...]:
+    """
+    Return who gets privileges by default on what this role makes in a schema, as SQL.
+
+    Source: PostgreSQL manual, ALTER DEFAULT PRIVILEGES; of tables and sequences.
+    """
+    rows = conn.execute(
+        "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE"
+        " pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS role"
+        " FROM pg_catalog.pg_default_acl d"
+        " CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a"
+        " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace"
+        " WHERE d.defaclobjtype IN ('r', 'S') AND a.grantee <> d.defaclrole"
+        " AND d.defaclrole = pg_catalog.to_regrole(quote_ident(current_user))"
+        " AND (d.defaclnamespace = 0 OR n.nspname = %s) ORDER BY 1",
+        (schema,),
+    )
+    return tuple(row["role"] for row in rows)
 
 
 def is_superuser(conn: Connection) -> bool:

@@ -369,9 +369,8 @@ def test_notices() -> None:
         " there are any."
     )
     index = (
-        "Going back builds its index again, concurrently: two scans of the table, in"
-        " the default tablespace and with default storage options. From retire on, ON"
-        " CONFLICT cannot name its columns"
+        "Going back builds its index again, concurrently: two scans of the table. From"
+        " retire on, ON CONFLICT cannot name its columns"
     )
     assert told("c") == [
         "Going back reads the whole table once, while it is written.",

@@ -16,7 +16,12 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.direct import catalogue_step, has_columns
-from migrator.kernels.indexes import copy_indexes, index_copy, plain_indexes
+from migrator.kernels.indexes import (
+    copy_indexes,
+    index_copy,
+    index_looks,
+    plain_indexes,
+)
 from migrator.kernels.mirror_columns.base import (
     NO_COUNTERPART,
     SETTINGS,
@@ -455,13 +460,11 @@ END
             for index in plain_indexes(leaf, column.name)
         )
         remarks = (
-            sql.SQL("COMMENT ON INDEX {} IS {}").format(
-                sql.Identifier(leaf.name.schema, index.name), sql.Literal(index.comment)
-            )
+            statement
             for column, _ in heirs
             for leaf in facts.table.leaves
             for index in plain_indexes(leaf, column.name)
-            if index.comment is not None
+            for statement in index_looks(leaf.name, index.name, index)
         )
         sequences = (
             sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(

@@ -34,6 +34,7 @@ from migrator.kernels.mirror_table.moved import Moved, require_pair
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
 from migrator.kernels.mirror_table.split import Split
 from migrator.kernels.mirror_table.successor import (
+    accessed,
     former,
     require_swappable,
     swap_notices,
@@ -48,6 +49,7 @@ __all__ = [
     "Shadow",
     "Split",
     "Swap",
+    "accessed",
     "former",
     "require_mergeable",
     "require_pair",

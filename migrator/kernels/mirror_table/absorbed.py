@@ -163,6 +163,7 @@ class Absorbed:
             rows=self._given(sql.Identifier(self.into.name.name)),
             path=self.facts.path,
             grants=viewed(self.table.grants),
+            default_grantees=self.facts.default_grantees,
             granted={c.name: c for c in self.table.columns if c.grants},
             owner=self.table.owner,
             order=tuple(c.name for c in self.table.columns),

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import ForeignKey, Trigger
-from migrator.kernels import direct
+from migrator.facts import Sequence as Counter
+from migrator.kernels import direct, indexes, sequences
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.bound import rebound
@@ -21,6 +22,7 @@ from migrator.kernels.mirror_table.columns import KeyColumn, Value
 from migrator.kernels.mirror_table.facade import granted
 from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.successor import Successor
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 from migrator.plan import Transaction, render, type_name
 
@@ -83,11 +85,12 @@ class Exchange(Successor):
             self.name,
             *self.shadow().off(),
             *self.unreferred(),
+            *self._stopped(),
             *self.create_statistics(),
             *self.renames(self.former_name, self.shadow_name),
             *self._index_names(forward=True),
             *self._statistics_names(forward=True),
-            *self._sequences(self.former_name, self.name),
+            *self._sequences(self.name),
             *self._identities(forward=True),
             *(
                 _trigger(self.former_name, t.name, "DISABLE TRIGGER")
@@ -122,21 +125,34 @@ class Exchange(Successor):
 
     def _counters(self) -> Iterator[sql.Composable]:
         """Yield what makes an identity's sequence like the former one."""
-        for column in self.facts.table.columns:
-            for counter in column.counters:
-                if counter.always is None:
-                    continue
-                # LIKE makes it bigint.
-                yield sql.SQL("ALTER SEQUENCE {} AS {}").format(
-                    counter.name.identifier, type_name(counter.type)
+        for counter in self._identity_counters():
+            # LIKE makes it bigint.
+            yield sql.SQL("ALTER SEQUENCE {} AS {}").format(
+                counter.name.identifier, type_name(counter.type)
+            )
+            yield from nothing_by_default(
+                self.facts.default_grantees, counter.name, sequence=True
+            )
+            for word, role, passed_on in counter.grants:
+                yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
+                    type_name(word),
+                    counter.name.identifier,
+                    type_name(role),
+                    sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
                 )
-                for word, role, passed_on in counter.grants:
-                    yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
-                        type_name(word),
-                        counter.name.identifier,
-                        type_name(role),
-                        sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
-                    )
+
+    def _identity_counters(self) -> list[Counter]:
+        return [
+            counter
+            for column in self.facts.table.columns
+            for counter in column.counters
+            if counter.always is not None
+        ]
+
+    def _stopped(self) -> Iterator[sql.Composable]:
+        """Yield what stops the sequences of identities, and notes where they stand."""
+        for counter in self._identity_counters():
+            yield from sequences.noted(counter.name, counter.cache)
 
     def _policies(self) -> Iterator[sql.Composable]:
         """Yield the policies, and what puts them in force."""
@@ -163,14 +179,12 @@ class Exchange(Successor):
             )
 
     def _remarks(self) -> Iterator[sql.Composable]:
-        """Yield the comments on what is there at the exchange."""
+        """Yield the comments on what is there at the exchange, and the like."""
         table = self.facts.table
         for index in table.indexes:
-            if index.comment is not None:
-                yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
-                    sql.Identifier(self.name.schema, index.name),
-                    sql.Literal(index.comment),
-                )
+            # A partitioned one has no place in CLUSTER.
+            one = replace(index, clustered=False) if self.partition_by else index
+            yield from indexes.index_looks(self.name, index.name, one)
         for found in table.constraints:
             if found.comment is not None and not self.refers_to_itself(found):
                 yield remark(self.name, found.name, found.comment)
@@ -188,6 +202,7 @@ class Exchange(Successor):
             self.name,
             *self.back().off(),
             *self.unreferred(),
+            *self._stopped(),
             *(
                 sql.SQL("DROP TRIGGER {} ON {}").format(
                     sql.Identifier(t.name), self.name.identifier
@@ -203,7 +218,7 @@ class Exchange(Successor):
             *self.renames(self.shadow_name, self.former_name),
             *self._index_names(forward=False),
             *self._statistics_names(forward=False),
-            *self._sequences(self.shadow_name, self.name),
+            *self._sequences(self.name),
             *self._identities(forward=False),
             *(_enabled(self.name, t) for t in self._triggers()),
             *self.referred(),
@@ -296,17 +311,20 @@ class Exchange(Successor):
         if new is None:
             # Not there yet: a plan is read, and their names are the server's choice.
             return ()
-        return tuple(
-            statement
-            for c in self.facts.table.columns
-            if c.identity_sequence and (to := new.require(c.name).identity_sequence)
-            for statement in self._names(
-                "SEQUENCE",
-                c.identity_sequence.schema,
-                c.identity_sequence.name,
-                to.name,
-                forward,
-            )
+        return (
+            *(
+                statement
+                for c in self.facts.table.columns
+                if c.identity_sequence and (to := new.require(c.name).identity_sequence)
+                for statement in self._names(
+                    "SEQUENCE",
+                    c.identity_sequence.schema,
+                    c.identity_sequence.name,
+                    to.name,
+                    forward,
+                )
+            ),
+            *(sequences.goes_on(c.name) for c in self._identity_counters()),
         )
 
     def _names(
@@ -330,22 +348,15 @@ class Exchange(Successor):
 
         return renamed(name, leaves), renamed(comes, name)
 
-    def _sequences(
-        self, leaves: TableName, comes: TableName
-    ) -> tuple[sql.Composable, ...]:
+    def _sequences(self, comes: TableName) -> tuple[sql.Composable, ...]:
         """Return the statements after which sequences go on for the other table."""
-        found: list[sql.Composable] = []
-        for column in self.facts.table.columns:
-            ident = sql.Identifier(column.name)
-            found += [
-                sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(
-                    type_name(sequence), comes.identifier, ident
-                )
-                for sequence in column.sequences
-            ]
-            if column.identity:
-                found.append(_carried_on(leaves, comes, column.name))
-        return tuple(found)
+        return tuple(
+            sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(
+                type_name(sequence), comes.identifier, sql.Identifier(column.name)
+            )
+            for column in self.facts.table.columns
+            for sequence in column.sequences
+        )
 
     def _triggers(self) -> tuple[Trigger, ...]:
         """Return the application's triggers."""
@@ -361,20 +372,6 @@ def remark(table: TableName, constraint: str, comment: str) -> sql.Composable:
     return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
         sql.Identifier(constraint), table.identifier, sql.Literal(comment)
     )
-
-
-def _carried_on(leaves: TableName, comes: TableName, column: str) -> sql.Composable:
-    """Return the statement after which an identity goes on from the other table's."""
-
-    def sequence(table: TableName) -> sql.Composable:
-        return sql.SQL(
-            "pg_catalog.pg_get_serial_sequence({}, {})::pg_catalog.regclass"
-        ).format(sql.Literal(str(table)), sql.Literal(column))
-
-    return sql.SQL(
-        "SELECT pg_catalog.setval({}, last) FROM pg_catalog.pg_sequence_last_value({})"
-        " AS last WHERE last IS NOT NULL"
-    ).format(sequence(comes), sequence(leaves))
 
 
 def _trigger(table: TableName, name: str, verb: str) -> sql.Composable:

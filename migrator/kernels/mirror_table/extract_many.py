@@ -19,6 +19,7 @@ from migrator.kernels.mirror_table.columns import KeyColumn
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.facade import granted
 from migrator.kernels.mirror_table.links import Links
+from migrator.kernels.privileges import nothing_by_default
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
@@ -222,6 +223,7 @@ class ExtractMany(Extraction):
             sql.SQL("CREATE INDEX {} ON {} ({})").format(
                 sql.Identifier(self.index), table, reference
             ),
+            *nothing_by_default(self.facts.default_grantees, self.through),
             *granted(self.through, self.table.owner, self.table.grants),
         )
 

@@ -11,6 +11,7 @@ from migrator.kernels import direct
 from migrator.kernels.column_definition import definition, in_common, looks
 from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.facade import granted
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 
 
@@ -106,6 +107,7 @@ class Extraction:
                 for name, c in columns.items()
                 for statement in looks(table, name, c)
             ),
+            *nothing_by_default(self.facts.default_grantees, self.into),
             *granted(self.into, self.table.owner, self.table.grants),
             *(
                 statement

@@ -10,6 +10,7 @@ from migrator import names
 from migrator.facts import Grant
 from migrator.kernels.direct import pinned_path
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, joined
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 from migrator.plan import Refusal, missing, render, type_name
 
@@ -38,6 +39,7 @@ class Facade:
         required: columns of the view without which there is no row.
         path: schemas in which defaults are looked up.
         grants: what other roles may do with it.
+        default_grantees: as in the facts: they may not what is not granted.
         owner: the owner of the table, who is to own the view.
     """
 
@@ -50,6 +52,7 @@ class Facade:
     required: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
+    default_grantees: tuple[str, ...] = ()
     owner: str
 
     def create(self) -> tuple[sql.Composable, ...]:
@@ -85,6 +88,7 @@ class Facade:
                 )
                 for event in ("INSERT", "DELETE")
             ),
+            *nothing_by_default(self.default_grantees, self.view),
             *granted(self.view, self.owner, self.grants),
         )
 

@@ -19,6 +19,7 @@ from migrator.kernels.column_definition import definition, granted, looks
 from migrator.kernels.mirror_table.absorbed import Absorbed
 from migrator.kernels.mirror_table.columns import Value
 from migrator.kernels.mirror_table.shadow import Shadow
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -80,6 +81,7 @@ class Merge(Absorbed):
                 work=direct.catalogue_step(
                     self.name,
                     *inflow.on(self.table.owner),
+                    *nothing_by_default(self.facts.default_grantees, inflow.behind),
                     lock=Lock.SHARE_ROW_EXCLUSIVE,
                 ),
                 reverse=(direct.catalogue_step(self.name, *inflow.off()),),
@@ -318,6 +320,7 @@ class Merge(Absorbed):
                 former.identifier, sql.Identifier(self.name.name)
             ),
             *self.inflow().on(self.table.owner),
+            *nothing_by_default(self.facts.default_grantees, self.inflow().behind),
             also=(into,),
             through=self.name,
         )

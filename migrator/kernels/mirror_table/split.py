@@ -27,6 +27,7 @@ from migrator.kernels.column_definition import granted as column_granted
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value, matched
 from migrator.kernels.mirror_table.facade import Facade, granted, viewed
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
+from migrator.kernels.privileges import nothing_by_default
 from migrator.kernels.rows import updates
 from migrator.names import TableName
 from migrator.plan import (
@@ -147,6 +148,7 @@ class Split:
             required=tuple(sorted(self._required())),
             path=self.facts.path,
             grants=viewed(self.table.grants),
+            default_grantees=self.facts.default_grantees,
             owner=self.table.owner,
         )
 
@@ -392,6 +394,7 @@ class Split:
                 for c in self._constraints("c")
                 if c.comment is not None
             ),
+            *nothing_by_default(self.facts.default_grantees, self.shadow_name),
             sql.SQL("ALTER TABLE {} OWNER TO {}").format(
                 table, sql.Identifier(self.table.owner)
             ),

@@ -14,6 +14,7 @@ from migrator.kernels.column_definition import looks
 from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
 from migrator.kernels.mirror_table.bound import STAYS
 from migrator.kernels.mirror_table.shadow import shadow_of
+from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
 from migrator.plan import Notice, type_name
 
@@ -72,12 +73,15 @@ class Successor:
         """Return the statements that make the successor, empty."""
         table, old = self.shadow_name.identifier, self.facts.table
         by = f" PARTITION BY {self.partition_by}" if self.partition_by else ""
+        # Its partitions hold the rows.
+        method = "" if by else accessed(old)
         space = f" TABLESPACE {old.tablespace}" if old.tablespace else ""
         alter = sql.SQL("ALTER TABLE {} ").format(table)
         found: list[sql.Composable] = [
             sql.SQL("CREATE TABLE {} (").format(table)
             + sql.SQL(_LIKE).format(old.name.identifier)
-            + sql.SQL("){}{}").format(type_name(by), type_name(space)),
+            + sql.SQL("){}{}{}").format(*map(type_name, (by, method, space))),
+            *nothing_by_default(self.facts.default_grantees, self.shadow_name),
             alter + sql.SQL("OWNER TO {}").format(sql.Identifier(old.owner)),
         ]
         options = _options(old)
@@ -96,7 +100,8 @@ class Successor:
         found += [
             alter
             + sql.SQL("ADD CONSTRAINT {} {}").format(
-                sql.Identifier(self.copy_of(index)), self._constraint(constraint)
+                sql.Identifier(self.copy_of(index)),
+                self._constraint(index, constraint),
             )
             for index, constraint in self.keyed()
         ]
@@ -104,6 +109,7 @@ class Successor:
             indexes.created_as(self.shadow_name, self.copy_of(i), i)
             for i in (self.loose() if self.partition_by else self._arbiters())
         ]
+        found += self.targets() if self.partition_by else []
         if self.partition_by:
             found += [
                 alter
@@ -173,10 +179,10 @@ class Successor:
             if c.kind in ("p", "u", "x") and (index := table.index(c.index or c.name))
         ]
 
-    def _constraint(self, constraint: Constraint) -> sql.Composable:
+    def _constraint(self, index: Index, constraint: Constraint) -> sql.Composable:
         if constraint.kind == "p" and self.primary is not None:
             columns = sql.SQL(", ").join(map(sql.Identifier, self.primary))
-            return sql.SQL("PRIMARY KEY ({})").format(columns)
+            return sql.SQL("PRIMARY KEY ({})").format(columns) + _placed(index)
         return type_name(constraint.definition)
 
     def loose(self) -> list[Index]:
@@ -196,6 +202,18 @@ class Successor:
         """Return indexes that are built behind the rows."""
         return [i for i in self.loose() if i not in self._arbiters()]
 
+    def targets(self) -> list[sql.Composable]:
+        """Return what gives expressions of indexes their statistics targets."""
+        return [
+            statement
+            for i in self.loose()
+            for statement in indexes.index_looks(
+                self.shadow_name,
+                self.copy_of(i),
+                replace(i, comment=None, clustered=False),
+            )
+        ]
+
     def copy_of(self, index: Index) -> str:
         """Return the name of the successor's index before it takes this one's."""
         return names.owned("index", index.name, self.facts.tag)
@@ -214,6 +232,24 @@ class Successor:
             for c in self.facts.table.constraints
             if c.kind == "f" and not self.refers_to_itself(c)
         ]
+
+
+def _placed(index: Index) -> sql.Composable:
+    """Return what a key says of its index, as another one's has it."""
+    with_ = f" WITH ({', '.join(index.storage)})" if index.storage else ""
+    space = sql.SQL("")
+    if index.tablespace is not None:
+        space = sql.SQL(" USING INDEX TABLESPACE {}").format(
+            sql.Identifier(index.tablespace)
+        )
+    return type_name(with_) + space
+
+
+def accessed(table: Table) -> str:
+    """Return how DDL says which access method another table has of one."""
+    if table.method in ("", "heap"):
+        return ""
+    return f" USING {sql.Identifier(table.method).as_string(None)}"
 
 
 def _options(table: Table) -> tuple[str, ...]:

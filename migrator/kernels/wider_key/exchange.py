@@ -13,7 +13,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Constraint, Sequence
-from migrator.kernels import constraints, direct, sequences, unique_key
+from migrator.kernels import constraints, direct, indexes, sequences, unique_key
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
@@ -223,10 +223,7 @@ def _remarks(whole: WiderKey, part: Part) -> Iterator[sql.Composable]:
     made = [found for table, found in whole.by_text() if table == own]
     for index, key in part.indexes():
         made += [key] if key else []
-        if index.comment is not None:
-            yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
-                sql.Identifier(own.schema, index.name), sql.Literal(index.comment)
-            )
+        yield from indexes.index_looks(own, index.name, index)
     for found in made:
         if found.comment is not None:
             yield sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(

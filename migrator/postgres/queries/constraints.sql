@@ -2,7 +2,21 @@
 -- under an empty search path, so that definitions name every schema.
 SELECT k.conname::text AS name,
        k.contype::text AS kind,
-       pg_catalog.pg_get_constraintdef(k.oid) AS definition,
+       -- What the index behind a key has besides stands before what ends it.
+       COALESCE((
+         SELECT pg_catalog.substr(spelt.whole, 1, pg_catalog.length(spelt.whole)
+                                  - pg_catalog.length(spelt.behind))
+                || COALESCE(' WITH (' || (
+                     SELECT pg_catalog.string_agg(pg_catalog.quote_ident(o.option_name) || ' = '
+                              || pg_catalog.quote_literal(o.option_value), ', ')
+                       FROM pg_catalog.pg_options_to_table(x.reloptions) o) || ')', '')
+                || COALESCE(' USING INDEX TABLESPACE ' || pg_catalog.quote_ident(s.spcname), '')
+                || spelt.behind
+           FROM pg_catalog.pg_class x
+           LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = x.reltablespace
+          WHERE x.oid = k.conindid AND k.contype IN ('p', 'u', 'x')
+            AND pg_catalog.right(spelt.whole, pg_catalog.length(spelt.behind)) = spelt.behind
+       ), spelt.whole) AS definition,
        ARRAY(
          SELECT a.attname::text
            FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY AS u (num, at)
@@ -29,5 +43,12 @@ SELECT k.conname::text AS name,
   FROM pg_catalog.pg_constraint k
   LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
   LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+ CROSS JOIN LATERAL (
+   SELECT pg_catalog.pg_get_constraintdef(k.oid),
+          COALESCE((SELECT ' WHERE (' || pg_catalog.pg_get_expr(i.indpred, i.indrelid) || ')'
+                      FROM pg_catalog.pg_index i WHERE i.indexrelid = k.conindid), '')
+          || CASE WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END
+          || CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END
+ ) AS spelt (whole, behind)
  WHERE k.conrelid = %(table)s::oid
  ORDER BY k.conname

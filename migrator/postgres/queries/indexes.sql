@@ -7,6 +7,12 @@ SELECT x.relname::text AS name,
        i.indisvalid AS valid,
        i.indisprimary AS primary,
        i.indisreplident AS replica_identity,
+       i.indisclustered AS clustered,
+       COALESCE((SELECT pg_catalog.jsonb_agg(
+                          pg_catalog.jsonb_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum)
+                   FROM pg_catalog.pg_attribute a
+                  -- Before 17 the server's own target is -1, since then NULL.
+                  WHERE a.attrelid = x.oid AND a.attstattarget >= 0), '[]') AS targets,
        i.indisexclusion AS exclusion,
        CASE WHEN x.relispartition THEN
          (SELECT r.relname::text FROM pg_catalog.pg_class r
@@ -16,13 +22,15 @@ SELECT x.relname::text AS name,
          SELECT k.conname::text FROM pg_catalog.pg_constraint k
           WHERE k.conindid = i.indexrelid ORDER BY 1
        ) AS constraints,
-       -- Behind the table's name, which the server spells in just this way.
-       pg_catalog.substr(pg_catalog.pg_get_indexdef(x.oid), pg_catalog.length(
-         'CREATE ' || CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX '
-         || pg_catalog.quote_ident(x.relname) || ' ON '
-         || CASE WHEN x.relkind = 'I' THEN 'ONLY ' ELSE '' END
-         || pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname)
-       ) + 2) AS definition,
+       -- The tablespace, which the server leaves out, stands before the predicate.
+       COALESCE((
+         SELECT pg_catalog.substr(spelt.whole, 1, pg_catalog.length(spelt.whole)
+                                  - pg_catalog.length(spelt.predicate))
+                || ' TABLESPACE ' || pg_catalog.quote_ident(s.spcname) || spelt.predicate
+           FROM pg_catalog.pg_tablespace s
+          WHERE s.oid = x.reltablespace
+            AND pg_catalog.right(spelt.whole, pg_catalog.length(spelt.predicate)) = spelt.predicate
+       ), spelt.whole) AS definition,
        COALESCE(x.reloptions, '{}') AS storage,
        (SELECT s.spcname::text FROM pg_catalog.pg_tablespace s WHERE s.oid = x.reltablespace) AS tablespace,
        pg_catalog.obj_description(x.oid, 'pg_class') AS comment,
@@ -110,5 +118,15 @@ SELECT x.relname::text AS name,
              JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
             GROUP BY m.amopstrategy) AS s
  ) AS compared
+  -- Behind the table's name, which the server spells in just this way.
+ CROSS JOIN LATERAL (
+   SELECT pg_catalog.substr(pg_catalog.pg_get_indexdef(x.oid), pg_catalog.length(
+            'CREATE ' || CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX '
+            || pg_catalog.quote_ident(x.relname) || ' ON '
+            || CASE WHEN x.relkind = 'I' THEN 'ONLY ' ELSE '' END
+            || pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname)
+          ) + 2),
+          COALESCE(' WHERE ' || pg_catalog.pg_get_expr(i.indpred, i.indrelid), '')
+ ) AS spelt (whole, predicate)
  WHERE i.indrelid = %(table)s::oid
  ORDER BY x.relname
