@@ -22,6 +22,7 @@ from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
 from migrator.guard import Policy, Watch
+from migrator.kernels import typed
 from migrator.kernels.privileges import require_create
 from migrator.ledger import installation, lease, store
 from migrator.ledger.store import ChangeRow
@@ -244,9 +245,10 @@ class Engine:
         self, conn: Connection, pattern: Pattern, facts: Facts
     ) -> tuple[Notice, ...]:
         notices = pattern.check(facts)
-        if not facts.may_create:
+        if not facts.may_create or typed.tables(facts):
             steps = [s for p in Phase for s in pattern.steps(p, facts)]
             require_create(pattern.title, pattern.kind, facts, steps)
+            typed.require_untyped(pattern.title, facts, steps)
         lock_ms = self.settings.lock_timeout_ms
         given = pattern.parameters()
         for probe in pattern.probes(facts):

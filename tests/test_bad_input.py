@@ -17,6 +17,7 @@ from migrator.patterns import (
     ChangeColumnType,
     CreateIndex,
     DropColumn,
+    RebuildTable,
     RenameColumn,
     SetNotNull,
     SplitColumn,
@@ -296,6 +297,25 @@ def test_a_temporary_table(runner: Runner, sql: psycopg.Connection) -> None:
     pattern = RenameColumn("t", "a", "b", schema=row[0])
     with refused(sql, "is temporary"):
         runner.plan(Change(revision="a1", pattern=pattern))
+
+
+def test_a_table_of_a_type(runner: Runner, sql: psycopg.Connection) -> None:
+    """What the server refuses of it in the midst is refused before; the rest goes."""
+    sql.execute(
+        "CREATE TYPE kind AS (id int, name varchar(5));"
+        "CREATE TABLE t OF kind (PRIMARY KEY (id))"
+    )
+    for pattern in (
+        AddColumn("t", "n", "int", assured="tried"),
+        ChangeColumnType("t", "name", "varchar(9)", assured="tried"),
+        DropColumn("t", "name", assured="tried"),
+        RebuildTable("t", assured="tried"),
+        RenameColumn("t", "name", "called", assured="tried"),
+    ):
+        with refused(sql, "is one of type kind, whose columns it has"):
+            runner.expand(Change(revision="a1", pattern=pattern))
+    pattern = CreateIndex("t", ["name"], "named", assured="tried")
+    assert runner.expand(Change(revision="a1", pattern=pattern)) is State.VERIFIED
 
 
 def test_a_table_name_that_no_server_stores(

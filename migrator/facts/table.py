@@ -330,6 +330,8 @@ class Table:
     #: Whether a subscription of this database fills it.
     subscribed: bool = False
     rules: tuple[Rule, ...] = ()
+    #: The type whose columns it has, as SQL (CREATE TABLE … OF); None for its own.
+    of_type: str | None = None
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True

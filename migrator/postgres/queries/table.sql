@@ -23,6 +23,7 @@ SELECT c.oid::bigint AS oid,
            WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited)
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
+       NULLIF(c.reloftype, 0)::pg_catalog.regtype::text AS of_type,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        ARRAY(
