@@ -85,7 +85,7 @@ class Exchange(Successor):
             self.name,
             *self.shadow().off(),
             *self.unreferred(),
-            *self._stopped(),
+            *self.stopped(),
             *self.create_statistics(),
             *self.renames(self.former_name, self.shadow_name),
             *self._index_names(forward=True),
@@ -97,7 +97,7 @@ class Exchange(Successor):
                 for t in self._triggers()
             ),
             *self.made_alike(),
-            *self._counters(),
+            *self.counters(),
             *self.referred(),
             *self.back().on(),
             also=(self.shadow_name, *(k.table for k in self.moved_keys())),
@@ -123,7 +123,7 @@ class Exchange(Successor):
         yield from self._policies()
         yield from self._remarks()
 
-    def _counters(self) -> Iterator[sql.Composable]:
+    def counters(self) -> Iterator[sql.Composable]:
         """Yield what makes an identity's sequence like the former one."""
         for counter in self._identity_counters():
             # LIKE makes it bigint.
@@ -149,7 +149,7 @@ class Exchange(Successor):
             if counter.always is not None
         ]
 
-    def _stopped(self) -> Iterator[sql.Composable]:
+    def stopped(self) -> Iterator[sql.Composable]:
         """Yield what stops the sequences of identities, and notes where they stand."""
         for counter in self._identity_counters():
             yield from sequences.noted(counter.name, counter.cache)
@@ -182,7 +182,7 @@ class Exchange(Successor):
         """Yield the comments on what is there at the exchange, and the like."""
         table = self.facts.table
         for index in table.indexes:
-            # A partitioned one has no place in CLUSTER.
+            # CLUSTER takes no index of a partitioned table.
             one = replace(index, clustered=False) if self.partition_by else index
             yield from indexes.index_looks(self.name, index.name, one)
         for found in table.constraints:
@@ -202,7 +202,7 @@ class Exchange(Successor):
             self.name,
             *self.back().off(),
             *self.unreferred(),
-            *self._stopped(),
+            *self.stopped(),
             *(
                 sql.SQL("DROP TRIGGER {} ON {}").format(
                     sql.Identifier(t.name), self.name.identifier

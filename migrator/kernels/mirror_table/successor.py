@@ -246,10 +246,11 @@ def _placed(index: Index) -> sql.Composable:
 
 
 def accessed(table: Table) -> str:
-    """Return how DDL says which access method another table has of one."""
-    if table.method in ("", "heap"):
+    """Return how DDL says that another table has the access method of one's leaves."""
+    methods = {t.method for t in table.leaves or (table,)}
+    if len(methods) > 1 or methods <= {"", "heap"}:
         return ""
-    return f" USING {sql.Identifier(table.method).as_string(None)}"
+    return f" USING {sql.Identifier(*methods).as_string(None)}"
 
 
 def _options(table: Table) -> tuple[str, ...]:

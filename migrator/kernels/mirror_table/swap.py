@@ -12,14 +12,14 @@ step, holds them to what it always did while the new one's is proved. To a parti
 table they go over in the exchange, and back in the one back: `Exchange.moved_keys`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from migrator import names
 from migrator.facts import ForeignKey
-from migrator.kernels import constraints, direct, foreign_key, indexes
+from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange, remark
 from migrator.plan import Autocommit, Lock, Step, Steps, render, type_name
@@ -72,17 +72,21 @@ class Swap(Exchange):
                 for number, i in enumerate(self.later(), 1)
             ),
             *self._analyzed(),
-            *(
-                step
-                for number, c in enumerate(self.foreign_keys(), 1)
-                for step in foreign_key.steps(
-                    f"_{number}",
-                    self.shadow_name,
-                    c.name,
-                    type_name(c.definition),
-                    c.references or self.name,
-                )
-            ),
+            *self._referring(),
+        )
+
+    def _referring(self) -> Steps:
+        """Return its foreign keys to other tables, added and proved."""
+        return tuple(
+            step
+            for number, c in enumerate(self.foreign_keys(), 1)
+            for step in foreign_key.steps(
+                f"_{number}",
+                self.shadow_name,
+                c.name,
+                type_name(c.definition),
+                c.references or self.name,
+            )
         )
 
     def _analyzed(self) -> Steps:
@@ -183,9 +187,12 @@ class Swap(Exchange):
             self.name,
             *spelt(self.name, self.former_name),
             *self.unreferred(),
+            *self.stopped(),
             *self.renames(self.former_name, self.shadow_name),
             MADE_AGAIN,
             sql.SQL("DROP TABLE {}").format(self.former_name.identifier),
+            *self._counters_named(),
+            *self.counters(),
             *(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(
                     sql.Identifier(self.name.schema, self.copy_of(i)),
@@ -224,14 +231,17 @@ class Swap(Exchange):
             *(
                 replace(step, reverse=(), no_reverse="upgrade again")
                 for step in (
-                    indexes.build_as(f"build_index_{n}", bare, self.copy_of(i), i)
-                    for n, i in enumerate(self.later(), 1)
+                    *(
+                        indexes.build_as(f"build_index_{n}", bare, self.copy_of(i), i)
+                        for n, i in enumerate(self.later(), 1)
+                    ),
+                    *self._referring(),
                 )
             ),
             Step(name="drop_partitions", work=move, no_reverse="upgrade again"),
             *(
                 Step(
-                    name=f"validate_foreign_key_{number}",
+                    name=f"validate_foreign_key_to_{number}",
                     work=constraints.validated(key.table, key.name, self.name),
                     no_reverse="upgrade again",
                 )
@@ -269,6 +279,19 @@ class Swap(Exchange):
                 loses=True,
             ),
         )
+
+    def _counters_named(self) -> Iterator[sql.Composable]:
+        """Yield what gives sequences of identities the names that are free again."""
+        for column in self.facts.table.columns:
+            if (known := column.identity_sequence) is None:
+                continue
+            # The server chose its name, after this was rendered.
+            body = sql.SQL(
+                "BEGIN EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO %I',"
+                " pg_catalog.pg_get_serial_sequence({}, {}), {}); END"
+            ).format(*map(sql.Literal, (str(self.name), column.name, known.name)))
+            yield sql.SQL("DO {}").format(sql.Literal(render(body)))
+            yield sequences.goes_on(known)
 
     def _second(self, key: ForeignKey) -> str:
         """Return the name of another table's foreign key to the new table."""
