@@ -22,7 +22,7 @@ from migrator.events import Event, EventKind, Listeners
 from migrator.execution import AGAIN, Execution, Run
 from migrator.facts import Domain, Facts, Kind, Table
 from migrator.guard import Policy, Watch
-from migrator.kernels import typed
+from migrator.kernels import reading, typed
 from migrator.kernels.privileges import require_create
 from migrator.ledger import installation, lease, store
 from migrator.ledger.store import ChangeRow
@@ -245,6 +245,7 @@ class Engine:
         self, conn: Connection, pattern: Pattern, facts: Facts
     ) -> tuple[Notice, ...]:
         notices = pattern.check(facts)
+        reading.require_callable(pattern.title, facts)
         if not facts.may_create or typed.tables(facts):
             steps = [s for p in Phase for s in pattern.steps(p, facts)]
             require_create(pattern.title, pattern.kind, facts, steps)

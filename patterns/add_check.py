@@ -11,13 +11,14 @@ Going back drops it (ACCESS EXCLUSIVE, no scan).
 Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes).
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
 
 from migrator.facts import Facts
 from migrator.final import Final, Key
-from migrator.kernels import constraints, requirements, trials
+from migrator.kernels import constraints, reading, requirements, trials
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, render
@@ -62,6 +63,10 @@ class AddCheck(Pattern):
     def columns(self) -> frozenset[str] | None:
         """Return None: which columns the condition reads is the server's to say."""
         return None
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions whoever writes a row has to call."""
+        return reading.asked(facts, self.expression, by_name=False)
 
     def final(self) -> Final:
         """Return the constraint."""

@@ -17,7 +17,7 @@ The index that finds conflicts is a partitioned one, as of `AddUnique`.
 Source: PostgreSQL manual, CREATE TABLE, EXCLUDE; ALTER TABLE, ADD table_constraint.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -26,7 +26,13 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, indexes, partitioned_index, requirements
+from migrator.kernels import (
+    constraints,
+    indexes,
+    partitioned_index,
+    reading,
+    requirements,
+)
 from migrator.kernels.exclusion import Exclusion
 from migrator.kernels.index_definition import Definition, Key, as_data, from_data
 from migrator.kernels.partitioned_index import Part
@@ -117,6 +123,11 @@ class AddExclusion(Pattern):
             storage=indexes.NO_STORAGE,
         )
         return Exclusion(definition=definition, operators=[o for _, o in self.on])
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions whoever writes a row has to call."""
+        texts = self.exclusion.definition.texts()
+        return reading.asked(facts, *texts, by_name=False)
 
     def columns(self) -> frozenset[str] | None:
         """Return its columns; None where an expression takes part."""

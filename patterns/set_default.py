@@ -9,10 +9,11 @@ from expand on.
 Source: PostgreSQL manual, ALTER TABLE, SET DEFAULT.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from migrator.facts import Facts
-from migrator.kernels import direct, requirements, trials
+from migrator.kernels import direct, reading, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Steps
 
@@ -56,6 +57,10 @@ class SetDefault(Pattern):
     def columns(self) -> frozenset[str]:
         """Return the column."""
         return frozenset({self.column})
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions whoever inserts has to call."""
+        return reading.asked(facts, self.default, by_name=False)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a column that can have no default."""

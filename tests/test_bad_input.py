@@ -13,12 +13,16 @@ from migrator.change import Change
 from migrator.errors import Held, Refused, UsageError
 from migrator.pattern import Pattern
 from migrator.patterns import (
+    AddCheck,
     AddColumn,
+    AddExclusion,
     ChangeColumnType,
     CreateIndex,
     DropColumn,
+    Key,
     RebuildTable,
     RenameColumn,
+    SetDefault,
     SetNotNull,
     SplitColumn,
 )
@@ -316,6 +320,52 @@ def test_a_table_of_a_type(runner: Runner, sql: psycopg.Connection) -> None:
             runner.expand(Change(revision="a1", pattern=pattern))
     pattern = CreateIndex("t", ["name"], "named", assured="tried")
     assert runner.expand(Change(revision="a1", pattern=pattern)) is State.VERIFIED
+
+
+def test_a_function_that_who_writes_may_not_call(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What would fail each write of an application's role is found before."""
+    role = f"app_of_{sql.info.dbname}"
+    sql.execute(
+        f"CREATE ROLE {role}; CREATE TABLE t (id int PRIMARY KEY, name text); CREATE"
+        f" SCHEMA util; GRANT INSERT, UPDATE (name) ON t TO {role};"
+        "CREATE FUNCTION util.f(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT"
+        " upper($1)'; REVOKE ALL ON FUNCTION util.f FROM PUBLIC".encode()
+    )
+    fill = SetNotNull("t", "name", fill="util.f('x')", assured="tried")
+    called = Key(expression="util.f(name)")
+    execute = "EXECUTE ON FUNCTION util.f(text)"
+    try:
+        for pattern in (
+            AddCheck("t", "loud", "util.f(name) = name", assured="tried"),
+            AddColumn("t", "loud", "text", computed="util.f(name)", assured="tried"),
+            AddExclusion("t", [(called, "=")], "loud", method="btree", assured="t"),
+            ChangeColumnType(
+                "t", "name", "varchar(9)", to="loud", up="util.f(name)", assured="tried"
+            ),
+            CreateIndex("t", [called], "loud", assured="tried"),
+            SetDefault("t", "name", "util.f('x')", assured="tried"),
+            fill,
+        ):
+            with refused(sql, f"and {role} has no {execute}"):
+                runner.expand(Change(revision="a1", pattern=pattern))
+        sql.execute(f"GRANT {execute} TO {role}".encode())
+        # Only a trigger looks its functions up by their names.
+        with refused(sql, f"GRANT USAGE ON SCHEMA util TO {role}."):
+            runner.expand(Change(revision="a1", pattern=fill))
+        pattern = CreateIndex("t", [called], "loud", assured="tried")
+        assert runner.expand(Change(revision="a1", pattern=pattern)) is State.VERIFIED
+        sql.execute(f"GRANT USAGE ON SCHEMA util TO {role}".encode())
+        runner.expand(Change(revision="a2", pattern=fill))
+        # A trigger's own function needs no privilege when it fires.
+        sql.execute(
+            "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA migrator FROM PUBLIC;"
+            f"SET ROLE {role}; INSERT INTO t (id) VALUES (1); RESET ROLE".encode()
+        )
+        assert sql.execute("SELECT name FROM t").fetchall() == [("X",)]
+    finally:
+        sql.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 def test_a_table_name_that_no_server_stores(

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts, Index
-from migrator.kernels import indexes, trials
+from migrator.kernels import indexes, reading, trials
 from migrator.pattern import Pattern
 from migrator.plan import Probe, State, expression, render, type_name
 
@@ -133,6 +133,11 @@ class Definition:
             storage=self.storage,
             where=self.where,
         )
+
+    def texts(self) -> tuple[str, ...]:
+        """Return its expressions, and its predicate."""
+        keys = (k.expression for k in self.on if isinstance(k, Key))
+        return tuple(filter(None, (*keys, self.where)))
 
     def columns(self) -> frozenset[str] | None:
         """Return what it is on; None where an expression alone knows."""
@@ -259,6 +264,10 @@ class IndexPattern(Pattern):
             method=self.method,
             storage=self.storage,
         )
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions whoever writes a row has to call."""
+        return reading.asked(facts, *self.definition.texts(), by_name=False)
 
     def parameters(self) -> dict[str, Any]:
         """Return the declaration as plain data."""
