@@ -5,6 +5,7 @@ expand    CREATE INDEX CONCURRENTLY       SHARE UPDATE EXCLUSIVE, two scans
 retire    the same for UNIQUE             SHARE UPDATE EXCLUSIVE, two scans
           ALTER INDEX … RENAME TO, twice  none, no scan
           COMMENT ON INDEX, if it has any none, no scan
+          CLUSTER ON, if it was marked    SHARE UPDATE EXCLUSIVE, no scan
 drop      DROP INDEX CONCURRENTLY         SHARE UPDATE EXCLUSIVE, no scan
 
 Both are there until the drop, so that no query is without its index. Names and comment
@@ -27,11 +28,11 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts, Table
-from migrator.kernels import indexes, partitioned_index, requirements
+from migrator.kernels import direct, indexes, partitioned_index, requirements
 from migrator.kernels.index_definition import IndexPattern, Keys
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
-from migrator.plan import Notice, Probe, Step, Steps, Transaction, render
+from migrator.plan import Lock, Notice, Probe, Step, Steps, Transaction, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,21 @@ class ReplaceIndex(IndexPattern):
             notices.append(partitioned_index.DROP_NOTICE)
         if self.unique:
             notices.append(_UNIQUE)
+        if old.clustered and not self.definition.orders:
+            notices.append(
+                Notice(
+                    text=f'Index "{self.name}" has the mark of CLUSTER, which the new'
+                    " one cannot have: from the drop on the table has none."
+                )
+            )
+        if old.targets:
+            notices.append(
+                Notice(
+                    text=f'Expressions of index "{self.name}" have statistics targets,'
+                    " which those of the new one do not get: ALTER INDEX … ALTER COLUMN"
+                    " … SET STATISTICS, then ANALYZE."
+                )
+            )
         if old.unique and not self.definition.keeps(old):
             notices.append(
                 Notice(
@@ -120,13 +136,11 @@ class ReplaceIndex(IndexPattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the build of a unique index, and the exchange of the names."""
         renames = self._renames(facts)
-        names_of = self._renamed(facts, *renames)
+        back = ((b, a) for a, b in reversed(renames))
         exchange = Step(
             name="exchange_names",
-            work=replace(
-                names_of, statements=(*names_of.statements, *self._comment(facts))
-            ),
-            reverse=(self._renamed(facts, *((b, a) for a, b in reversed(renames))),),
+            work=self._with_looks(facts, self._renamed(facts, *renames)),
+            reverse=(self._marked(facts, self._renamed(facts, *back)),),
         )
         return (*self._build(facts), exchange) if self.unique else (exchange,)
 
@@ -152,15 +166,20 @@ class ReplaceIndex(IndexPattern):
                 "create_index",
                 facts.table,
                 self._new(facts),
-                self.definition.render(),
+                self._text(facts),
                 unique=self.unique,
             ),
         )
 
     def _made(self, facts: Facts) -> tuple[Part, ...]:
         """Return the parts of the new index as they are made."""
-        text = self.definition.render()
-        return partitioned_index.declared(facts, self._new(facts), text)
+        return partitioned_index.declared(facts, self._new(facts), self._text(facts))
+
+    def _text(self, facts: Facts) -> sql.Composable:
+        """Return the new index's definition; it is where the old one is."""
+        old = facts.table.index(self.name) or facts.table.index(self._old(facts))
+        space = None if old is None else old.tablespace
+        return replace(self.definition, tablespace=space).render()
 
     def _renames(self, facts: Facts) -> list[tuple[TableName, TableName]]:
         """Return the names that the parts of both have, and those that they get."""
@@ -200,17 +219,27 @@ class ReplaceIndex(IndexPattern):
             table=facts.table.name,
         )
 
-    def _comment(self, facts: Facts) -> tuple[str, ...]:
-        index = facts.table.index(self.name)
-        if index is None or index.comment is None:
-            return ()
-        return (
-            render(
-                sql.SQL("COMMENT ON INDEX {} IS {}").format(
-                    sql.Identifier(facts.table.name.schema, self.name),
-                    sql.Literal(index.comment),
-                )
-            ),
+    def _with_looks(self, facts: Facts, work: Transaction) -> Transaction:
+        """Return the exchange, with what the new index gets of the old one."""
+        old = facts.table.index(self.name)
+        if old is None:
+            return work
+        bare = replace(old, clustered=False, targets=())
+        looks = indexes.index_looks(facts.table.name, self.name, bare)
+        work = replace(work, statements=(*work.statements, *map(render, looks)))
+        return self._marked(facts, work) if self.definition.orders else work
+
+    def _marked(self, facts: Facts, work: Transaction) -> Transaction:
+        """Return the work, with the mark of CLUSTER for what has the name then."""
+        old = facts.table.index(self.name)
+        if old is None or not old.clustered:
+            return work
+        bare = replace(old, comment=None, targets=())
+        looks = indexes.index_looks(facts.table.name, self.name, bare)
+        lock = Lock.SHARE_UPDATE_EXCLUSIVE
+        first = direct.locked(facts.table.name, lock)
+        return replace(
+            work, statements=(first, *work.statements, *map(render, looks)), lock=lock
         )
 
     def _new(self, facts: Facts) -> str:

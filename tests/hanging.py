@@ -203,7 +203,7 @@ def make(sql: psycopg.Connection, shape: Shape, role: str, *pieces: str) -> None
         pytest.skip(f"servers before {shape.since // 10_000} refuse what it makes")
     sql.execute(f"GRANT ALL ON SCHEMA public TO {role}, {role}_owner".encode())
     sql.execute(TABLE.encode())
-    sql.execute(shape.before.encode())
+    sql.execute(shape.before.replace("{r}", role).encode())
     for piece in (shape.piece(name, role) for name in pieces or shape.pieces()):
         sql.execute(piece.encode())
 

@@ -297,12 +297,14 @@ SHAPES: tuple[Shape, ...] = (
             "people", "people_name", ["name", "town"], assured="tried"
         ),
         column="name",
-        plain="DROP INDEX people_name; CREATE INDEX people_name ON people (name, town);"
-        " COMMENT ON INDEX people_name IS 'by name'",
+        plain="DROP INDEX people_name; CREATE INDEX people_name ON people (name, town)"
+        " TABLESPACE {r}_space; COMMENT ON INDEX people_name IS 'by name';"
+        " ALTER TABLE people CLUSTER ON people_name",
         refused={},
-        before="CREATE INDEX people_name ON people (name);"
-        " COMMENT ON INDEX people_name IS 'by name'",
-        without=("index",),
+        before="CREATE INDEX people_name ON people (name) TABLESPACE {r}_space;"
+        " COMMENT ON INDEX people_name IS 'by name';"
+        " ALTER TABLE people CLUSTER ON people_name",
+        without=("index", "cluster"),
     ),
     Shape(
         name="merge_columns",

@@ -107,6 +107,7 @@ class Definition:
         where: SQL predicate of a partial index.
         method: the access method.
         storage: storage parameters and their values.
+        tablespace: where it is; None for that of the table's database.
     """
 
     title: str
@@ -117,6 +118,7 @@ class Definition:
     where: str | None
     method: str
     storage: Mapping[str, str | int]
+    tablespace: str | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -131,6 +133,7 @@ class Definition:
             include=self.include,
             nulls_not_distinct=self.nulls_not_distinct,
             storage=self.storage,
+            tablespace=self.tablespace,
             where=self.where,
         )
 
@@ -216,6 +219,11 @@ class Definition:
             question="SELECT true",
             otherwise="",
         )
+
+    @property
+    def orders(self) -> bool:
+        """Whether CLUSTER may put a table's rows in its order."""
+        return self.where is None and self.method in ("btree", "gist")
 
     def keeps(self, old: Index) -> bool:
         """Tell whether what relies on a unique index can rely on it as well."""

@@ -10,7 +10,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import NotThere, Refused
 from migrator.facts import Facts, Index, Table
-from migrator.kernels.direct import is_part
+from migrator.kernels.direct import catalogue_step, is_part
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -246,7 +246,7 @@ def drop_index_step(
     """
     Return the concurrent drop of an index; its reverse builds it again.
 
-    The build is that of the catalogue's definition, which says nothing of a comment.
+    What the catalogue's definition does not say comes behind the build.
 
     Args:
         table: the table.
@@ -257,10 +257,15 @@ def drop_index_step(
     name = name or index.name
     drop = drop_index(table.name.schema, name, table.name)
     built = type_name(index.definition)
+    looks = tuple(index_looks(table.name, name, index))
+    given = catalogue_step(table.name, *looks, lock=Lock.SHARE_UPDATE_EXCLUSIVE)
     return Step(
         name="drop_index",
         work=replace(drop, refusals=refusals),
-        reverse=(_build(table, name, built, drop, unique=index.unique),),
+        reverse=(
+            _build(table, name, built, drop, unique=index.unique),
+            *([given] if looks else []),
+        ),
     )
 
 
@@ -376,6 +381,10 @@ def index_looks(table: TableName, name: str, index: Index) -> Iterator[sql.Compo
     for column, target in index.targets:
         yield sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
             at, sql.Literal(column), sql.Literal(target)
+        )
+    if index.replica_identity:
+        yield sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(
+            table.identifier, sql.Identifier(name)
         )
     if index.clustered:
         yield sql.SQL("ALTER TABLE {} CLUSTER ON {}").format(

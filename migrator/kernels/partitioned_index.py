@@ -55,6 +55,8 @@ class Part:
     index: str
     #: What DDL says behind the table's name.
     definition: sql.Composable
+    #: The one that is made again; None for a new one.
+    like: Index | None = None
 
     @property
     def name(self) -> TableName:
@@ -77,13 +79,17 @@ def declared(facts: Facts, name: str, definition: sql.Composable) -> tuple[Part,
 def found(facts: Facts, index: Index) -> tuple[Part, ...]:
     """Return the parts of an index that is there, the whole table first."""
     parts = [
-        Part(table=table, index=own.name, definition=type_name(own.definition))
+        _again(table, own)
         for table in facts.table.partitions
         for own in table.indexes
         if own.root == index.name
     ]
-    whole = type_name(index.definition)
-    return (Part(table=facts.table, index=index.name, definition=whole), *parts)
+    return (_again(facts.table, index), *parts)
+
+
+def _again(table: Table, index: Index) -> Part:
+    definition = type_name(index.definition)
+    return Part(table=table, index=index.name, definition=definition, like=index)
 
 
 def part_name(table: TableName, name: str) -> str:
@@ -291,8 +297,26 @@ def drop_parts(parts: Sequence[Part], *, unique: bool) -> Step:
     return Step(
         name="drop_index",
         work=gone(parts[0]),
-        reverse=tuple(again),
+        # The question whether each partition has its part comes last.
+        reverse=(*again[:-1], *looks(parts), again[-1]),
     )
+
+
+def looks(parts: Sequence[Part]) -> tuple[Transaction, ...]:
+    """Return what gives parts that are made again what no definition says."""
+    found: list[Transaction] = []
+    for part in parts:
+        table, like = part.table.name, part.like
+        if like is None:
+            continue
+        if texts := tuple(indexes.index_looks(table, part.index, like)):
+            # A partition may be gone by then, and its part with it.
+            gone = render(sql.SQL("SELECT NOT {}").format(_is_there(part)))
+            lock = Lock.SHARE_UPDATE_EXCLUSIVE
+            if like.replica_identity:
+                lock = Lock.ACCESS_EXCLUSIVE
+            found.append(replace(_only(table, lock, *texts), done=gone))
+    return tuple(found)
 
 
 def _alone(

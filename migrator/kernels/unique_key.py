@@ -192,9 +192,11 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     assert isinstance(build.work, Autocommit)
     assert isinstance(attach.work, Transaction)
     table = facts.table.name
+    attached = constraints.with_comment(attach.work, table, found)
+    looks = map(render, indexes.index_looks(table, index.name, index))
     return (
         replace(build.work, refusals=(_held_twice(facts, found, index),)),
-        constraints.with_comment(attach.work, table, found),
+        replace(attached, statements=(*attached.statements, *looks)),
     )
 
 
@@ -202,8 +204,9 @@ def _parts_again(facts: Facts, found: Constraint, index: Index) -> tuple[Action,
     """Return the same of a partitioned table: leaf by leaf, then what joins them."""
     actions: list[Autocommit | Transaction] = []
     when = constraints.timing(found)
+    parts = partitioned_index.found(facts, index)
     for step in partitioned_index.build_key(
-        partitioned_index.found(facts, index),
+        parts,
         type_name(found.definition),
         lambda part: over_index(found.kind, part, when),
     ):
@@ -214,6 +217,7 @@ def _parts_again(facts: Facts, found: Constraint, index: Index) -> tuple[Action,
     return (
         replace(first, refusals=(*first.refusals, _held_twice(facts, found, index))),
         *others,
+        *partitioned_index.looks(parts),
         constraints.with_comment(last, facts.table.name, found),
     )
 

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from hanging import roles
+from snapshots import same, snapshot
 
 from migrator.change import Change
 from migrator.errors import LockBudgetError, Refused
 from migrator.facts import Facts, Index, Table
 from migrator.names import TableName
-from migrator.patterns import DropIndex
+from migrator.patterns import DropConstraint, DropIndex, ReplaceIndex
 from migrator.plan import Autocommit, State, Transaction
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -25,6 +27,24 @@ SCAN = (
     " SELECT pg_stat_force_next_flush(); RESET enable_seqscan"
 )
 NOTHING = "\nNothing was changed.\nNext: "
+#: A table, plain or of two partitions, with all that an index may have.
+MARKED = """
+CREATE TABLE people (id int CONSTRAINT one PRIMARY KEY, n int, name text) {of};
+CREATE INDEX loud ON people ((n + 1), name) WITH (fillfactor = 55) TABLESPACE {r}_space
+  WHERE n > 3;
+COMMENT ON INDEX loud IS 'l';
+COMMENT ON INDEX one IS 'o'; COMMENT ON CONSTRAINT one ON people IS 'key';
+ALTER TABLE people REPLICA IDENTITY USING INDEX one;
+"""
+#: What is said of a partitioned index reaches its parts.
+TARGET = "ALTER INDEX loud ALTER COLUMN 1 SET STATISTICS 44;"
+PARTS = """
+CREATE TABLE a PARTITION OF people FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE b PARTITION OF people FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+COMMENT ON INDEX a_expr_name_idx IS 'part'; ALTER INDEX b_pkey SET (fillfactor = 66);
+COMMENT ON INDEX b_pkey IS 'b';
+ALTER INDEX b_pkey SET TABLESPACE {r}_space; ALTER TABLE a CLUSTER ON a_pkey;
+"""
 
 
 def facts(table: Table = USERS) -> Facts:
@@ -214,3 +234,37 @@ def test_notice() -> None:
         " standbys are not known here. Once it was scanned between retire and drop, the"
         ' drop is refused without assured="reason".'
     )
+
+
+@pytest.mark.parametrize("parts", ["", PARTS], ids=["plain", "partitioned"])
+def test_an_index_comes_back_as_it_was(
+    parts: str, runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Behind its drop it is built again with its marks, comment and tablespace."""
+    more = parts or "ALTER TABLE people CLUSTER ON one;"
+    of = "PARTITION BY HASH (id)" if parts else ""
+    with roles(database) as role:
+        made = f"{MARKED}{more}{TARGET}".format(of=of, r=role)
+        sql.execute(made.encode())
+        go_and_come_back(runner, sql)
+
+
+def go_and_come_back(runner: Runner, sql: psycopg.Connection) -> None:
+    """Drop what there is, and take that back."""
+    before = snapshot(sql)
+    for number, pattern in enumerate(
+        (
+            DropConstraint("people", "one", assured="tried"),
+            DropIndex("people", "loud", assured="tried"),
+            ReplaceIndex("people", "loud", ["n"], assured="tried"),
+        )
+    ):
+        name = f"a{number}"
+        runner.expand(Change(revision=name, pattern=pattern))
+        runner.settle(name)
+        runner.retire(name, old_release_gone="test")
+        if number:
+            assert runner.drop(name) is State.DROPPED
+        assert snapshot(sql) != before
+        runner.rollback(name, to=State.PLANNED)
+        same(snapshot(sql), before)

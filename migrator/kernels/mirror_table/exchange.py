@@ -114,12 +114,6 @@ class Exchange(Successor):
         yield from granted(self.name, table.owner, table.grants)
         for column in table.columns:
             yield from column_granted(self.name, column.name, column)
-        for index in self.loose():
-            # It may not have been there when the table was made.
-            if index.replica_identity:
-                yield sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(
-                    self.name.identifier, sql.Identifier(index.name)
-                )
         yield from self._policies()
         yield from self._remarks()
 

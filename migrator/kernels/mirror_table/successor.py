@@ -210,7 +210,7 @@ class Successor:
             for statement in indexes.index_looks(
                 self.shadow_name,
                 self.copy_of(i),
-                replace(i, comment=None, clustered=False),
+                replace(i, comment=None, clustered=False, replica_identity=False),
             )
         ]
 
