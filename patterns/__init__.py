@@ -38,6 +38,7 @@ from migrator.patterns.rename_column import RenameColumn
 from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
 from migrator.patterns.rename_table import RenameTable
+from migrator.patterns.replace_check import ReplaceCheck
 from migrator.patterns.replace_function import ReplaceFunction
 from migrator.patterns.replace_index import ReplaceIndex
 from migrator.patterns.replace_view import ReplaceView
@@ -85,6 +86,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     RenameConstraint,
     RenameEnumValue,
     RenameTable,
+    ReplaceCheck,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -135,6 +137,7 @@ __all__ = [
     "RenameConstraint",
     "RenameEnumValue",
     "RenameTable",
+    "ReplaceCheck",
     "ReplaceFunction",
     "ReplaceIndex",
     "ReplaceView",

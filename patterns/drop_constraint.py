@@ -127,19 +127,26 @@ class DropConstraint(Pattern):
                 work=constraints.drop(
                     facts.table.name, self.name, also=found.references
                 ),
-                reverse=self._back(facts, found),
+                reverse=self.again(facts, found),
             ),
         )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the constraint, from what is known of it while it is there."""
-        back = self._back(facts, constraints.require(facts, self.name))
+        back = self.again(facts, constraints.require(facts, self.name))
         return tuple(
             Step(name=f"add_{number}", work=action, no_reverse="upgrade again")
             for number, action in enumerate(back, 1)
         )
 
-    def _back(self, facts: Facts, found: Constraint) -> tuple[Action, ...]:
+    def again(self, facts: Facts, found: Constraint) -> tuple[Action, ...]:
+        """
+        Return what brings the constraint back, once no row violates it.
+
+        Args:
+            facts: of the table.
+            found: the constraint as it is, or was.
+        """
         table = facts.table.name
         if found.kind in KEYS:
             return unique_key.again(facts, found)

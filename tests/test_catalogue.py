@@ -47,6 +47,7 @@ from migrator.patterns import (
     Reindex,
     RenameColumn,
     RenameConstraint,
+    ReplaceCheck,
     ReplaceIndex,
     SetDefault,
     SetNotNull,
@@ -245,6 +246,15 @@ SHAPES: tuple[Shape, ...] = (
         column="name",
         plain="ALTER TABLE people RENAME CONSTRAINT called TO named_once",
         refused={},
+    ),
+    Shape(
+        name="replace_check",
+        pattern=ReplaceCheck("people", "aged", "id < 1000000", assured="tried"),
+        column="name",
+        plain="ALTER TABLE people DROP CONSTRAINT aged,"
+        " ADD CONSTRAINT aged CHECK (id < 1000000)",
+        refused={},
+        before="ALTER TABLE people ADD CONSTRAINT aged CHECK (id < 2000000)",
     ),
     Shape(
         name="drop_index",

@@ -54,6 +54,7 @@ from migrator.patterns import (
     RenameConstraint,
     RenameEnumValue,
     RenameTable,
+    ReplaceCheck,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -326,6 +327,15 @@ SCENARIOS = [
         pattern=DropConstraint("t", "t_both", assured="no ON CONFLICT"),
         old=text("name"),
         new=number("amount"),
+    ),
+    Scenario(
+        name="replace_check",
+        expands_to=State.BACKFILLED,
+        setup=SETUP + "; ALTER TABLE t ADD CONSTRAINT few CHECK (amount < 1000000)",
+        pattern=ReplaceCheck("t", "few", "amount >= 0 AND amount < 1000000"),
+        old=number("amount"),
+        new=number("amount"),
+        apart="SELECT count(*) FROM t WHERE amount < 0 OR amount >= 1000000",
     ),
     Scenario(
         name="rename_constraint",

@@ -30,6 +30,7 @@ from migrator.patterns import (
     RefreshMaterializedView,
     Reindex,
     RenameConstraint,
+    ReplaceCheck,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -241,6 +242,14 @@ SHAPES = [
         RenameConstraint("t", "t_pkey", "t_key", assured="no ON CONFLICT names it"),
         "ALTER TABLE t RENAME CONSTRAINT t_pkey TO t_key",
         at=State.RETIRED,
+    ),
+    shape(
+        "replace_check",
+        ReplaceCheck("t", "short", "length(c) < 90"),
+        "ALTER TABLE t DROP CONSTRAINT short,"
+        " ADD CONSTRAINT short CHECK (length(c) < 90)",
+        at=State.RETIRED,
+        setup="ALTER TABLE t ADD CONSTRAINT short CHECK (length(c) < 99)",
     ),
     shape(
         "replace_function",
