@@ -456,28 +456,6 @@ change = AddForeignKey(
         imports="from migrator.patterns import DropConstraint",
         code='change = DropConstraint("users", "users_team_fkey")',
     ),
-    "check": Case(
-        before=column("n", sa.Integer),
-        after=users(
-            lambda: [
-                sa.Column("n", sa.Integer),
-                sa.CheckConstraint("n > 0", name="positive"),
-            ]
-        ),
-        imports="from migrator.patterns import AddCheck",
-        code='change = AddCheck("users", "positive", "n > 0")',
-    ),
-    "check_dropped": Case(
-        before=users(
-            lambda: [
-                sa.Column("n", sa.Integer),
-                sa.CheckConstraint("n > 0", name="positive"),
-            ]
-        ),
-        after=column("n", sa.Integer),
-        imports="from migrator.patterns import DropConstraint",
-        code='change = DropConstraint("users", "positive")',
-    ),
     "unique_dropped": Case(
         before=column("n", sa.Integer, unique=True),
         after=column("n", sa.Integer),

@@ -584,7 +584,11 @@ def test_plugins_write_beside_a_change(project: Quick, text: str, driver: str) -
 #: Patterns by the name of their tables: what a table has beside its key `id`, the
 #: arguments of the pattern behind the table, and what the model has in the end.
 COLUMNS = {
-    "AddCheck": ("n int", '"positive", "n > 0"', "n: Mapped[int | None]"),
+    "AddCheck": (
+        "n int",
+        '"positive", "n > 0"',
+        'n: Mapped[int | None]; __table_args__ = (CheckConstraint("n>0", "positive"),)',
+    ),
     "AddColumn": ("", '"n", "int"', "n: Mapped[int | None]"),
     "AddForeignKey": (
         "n int",
@@ -634,6 +638,11 @@ COLUMNS = {
         '"one", "two", assured="tested"',
         'n: Mapped[int | None]; __table_args__ = (UniqueConstraint("n", name="two"),)',
     ),
+    "ReplaceCheck": (
+        "n int CONSTRAINT kept CHECK (n > 0)",
+        '"kept", "n >= 0"',
+        'n: Mapped[int | None]; __table_args__ = (CheckConstraint("n>=0", "kept"),)',
+    ),
     "ReplaceIndex": (
         "n int, m int",
         '"replaced", ["n", "m"]',
@@ -664,7 +673,8 @@ def test_check_is_clean_with_every_pattern(project: Quick) -> None:
     """All in flight at once: nothing is proposed in any phase, nor after the drop."""
     set_env(project, more="compare_server_default=True")
     (project.folder / "models.py").write_text(
-        "from sqlalchemy import BigInteger, ForeignKey, Index, Text, UniqueConstraint\n"
+        "from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text\n"
+        "from sqlalchemy import UniqueConstraint\n"
         "from sqlalchemy.dialects.postgresql import JSONB\n"
         "from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column\n\n\n"
         "class Base(DeclarativeBase):\n    pass\n\n\n"

@@ -142,12 +142,13 @@ class Author:
         try:
             self.try_out(pattern)
         except Refused as error:
+            said = error.what.removeprefix(f"{pattern.title}: ")
             assured: Pattern = replace(pattern, assured=OPEN)  # type: ignore[type-var]
             try:
                 self.try_out(assured)
             except MigratorError:
-                return pattern, error.what
-            return assured, error.what.removeprefix(f"{pattern.title}: ")
+                return pattern, said
+            return assured, said
         except MigratorError:
             # It did not answer in time.
             return pattern, ""

@@ -21,7 +21,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from alembic.util import CommandError
 
-from migrator.alembic import revision
+from migrator.alembic import comparing, revision
 from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
 from migrator.errors import Refused, UsageError
@@ -49,6 +49,8 @@ def options(
     process_revision_directives: Callable[..., None] | None = None,
     mode: str | None = None,
     start_after: str | Sequence[str] | None = None,
+    compare_checks: bool = True,
+    compare_enums: bool = True,
 ) -> Options:
     """
     Return the options for `context.configure` in `env.py`.
@@ -62,6 +64,10 @@ def options(
         start_after: this revision and all before it run without the guard, as
             they always did; of several branches, one of each. None reads it from
             `[tool.migrator]`.
+        compare_checks: whether autogenerate compares CHECK constraints of tables,
+            which Alembic does not.
+        compare_enums: whether it compares the values of enums, where the package
+            alembic-postgresql-enum does not.
 
     Raises:
         UsageError: the mode is neither.
@@ -82,6 +88,8 @@ def options(
         "transaction_per_migration": True,
         "include_object": _hiding(include_object),
         "process_revision_directives": _directives(process_revision_directives),
+        comparing.CHECKS: compare_checks,
+        comparing.ENUMS: compare_enums,
     }
     original = _migrations_function()
     if original is not None:

@@ -9,7 +9,7 @@ from sqlalchemy.schema import SchemaItem
 
 from migrator.alembic.underway import target_of
 from migrator.ledger import store
-from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX
+from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX, mentioned
 from migrator.plan import Footprint
 from migrator.postgres.connection import connect
 
@@ -87,6 +87,9 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             if kind == "column"
             else {name, *(c.name for c in getattr(item, "columns", ()))}
         )
+        if kind == "check_constraint":
+            # One as text does not know its columns.
+            columns |= _read(item) | _read(other)
         if any(c is not None and c.startswith("_migrator_") for c in columns):
             return False
         return not any(
@@ -94,6 +97,11 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         )
 
     return include
+
+
+def _read(check: Any) -> frozenset[str]:
+    """Return the words of a check's condition that may be columns."""
+    return frozenset() if check is None else mentioned(str(check.sqltext))
 
 
 def _in_flight() -> tuple[list[Footprint], list[str], set[tuple[str, str]]]:

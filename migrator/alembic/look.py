@@ -108,6 +108,13 @@ def back(operation: Any) -> Iterator[ops.MigrateOperation]:
         return
 
 
+def values(column: "sa.Column[Any]") -> set[Token]:
+    """Return the values of the enum that a column has: its default may be one."""
+    kind: Any = getattr(column.type, "item_type", column.type)
+    name = getattr(kind, "name", None)
+    return {("values", name)} if name else set()
+
+
 def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
     """Return what is there after an operation, and what has to be before it."""
     schema, table = place(operation)
@@ -118,7 +125,7 @@ def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
             made = operation.to_table()
             makes = {("table", schema, table), ("columns", schema, table)}
             makes |= {("column", schema, table, c.name) for c in made.columns}
-            needs = set()
+            needs = {v for c in made.columns for v in values(c)}
             for foreign in made.foreign_key_constraints:
                 elements = [e.target_fullname.split(".") for e in foreign.elements]
                 to = (".".join(elements[0][:-2]) or None, elements[0][-2])
@@ -129,6 +136,7 @@ def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
         case ops.AddColumnOp():
             name = operation.column.name
             makes = {("column", schema, table, name), ("columns", schema, table)}
+            needs |= values(operation.column)
         case ops.AlterColumnOp():
             name = operation.column_name
             needs.add(("column", schema, table, name))
@@ -178,6 +186,8 @@ def tokens(operation: Any) -> tuple[frozenset[Token], frozenset[Token]]:
                     makes.add(("free", *to))
         case _ if type(operation).__name__ == "DropEnumOp":
             needs = {("columns gone",)}
+        case _ if type(operation).__name__ == "EnumValuesOp":
+            makes = {("values", operation.name)}
         case ops.DropColumnOp():
             makes = {("columns gone",)}
         case _:

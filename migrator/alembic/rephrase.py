@@ -14,10 +14,12 @@ from sqlalchemy.dialects import postgresql
 
 from migrator.alembic import entities, enums, look
 from migrator.alembic.author import OPEN, Author, create, default_of, definition
+from migrator.alembic.checks import CheckOp
 from migrator.alembic.normal import leaves, normal
 from migrator.alembic.order import Piece, Token
 from migrator.alembic.writing import Way, Written
 from migrator.lint import operations as lint
+from migrator.lint import statements as st
 from migrator.lint.statements import Ref
 from migrator.pattern import Pattern
 from migrator.patterns import (
@@ -44,6 +46,7 @@ from migrator.patterns import (
     RenameConstraint,
     RenameEnumValue,
     RenameTable,
+    ReplaceCheck,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -73,6 +76,7 @@ _RANKS: tuple[type[Pattern], ...] = (
     AddUnique,
     AddForeignKey,
     AddCheck,
+    ReplaceCheck,
     AddExclusion,
     ReplaceFunction,
     ReplaceView,
@@ -110,6 +114,7 @@ class Rephrased:
             if isinstance(operation, ops.CreateTableOp):
                 for statement in lint.statements(operation):
                     self.author.scene.passed(statement)
+        self._exchanged_checks()
         self._going_along()
         self._renamed_columns()
         self._enums()
@@ -364,6 +369,29 @@ class Rephrased:
                     )
                     break
 
+    def _exchanged_checks(self) -> None:
+        """Join a check that goes with one that comes under its name, or is the same."""
+        for gone in self._all(ops.DropConstraintOp):
+            old = str(gone.constraint_name)
+            for new in self._all(ops.CreateCheckConstraintOp):
+                if look.place(gone) != look.place(new):
+                    continue
+                to, (statement,) = str(new.constraint_name), lint.statements(new)
+                if isinstance(new, CheckOp) and new.instead == old:
+                    pattern: Pattern = RenameConstraint(
+                        gone.table_name, old, to, schema=gone.schema
+                    )
+                elif old == to and isinstance(statement, st.AddConstraint):
+                    condition = statement.constraint.expression or ""
+                    pattern = ReplaceCheck(
+                        gone.table_name, old, condition, schema=gone.schema
+                    )
+                else:
+                    continue
+                self._take(gone, new)
+                self._add(pattern, {("columns", gone.schema, gone.table_name)})
+                break
+
     def _exchange_index(self, gone: ops.DropIndexOp, new: ops.CreateIndexOp) -> bool:
         """Tell whether an index is replaced, or renamed; then there is a piece."""
         old, to = str(gone.index_name), str(new.index_name)
@@ -407,12 +435,18 @@ class Rephrased:
         )
 
     def _enums(self) -> None:
-        """Take over what a plugin for enums found about values."""
+        """Take over what was found about values of enums."""
         for operation in list(self._left):
             for one in enums.changes(operation, self.author):
                 self._take(operation)
                 pattern = one.ways[0].patterns[0]
-                self._pieces.append(Piece(written=one, rank=_rank(pattern)))
+                self._pieces.append(
+                    Piece(
+                        written=one,
+                        rank=_rank(pattern),
+                        makes=frozenset({("values", operation.name)}),
+                    )
+                )
 
     # -- operations one by one -------------------------------------------
 

@@ -350,7 +350,7 @@ def _constraint(item: Any) -> st.NewConstraint:
             return st.NewConstraint(
                 kind="c",
                 name=name,
-                expression=spelt(item.sqltext),
+                expression=condition(item),
                 not_valid=bool(options.get("not_valid")),
             )
         case ExcludeConstraint():
@@ -434,6 +434,22 @@ def spelt(given: Any) -> str:
         # A value that has no form in SQL stays a parameter.
         made = given.compile(dialect=_DIALECT)
     return str(made)
+
+
+def ddl() -> Any:
+    """Return SQLAlchemy's compiler of DDL for PostgreSQL."""
+    return _DDL
+
+
+def condition(check: CheckConstraint) -> str:
+    """Return the condition of a check as DDL spells it, of columns by their names."""
+    try:
+        compiler: Any = _DDL.sql_compiler
+        return str(
+            compiler.process(check.sqltext, include_table=False, literal_binds=True)
+        )
+    except (CompileError, NotImplementedError):
+        return spelt(check.sqltext)
 
 
 def text_of(given: Any) -> str:
