@@ -186,6 +186,36 @@ def test_edits_of_checks(project: Project) -> None:
     assert project.autogenerate() == []
 
 
+def test_a_column_that_comes_with_a_check(project: Project) -> None:
+    """That of its type is a change behind it; one of a type of ours comes along."""
+
+    def kind(name: str, made: Any = sa.Enum) -> Any:
+        return made("a", "b", name=name, native_enum=False, create_constraint=True)
+
+    create(project, table("users"))
+    project.execute("INSERT INTO users SELECT g, g FROM generate_series(1, 9) g")
+    project.model(
+        table(
+            "users",
+            sa.Column("one", kind("one_of"), server_default="a"),
+            sa.Column("two", kind("two_of"), default="a", nullable=False),
+            sa.Column("three", kind("three_of", Text)),
+        )
+    )
+    stays, two, *checks = project.autogenerate()
+    assert text_of(stays).count("create_constraint=True") == 1
+    assert "AddColumn(" in text_of(two)
+    assert written(checks) == [
+        'change = AddCheck("users", "one_of", "one IN (\'a\', \'b\')")',
+        'change = AddCheck("users", "two_of", "two IN (\'a\', \'b\')")',
+    ]
+    models = "import sqlalchemy as sa\nimport test_comparing"
+    file = Path(stays.path)
+    file.write_text(file.read_text().replace("import sqlalchemy as sa", models))
+    project.upgrade(mode="complete")
+    project.check()
+
+
 def test_a_check_in_flight(project: Project) -> None:
     """Nothing is proposed of what is changed, nor of what reads a renamed column."""
     create(

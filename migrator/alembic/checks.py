@@ -49,9 +49,11 @@ class CheckOp(ops.CreateCheckConstraintOp):
 
     Args:
         instead: the name of one that goes and says the same; None where there is none.
+        column: the column whose type it belongs to, if it does.
     """
 
     instead: str | None = None
+    column: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,7 +211,7 @@ class _Comparison:
     ) -> Iterator[ops.MigrateOperation]:
         left = [g for g in gone if self._is_shown(g.item, g.name, reflected=True)]
         for one in new:
-            if not self._is_shown(one.item, one.name):
+            if not self._is_shown(one.item, one.name) or self._comes_along(one):
                 continue
             comes = self._comes(one)
             same = next((g for g in left if self._is_same(one, g)), None)
@@ -381,11 +383,22 @@ class _Comparison:
             yield self._comes(one)
 
     def _comes(self, one: _Wanted) -> CheckOp:
-        return CheckOp(
+        made = CheckOp(
             sa.schema.conv(str(one.name)),
             self.pair.name,
             sa.text(_text(one.condition)),
             schema=self.pair.schema,
+        )
+        made.column = _typed(one.item)
+        return made
+
+    def _comes_along(self, one: _Wanted) -> bool:
+        """Tell whether a column that comes makes a check, by a type of the models'."""
+        name = _typed(one.item)
+        # What Alembic writes of SQLAlchemy's own types can do without.
+        return any(
+            c.name == name and isinstance(c.type, sa.TypeDecorator)
+            for c in self._new_columns()
         )
 
     def _is_shown(
@@ -413,10 +426,14 @@ class _Comparison:
         )
 
 
+def _typed(item: sa.CheckConstraint) -> str | None:
+    """Return the column whose type a check belongs to, if it does."""
+    return next((c.name for c in item.columns), None) if item._type_bound else None
+
+
 def _is_made(item: sa.CheckConstraint) -> bool:
-    """Tell whether SQLAlchemy makes a check here: that of a type need not be."""
-    rule: Any = item._create_rule
-    return rule is None or bool(rule(lint.ddl()))
+    """Tell whether SQLAlchemy makes a check here: that of a type, or `ddl_if`."""
+    return item._should_create_for_compiler(lint.ddl())
 
 
 def _text(condition: str) -> str:

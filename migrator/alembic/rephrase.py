@@ -114,6 +114,7 @@ class Rephrased:
             if isinstance(operation, ops.CreateTableOp):
                 for statement in lint.statements(operation):
                     self.author.scene.passed(statement)
+        self._without_checks()
         self._exchanged_checks()
         self._going_along()
         self._renamed_columns()
@@ -368,6 +369,16 @@ class Rephrased:
                         RenameConstraint(gone.table_name, *names, schema=gone.schema)
                     )
                     break
+
+    def _without_checks(self) -> None:
+        """Take checks of types off columns that come: each is a change of its own."""
+        columns = {(look.place(o), o.column) for o in self._all(CheckOp)}
+        for new in self._all(ops.AddColumnOp):
+            kind = new.column.type
+            if (look.place(new), new.column.name) in columns and hasattr(
+                kind, "create_constraint"
+            ):
+                kind.create_constraint = False
 
     def _exchanged_checks(self) -> None:
         """Join a check that goes with one that comes under its name, or is the same."""
