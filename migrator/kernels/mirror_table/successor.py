@@ -237,7 +237,7 @@ class Successor:
 def _placed(index: Index) -> sql.Composable:
     """Return what a key says of its index, as another one's has it."""
     with_ = f" WITH ({', '.join(index.storage)})" if index.storage else ""
-    space = sql.SQL("")
+    space: sql.Composable = sql.SQL("")
     if index.tablespace is not None:
         space = sql.SQL(" USING INDEX TABLESPACE {}").format(
             sql.Identifier(index.tablespace)
