@@ -184,24 +184,12 @@ class DropConstraint(Pattern):
         return Lock.SHARE_ROW_EXCLUSIVE if found.kind == "f" else Lock.ACCESS_EXCLUSIVE
 
     def _violated(self, facts: Facts, found: Constraint) -> Refusal:
-        table = facts.table
-        row = sql.Identifier(table.name.name)
         rows = (
             sql.SQL("NOT {}").format(expression(found.condition or "true"))
             if found.kind == "c"
             else _orphans(facts, found)
         )
-        return Refusal(
-            count=render(
-                sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
-                    table.name.identifier, row, rows
-                )
-            ),
-            why=f'{{count:row violates|rows violate}} the constraint "{self.name}",'
-            " written since it was dropped",
-            next="correct these rows, then run the same command again; or keep the new"
-            " release.",
-        )
+        return constraints.violated(facts, self.name, rows, since="it was dropped")
 
     def _added(
         self, facts: Facts, found: Constraint, definition: sql.Composable

@@ -1,18 +1,23 @@
 """Give a check another condition under the name that it has.
 
 phase   statement                     lock on the table
+expand  DROP CONSTRAINT, ADD          ACCESS EXCLUSIVE, no scan
+        CONSTRAINT … NOT VALID
 verify  count of violating rows       ACCESS SHARE
 retire  ADD CONSTRAINT … NOT VALID    ACCESS EXCLUSIVE, no scan
         VALIDATE CONSTRAINT           SHARE UPDATE EXCLUSIVE, full scan
         DROP and RENAME CONSTRAINT    ACCESS EXCLUSIVE, no scan
 
-The new one is added and proved under a name of the change, beside the old one, so that
-rows are never without a check. Going back adds the old one NOT VALID and validates it
-before the new one goes.
+Each release keeps to a condition of its own, so that between expand and retire a row
+passes that meets either: NULL where one is NULL and the other false, as PostgreSQL has
+`OR`, and so passes as well. The new condition alone is added and proved under a name of
+the change beside that one, and takes its place: rows are never without a check. Going
+back to before expand does the same with the old condition.
 
-Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes).
+Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes), 9.1 (OR).
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
@@ -24,16 +29,19 @@ from migrator.final import Final, Key
 from migrator.kernels import constraints, direct, requirements
 from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
-from migrator.patterns.drop_constraint import DropConstraint
 from migrator.plan import (
     Action,
+    Autocommit,
+    Lock,
     Notice,
     Probe,
     State,
     Step,
     Steps,
+    Transaction,
     expression,
     render,
+    type_name,
 )
 
 
@@ -67,12 +75,16 @@ class ReplaceCheck(Pattern):
 
     @property
     def admission(self) -> State:
-        """From expanded, as long as it keeps to the old condition until retire."""
+        """From expanded: what it writes passes from there on."""
         return State.EXPANDED
 
     def columns(self) -> frozenset[str] | None:
         """Return None: which columns the conditions read is the server's to say."""
         return None
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the question which functions whoever writes a row has to call."""
+        return self._new.readings(facts)
 
     def final(self) -> Final:
         """Return the constraint."""
@@ -89,67 +101,134 @@ class ReplaceCheck(Pattern):
                 f'Constraint "{self.name}" of table {facts.table.name} is no check.',
                 next="name a check.",
             )
+        tail = found.definition.rpartition(")")[2].removesuffix("NOT VALID").strip()
+        if tail:
+            raise Refused(
+                f'Check "{self.name}" of table {facts.table.name} is {tail}: a'
+                " condition that either release meets would hold more rows to it.",
+                next="drop it by DropConstraint, and add the new one by AddCheck.",
+            )
         notice = Notice(
-            text="Until retire rows are held to the old condition, also those of the"
-            " new release; rows of either release that violate the new one hold the"
-            " change at verify. Going back counts the rows that violate the old one,"
-            " and is refused while there are any."
+            text="Between expand and retire a row passes that meets the old or the new"
+            " condition; rows that violate the new one hold the change at verify. Going"
+            " back to planned counts rows that violate the old one, and is refused"
+            " while there are any."
         )
         return self.assure((notice, *requirements.partition_notices(facts)))
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the new condition."""
-        return self._new(self.name).probes(facts)
+        return self._new.probes(facts)
 
     def expand(self, facts: Facts) -> Steps:
-        """Return nothing: the old release keeps to the old condition alone."""
-        return ()
+        """Return the exchange of the old condition for either one."""
+        old = constraints.require(facts, self.name)
+        either = self._either(facts, old)
+        return (
+            Step(
+                name="allow_both_conditions",
+                work=direct.catalogue_step(facts.table.name, *either),
+                reverse=self._old_again(facts, old),
+            ),
+        )
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that violate the new condition."""
-        return self._new(self.name).verify(facts)
+        return self._new.verify(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the new check, its proof, and the exchange."""
         table, made = facts.table.name, self._made(facts)
+        either = self._either(facts, constraints.require(facts, self.name))
+        # Both hold from here on, until the first step's way back drops the new one.
+        back = direct.catalogue_step(
+            table, self._renamed(facts, self.name, made), *either[1:]
+        )
         return (
             constraints.add_check(table, made, expression(self.expression)),
             constraints.validate(table, made),
-            self._exchange(facts, constraints.require(facts, self.name)),
+            Step(
+                name="exchange_checks",
+                work=self._exchange(facts),
+                reverse=(replace(back, done=constraints.is_there(table, made)),),
+            ),
         )
 
-    def _exchange(self, facts: Facts, old: Constraint) -> Step:
+    def _either(self, facts: Facts, found: Constraint) -> tuple[sql.Composable, ...]:
+        """
+        Return what puts the check that either release meets in the place of one.
+
+        Of that check itself it makes one that means the same.
+        """
+        table = facts.table.name
+        added = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} OR {}) NOT VALID")
+        return (
+            self._gone(facts),
+            added.format(
+                table.identifier,
+                sql.Identifier(self.name),
+                expression(found.condition or "true"),
+                expression(self.expression),
+            ),
+            *_comments(facts, found),
+        )
+
+    def _old_again(self, facts: Facts, old: Constraint) -> tuple[Action, ...]:
+        """Return what brings the old condition back, once no row violates it."""
         table, made = facts.table.name, self._made(facts)
-        gone = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-            table.identifier, sql.Identifier(self.name)
-        )
-        comments = [constraints.comment(table, old)] if old.comment is not None else []
-        exchanged = direct.catalogue_step(
-            table, gone, self._renamed(facts, made, self.name), *comments
-        )
-        there = constraints.is_there(table, made)
-        back: tuple[Action, ...] = (
-            # Both hold from here on, until the first step's way back drops the new one.
-            replace(
-                direct.catalogue_step(table, self._renamed(facts, self.name, made)),
-                done=there,
+        definition = type_name(old.definition)
+        again = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+        if not old.validated:
+            # It was never proved, and says so.
+            added = again.format(
+                table.identifier, sql.Identifier(self.name), definition
+            )
+            statements = (self._gone(facts), added, *_comments(facts, old))
+            return (direct.catalogue_step(table, *statements),)
+        refusals = (
+            constraints.violated(
+                facts,
+                self.name,
+                sql.SQL("NOT {}").format(expression(old.condition or "true")),
+                since="it holds rows to either condition",
             ),
-            *DropConstraint(self.table, self.name, schema=self.schema).again(
-                facts, old
-            ),
         )
-        return Step(
-            name="exchange_checks",
-            work=replace(
-                exchanged,
-                done=render(
-                    sql.SQL(
-                        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
-                        " WHERE conrelid = {}::pg_catalog.regclass AND conname = {})"
-                    ).format(sql.Literal(str(table)), sql.Literal(made))
+        # The check that either release meets is not proved; the old one was.
+        is_back = constraints.is_there(table, self.name, validated=True)
+        is_proved = constraints.is_there(table, made, validated=True)
+        proof = constraints.validated(table, made)
+        return (
+            Autocommit(
+                statement=render(
+                    sql.SQL("{} NOT VALID").format(
+                        again.format(table.identifier, sql.Identifier(made), definition)
+                    )
                 ),
+                lock=Lock.ACCESS_EXCLUSIVE,
+                table=table,
+                done=_any(constraints.is_there(table, made), is_back),
+                refusals=refusals,
             ),
-            reverse=back,
+            replace(proof, done=_any(is_proved, is_back), refusals=refusals),
+            self._exchange(facts),
+        )
+
+    def _exchange(self, facts: Facts) -> Transaction:
+        """Return what gives the proved check the place and name of the other."""
+        table = facts.table.name
+        found = constraints.require(facts, self.name)
+        exchanged = direct.catalogue_step(
+            table,
+            self._gone(facts),
+            self._renamed(facts, self._made(facts), self.name),
+            *_comments(facts, found),
+        )
+        done = constraints.is_there(table, self.name, validated=True)
+        return replace(exchanged, done=done)
+
+    def _gone(self, facts: Facts) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            facts.table.name.identifier, sql.Identifier(self.name)
         )
 
     def _renamed(self, facts: Facts, old: str, new: str) -> sql.Composable:
@@ -158,8 +237,20 @@ class ReplaceCheck(Pattern):
         )
 
     def _made(self, facts: Facts) -> str:
-        """Return the new check's name until the exchange."""
+        """Return the name of a check that is proved beside another one."""
         return names.owned("check", self.name, facts.tag)
 
-    def _new(self, name: str) -> AddCheck:
-        return AddCheck(self.table, name, self.expression, schema=self.schema)
+    @property
+    def _new(self) -> AddCheck:
+        return AddCheck(self.table, self.name, self.expression, schema=self.schema)
+
+
+def _comments(facts: Facts, found: Constraint) -> tuple[sql.Composable, ...]:
+    if found.comment is None:
+        return ()
+    return (constraints.comment(facts.table.name, found),)
+
+
+def _any(*questions: str) -> str:
+    """Return the question whether one of some has the answer yes."""
+    return "SELECT " + " OR ".join(f"({question})" for question in questions)

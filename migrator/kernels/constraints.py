@@ -19,7 +19,15 @@ from migrator.facts import Constraint, Facts, Index, Table
 from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
-from migrator.plan import Autocommit, Lock, Step, TableLock, Transaction, render
+from migrator.plan import (
+    Autocommit,
+    Lock,
+    Refusal,
+    Step,
+    TableLock,
+    Transaction,
+    render,
+)
 
 _DEFERRABLE = {
     None: sql.SQL(""),
@@ -279,6 +287,30 @@ def validate(table: TableName, name: str, also: TableName | None = None) -> Step
         name="validate_constraint",
         work=validated(table, name, also),
         no_reverse="the proof goes with the constraint",
+    )
+
+
+def violated(facts: Facts, name: str, rows: sql.Composable, *, since: str) -> Refusal:
+    """
+    Return the refusal of a constraint's way back while rows violate it.
+
+    Args:
+        facts: of the table.
+        name: the constraint's.
+        rows: the condition of such rows; the row has the table's name.
+        since: since when they may have been written.
+    """
+    table = facts.table.name
+    return Refusal(
+        count=render(
+            sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
+                table.identifier, sql.Identifier(table.name), rows
+            )
+        ),
+        why=f'{{count:row violates|rows violate}} the constraint "{name}", written'
+        f" since {since}",
+        next="correct these rows, then run the same command again; or keep the new"
+        " release.",
     )
 
 

@@ -39,6 +39,14 @@ CHECKS = (
     " obj_description(oid, 'pg_constraint') FROM pg_constraint"
     " WHERE conrelid = 'orders'::regclass AND contype = 'c' ORDER BY 1"
 )
+EITHER = [
+    (
+        "priced",
+        "((price > 0) OR ((price >= 0) AND (price < 100)))",
+        False,
+        "kept",
+    )
+]
 OLD = [("priced", "(price > 0)", True, "kept")]
 NEW = [("priced", "((price >= 0) AND (price < 100))", True, "kept")]
 SETUP = (
@@ -58,17 +66,53 @@ def test_text_with_hostile_names() -> None:
     table = replace(
         FACTS.table,
         name=TableName('my "sch', "or der"),
-        constraints=(replace(priced, name=long, definition='CHECK (("%s" > 0))'),),
+        constraints=(
+            replace(
+                priced,
+                name=long,
+                definition='CHECK (("%s" > 0))',
+                condition='("%s" > 0)',
+            ),
+        ),
     )
     pattern = ReplaceCheck("or der", long, "\":x\" LIKE 'a%'")
     given = replace(FACTS, table=table)
-    add, validate, exchange = pattern.retire(given)
     lock = 'LOCK TABLE "my ""sch"."or der" IN ACCESS EXCLUSIVE MODE'
     alter = 'ALTER TABLE "my ""sch"."or der"'
-    assert isinstance(add.work, Transaction)
-    made = add.work.statements[1].split('"')[7]
+    comment = f'COMMENT ON CONSTRAINT "{long}" ON "my ""sch"."or der" IS \'it\'\'s so\''
+    either = (
+        f'{alter} ADD CONSTRAINT "{long}" CHECK ((("%s" > 0)) OR (":x" LIKE \'a%\'))'
+        " NOT VALID"
+    )
+    (allow,) = pattern.expand(given)
+    assert isinstance(allow.work, Transaction)
+    assert allow.work.statements == (
+        lock,
+        f'{alter} DROP CONSTRAINT "{long}"',
+        either,
+        comment,
+    )
+    again, proof, back = allow.reverse
+    assert isinstance(again, Autocommit)
+    made = again.statement.split('"')[7]
     assert made.startswith("_migrator_check_é")
     assert len(made.encode()) <= 63
+    assert again.statement == (
+        f'{alter} ADD CONSTRAINT "{made}" CHECK (("%s" > 0)) NOT VALID'
+    )
+    assert isinstance(proof, Autocommit)
+    assert proof.statement == f'{alter} VALIDATE CONSTRAINT "{made}"'
+    exchanged = (
+        lock,
+        f'{alter} DROP CONSTRAINT "{long}"',
+        f'{alter} RENAME CONSTRAINT "{made}" TO "{long}"',
+        comment,
+    )
+    assert isinstance(back, Transaction)
+    assert back.statements == exchanged
+
+    add, validate, exchange = pattern.retire(given)
+    assert isinstance(add.work, Transaction)
     assert add.work.statements == (
         lock,
         f'{alter} ADD CONSTRAINT "{made}" CHECK (":x" LIKE \'a%\') NOT VALID',
@@ -76,59 +120,67 @@ def test_text_with_hostile_names() -> None:
     assert isinstance(validate.work, Autocommit)
     assert validate.work.statement == f'{alter} VALIDATE CONSTRAINT "{made}"'
     assert isinstance(exchange.work, Transaction)
-    assert exchange.work.statements == (
-        lock,
-        f'{alter} DROP CONSTRAINT "{long}"',
-        f'{alter} RENAME CONSTRAINT "{made}" TO "{long}"',
-        f'COMMENT ON CONSTRAINT "{long}" ON "my ""sch"."or der" IS \'it\'\'s so\'',
-    )
-    away, again, _, proof = exchange.reverse
+    assert exchange.work.statements == exchanged
+    (away,) = exchange.reverse
     assert isinstance(away, Transaction)
     assert away.statements == (
         lock,
         f'{alter} RENAME CONSTRAINT "{long}" TO "{made}"',
+        either,
+        comment,
     )
-    assert isinstance(again, Autocommit)
-    assert again.statement == (
-        f'{alter} ADD CONSTRAINT "{long}" CHECK (("%s" > 0)) NOT VALID'
-    )
-    assert isinstance(proof, Autocommit)
-    assert proof.statement == f'{alter} VALIDATE CONSTRAINT "{long}"'
 
 
 # -- life cycle --------------------------------------------------------------
 
 
 def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
-    """The old condition holds until retire, the new one from there, and back."""
+    """Either condition will do until retire, the new one from there, and back."""
     sql.execute(SETUP)
     change = Change(revision="a1", pattern=PLAIN)
     runner.expand(change)
+    assert sql.execute(CHECKS).fetchall() == EITHER
     assert runner.rollback("a1") is State.PLANNED
+    assert sql.execute(CHECKS).fetchall() == OLD
     runner.expand(change)
-    sql.execute("INSERT INTO orders VALUES (3, 200)")
+    # The old release, the new one, and neither.
+    sql.execute("INSERT INTO orders VALUES (3, 200), (4, 0)")
+    with pytest.raises(psycopg.errors.CheckViolation, match='"priced"'):
+        sql.execute("INSERT INTO orders VALUES (5, -1)")
     with pytest.raises(MismatchError, match="found 1 row"):
         runner.verify("a1")
-    assert sql.execute(CHECKS).fetchall() == OLD
     sql.execute("UPDATE orders SET price = 2 WHERE id = 3")
     runner.verify("a1")
-    with pytest.raises(psycopg.errors.CheckViolation):
-        sql.execute("INSERT INTO orders VALUES (4, 0)")
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
     assert runner.change("a1").finished
     assert sql.execute(CHECKS).fetchall() == NEW
-    sql.execute("INSERT INTO orders VALUES (4, 0)")
-    with pytest.raises(MigratorError, match='1 row violates the constraint "priced"'):
-        runner.rollback("a1")
     with pytest.raises(psycopg.errors.CheckViolation):
         sql.execute("INSERT INTO orders VALUES (5, 200)")
-    sql.execute("DELETE FROM orders WHERE id = 4")
     assert runner.rollback("a1") is State.VERIFIED
+    ((_, both, proved, _),) = sql.execute(CHECKS).fetchall()
+    assert (both.count("price > 0"), proved) == (1, False)
+    sql.execute("INSERT INTO orders VALUES (5, 200)")
+    with pytest.raises(MigratorError, match='1 row violates the constraint "priced"'):
+        runner.rollback("a1")
+    sql.execute("DELETE FROM orders WHERE id IN (4, 5)")
+    assert runner.rollback("a1") is State.PLANNED
     assert sql.execute(CHECKS).fetchall() == OLD
-    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
-    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
     assert runner.complete(change) is State.RETIRED
     assert sql.execute(CHECKS).fetchall() == NEW
+
+
+def test_a_check_that_was_never_proved(runner: Runner, sql: psycopg.Connection) -> None:
+    """It comes back as it was, whatever rows are there."""
+    sql.execute(SETUP)
+    sql.execute(
+        "ALTER TABLE orders DROP CONSTRAINT priced;"
+        "INSERT INTO orders VALUES (3, -1);"
+        "ALTER TABLE orders ADD CONSTRAINT priced CHECK (price > 0) NOT VALID"
+    )
+    before = sql.execute(CHECKS).fetchall()
+    runner.expand(Change(revision="a1", pattern=PLAIN))
+    assert runner.rollback("a1") is State.PLANNED
+    assert sql.execute(CHECKS).fetchall() == before
 
 
 def test_a_partitioned_table(runner: Runner, sql: psycopg.Connection) -> None:
@@ -157,6 +209,9 @@ def test_locks(runner: Runner, sql: psycopg.Connection, database: str) -> None:
     """What pg_locks shows is what the plan says; a step that waits gives up on time."""
     sql.execute(SETUP)
     change = Change(revision="a1", pattern=PLAIN)
+    (allow,) = runner.plan(change).steps(Phase.EXPAND)
+    assert isinstance(allow.work, Transaction)
+    assert taken(sql, allow.work, "orders") == {"orders": Lock.ACCESS_EXCLUSIVE}
     add, _, exchange = runner.plan(change).steps(Phase.RETIRE)
     assert isinstance(add.work, Transaction)
     assert taken(sql, add.work, "orders") == {"orders": Lock.ACCESS_EXCLUSIVE}
@@ -167,7 +222,7 @@ def test_locks(runner: Runner, sql: psycopg.Connection, database: str) -> None:
         pytest.raises(LockBudgetError, match="Step 'add_constraint' on table"),
     ):
         runner.retire("a1", old_release_gone="test")
-    assert sql.execute(CHECKS).fetchall() == OLD
+    assert sql.execute(CHECKS).fetchall() == EITHER
     assert isinstance(exchange.work, Transaction)
     assert exchange.work.lock is Lock.ACCESS_EXCLUSIVE
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
@@ -198,12 +253,26 @@ def test_message(name: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_a_check_that_holds_fewer_rows() -> None:
+    """One that is not enforced or not inherited would be by the one for both."""
+    (priced, _) = FACTS.table.constraints
+    loose = replace(priced, definition="CHECK ((price > 0)) NO INHERIT NOT VALID")
+    table = replace(FACTS.table, constraints=(loose,))
+    with pytest.raises(Refused) as caught:
+        PLAIN.check(replace(FACTS, table=table))
+    assert str(caught.value) == (
+        'Check "priced" of table "public"."orders" is NO INHERIT: a condition that'
+        " either release meets would hold more rows to it.\nNothing was changed.\n"
+        "Next: drop it by DropConstraint, and add the new one by AddCheck."
+    )
+
+
 def test_notice() -> None:
     """A reviewer reads how long which condition holds."""
     (notice,) = PLAIN.check(FACTS)
     assert notice.text == (
-        "Until retire rows are held to the old condition, also those of the new"
-        " release; rows of either release that violate the new one hold the change at"
-        " verify. Going back counts the rows that violate the old one, and is refused"
-        " while there are any."
+        "Between expand and retire a row passes that meets the old or the new"
+        " condition; rows that violate the new one hold the change at verify. Going"
+        " back to planned counts rows that violate the old one, and is refused while"
+        " there are any."
     )
