@@ -9,7 +9,7 @@ from migrator.execution import reason
 from migrator.ledger import store
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import Autocommit, Phase, Refusal, State
-from migrator.postgres.connection import Connection, configure
+from migrator.postgres.connection import Connection, configure, said
 from migrator.words import moment, uncounted
 
 #: How long rows are counted for a person who asks how a change stands. An index on the
@@ -65,8 +65,8 @@ def asked(conn: Connection, row: ChangeRow) -> WayBack:
         return WayBack(open=True)
     if is_lost(row, steps):
         how = "dropped" if steps else "entered as dropped"
-        said = store.last_event(conn, row.id, _UNFIT)
-        unfit = () if said is None else tuple(said["detail"]["values"])
+        kept = store.last_event(conn, row.id, _UNFIT)
+        unfit = () if kept is None else tuple(kept["detail"]["values"])
         return WayBack(
             open=False,
             reasons=(f"it was {how} on {moment(row.state_at)}",),
@@ -133,6 +133,8 @@ def _told(
             except psycopg.errors.QueryCanceled:
                 took = f"it takes more than {within_ms / 1000:g} s to count"
                 unknown[f"{took}: {uncounted(refusal.why)}"] = None
-            except psycopg.errors.InsufficientPrivilege:
-                unknown[f"this role may not count: {uncounted(refusal.why)}"] = None
+            except psycopg.ProgrammingError as error:
+                # A privilege that this role has not, or a table that went.
+                took = f"the server refuses to count ({said(error)})"
+                unknown[f"{took}: {uncounted(refusal.why)}"] = None
     return list(known), list(unknown)

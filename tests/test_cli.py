@@ -244,6 +244,9 @@ def test_status_tells_what_it_has_no_time_to_count(
         assert f"  Reversible: not known, since {why}" in told
         assert runner.way_back("a1").open is None
     assert '1 row holds NULL in "n"' in runner.way_back("a1").reasons[0]
+    sql.execute("DROP TABLE t")
+    assert runner.way_back("a1").open is None
+    assert '"public.t" does not exist): rows hold' in runner.way_back("a1").reasons[0]
 
 
 def test_status_of_a_backfill_that_died(
