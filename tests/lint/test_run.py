@@ -321,6 +321,7 @@ def test_what_goes_out_together_is_in_nobodys_use(tmp_path: Path) -> None:
 def test_a_revision_looked_at_again_counts_once(tmp_path: Path) -> None:
     """What it did before it was rewritten is forgotten."""
     linter = Linter(guarded=True, run=Run(unreleased=True))
+    assert codes(tmp_path, ADD, linter=linter) == []
     assert codes(tmp_path, DROP, linter=linter) == ["ZD112"]
     assert codes(tmp_path, ADD, DROP, linter=linter) == []
 
