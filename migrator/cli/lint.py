@@ -15,6 +15,7 @@ from migrator.errors import UsageError
 from migrator.lint import Linter, Placed, Severity, Squawk
 from migrator.lint.database import domain_reader, reader
 from migrator.lint.fixing import fix
+from migrator.lint.linter import once
 from migrator.lint.run import Run
 from migrator.lint.traffic import measured
 from migrator.postgres.connection import Connection, connect
@@ -134,7 +135,7 @@ def lint(
                     here = _fixed(linter, r, here)
                 else:
                     _say(Path(r.path), "left as it is: the database has it already")
-            found += here
+            found += once(here)
         for file in files:
             if not file.is_file():
                 raise UsageError(f"There is no {file}.", next="check the name.")

@@ -242,8 +242,6 @@ class Linter:
                 if one.line not in ours:
                     place = placed(finding=finding, line=one.line, recorded=one)
                     found.append(self._weighed(place, said))
-        # A loop may do the same again and again.
-        found = list({_mark(place): place for place in reversed(found)}.values())[::-1]
         if done.unread:
             found.append(placed(finding=_unread(done.unread), line=done.unread_line))
         for comment in said.without_reason():
@@ -303,10 +301,13 @@ class Linter:
         return replace(place, allowed=reason) if reason else place
 
 
-def _mark(place: Placed) -> tuple[int, str, str, Severity]:
-    """Return what tells a finding from others of a revision."""
-    finding = place.finding
-    return place.line, finding.code, finding.what, finding.severity
+def once(found: Sequence[Placed]) -> list[Placed]:
+    """Return a revision's findings without those that a loop makes again of a line."""
+    marked = {
+        (p.line, p.finding.code, p.finding.what, p.finding.severity): p
+        for p in reversed(found)
+    }
+    return list(reversed(marked.values()))
 
 
 def _carried(change: Change, done: Record) -> Recorded | None:

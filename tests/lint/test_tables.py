@@ -135,6 +135,9 @@ def test_a_table_that_goes(tmp_path: Path, linter: Linter) -> None:
         'DropConstraint("lines", "of_order", schema="public")',
         'DropTable("orders")',
     ]
+    key = "op.drop_constraint('of_order', 'lines')"
+    (after,) = findings(tmp_path, f"{key}\nop.drop_table('lines')", linter)
+    assert after.what.endswith("under ACCESS EXCLUSIVE on it.")
     unknown = only(findings(tmp_path, "op.drop_table('gone')", linter), "ZD401")
     assert unknown.what.endswith(
         "EXCLUSIVE on it and on each table that its foreign keys refer to."

@@ -78,6 +78,10 @@ class DropConstraint(Rule):
         found = known.constraint(name) if known is not None else None
         kind = found.kind if found is not None else statement.kind
         change = Pattern(table.name, name, schema=table.schema)
+        said = (_KEYS | _OTHERS).get(kind or "", "")
+        what = (
+            f"DROP CONSTRAINT {name} lets rows into {table} that the {said} kept out."
+        )
         if kind in _KEYS:
             again = found is not None and _is_again(statement, found.columns, scene)
             if again and _comes_back(statement, scene):
@@ -88,6 +92,7 @@ class DropConstraint(Rule):
                 " slow."
             )
             if again:
+                what = f"DROP CONSTRAINT {name} on {table} takes the name from the release in use."
                 why = "ON CONFLICT ON CONSTRAINT of the release in use fails."
             safe = Safe(
                 why="It goes when no old release is left; its index is built"
@@ -117,8 +122,7 @@ class DropConstraint(Rule):
         yield from self.found(
             table,
             scene,
-            f"DROP CONSTRAINT {name} lets rows into {table} that the"
-            f" {(_KEYS | _OTHERS)[kind]} kept out.",
+            what,
             why,
             safe=safe,
             severity=Severity.WARNING,

@@ -50,7 +50,7 @@ class DropTable(Rule):
         also = ""
         if known is None:
             also = " and on each table that its foreign keys refer to"
-        elif parents := {str(ref_of(k.to)) for k in _outgoing(known)}:
+        elif parents := {str(ref_of(k.to)) for k in _left(known, statement, scene)}:
             also = f" and on {', '.join(sorted(parents))}, to which it refers"
         yield from self.found(
             table,
@@ -69,6 +69,21 @@ class DropTable(Rule):
 
 def _outgoing(table: Table) -> list[ForeignKey]:
     return [k for k in table.foreign_keys if k.table == table.name != k.to]
+
+
+def _left(table: Table, statement: st.DropTable, scene: Scene) -> list[ForeignKey]:
+    """Return the foreign keys that the revision has not dropped before."""
+    gone = [s for s in scene.earlier if isinstance(s, st.DropTable | st.DropConstraint)]
+    return [
+        k
+        for k in _outgoing(table)
+        if not any(
+            scene.is_same(s.table, statement.table) and s.name == k.name
+            if isinstance(s, st.DropConstraint)
+            else scene.is_same(s.table, ref_of(k.to))
+            for s in gone
+        )
+    ]
 
 
 def _incoming(table: Table | None) -> list[ForeignKey]:
