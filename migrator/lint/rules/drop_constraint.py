@@ -92,7 +92,7 @@ class DropConstraint(Rule):
                 " slow."
             )
             if again:
-                what = f"DROP CONSTRAINT {name} on {table} takes the name from the release in use."
+                what = f"DROP CONSTRAINT {name} on {table} takes its name from queries."
                 why = "ON CONFLICT ON CONSTRAINT of the release in use fails."
             safe = Safe(
                 why="It goes when no old release is left; its index is built"
