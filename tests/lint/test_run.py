@@ -284,6 +284,7 @@ def test_earlier_revisions_tell(
         ((TABLE, INDEX_OF.format("a", False), 'op.drop_index("j")'), "ZD233", False),
         ((TABLE, f"{KEY}; {KEY_OF.format('id')}"), "ZD233", False),
         ((TABLE, f"{KEY}; {KEY_OF.format('a')}"), "ZD233", True),
+        ((TABLE, f"{KEY}; {KEY_OF.format('id').replace('pkey', 'k')}"), "ZD233", True),
         ((UNIQUE, f"{GONE}; op.drop_table('t')"), "ZD233", False),
         ((UNIQUE, f"{GONE}; op.drop_table('t')"), "ZD305", False),
         ((UNIQUE, GONE), "ZD305", True),
