@@ -175,7 +175,7 @@ class AddExclusion(Pattern):
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
-        """Return a trial of the constraint on an empty table of that shape."""
+        """Return trials of the constraint, and of its expressions on rows."""
         name = facts.table.name.name
         statements = (
             sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
@@ -194,6 +194,8 @@ class AddExclusion(Pattern):
                 next="correct elements, operators and method; for numbers and texts"
                 " beside ranges CREATE EXTENSION btree_gist.",
             ),
+            # Rows of a sample may conflict: they are put into its index alone.
+            self.exclusion.definition.probe(facts),
             *partitioned_index.probes(self.title, self._parts(facts), unique=True),
         )
 

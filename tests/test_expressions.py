@@ -223,7 +223,15 @@ PLACES = (
             "t", [("id", "=")], "x", method="btree", where=e, assured="small"
         ),
         "n > 0",
-        ("name", "now() > 'today'"),
+        ("name", "now() > 'today'", "1 / n = 0"),
+    ),
+    Place(
+        "exclusion element",
+        lambda e: AddExclusion(
+            "t", [(Key(expression=e), "=")], "x", method="btree", assured="small"
+        ),
+        "n % 2",
+        ("now()", "1 / n"),
     ),
     Place(
         "check of a domain",
