@@ -35,7 +35,7 @@ from migrator.plan import (
     State,
     Step,
     Steps,
-    TableLock,
+    Transaction,
     expression,
     present,
     render,
@@ -158,24 +158,17 @@ class DropConstraint(Pattern):
         validated = constraints.validated(table, self.name, also=found.references)
         # What is added holds for the new release at once, so that rows are counted
         # before, with nothing locked; those that came since, once more behind it.
+        counted = Autocommit(
+            statement="SELECT true",
+            lock=Lock.NONE,
+            table=table,
+            done=constraints.is_there(table, self.name),
+            refusals=refusals,
+        )
         return (
-            Autocommit(
-                statement=render(
-                    sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
-                        table.identifier, sql.Identifier(self.name), definition
-                    )
-                ),
-                lock=self._lock(found),
-                table=table,
-                done=constraints.is_there(table, self.name),
-                refusals=refusals,
-                also=tuple(
-                    TableLock(table=t, lock=self._lock(found))
-                    for t in (found.references,)
-                    if t is not None and t != table
-                ),
-            ),
-            *constraints.commented(table, found),
+            counted,
+            # All partitions of both are locked within one budget.
+            self._added(facts, found, definition + sql.SQL(" NOT VALID")),
             replace(validated, refusals=refusals),
         )
 
@@ -193,7 +186,7 @@ class DropConstraint(Pattern):
 
     def _added(
         self, facts: Facts, found: Constraint, definition: sql.Composable
-    ) -> Action:
+    ) -> Transaction:
         table = facts.table.name
         added = constraints.add(
             table,

@@ -214,24 +214,6 @@ def comment(table: TableName, found: Constraint) -> sql.Composable:
     )
 
 
-def commented(table: TableName, found: Constraint) -> tuple[Transaction, ...]:
-    """Return the transaction that gives a constraint its comment, if it had one."""
-    if found.comment is None:
-        return ()
-    there = sql.SQL(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint k"
-        " WHERE k.conrelid = {}::pg_catalog.regclass AND k.conname = {}"
-        " AND pg_catalog.obj_description(k.oid, 'pg_constraint') = {})"
-    ).format(*map(sql.Literal, (str(table), found.name, found.comment)))
-    given = Transaction(
-        statements=(),
-        lock=Lock.SHARE_UPDATE_EXCLUSIVE,
-        table=table,
-        done=render(there),
-    )
-    return (with_comment(given, table, found),)
-
-
 def add_check(table: TableName, name: str, condition: sql.Composable) -> Step:
     """
     Return the step that adds a check and proves nothing; its reverse drops it.

@@ -79,13 +79,17 @@ def test_text_with_hostile_names() -> None:
         f"LOCK TABLE {both} IN ACCESS EXCLUSIVE MODE",
         f'ALTER TABLE "my ""sch"."or der" DROP CONSTRAINT IF EXISTS "{long}"',
     )
-    add, validate = step.reverse
-    assert isinstance(add, Autocommit)
-    assert add.statement == (
-        f'ALTER TABLE "my ""sch"."or der" ADD CONSTRAINT "{long}" {text} NOT VALID'
+    count, add, validate = step.reverse
+    # One statement, so that locks on partitions of both share one budget.
+    assert isinstance(add, Transaction)
+    assert add.statements == (
+        f"LOCK TABLE {both} IN SHARE ROW EXCLUSIVE MODE",
+        f'ALTER TABLE "my ""sch"."or der" ADD CONSTRAINT "{long}" {text} NOT VALID',
     )
     assert [(a.table, a.lock) for a in add.also] == [(parent, add.lock)]
-    (orphans,) = add.refusals
+    assert isinstance(count, Autocommit)
+    assert count.lock is Lock.NONE
+    (orphans,) = count.refusals
     assert orphans.count == (
         'SELECT count(*) FROM "my ""sch"."or der" AS "or der" WHERE "or der"."price" IS'
         ' DISTINCT FROM NULL AND NOT EXISTS (SELECT FROM "%s".":p\'" AS'
@@ -93,7 +97,7 @@ def test_text_with_hostile_names() -> None:
         ' OPERATOR(pg_catalog.=) "or der"."price")'
     )
     assert isinstance(validate, Autocommit)
-    assert validate.refusals == add.refusals
+    assert validate.refusals == count.refusals
     assert validate.statement == (
         f'ALTER TABLE "my ""sch"."or der" VALIDATE CONSTRAINT "{long}"'
     )
@@ -263,15 +267,14 @@ def test_no_step_locks_more_than_it_claims(
     with sql.transaction():
         for statement in step.work.statements:
             sql.execute(statement.encode())
-    first, last = step.reverse
+    first, *added, last = step.reverse
     assert isinstance(first, Autocommit)
     if name in ("key", "one"):
         assert first.lock is Lock.SHARE_UPDATE_EXCLUSIVE
         return
-    added = Transaction(statements=(first.statement,))
-    assert taken(sql, added, "orders", also) == dict.fromkeys(
-        ("orders", also), first.lock
-    )
+    (add,) = added
+    assert isinstance(add, Transaction)
+    assert taken(sql, add, "orders", also) == dict.fromkeys(("orders", also), add.lock)
     assert last.lock is Lock.SHARE_UPDATE_EXCLUSIVE
 
 
