@@ -47,6 +47,9 @@ PIECES = {
     "unique": "ALTER TABLE people ADD CONSTRAINT called UNIQUE ({c}, number);"
     " COMMENT ON CONSTRAINT called ON people IS 'once'; ALTER INDEX called SET"
     " (fillfactor = 61); ALTER INDEX called SET TABLESPACE {r}_space",
+    "exclusion": "ALTER TABLE people ADD CONSTRAINT lone EXCLUDE USING btree (number"
+    " WITH =) WITH (fillfactor = 63) USING INDEX TABLESPACE {r}_space WHERE (number"
+    " > 0)",
     "check": "ALTER TABLE people ADD CONSTRAINT named CHECK (name <> 'name'"
     " AND (name || 'select') <> '\"name\"'); COMMENT ON CONSTRAINT named ON people"
     " IS 'no name'",
@@ -58,6 +61,7 @@ PIECES = {
     " ON people TO {r}, PUBLIC",
     "column grants": "GRANT SELECT ({c}, number), UPDATE ({c}) ON people TO {r}",
     "sequence grants": "GRANT USAGE ON SEQUENCE people_number_seq TO {r};"
+    " COMMENT ON SEQUENCE people_id_seq IS 'counts';"
     " GRANT SELECT ON SEQUENCE people_id_seq TO {r}",
     "statistics target": "ALTER TABLE people ALTER {c} SET STATISTICS 77",
     "attribute options": "ALTER TABLE people ALTER {c} SET (n_distinct = 50)",
@@ -65,9 +69,10 @@ PIECES = {
     "compression": "ALTER TABLE people ALTER name SET COMPRESSION pglz",
     "cluster": "CREATE INDEX people_order ON people ({c});"
     " ALTER TABLE people CLUSTER ON people_order",
+    # The owner is among those who get them.
     "default privileges": "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT,"
-    " TRUNCATE ON TABLES TO {r}; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT UPDATE"
-    " ON SEQUENCES TO {r}",
+    " TRUNCATE ON TABLES TO {r}, {r}_owner; ALTER DEFAULT PRIVILEGES IN SCHEMA public"
+    " GRANT UPDATE ON SEQUENCES TO {r}, {r}_owner",
     "place": "ALTER TABLE people SET TABLESPACE {r}_space; ALTER INDEX one SET"
     " TABLESPACE {r}_space; CREATE INDEX people_far ON people ({c}) TABLESPACE"
     " {r}_space; CREATE INDEX people_some ON people (number) TABLESPACE {r}_space"

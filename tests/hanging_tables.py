@@ -167,7 +167,7 @@ SHAPES: tuple[Shape, ...] = (
             "publication": 'publication "pub" has it',
             "publication of columns": 'publication "part" has it',
         },
-        without=("comments on references",),
+        without=("comments on references", "exclusion"),
         # It takes no place of a table that others refer to.
         before="DROP TABLE orders, notes; ALTER TABLE people DROP CONSTRAINT chain",
         # An identity.

@@ -110,12 +110,9 @@ def snapshot(sql: psycopg.Connection, *schemas: str) -> dict[str, str]:
             text = query.format(here=_HERE.format(wanted), wanted=wanted)
             for name, *like in sql.execute(text.encode()).fetchall():
                 if kind == "sequence":
-                    like += (
-                        sql.execute(
-                            f"SELECT last_value, is_called FROM {name}".encode()
-                        ).fetchone()
-                        or ()
-                    )
+                    # How many numbers were tried and left is nobody's business.
+                    stands = f"SELECT last_value FROM {name} WHERE NOT is_called"
+                    like.append(sql.execute(stands.encode()).fetchone())
                 found[f"{kind} {name}"] = ", ".join(map(str, like))
         sql.execute("RESET search_path")
     return found

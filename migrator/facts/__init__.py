@@ -69,9 +69,9 @@ class Facts:
     superuser: bool = False
     #: Whether it may create in the schema of what is changed.
     may_create: bool = True
-    #: Roles, as SQL, to which it gives by default privileges on the tables or sequences
-    #: that it makes there.
-    default_grantees: tuple[str, ...] = ()
+    #: Roles to which it gives by default privileges on the tables or sequences that it
+    #: makes there; None stands for all.
+    default_grantees: tuple[str | None, ...] = ()
     #: What a change of a domain is made on; None for other changes, or where it is
     #: gone.
     domain: Domain | None = None

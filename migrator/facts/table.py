@@ -27,6 +27,7 @@ class Sequence:
     grants: tuple[tuple[str, str, bool], ...] = ()
     #: What else depends on it: defaults of other columns, functions.
     dependents: tuple[str, ...] = ()
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +341,8 @@ class Table:
     owner_bypasses: bool = False
     #: What other roles may do with the whole table.
     grants: tuple[Grant, ...] = ()
+    #: What the owner took from itself.
+    owner_lacks: tuple[str, ...] = ()
     #: Whether policies apply to roles other than its owner, and to the owner too.
     policies: bool = False
     forces_policies: bool = False

@@ -7,7 +7,7 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Facts, Kind
 from migrator.names import TableName
-from migrator.plan import Autocommit, Step, Transaction, type_name
+from migrator.plan import Autocommit, Step, Transaction
 
 # How statements begin by which a relation, or its name, comes into a schema.
 _MAKING = (
@@ -57,7 +57,11 @@ def require_create(title: str, kind: Kind, facts: Facts, steps: Iterable[Step]) 
 
 
 def nothing_by_default(
-    grantees: Iterable[str], made: TableName, *, sequence: bool = False
+    grantees: Iterable[str | None],
+    made: TableName,
+    *,
+    owner: str = "",
+    sequence: bool = False,
 ) -> tuple[sql.Composable, ...]:
     """
     Return what takes from others what default privileges gave them.
@@ -67,6 +71,7 @@ def nothing_by_default(
     Args:
         grantees: as `Facts.default_grantees`.
         made: a relation that this role has made.
+        owner: whose it is by then; this role's where it is not given to another yet.
         sequence: whether it is a sequence.
 
     Source: PostgreSQL manual, ALTER DEFAULT PRIVILEGES.
@@ -75,9 +80,10 @@ def nothing_by_default(
         sql.SQL("REVOKE ALL ON {} {} FROM {}").format(
             sql.SQL("SEQUENCE" if sequence else "TABLE"),
             made.identifier,
-            type_name(role),
+            sql.SQL("PUBLIC") if role is None else sql.Identifier(role),
         )
         for role in grantees
+        if role != owner
     )
 
 

@@ -4,10 +4,14 @@ Source: PostgreSQL manual, ALTER SEQUENCE (its lock waits for whoever draws a nu
 section 9.17, setval.
 """
 
+from collections.abc import Iterator
+
 from psycopg import sql
 
 from migrator import names
+from migrator.facts import Sequence
 from migrator.names import TableName
+from migrator.plan import type_name
 
 
 def noted(sequence: TableName, cache: int = 1) -> tuple[sql.Composable, sql.Composable]:
@@ -37,6 +41,22 @@ def goes_on(sequence: TableName) -> sql.Composable:
         "SELECT pg_catalog.setval({}, pg_catalog.current_setting({})::bigint,"
         " pg_catalog.current_setting({})::boolean)"
     ).format(sql.Literal(str(sequence)), last, called)
+
+
+def looks(counter: Sequence) -> Iterator[sql.Composable]:
+    """Yield what a sequence has besides what makes it: privileges and comment."""
+    at = counter.name.identifier
+    for word, role, passed_on in counter.grants:
+        yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
+            type_name(word),
+            at,
+            type_name(role),
+            sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
+        )
+    if counter.comment is not None:
+        yield sql.SQL("COMMENT ON SEQUENCE {} IS {}").format(
+            at, sql.Literal(counter.comment)
+        )
 
 
 def _settings(sequence: TableName) -> tuple[sql.Composable, sql.Composable]:

@@ -214,6 +214,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         root=root,
         parent=parent,
         options=tuple(row.pop("options")),
+        owner_lacks=tuple(row.pop("owner_lacks")),
         publications=tuple(row.pop("publications")),
         rules=tuple(Rule(**rule) for rule in row.pop("rules")),
         grants=tuple(
@@ -288,15 +289,15 @@ def may_create(conn: Connection, schema: str) -> bool:
     )
 
 
-def default_grantees(conn: Connection, schema: str) -> tuple[str, ...]:
+def default_grantees(conn: Connection, schema: str) -> tuple[str | None, ...]:
     """
-    Return who gets privileges by default on what this role makes in a schema, as SQL.
+    Return who gets privileges by default on what this role makes in a schema.
 
     Source: PostgreSQL manual, ALTER DEFAULT PRIVILEGES; of tables and sequences.
     """
     rows = conn.execute(
-        "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE"
-        " pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS role"
+        "SELECT DISTINCT CASE WHEN a.grantee <> 0 THEN"
+        " pg_catalog.pg_get_userbyid(a.grantee)::text END AS role"
         " FROM pg_catalog.pg_default_acl d"
         " CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a"
         " LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace"

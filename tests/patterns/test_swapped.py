@@ -591,6 +591,10 @@ def test_a_partitioned_table_that_refers(
             "CREATE PUBLICATION p FOR TABLES IN SCHEMA public",
             'publication "p" has all tables, of the database or of the schema',
         ),
+        (
+            "REVOKE INSERT ON events FROM CURRENT_USER",
+            "has an owner who took INSERT on it from itself, and writes both tables",
+        ),
     ],
 )
 def test_message(

@@ -125,15 +125,12 @@ class Exchange(Successor):
                 counter.name.identifier, type_name(counter.type)
             )
             yield from nothing_by_default(
-                self.facts.default_grantees, counter.name, sequence=True
+                self.facts.default_grantees,
+                counter.name,
+                owner=self.facts.table.owner,
+                sequence=True,
             )
-            for word, role, passed_on in counter.grants:
-                yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
-                    type_name(word),
-                    counter.name.identifier,
-                    type_name(role),
-                    sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
-                )
+            yield from sequences.looks(counter)
 
     def _identity_counters(self) -> list[Counter]:
         return [

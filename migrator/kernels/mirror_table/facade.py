@@ -52,7 +52,7 @@ class Facade:
     required: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
-    default_grantees: tuple[str, ...] = ()
+    default_grantees: tuple[str | None, ...] = ()
     owner: str
 
     def create(self) -> tuple[sql.Composable, ...]:

@@ -81,7 +81,7 @@ class Merge(Absorbed):
                 work=direct.catalogue_step(
                     self.name,
                     *inflow.on(self.table.owner),
-                    *nothing_by_default(self.facts.default_grantees, inflow.behind),
+                    *self._noted_alone(),
                     lock=Lock.SHARE_ROW_EXCLUSIVE,
                 ),
                 reverse=(direct.catalogue_step(self.name, *inflow.off()),),
@@ -271,6 +271,12 @@ class Merge(Absorbed):
             )
         return tuple(found)
 
+    def _noted_alone(self) -> tuple[sql.Composable, ...]:
+        """Return what leaves the rows that are behind to the owner."""
+        return nothing_by_default(
+            self.facts.default_grantees, self.inflow().behind, owner=self.table.owner
+        )
+
     def _named(self, index: Index) -> Iterable[sql.Composable]:
         """Return what gives the copy of an index its name, and its constraint."""
         into, name = self.into.name, self.indexes.get(index.name, index.name)
@@ -320,7 +326,7 @@ class Merge(Absorbed):
                 former.identifier, sql.Identifier(self.name.name)
             ),
             *self.inflow().on(self.table.owner),
-            *nothing_by_default(self.facts.default_grantees, self.inflow().behind),
+            *self._noted_alone(),
             also=(into,),
             through=self.name,
         )

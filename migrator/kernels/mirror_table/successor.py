@@ -281,9 +281,9 @@ def require_swappable(facts: Facts, title: str) -> None:
             raise Refused(
                 f'{title}: constraint "{c.name}" of table {table.name}'
                 + (" cannot go over." if c.validated else " is not valid."),
-                next="drop it by a change of its own first."
-                if c.validated
-                else "validate it first.",
+                next="validate it first."
+                if not c.validated and c.definition.endswith(" NOT VALID")
+                else "drop it by a change of its own first.",
             )
     index = unique_index(facts)
     if index is None:
@@ -304,6 +304,14 @@ def require_swappable(facts: Facts, title: str) -> None:
 def _require_writable(facts: Facts) -> None:
     """Refuse policies that bind whose rights the triggers have."""
     table = facts.table
+    if table.owner_lacks:
+        lacks, owner = ", ".join(table.owner_lacks), sql.Identifier(table.owner)
+        raise Refused(
+            f"Table {table.name} has an owner who took {lacks} on it from itself, and"
+            " writes both tables until the drop.",
+            next=f"GRANT {lacks} ON {table.name} TO {owner.as_string(None)}, and take"
+            " it back after the drop.",
+        )
     # The owner's where the connection is a superuser's, else the connection's own.
     forced = table.policies and table.forces_policies
     if forced and facts.superuser and not table.owner_bypasses:

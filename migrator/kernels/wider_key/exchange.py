@@ -17,6 +17,7 @@ from migrator.kernels import constraints, direct, indexes, sequences, unique_key
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
+from migrator.kernels.privileges import nothing_by_default
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.plan import Refusal, Transaction, expression, render, type_name
 
@@ -168,11 +169,11 @@ def _renamed(part: Part, mirror: Widened, *, back: bool) -> Iterator[sql.Composa
             )
         for counter in one.column.counters:
             if counter.always is not None:
-                yield from _identity(mirror, one, counter)
+                yield from _identity(part, mirror, one, counter)
 
 
 def _identity(
-    mirror: Widened, one: Widening, counter: Sequence
+    part: Part, mirror: Widened, one: Widening, counter: Sequence
 ) -> Iterator[sql.Composable]:
     """Yield what gives a column an identity that goes on where the former stood."""
     # The sequence is of the column's type; what was the limit of the former is not
@@ -193,13 +194,13 @@ def _identity(
         )
     )
     yield sequences.goes_on(counter.name)
-    for word, role, passed_on in counter.grants:
-        yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}{}").format(
-            type_name(word),
-            counter.name.identifier,
-            type_name(role),
-            sql.SQL(" WITH GRANT OPTION" if passed_on else ""),
-        )
+    yield from nothing_by_default(
+        part.facts.default_grantees,
+        counter.name,
+        owner=part.table.owner,
+        sequence=True,
+    )
+    yield from sequences.looks(counter)
 
 
 def _indexed(part: Part, mirror: Widened) -> Iterator[sql.Composable]:

@@ -186,6 +186,7 @@ SELECT a.attname::text AS name,
                                ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END,
                              g.is_grantable) ORDER BY g.grantee, g.privilege_type), '[]')
                       FROM pg_catalog.aclexplode(x.relacl) AS g WHERE g.grantee <> x.relowner),
+                  'comment', pg_catalog.obj_description(x.oid, 'pg_class'),
                   'dependents', ARRAY(
                     SELECT DISTINCT pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid)
                       FROM pg_catalog.pg_depend u

@@ -9,7 +9,9 @@ SELECT k.conname::text AS name,
                 || COALESCE(' WITH (' || (
                      SELECT pg_catalog.string_agg(pg_catalog.quote_ident(o.option_name) || ' = '
                               || pg_catalog.quote_literal(o.option_value), ', ')
-                       FROM pg_catalog.pg_options_to_table(x.reloptions) o) || ')', '')
+                       -- An exclusion constraint's are there.
+                       FROM pg_catalog.pg_options_to_table(x.reloptions) o
+                      WHERE k.contype <> 'x') || ')', '')
                 || COALESCE(' USING INDEX TABLESPACE ' || pg_catalog.quote_ident(s.spcname), '')
                 || spelt.behind
            FROM pg_catalog.pg_class x

@@ -75,6 +75,14 @@ SELECT c.oid::bigint AS oid,
                    FROM pg_catalog.aclexplode(c.relacl) a
                   WHERE a.grantee <> c.relowner GROUP BY 1) g
        ), '[]') AS grants,
+       -- Of MAINTAIN (17+) a table that is older may know nothing.
+       ARRAY(
+         SELECT privilege_type FROM pg_catalog.aclexplode(pg_catalog.acldefault('r', c.relowner))
+          WHERE c.relacl IS NOT NULL AND privilege_type <> 'MAINTAIN'
+         EXCEPT
+         SELECT privilege_type FROM pg_catalog.aclexplode(c.relacl) WHERE grantee = c.relowner
+          ORDER BY 1
+       ) AS owner_lacks,
        rn.nspname AS root_schema,
        r.relname AS root_name,
        pn.nspname AS parent_schema,
