@@ -39,6 +39,7 @@ from migrator.patterns.rename_constraint import RenameConstraint
 from migrator.patterns.rename_enum_value import RenameEnumValue
 from migrator.patterns.rename_table import RenameTable
 from migrator.patterns.replace_check import ReplaceCheck
+from migrator.patterns.replace_foreign_key import ReplaceForeignKey
 from migrator.patterns.replace_function import ReplaceFunction
 from migrator.patterns.replace_index import ReplaceIndex
 from migrator.patterns.replace_view import ReplaceView
@@ -87,6 +88,7 @@ CATALOGUE: tuple[type[Pattern], ...] = (
     RenameEnumValue,
     RenameTable,
     ReplaceCheck,
+    ReplaceForeignKey,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -138,6 +140,7 @@ __all__ = [
     "RenameEnumValue",
     "RenameTable",
     "ReplaceCheck",
+    "ReplaceForeignKey",
     "ReplaceFunction",
     "ReplaceIndex",
     "ReplaceView",

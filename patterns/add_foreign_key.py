@@ -23,7 +23,7 @@ from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.final import Final, Key
 from migrator.kernels import constraints, indexes, requirements
-from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, ForeignKey
+from migrator.kernels.foreign_key import ForeignKey
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
 from migrator.plan import Footprint, Lock, Notice, Probe, Reach, State, Step, Steps
@@ -125,21 +125,13 @@ class AddForeignKey(Pattern):
             *key.type_notices(),
             *requirements.partition_notices(facts),
         )
-        partitioned = facts.table.kind == "p"
-        if partitioned and facts.server_version < NOT_VALID_ON_PARTITIONED:
-            raise Refused(
-                f"Table {facts.table.name} is partitioned: before PostgreSQL 18 its"
-                " foreign keys cannot be NOT VALID, so that adding one reads all rows"
-                " while writers of both tables wait.",
-                next="add the foreign key in a maintenance window, or use PostgreSQL"
-                " 18.",
-            )
+        key.require_not_valid()
         builds = constraints.lookup(facts, tuple(self.on), self._index)
         if self.index is False and builds:
             slow = "The columns have no index: each DELETE of a referenced row, and"
             slow += " each UPDATE of its key, will read the whole table."
             return self.assure((*notices, Notice(text=slow)))
-        if builds and partitioned:
+        if builds and facts.table.kind == "p":
             raise Refused(
                 f"Table {facts.table.name} is partitioned and has no index on the"
                 " foreign key's columns: it takes a change of its own.",

@@ -17,32 +17,17 @@ back to before expand does the same with the old condition.
 Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes), 9.1 (OR).
 """
 
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, replace
-
-from psycopg import sql
+from dataclasses import KW_ONLY, dataclass
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Constraint, Facts
+from migrator.facts import Facts
 from migrator.final import Final, Key
-from migrator.kernels import constraints, direct, requirements
+from migrator.kernels import constraints, requirements
 from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
-from migrator.plan import (
-    Action,
-    Autocommit,
-    Lock,
-    Notice,
-    Probe,
-    State,
-    Step,
-    Steps,
-    Transaction,
-    expression,
-    render,
-    type_name,
-)
+from migrator.patterns.drop_constraint import DropConstraint
+from migrator.plan import Notice, Probe, State, Steps, expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,119 +123,18 @@ class ReplaceCheck(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the new check, its proof, and the exchange."""
-        table, made = facts.table.name, self._made(facts)
-        either = self._either(facts, constraints.require(facts, self.name))
-        # Both hold from here on, until the first step's way back drops the new one.
-        back = direct.catalogue_step(
-            table, self._renamed(facts, self.name, made), *either[1:]
+        table = facts.table.name
+        made = names.owned("check", self.name, facts.tag)
+        old = constraints.require(facts, self.name)
+        again = DropConstraint(self.table, self.name, schema=self.schema).again(
+            facts, old
         )
         return (
             constraints.add_check(table, made, expression(self.expression)),
             constraints.validate(table, made),
-            Step(
-                name="exchange_checks",
-                work=self._exchange(facts),
-                reverse=(replace(back, done=constraints.is_there(table, made)),),
-            ),
+            constraints.exchanged(table, old, made, again),
         )
-
-    def _either(self, facts: Facts, found: Constraint) -> tuple[sql.Composable, ...]:
-        """
-        Return what puts the check that either release meets in the place of one.
-
-        Of that check itself it makes one that means the same.
-        """
-        table = facts.table.name
-        added = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} OR {}) NOT VALID")
-        return (
-            self._gone(facts),
-            added.format(
-                table.identifier,
-                sql.Identifier(self.name),
-                expression(found.condition or "true"),
-                expression(self.expression),
-            ),
-            *_comments(facts, found),
-        )
-
-    def _old_again(self, facts: Facts, old: Constraint) -> tuple[Action, ...]:
-        """Return what brings the old condition back, once no row violates it."""
-        table, made = facts.table.name, self._made(facts)
-        definition = type_name(old.definition)
-        again = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
-        if not old.validated:
-            # It was never proved, and says so.
-            added = again.format(
-                table.identifier, sql.Identifier(self.name), definition
-            )
-            statements = (self._gone(facts), added, *_comments(facts, old))
-            return (direct.catalogue_step(table, *statements),)
-        refusals = (
-            constraints.violated(
-                facts,
-                self.name,
-                sql.SQL("NOT {}").format(expression(old.condition or "true")),
-                since="it holds rows to either condition",
-            ),
-        )
-        # The check that either release meets is not proved; the old one was.
-        is_back = constraints.is_there(table, self.name, validated=True)
-        is_proved = constraints.is_there(table, made, validated=True)
-        proof = constraints.validated(table, made)
-        return (
-            Autocommit(
-                statement=render(
-                    sql.SQL("{} NOT VALID").format(
-                        again.format(table.identifier, sql.Identifier(made), definition)
-                    )
-                ),
-                lock=Lock.ACCESS_EXCLUSIVE,
-                table=table,
-                done=_any(constraints.is_there(table, made), is_back),
-                refusals=refusals,
-            ),
-            replace(proof, done=_any(is_proved, is_back), refusals=refusals),
-            self._exchange(facts),
-        )
-
-    def _exchange(self, facts: Facts) -> Transaction:
-        """Return what gives the proved check the place and name of the other."""
-        table = facts.table.name
-        found = constraints.require(facts, self.name)
-        exchanged = direct.catalogue_step(
-            table,
-            self._gone(facts),
-            self._renamed(facts, self._made(facts), self.name),
-            *_comments(facts, found),
-        )
-        done = constraints.is_there(table, self.name, validated=True)
-        return replace(exchanged, done=done)
-
-    def _gone(self, facts: Facts) -> sql.Composable:
-        return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-            facts.table.name.identifier, sql.Identifier(self.name)
-        )
-
-    def _renamed(self, facts: Facts, old: str, new: str) -> sql.Composable:
-        return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-            facts.table.name.identifier, sql.Identifier(old), sql.Identifier(new)
-        )
-
-    def _made(self, facts: Facts) -> str:
-        """Return the name of a check that is proved beside another one."""
-        return names.owned("check", self.name, facts.tag)
 
     @property
     def _new(self) -> AddCheck:
         return AddCheck(self.table, self.name, self.expression, schema=self.schema)
-
-
-def _comments(facts: Facts, found: Constraint) -> tuple[sql.Composable, ...]:
-    if found.comment is None:
-        return ()
-    return (constraints.comment(facts.table.name, found),)
-
-
-def _any(*questions: str) -> str:
-    """Return the question whether one of some has the answer yes."""
-    return "SELECT " + " OR ".join(f"({question})" for question in questions)

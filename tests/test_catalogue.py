@@ -48,6 +48,7 @@ from migrator.patterns import (
     RenameColumn,
     RenameConstraint,
     ReplaceCheck,
+    ReplaceForeignKey,
     ReplaceIndex,
     SetDefault,
     SetNotNull,
@@ -245,6 +246,23 @@ SHAPES: tuple[Shape, ...] = (
         pattern=RenameConstraint("people", "called", "named_once", assured="tried"),
         column="name",
         plain="ALTER TABLE people RENAME CONSTRAINT called TO named_once",
+        refused={},
+    ),
+    Shape(
+        name="replace_foreign_key",
+        pattern=ReplaceForeignKey(
+            "people",
+            ["town"],
+            "towns",
+            ["id"],
+            "home",
+            on_delete="cascade",
+            assured="tried",
+        ),
+        column="name",
+        plain="ALTER TABLE people DROP CONSTRAINT home, ADD CONSTRAINT home FOREIGN KEY"
+        " (town) REFERENCES towns ON DELETE CASCADE;"
+        " COMMENT ON CONSTRAINT home ON people IS 'where'",
         refused={},
     ),
     Shape(

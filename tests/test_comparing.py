@@ -331,6 +331,36 @@ def test_names_by_a_convention(project: Project) -> None:
     project.check()
 
 
+# -- foreign keys ------------------------------------------------------------
+
+
+def test_other_actions_of_a_foreign_key(project: Project) -> None:
+    """It is never away: the new one is proved before the old one goes."""
+
+    def model(**given: str) -> Model:
+        key = sa.ForeignKey("teams.id", **given)
+        return both(table("teams"), table("users", sa.Column("team", key)))
+
+    create(project, model())
+    project.execute("INSERT INTO users SELECT 1, 1")
+    project.model(model(ondelete="CASCADE"))
+    (script,) = project.autogenerate()
+    formatted(script)
+    assert (
+        changes_of(script)
+        == """\
+change = ReplaceForeignKey(
+    "users",
+    ["team"],
+    "teams",
+    ["id"],
+    "users_team_fkey",
+    on_delete="CASCADE",
+)"""
+    )
+    carried(project)
+
+
 # -- enums -------------------------------------------------------------------
 
 

@@ -55,6 +55,7 @@ from migrator.patterns import (
     RenameEnumValue,
     RenameTable,
     ReplaceCheck,
+    ReplaceForeignKey,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -327,6 +328,18 @@ SCENARIOS = [
         pattern=DropConstraint("t", "t_both", assured="no ON CONFLICT"),
         old=text("name"),
         new=number("amount"),
+    ),
+    Scenario(
+        name="replace_foreign_key",
+        expands_to=State.BACKFILLED,
+        setup=OWNED + "; ALTER TABLE t ADD CONSTRAINT t_owner FOREIGN KEY (owner)"
+        " REFERENCES p NOT VALID",
+        pattern=ReplaceForeignKey(
+            "t", ["owner"], "p", ["id"], "t_owner", on_delete="SET NULL"
+        ),
+        old=OWNER,
+        new=OWNER,
+        apart="SELECT count(*) FROM t WHERE owner NOT IN (SELECT id FROM p)",
     ),
     Scenario(
         name="replace_check",

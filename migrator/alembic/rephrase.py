@@ -47,6 +47,7 @@ from migrator.patterns import (
     RenameEnumValue,
     RenameTable,
     ReplaceCheck,
+    ReplaceForeignKey,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -75,6 +76,7 @@ _RANKS: tuple[type[Pattern], ...] = (
     AddPrimaryKey,
     AddUnique,
     AddForeignKey,
+    ReplaceForeignKey,
     AddCheck,
     ReplaceCheck,
     AddExclusion,
@@ -119,6 +121,7 @@ class Rephrased:
         self._going_along()
         self._renamed_columns()
         self._enums()
+        self._exchanged_keys()
         self._exchanged()
         for operation in self._left:
             for piece in self._of(operation):
@@ -401,6 +404,26 @@ class Rephrased:
                     continue
                 self._take(gone, new)
                 self._add(pattern, {("columns", gone.schema, gone.table_name)})
+                break
+
+    def _exchanged_keys(self) -> None:
+        """Join a foreign key that goes with one that comes under its name."""
+        for gone in self._all(ops.DropConstraintOp):
+            for new in self._all(ops.CreateForeignKeyOp):
+                same = gone.constraint_name == new.constraint_name
+                if not same or look.place(gone) != look.place(new):
+                    continue
+                for pattern in self._patterns([new]):
+                    if isinstance(pattern, AddForeignKey):
+                        given = {
+                            f.name: getattr(pattern, f.name)
+                            for f in fields(pattern)
+                            if f.name != "index"
+                        }
+                        _, needs = look.tokens(new)
+                        mine: Token = ("gone", *look.place(new), pattern.name)
+                        self._take(gone, new)
+                        self._add(ReplaceForeignKey(**given), {*needs} - {mine})
                 break
 
     def _exchange_index(self, gone: ops.DropIndexOp, new: ops.CreateIndexOp) -> bool:

@@ -20,9 +20,9 @@ from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
 from migrator.plan import (
+    Action,
     Autocommit,
     Lock,
-    Refusal,
     Step,
     TableLock,
     Transaction,
@@ -311,6 +311,53 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
             table.identifier, sql.Identifier(name)
         ),
         also=(also,) if also else (),
+    )
+
+
+def exchanged(
+    table: TableName,
+    old: Constraint,
+    made: str,
+    again: tuple[Action, ...],
+    also: TableName | None = None,
+) -> Step:
+    """
+    Return the step by which a new constraint takes the place and name of another.
+
+    Args:
+        table: the table.
+        old: the constraint that goes; its comment goes over.
+        made: the new one's name until then.
+        again: what brings the old one back.
+        also: the table that the old one refers to.
+    """
+
+    def renamed(one: str, to: str) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+            table.identifier, sql.Identifier(one), sql.Identifier(to)
+        )
+
+    gone = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+        table.identifier, sql.Identifier(old.name)
+    )
+    comments = () if old.comment is None else (comment(table, old),)
+    work = direct.catalogue_step(
+        table,
+        gone,
+        renamed(made, old.name),
+        *comments,
+        also=() if also is None else (also,),
+    )
+    done = sql.SQL(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+        " WHERE conrelid = {}::pg_catalog.regclass AND conname = {})"
+    ).format(sql.Literal(str(table)), sql.Literal(made))
+    # Both hold from here on, until the new one is dropped by the way back of its step.
+    away = direct.catalogue_step(table, renamed(old.name, made))
+    return Step(
+        name="exchange_constraints",
+        work=replace(work, done=render(done)),
+        reverse=(replace(away, done=is_there(table, made)), *again),
     )
 
 

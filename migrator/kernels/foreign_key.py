@@ -95,6 +95,18 @@ class ForeignKey:
                 next="make them unique first, by a change of its own (AddUnique).",
             )
 
+    def require_not_valid(self) -> None:
+        """Refuse a partitioned table, where PostgreSQL could only scan for the key."""
+        early = self.facts.server_version < NOT_VALID_ON_PARTITIONED
+        if self.facts.table.kind == "p" and early:
+            raise Refused(
+                f"Table {self.facts.table.name} is partitioned: before PostgreSQL 18"
+                " its foreign keys cannot be NOT VALID, so that adding one reads all"
+                " rows while writers of both tables wait.",
+                next="add the foreign key in a maintenance window, or use PostgreSQL"
+                " 18.",
+            )
+
     def definition(self, parent: sql.Composable | None = None) -> sql.Composable:
         """Return what follows the constraint's name; `parent` in a trial."""
         text = sql.SQL("FOREIGN KEY ({}) REFERENCES {} ({})").format(
