@@ -28,7 +28,6 @@ from migrator.kernels.unique_key import other_row, value_of
 from migrator.pattern import Pattern
 from migrator.plan import (
     Action,
-    Autocommit,
     Lock,
     Notice,
     Refusal,
@@ -38,7 +37,6 @@ from migrator.plan import (
     Transaction,
     expression,
     present,
-    render,
     type_name,
 )
 
@@ -154,22 +152,16 @@ class DropConstraint(Pattern):
         if not found.validated:
             # Its definition says so: NOT VALID, or NOT ENFORCED.
             return (self._added(facts, found, definition),)
-        refusals = (self._violated(facts, found),)
+        refusal = self._violated(facts, found)
         validated = constraints.validated(table, self.name, also=found.references)
         # What is added holds for the new release at once, so that rows are counted
         # before, with nothing locked; those that came since, once more behind it.
-        counted = Autocommit(
-            statement="SELECT true",
-            lock=Lock.NONE,
-            table=table,
-            done=constraints.is_there(table, self.name),
-            refusals=refusals,
-        )
+        is_there = constraints.is_there(table, self.name)
         return (
-            counted,
+            constraints.counted(table, refusal, done=is_there),
             # All partitions of both are locked within one budget.
             self._added(facts, found, definition + sql.SQL(" NOT VALID")),
-            replace(validated, refusals=refusals),
+            replace(validated, refusals=(refusal,)),
         )
 
     @staticmethod

@@ -17,17 +17,29 @@ back to before expand does the same with the old condition.
 Source: PostgreSQL manual, ALTER TABLE, Notes; section 5.5.1 (NULL passes), 9.1 (OR).
 """
 
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+
+from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
-from migrator.facts import Facts
+from migrator.facts import Constraint, Facts
 from migrator.final import Final, Key
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, direct, requirements
 from migrator.pattern import Pattern
 from migrator.patterns.add_check import AddCheck
-from migrator.patterns.drop_constraint import DropConstraint
-from migrator.plan import Notice, Probe, State, Steps, expression
+from migrator.plan import (
+    Action,
+    Notice,
+    Probe,
+    State,
+    Step,
+    Steps,
+    Transaction,
+    expression,
+    type_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +135,94 @@ class ReplaceCheck(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the new check, its proof, and the exchange."""
-        table = facts.table.name
-        made = names.owned("check", self.name, facts.tag)
-        old = constraints.require(facts, self.name)
-        again = DropConstraint(self.table, self.name, schema=self.schema).again(
-            facts, old
+        table, made = facts.table.name, self._made(facts)
+        either = self._either(facts, constraints.require(facts, self.name))
+        # Both hold from here on, until the first step's way back drops the new one.
+        back = direct.catalogue_step(
+            table, constraints.renamed(table, self.name, made), *either[1:]
         )
         return (
             constraints.add_check(table, made, expression(self.expression)),
             constraints.validate(table, made),
-            constraints.exchanged(table, old, made, again),
+            Step(
+                name="exchange_checks",
+                work=self._exchange(facts),
+                reverse=(replace(back, done=constraints.is_there(table, made)),),
+            ),
         )
+
+    def _either(self, facts: Facts, found: Constraint) -> tuple[sql.Composable, ...]:
+        """
+        Return what puts the check that either release meets in the place of one.
+
+        Of that check itself it makes one that means the same.
+        """
+        table = facts.table.name
+        added = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} OR {}) NOT VALID")
+        return (
+            self._gone(facts),
+            added.format(
+                table.identifier,
+                sql.Identifier(self.name),
+                expression(found.condition or "true"),
+                expression(self.expression),
+            ),
+            *constraints.comments(table, found),
+        )
+
+    def _old_again(self, facts: Facts, old: Constraint) -> tuple[Action, ...]:
+        """Return what brings the old condition back, once no row violates it."""
+        table, made = facts.table.name, self._made(facts)
+        definition = type_name(old.definition)
+        if not old.validated:
+            # It was never proved, and says so.
+            added = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
+                table.identifier, sql.Identifier(self.name), definition
+            )
+            statements = (self._gone(facts), added, *constraints.comments(table, old))
+            return (direct.catalogue_step(table, *statements),)
+        refusal = constraints.violated(
+            facts,
+            self.name,
+            sql.SQL("NOT {}").format(expression(old.condition or "true")),
+            since="it holds rows to either condition",
+        )
+        # The check that either release meets is not proved; the old one was.
+        is_back = constraints.is_there(table, self.name, validated=True)
+        is_beside = _any(constraints.is_there(table, made), is_back)
+        is_proved = constraints.is_there(table, made, validated=True)
+        beside = constraints.add(table, made, definition + sql.SQL(" NOT VALID"))
+        return (
+            constraints.counted(table, refusal, done=is_beside),
+            replace(beside, done=is_beside),
+            replace(
+                constraints.validated(table, made),
+                done=_any(is_proved, is_back),
+                refusals=(refusal,),
+            ),
+            self._exchange(facts),
+        )
+
+    def _exchange(self, facts: Facts) -> Transaction:
+        """Return what gives the proved check the place and name of the other."""
+        table, found = facts.table.name, constraints.require(facts, self.name)
+        done = constraints.is_there(table, self.name, validated=True)
+        return constraints.exchanged(table, found, self._made(facts), done=done)
+
+    def _gone(self, facts: Facts) -> sql.Composable:
+        return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            facts.table.name.identifier, sql.Identifier(self.name)
+        )
+
+    def _made(self, facts: Facts) -> str:
+        """Return the name of a check that is proved beside another one."""
+        return names.owned("check", self.name, facts.tag)
 
     @property
     def _new(self) -> AddCheck:
         return AddCheck(self.table, self.name, self.expression, schema=self.schema)
+
+
+def _any(*questions: str) -> str:
+    """Return the question whether one of some has the answer yes."""
+    return "SELECT " + " OR ".join(f"({question})" for question in questions)

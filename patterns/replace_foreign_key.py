@@ -15,7 +15,7 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
 
@@ -23,7 +23,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.final import Final, Key
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, direct, requirements
 from migrator.kernels.foreign_key import ForeignKey
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -173,10 +173,24 @@ class ReplaceForeignKey(Pattern):
             also=parent,
         )
         gone = constraints.drop(table, key.name, also=parent)
+        # Both hold from here on, until the first step's way back drops the new one.
+        away = replace(
+            direct.catalogue_step(
+                table, constraints.renamed(table, self.name, key.name)
+            ),
+            done=constraints.is_there(table, key.name),
+        )
+        exchange = constraints.exchanged(
+            table,
+            old,
+            key.name,
+            done=f"SELECT NOT ({constraints.is_there(table, key.name)})",
+            also=old.references,
+        )
         return (
             Step(name="add_constraint", work=added, reverse=(gone,)),
             constraints.validate(table, key.name, also=parent),
-            constraints.exchanged(table, old, key.name, again, also=old.references),
+            Step(name="exchange_constraints", work=exchange, reverse=(away, *again)),
         )
 
     def _key(self, facts: Facts) -> ForeignKey:

@@ -17,76 +17,26 @@ from migrator.alembic.author import OPEN, Author, create, default_of, definition
 from migrator.alembic.checks import CheckOp
 from migrator.alembic.normal import leaves, normal
 from migrator.alembic.order import Piece, Token
+from migrator.alembic.ranks import rank_of
 from migrator.alembic.writing import Way, Written
 from migrator.lint import operations as lint
 from migrator.lint import statements as st
 from migrator.lint.statements import Ref
 from migrator.pattern import Pattern
 from migrator.patterns import (
-    AddCheck,
     AddColumn,
-    AddEnumValue,
-    AddExclusion,
     AddForeignKey,
-    AddPrimaryKey,
-    AddUnique,
     ChangeColumnType,
-    ChangePrimaryKey,
     CreateIndex,
     CreateTable,
-    Custom,
     DropColumn,
-    DropConstraint,
-    DropDefault,
-    DropIndex,
-    DropNotNull,
     DropTable,
-    RemoveEnumValue,
     RenameColumn,
     RenameConstraint,
-    RenameEnumValue,
     RenameTable,
     ReplaceCheck,
     ReplaceForeignKey,
-    ReplaceFunction,
     ReplaceIndex,
-    ReplaceView,
-    SetDefault,
-    SetNotNull,
-)
-
-# What comes first where nothing else decides: types before values before rules, and
-# what goes after what comes.
-_RANKS: tuple[type[Pattern], ...] = (
-    AddEnumValue,
-    RenameEnumValue,
-    RenameTable,
-    RenameColumn,
-    RenameConstraint,
-    AddColumn,
-    Custom,
-    ChangeColumnType,
-    ChangePrimaryKey,
-    SetDefault,
-    DropDefault,
-    DropNotNull,
-    SetNotNull,
-    CreateIndex,
-    ReplaceIndex,
-    AddPrimaryKey,
-    AddUnique,
-    AddForeignKey,
-    ReplaceForeignKey,
-    AddCheck,
-    ReplaceCheck,
-    AddExclusion,
-    ReplaceFunction,
-    ReplaceView,
-    DropConstraint,
-    DropIndex,
-    RemoveEnumValue,
-    DropColumn,
-    DropTable,
 )
 
 _make: Any = postgresql.dialect
@@ -204,7 +154,7 @@ class Rephrased:
                     ),
                     choice=f'whether table "{to}" is "{old}" under another name',
                 ),
-                rank=_rank(renamed),
+                rank=rank_of(renamed),
                 makes=frozenset(
                     {("table", gone.schema, to)}
                     | {("column", gone.schema, to, c.name) for c in new.to_table().c}
@@ -320,7 +270,7 @@ class Rephrased:
                     ),
                     choice=choice,
                 ),
-                rank=_rank(renamed),
+                rank=rank_of(renamed),
                 makes=frozenset(
                     {("column", schema, table, to), ("columns", schema, table)}
                 ),
@@ -463,7 +413,7 @@ class Rephrased:
         self._pieces.append(
             Piece(
                 written=self.author.decided(pattern),
-                rank=_rank(pattern),
+                rank=rank_of(pattern),
                 needs=frozenset(needs or ()),
             )
         )
@@ -477,7 +427,7 @@ class Rephrased:
                 self._pieces.append(
                     Piece(
                         written=one,
-                        rank=_rank(pattern),
+                        rank=rank_of(pattern),
                         makes=frozenset({("values", operation.name)}),
                     )
                 )
@@ -502,7 +452,7 @@ class Rephrased:
             before: set[Token] = {("step", id(operation), number - 1)}
             yield Piece(
                 written=one,
-                rank=_rank(one.ways[0].patterns[0]),
+                rank=rank_of(one.ways[0].patterns[0]),
                 makes=frozenset(makes | step),
                 needs=frozenset(needs | (before if number else set())),
             )
@@ -525,11 +475,3 @@ class Rephrased:
         )
         made = create(gone.to_table(), indexes)
         return self.author.decided(replace(pattern, create=made, assured=""))
-
-
-def _rank(pattern: Pattern) -> int:
-    if isinstance(pattern, CreateIndex) and not pattern.unique:
-        # It is finished at expand. Behind a change of its column that waits for a
-        # deployment it would keep that deployment waiting.
-        return -1
-    return _RANKS.index(type(pattern)) if type(pattern) in _RANKS else len(_RANKS)

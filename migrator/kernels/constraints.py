@@ -20,9 +20,9 @@ from migrator.kernels import direct, indexes, partitioned_index
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
 from migrator.plan import (
-    Action,
     Autocommit,
     Lock,
+    Refusal,
     Step,
     TableLock,
     Transaction,
@@ -214,6 +214,11 @@ def comment(table: TableName, found: Constraint) -> sql.Composable:
     )
 
 
+def comments(table: TableName, found: Constraint) -> tuple[sql.Composable, ...]:
+    """Return the same where it has one, else nothing."""
+    return () if found.comment is None else (comment(table, found),)
+
+
 def add_check(table: TableName, name: str, condition: sql.Composable) -> Step:
     """
     Return the step that adds a check and proves nothing; its reverse drops it.
@@ -296,6 +301,17 @@ def violated(facts: Facts, name: str, rows: sql.Composable, *, since: str) -> Re
     )
 
 
+def counted(table: TableName, refusal: Refusal, *, done: str) -> Autocommit:
+    """Return the count of rows that refuse what follows, with nothing locked."""
+    return Autocommit(
+        statement="SELECT true",
+        lock=Lock.NONE,
+        table=table,
+        done=done,
+        refusals=(refusal,),
+    )
+
+
 def drop(table: TableName, name: str, also: TableName | None = None) -> Transaction:
     """
     Return the transaction that drops a constraint, harmless where it is gone.
@@ -314,51 +330,42 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
     )
 
 
+def renamed(table: TableName, name: str, to: str) -> sql.Composable:
+    """Return what gives a constraint another name."""
+    return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
+        table.identifier, sql.Identifier(name), sql.Identifier(to)
+    )
+
+
 def exchanged(
     table: TableName,
     old: Constraint,
     made: str,
-    again: tuple[Action, ...],
+    *,
+    done: str,
     also: TableName | None = None,
-) -> Step:
+) -> Transaction:
     """
-    Return the step by which a new constraint takes the place and name of another.
+    Return the transaction by which one constraint takes another's place and name.
 
     Args:
         table: the table.
         old: the constraint that goes; its comment goes over.
-        made: the new one's name until then.
-        again: what brings the old one back.
+        made: the other one's name until then.
+        done: the question whether it has.
         also: the table that the old one refers to.
     """
-
-    def renamed(one: str, to: str) -> sql.Composable:
-        return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-            table.identifier, sql.Identifier(one), sql.Identifier(to)
-        )
-
     gone = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
         table.identifier, sql.Identifier(old.name)
     )
-    comments = () if old.comment is None else (comment(table, old),)
     work = direct.catalogue_step(
         table,
         gone,
-        renamed(made, old.name),
-        *comments,
+        renamed(table, made, old.name),
+        *comments(table, old),
         also=() if also is None else (also,),
     )
-    done = sql.SQL(
-        "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
-        " WHERE conrelid = {}::pg_catalog.regclass AND conname = {})"
-    ).format(sql.Literal(str(table)), sql.Literal(made))
-    # Both hold from here on, until the new one is dropped by the way back of its step.
-    away = direct.catalogue_step(table, renamed(old.name, made))
-    return Step(
-        name="exchange_constraints",
-        work=replace(work, done=render(done)),
-        reverse=(replace(away, done=is_there(table, made)), *again),
-    )
+    return replace(work, done=done)
 
 
 def lookup(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step, ...]:

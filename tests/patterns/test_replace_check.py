@@ -92,13 +92,14 @@ def test_text_with_hostile_names() -> None:
         either,
         comment,
     )
-    again, proof, back = allow.reverse
-    assert isinstance(again, Autocommit)
-    made = again.statement.split('"')[7]
+    _, again, proof, back = allow.reverse
+    assert isinstance(again, Transaction)
+    made = again.statements[1].split('"')[7]
     assert made.startswith("_migrator_check_é")
     assert len(made.encode()) <= 63
-    assert again.statement == (
-        f'{alter} ADD CONSTRAINT "{made}" CHECK (("%s" > 0)) NOT VALID'
+    assert again.statements == (
+        lock,
+        f'{alter} ADD CONSTRAINT "{made}" CHECK (("%s" > 0)) NOT VALID',
     )
     assert isinstance(proof, Autocommit)
     assert proof.statement == f'{alter} VALIDATE CONSTRAINT "{made}"'

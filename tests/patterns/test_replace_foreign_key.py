@@ -85,11 +85,12 @@ def test_text() -> None:
         f'{alter} DROP CONSTRAINT "whose"',
         f'{alter} RENAME CONSTRAINT "{made}" TO "whose"',
     )
-    _, again, proof = exchange.reverse
-    assert isinstance(again, Autocommit)
-    assert again.statement == (
+    _, _, again, proof = exchange.reverse
+    assert isinstance(again, Transaction)
+    assert again.statements == (
+        f"{both} SHARE ROW EXCLUSIVE MODE",
         f'{alter} ADD CONSTRAINT "whose" FOREIGN KEY (user_id) REFERENCES'
-        " public.users(id) NOT VALID"
+        " public.users(id) NOT VALID",
     )
     assert isinstance(proof, Autocommit)
     assert proof.statement == f'{alter} VALIDATE CONSTRAINT "whose"'
