@@ -10,7 +10,7 @@ from migrator import edits, waiting
 from migrator.change import Change
 from migrator.errors import Busy, Held, MigratorError, Overlaps, TimeIsUp
 from migrator.events import EventKind
-from migrator.ledger import deployments, installation, lease
+from migrator.ledger import deployments, installation, lease, revisions
 from migrator.ledger.control import Mode
 from migrator.ledger.deployments import Deployment, Session
 from migrator.ledger.store import ChangeRow
@@ -90,6 +90,25 @@ class Deployer(Runner):
         """Tell whether a release was let in, now or before."""
         with self._connected("migrator:hook") as conn:
             return any(m.release == release for m in deployments.known(conn))
+
+    def ran(self, version_table: str) -> set[str]:
+        """Return the revisions of a version table that are known to have run."""
+        with self._connected("migrator:hook") as conn:
+            return revisions.ran(conn, version_table)
+
+    def note_ran(
+        self, version_table: str, there: Sequence[str], *, reason: str = ""
+    ) -> None:
+        """
+        Enter that revisions have run.
+
+        Args:
+            version_table: Alembic's.
+            there: the revisions.
+            reason: a person's word for it; "" where the version table tells it.
+        """
+        with self._installed("migrator:hook") as conn:
+            revisions.note(conn, version_table, there, reason=reason)
 
     @contextmanager
     def _installed(self, name: str) -> Iterator[Connection]:

@@ -22,6 +22,24 @@ from migrator.postgres.connection import Target
 from migrator.progress import Silent
 from migrator.settings import Settings
 
+#: Plain revisions: of a release made from v1 while v2 is out, and what joins both.
+HOT = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "hot", "r1"
+
+
+def upgrade():
+    op.add_column("users", sa.Column("hot", sa.String))
+"""
+MERGE = HOT[: HOT.index("revision,")] + """
+revision, down_revision = "m", ("r2", "hot")
+
+
+def upgrade():
+    pass
+"""
 CHANGE = Change(revision="r2", pattern=RenameColumn("users", "name", "full_name"))
 
 
@@ -278,6 +296,42 @@ def test_a_release_that_is_not_there_is_not_marked(
     assert text.endswith("Next: migrator hook pre-deploy --release v2\n")
     v2.hook("pre-deploy")
     assert v2.hook("post-deploy")["reasons"] == []
+
+
+def test_a_release_whose_own_revision_never_ran_is_kept_out(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """Made from v1 while v2's revision is there; v1 itself is let in again."""
+    v1, v2, _ = releases
+    v2.hook("pre-deploy")
+    fixed = Release.make("v1.1", v1.folder.parent, v1.url, PLAIN, HOT)
+    for hook in ("gate", "pre-deploy"):
+        found = fixed.hook(hook, code=3)
+        (why,) = found["reasons"]
+        assert why.startswith(
+            "hot is not known to have run here, and cannot run: the database is at r2,"
+        )
+        # What it does not know is no matter before its own is there.
+        assert found["changes"] == []
+    v1.hook("gate")
+    v1.hook("pre-deploy")
+    both = Release.make("v2.1", v1.folder.parent, v1.url, PLAIN, NAME, HOT, MERGE)
+    both.hook("pre-deploy")
+    fixed.hook("pre-deploy")
+    assert marks(sql)[2:] == [("v1", False), ("v2.1", False), ("v1.1", False)]
+    assert "revisions: ran hot" in v1.run("log")
+
+
+def test_a_persons_word_lets_a_release_in_of_which_no_record_tells(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """It is entered, so that the gate and the next run need no word."""
+    v1, v2, _ = releases
+    v2.alembic("upgrade", "head")
+    fixed = Release.make("v1.1", v1.folder.parent, v1.url, PLAIN, HOT)
+    fixed.hook("pre-deploy", "--revisions-ran", "added by hand")
+    fixed.hook("gate")
+    assert "reason added by hand" in v1.run("log")
 
 
 def test_now_retires_at_once_and_never_leaves_all(

@@ -23,7 +23,7 @@ from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy.exc import SAWarning
 
-from migrator.alembic import comparing, revision
+from migrator.alembic import applied, revision
 from migrator.alembic.underway import Options, command, target_of, told, uncollected
 from migrator.configuration import allowed, configured, pyproject
 from migrator.errors import Refused, UsageError
@@ -218,6 +218,7 @@ def _leased(
             _end_transaction(ctx)
             command.fresh = not now
             command.carried = 0
+            applied.note(conn, ctx, revision.version_table(ctx), now)
             guard = None
             if command.fresh:
                 # Nobody is there to be kept waiting: revisions run as they are.
@@ -247,8 +248,11 @@ def _leased(
                 # with the lease in hand.
                 ctx._migrations_fn = lambda at, c: _noted(list(original(at, c)), before)
                 ctx.run_migrations()
-                return
-            yield from _noted(todo, before)
+            else:
+                yield from _noted(todo, before)
+            now = ctx.get_current_heads()
+            _end_transaction(ctx)
+            applied.note(conn, ctx, revision.version_table(ctx), now)
 
     return steps
 

@@ -1,6 +1,6 @@
 """What commands share: the project, the database, settings and options."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -12,6 +12,7 @@ from alembic.util import CommandError
 
 from migrator import edits, names, waiting
 from migrator.alembic import revision as alembic_revision
+from migrator.alembic.applied import behind
 from migrator.alembic.project import Project, label, patterns_of, requires_of
 from migrator.alembic.underway import UNTOUCHED
 from migrator.change import DEFAULT_VERSION_TABLE, Change
@@ -225,6 +226,25 @@ class App:
     def ahead(self) -> bool:
         """Tell whether the database is at a revision that the project does not hold."""
         return self.project().lacks(self.heads())
+
+    def not_run(self, changes: Sequence[Change]) -> list[str]:
+        """
+        Return the project's last revisions of which nothing tells that they ran.
+
+        Args:
+            changes: those of its revisions.
+        """
+        deployer = self.deployer()
+        begun = {row.id for row in deployer.changes() if row.begun}
+        known = deployer.ran(self.version_table())
+        known |= {change.revision for change in changes if change.id in begun}
+        known |= behind(self.project().script(), self.heads())
+        return [head for head in self.project().heads() if head not in known]
+
+    def note_ran(self, reason: str = "") -> None:
+        """Enter that all of the project's revisions ran."""
+        there = [script.revision for script in self.project().revisions()]
+        self.deployer().note_ran(self.version_table(), there, reason=reason)
 
     def upgrade(self, revision: str) -> None:
         """

@@ -21,6 +21,7 @@ from migrator.cli.report import JSON_SCHEMA, exit_code, failed, note_return, tol
 from migrator.deployment import UNEXPANDED, Retire, Verdict, behind, holding
 from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
+from migrator.words import several
 
 # Exit code while a release may not be let in, or a change waits: that of Held.
 WAITS = 3
@@ -188,10 +189,21 @@ def _named(app: App, release: str | None) -> str:
     show_default=True,
     help="Connections that share a backfill.",
 )
+@click.option(
+    "--revisions-ran",
+    default="",
+    metavar="REASON",
+    help="Why a release's revisions count as run that no record tells of.",
+)
 @json_option
 @pass_app
 def pre_deploy(
-    app: App, release: str | None, time_limit: float, workers: int, json: bool
+    app: App,
+    release: str | None,
+    time_limit: float,
+    workers: int,
+    revisions_ran: str,
+    json: bool,
 ) -> None:
     """Expand, backfill and verify what a release needs before it is let in."""
 
@@ -208,7 +220,10 @@ def pre_deploy(
             answer.no = f"{answer.release} may not be let in; nothing was run."
             answer.verdicts = _gate(app, changes, answer)
             return
-        stopped = None if app.ahead() else _expand(app, changes, answer)
+        ahead = app.ahead()
+        if ahead and revisions_ran and app.not_run(changes):
+            app.note_ran(revisions_ran)
+        stopped = None if ahead else _expand(app, changes, answer)
         failures = app.deployer().admit(changes)
         answer.add(failures.values())
         if stopped is not None:
@@ -229,6 +244,8 @@ def pre_deploy(
         if answer.code == 0:
             # One that is kept out is not being deployed: those before it may end.
             app.deployer().begin(answer.release, changes)
+            if not ahead:
+                app.note_ran()
 
     _answered("pre-deploy", json, work)
 
@@ -289,6 +306,8 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
     """Return the verdicts; note where revisions of the project are not applied."""
     at, wanted = app.look_again(), app.project().heads()
     ahead = app.ahead()
+    if ahead and (missing := app.not_run(changes)):
+        return _never_run(app, changes, missing, answer)
     applied = set(wanted) <= set(at)
     if not ahead and not applied:
         answer.reasons += (
@@ -297,6 +316,32 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
         )
         answer.reasons += tuple(f"{e.what} Next: {e.next}" for e in app.kept_back())
     return app.deployer().gate(changes, ahead=ahead, applied=applied)
+
+
+def _never_run(
+    app: App, changes: list[Change], missing: list[str], answer: Answer
+) -> tuple[Verdict, ...]:
+    """Keep a release out whose own revisions the database does not have."""
+    what, first = several(missing), missing[0]
+    have, it = ("has", "it") if len(missing) == 1 else ("have", "they")
+    held = [head for head in app.heads() if app.project().lacks((head,))]
+    road = (
+        f"bring {what} into the release that holds {several(held)} (`alembic merge"
+        f" heads` there), run pre-deploy of that one, then this again. Where {what}"
+        f" {have} taken the place of revisions that ran here (a squash), `alembic stamp"
+        f" --purge {first}`. Where {it} did run here, `migrator hook pre-deploy"
+        ' --revisions-ran "reason"` enters that.'
+    )
+    be = "is" if len(missing) == 1 else "are"
+    answer.reasons += (
+        f"{what} {be} not known to have run here, and cannot run: the database is at"
+        f" {several(held)}, which this project does not hold. Next: {road}",
+    )
+    answer.no = f"{answer.release} may not be let in; none of its revisions was run."
+    verdicts = app.deployer().gate(changes)
+    return tuple(
+        replace(v, next="") if v.reason.startswith(UNEXPANDED) else v for v in verdicts
+    )
 
 
 @group.command("post-deploy", **example("migrator hook post-deploy --release v42"))

@@ -22,7 +22,7 @@ from migrator.errors import (
 from migrator.ledger.control import Limits, Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.plan import ChunkedCheck, Phase, State
-from migrator.words import counted, duration, moment
+from migrator.words import counted, duration, moment, several
 
 # The form of every `--json` output; grows when a key changes its meaning.
 JSON_SCHEMA = 1
@@ -49,7 +49,7 @@ _COMMANDS = {
 # Of a verdict, what is told.
 _GUARD = ("mode", "action", "reason")
 # Events whose figures say nothing without their names.
-_NAMED = ("vacuum",)
+_NAMED = ("vacuum", "revisions")
 
 
 def event(kind: str, detail: Mapping[str, Any]) -> str:
@@ -62,6 +62,12 @@ def event(kind: str, detail: Mapping[str, Any]) -> str:
         return f"unwatched: {detail['signal']}, {detail['why']}"
     if kind == "guard":
         return f"guard: {', '.join(filter(None, map(detail.get, _GUARD)))}"
+    if kind == "revisions":
+        detail = {
+            name: several(value) if isinstance(value, list) else value
+            for name, value in detail.items()
+            if name != "version_table"
+        }
     # As the command is called.
     words = ["resume" if kind == Mode.RUN else kind]
     for key, value in detail.items():
