@@ -119,28 +119,52 @@ def test_init_is_done_once(project: Quick) -> None:
     assert env.read_text() == before
 
 
-def test_init_names_what_the_options_take_over(project: Quick) -> None:
-    """What it says to write runs; the argument twice would be an error."""
+def test_init_takes_over_what_the_options_have_place_for(project: Quick) -> None:
+    """In both calls, whatever one of them has; what it wrote runs."""
     env = project.folder / "migrations" / "env.py"
-    text = env.read_text()
     taken = "**zd.options(target_metadata=target_metadata)"
-    assert taken in text
-    own = "target_metadata=target_metadata, include_object=include_object"
-    begun = text.replace("\nfrom migrator import alembic as zd\n", "\n")
-    begun = f"{begun}".replace(taken, own)
-    head = "def include_object(*given):\n    return True\n\n\n"
-    begun = begun.replace(
-        "def run_migrations_offline", head + "def run_migrations_offline"
+    begun = env.read_text().replace("\nfrom migrator import alembic as zd\n", "\n")
+    head = "def mine(*given):\n    return True\n\n\ndef run_migrations_offline"
+    begun = begun.replace("def run_migrations_offline", head)
+    start, _, end = begun.rpartition(taken)
+    begun = start.replace(taken, "target_metadata=target_metadata") + (
+        "include_object=mine, target_metadata=target_metadata,"
+        "\n            process_revision_directives=mine,"
+        f"\n            transaction_per_migration=True{end}"
     )
     env.write_text(begun)
-    said = project.migrator("init").stdout
-    assert "has include_object, which the options take over" in said
-    assert "in place of target_metadata=…, include_object=…," in said
-    line = said.splitlines()[-1].strip().rstrip(",")
-    assert line == f"**zd.options({own})"
-    assert env.read_text() == begun
-    env.write_text(f"from migrator import alembic as zd\n{begun.replace(own, line)}")
+    assert "now passes zd.options(…) to Alembic. Look" in project.migrator("init").stdout
+    text = env.read_text()
+    own = "include_object=mine, process_revision_directives=mine"
+    assert text.count(taken) == 1
+    assert text.count(f"{taken[:-1]}, {own})") == 1
+    assert "transaction_per_migration" not in text
     project.run("current")
+
+
+def test_init_names_the_calls_that_it_leaves(project: Quick) -> None:
+    """By their lines, with what to write, and ends with 1 until that is done."""
+    env = project.folder / "migrations" / "env.py"
+    taken = "**zd.options(target_metadata=target_metadata)"
+    text = env.read_text()
+    start, _, end = text.rpartition(taken)
+    for given, why in (
+        ("target_metadata=target_metadata, **more", "what **more holds is not seen"),
+        ("", "it has no target_metadata=…"),
+        (
+            "target_metadata=target_metadata, transaction_per_migration=False",
+            "it has transaction_per_migration=False, and a change needs True",
+        ),
+    ):
+        env.write_text(start + given + end)
+        call = start.rindex("context.configure")
+        said = project.migrator("init", code=1).stdout
+        line = start[:call].count("\n") + 1
+        assert f"env.py, line {line} was left as it is: {why}" in said
+        assert f"Write {taken} in it" in said
+        assert env.read_text() == start + given + end
+    env.write_text("from flask_migrate import run\n")
+    assert "does not call context.configure" in project.migrator("init", code=1).stdout
 
 
 def test_init_says_where_the_guard_may_begin(project: Quick) -> None:
