@@ -166,10 +166,14 @@ class Runner(Transitions):
     def complete(self, change: Change) -> State:
         """Carry a change through all phases, where no other release runs."""
         self.expand(change)
-        state = self.backfill(change.id)
+        return self.finish(change.id)
+
+    def finish(self, change: str) -> State:
+        """Carry an expanded change through the rest, where no other release runs."""
+        state = self.backfill(change)
         if state.rank < State.VERIFIED.rank:
-            state = self.verify(change.id)
-        self.retire(change.id, old_release_gone="mode = complete: no other release")
+            state = self.verify(change)
+        self.retire(change, old_release_gone="mode = complete: no other release")
         quick = Runner(
             self.target,
             # No other release runs, so that nothing is to be waited for.
@@ -179,4 +183,107 @@ class Runner(Transitions):
             guard=self.guard,
             listeners=self.listeners,
         )
-        return quick.drop(change.id)
+        return quick.drop(change)
+
+    def rebuild(self, change: Change) -> None:
+        """Bring the old shape back after the drop, where no release runs."""
+        with self._held(change.id) as run:
+            facts = self._facts_of(run.conn, run.change, missing=True)
+            ran = store.steps(run.conn, run.change.id)
+            again = [
+                Step(name=f"{row.step.name}_{n}", work=work, no_reverse="upgrade again")
+                for row in ran
+                for n, work in enumerate(row.step.along, 1)
+            ]
+            steps = (*change.pattern.rebuild(facts), *again)
+            store.add_steps(run.conn, run.change.id, Phase.DROP, steps)
+            for row in store.steps(run.conn, run.change.id):
+                if row.status == "pending":
+                    self._execution.forward(run, row)
+            for row in store.steps(run.conn, run.change.id):
+                store.set_status(run.conn, run.change.id, row, "reversed")
+            self._set_state(run, State.PLANNED, finished=False)
+
+    def _advance(self, change: str, phase: Phase) -> State:
+        with self._held(change) as run:
+            if run.change.state.rank < phase.reaches.rank:
+                control.require_running(run.conn, run.change.id)
+                self._require(run.change, phase)
+                self._phase(run, phase, self.pattern(run.change))
+            return run.change.state
+
+    def _entered(self, conn: Connection, change: Change) -> ChangeRow:
+        """Enter a change, or return what the ledger has of it."""
+        pattern = change.pattern
+        row = store.find(conn, change.id)
+        if row is not None and (row.begun or row.finished):
+            self._require_unedited(change, row)
+            return row
+        known = store.changes(conn)
+        missing = waiting.unfinished(known, change.requires, change.version_table)
+        if missing:
+            who = f"{change.id} ({pattern.title})"
+            raise waiting.error(who, missing, self.settings.hold_s)
+        facts = self._facts(conn, change)
+        footprints = pattern.footprints(facts)
+        others = [
+            other
+            for other in known
+            if other.id != change.id and other.in_flight and other.overlaps(footprints)
+        ]
+        if others:
+            raise waiting.overlaps(change.id, others, self.settings.hold_s)
+        self._checked(conn, pattern, facts)
+        fresh = ChangeRow(
+            id=change.id,
+            tag=facts.tag,
+            table=facts.table.name,
+            footprints=footprints,
+            title=pattern.title,
+            pattern=type(pattern).__name__,
+            parameters=pattern.parameters(),
+            digest=pattern.digest(),
+            state=State.PLANNED,
+            state_at=_NEVER,
+            finished=False,
+        )
+        with conn.transaction():
+            store.add(conn, fresh)
+            store.event(conn, change.id, "planned", title=pattern.title)
+        return store.get(conn, change.id)
+
+    def _require_hold(
+        self, conn: Connection, since: datetime, what: str, command: str
+    ) -> None:
+        left = ask(
+            conn,
+            "SELECT $1::float8 - extract(epoch FROM clock_timestamp()"
+            " - $2::timestamptz)::float8",
+            [self.settings.hold_s, since],
+        )
+        if left > 0:
+            until = since + timedelta(seconds=self.settings.hold_s)
+            raise Held(
+                f"What {what} is held until {moment(until)}, {duration(left)} left.",
+                next="run the same command again then; a shorter hold is `migrator"
+                f" --hold 1h {command}`.",
+            )
+
+    def _sessions_before(self, run: Run) -> str:
+        rows = run.conn.execute(
+            "SELECT application_name AS name, count(*) AS n"
+            " FROM pg_catalog.pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND backend_start < %s"
+            " AND pid <> pg_catalog.pg_backend_pid() GROUP BY 1 ORDER BY 2 DESC",
+            (run.change.state_at,),
+        ).fetchall()
+        who = ", ".join(f'{r["n"]} of "{r["name"]}"' for r in rows)
+        seen = f" Sessions older than its verification: {who}." if who else ""
+        return (
+            f"{run.change.id} is ready to retire, but nothing says that the old"
+            f" release is gone.{seen}"
+        )
+
+
+# Stands for the ledger's own clock until the row is there.
+_NEVER = datetime.fromtimestamp(0, UTC)

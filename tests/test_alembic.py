@@ -302,6 +302,36 @@ def test_complete_mode_completes_a_table_with_rows(project: Quick) -> None:
     assert project.columns() == ["id", "name"]
 
 
+LATER = SECOND.replace('"r2", "r1"', '"r3", "r2"').replace(
+    '"name", "full_name"', '"full_name", "whole"'
+)
+REQUIRING = LATER.replace("change =", 'requires = "r2"\nchange =')
+
+
+def test_rows_of_a_fresh_database_are_nobodys(project: Quick) -> None:
+    """Seeds of a revision do not keep a change from being carried through."""
+    seeds = """op.execute("INSERT INTO users (name) VALUES ('n')")"""
+    project.write("r1", first(f"    {seeds}"))
+    project.write("r2", SECOND)
+    project.write("r3", REQUIRING)
+    project.run("upgrade", "head")
+    assert project.columns() == ["id", "whole"]
+
+
+@pytest.mark.parametrize("text", [REQUIRING, LATER], ids=["requires", "overlaps"])
+def test_complete_mode_finishes_what_is_in_the_way(project: Quick, text: str) -> None:
+    """A change in flight that a later one waits for, or that touches the same."""
+    project.write("r2", SECOND)
+    project.run("upgrade", "r1")
+    project.fill()
+    project.run("upgrade", "r2")
+    project.write("r3", text)
+    said = project.run("upgrade", "head", code=None).stderr
+    assert ("MIGRATOR_MODE=complete" in said) is (text == REQUIRING)
+    project.run("-x", "migrator_mode=complete", "upgrade", "head")
+    assert project.columns() == ["id", "whole"]
+
+
 def test_sql_mode_is_refused_and_prints_no_contract(project: Quick) -> None:
     """`--sql` refuses a revision with a change; nothing of it is printed."""
     project.write("r2", SECOND)

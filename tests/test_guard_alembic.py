@@ -647,6 +647,10 @@ def test_a_start_that_there_is_not(project: Project, sql: psycopg.Connection) ->
     said = project.upgrade(fails=True)
     assert "start_after names no revision of this project" in said
     assert version(sql) == "r1"
+    # It is seen before Alembic empties the version table.
+    said = project.run("stamp", "--purge", "r2", fails=True)
+    assert "Nothing was changed." in said
+    assert version(sql) == "r1"
 
 
 def test_a_fresh_install_is_not_refused(database: str, project: Project) -> None:
@@ -660,6 +664,21 @@ def test_a_fresh_install_is_not_refused(database: str, project: Project) -> None
         assert columns(sql) == ["id"]
         of_the_ledger = "SELECT tablename FROM pg_tables WHERE schemaname = 'migrator'"
         assert sql.execute(of_the_ledger).fetchall() == [("leases",)]
+
+
+def test_an_empty_version_table_beside_rows_is_no_fresh_install(
+    project: Project, sql: psycopg.Connection
+) -> None:
+    """What had rows is in use; what the same command makes is nobody's."""
+    rows = "INSERT INTO tags SELECT g, 'n' FROM generate_series(1, 5000) g"
+    made = TABLES.replace("users", "tags").replace("items", "others")
+    project.write("r1", f'{made}\nop.execute("{rows}")', before=None)
+    project.write("r2", 'op.drop_column("tags", "name")', before="r1")
+    project.write("r3", 'op.drop_column("users", "name")', before="r2")
+    sql.execute("DELETE FROM alembic_version")
+    assert "Revision r3 (line 10) is refused" in project.upgrade(fails=True)
+    assert version(sql) == "r2"
+    assert columns(sql, "tags") == ["id"]
 
 
 def test_going_back_is_refused_only_where_it_stalls(

@@ -1,11 +1,14 @@
-"""What has run on a database, for releases that do not hold its last revision."""
+"""What has run on a database, and what was there before anything did."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
+from sqlalchemy import MetaData
 
 from migrator.ledger import revisions
+from migrator.names import TableName
 from migrator.postgres.connection import Connection
 
 
@@ -35,3 +38,52 @@ def note(
     there = behind(ctx.script, heads)
     every = {r.revision for r in ctx.script.walk_revisions()}
     revisions.note(conn, version_table, there, every - there)
+
+
+def filled(conn: Connection, ctx: MigrationContext) -> frozenset[TableName]:
+    """
+    Return the tables with rows in the schemas of the models and of the search path.
+
+    Those of an extension are left out; partitioned tables have the rows of their
+    partitions. One whose rows this role may not see counts by its size.
+    """
+    given = ctx.opts.get("target_metadata") or ()
+    models: Sequence[MetaData] = (
+        (given,) if isinstance(given, MetaData) else tuple(given)
+    )
+    schemas = {t.schema for one in models for t in one.tables.values() if t.schema}
+    found: set[TableName] = set()
+    for row in conn.execute(
+        "SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relrowsecurity"
+        " OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS hidden"
+        " FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind = 'r' AND (n.nspname = ANY (%s)"
+        " OR n.nspname = ANY (pg_catalog.current_schemas(false)))"
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid"
+        " AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.deptype = 'e') AND pg_catalog.pg_relation_size(c.oid) > 0",
+        (list(schemas),),
+    ).fetchall():
+        table = TableName(row["schema"], row["name"])
+        if row["hidden"] or _has_rows(conn, table):
+            found |= {table, *_above(conn, row["oid"])}
+    return frozenset(found)
+
+
+def _has_rows(conn: Connection, table: TableName) -> bool:
+    asked = sql.SQL("SELECT EXISTS (SELECT FROM {}) AS found").format(table.identifier)
+    row = conn.execute(asked).fetchone()
+    return bool(row and row["found"])
+
+
+def _above(conn: Connection, oid: int) -> list[TableName]:
+    """Return the tables of which one is a partition."""
+    rows = conn.execute(
+        "SELECT n.nspname AS schema, c.relname AS name"
+        " FROM pg_catalog.pg_partition_ancestors(%s::oid::pg_catalog.regclass) a"
+        " JOIN pg_catalog.pg_class c ON c.oid = a.relid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
+        (oid,),
+    )
+    return [TableName(row["schema"], row["name"]) for row in rows]

@@ -19,7 +19,7 @@ from typing import Any
 from alembic import context
 from alembic.autogenerate.api import RevisionContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SAWarning
 
@@ -93,6 +93,7 @@ def options(
         comparing.CHECKS: compare_checks,
         comparing.ENUMS: compare_enums,
     }
+    _require_before_purge(start_after)
     original = _migrations_function()
     if original is not None:
         found["fn"] = _leased(original, start_after)
@@ -146,19 +147,20 @@ def _migrations_function() -> Callable[..., Any] | None:
     return None if found is None else inspect.unwrap(found)
 
 
-@contextmanager
-def _checks_not_proved() -> Iterator[None]:
+def _require_before_purge(start_after: str | Sequence[str] | None) -> None:
     """
-    Keep a comparison from warning of each check that is NOT VALID.
+    Look at what would stop a stamp that empties the version table first.
 
-    SQLAlchemy 2.1 gives what it reads of such a check to `CheckConstraint` as it is,
-    which takes `dialect_options` for an option of a dialect.
+    Raises:
+        CommandError: `start_after` names no revision.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Can't validate argument 'dialect_options'", SAWarning
-        )
-        yield
+    proxy = getattr(context, "_proxy", None)
+    purges = bool(getattr(proxy, "context_opts", {}).get("purge"))
+    command.purged = False
+    if purges:
+        with told():
+            _passed(proxy.script, start_after or pyproject().get("start_after"))
+    command.purged = purges
 
 
 def _leased(
@@ -194,7 +196,8 @@ def _leased(
         with told(), ExitStack() as stack:
             project = pyproject()
             settings = revision.settings or configured()
-            passed = _passed(ctx, start_after or project.get("start_after"))
+            assert ctx.script is not None
+            passed = _passed(ctx.script, start_after or project.get("start_after"))
             allow = allowed(project)
             target = target_of(ctx.connection)
             _end_transaction(ctx)
@@ -217,10 +220,11 @@ def _leased(
             now = ctx.get_current_heads()
             _end_transaction(ctx)
             command.fresh = not now
+            command.filled = applied.filled(conn, ctx) if command.fresh else frozenset()
             command.carried = 0
             applied.note(conn, ctx, revision.version_table(ctx), now)
             guard = None
-            if command.fresh:
+            if command.fresh and not command.filled:
                 # Nobody is there to be kept waiting: revisions run as they are.
                 stack.enter_context(uncollected())
             else:
@@ -233,6 +237,7 @@ def _leased(
                     progress=revision.progress,
                     allow=allow,
                     passed=passed,
+                    used=command.filled if command.fresh else None,
                 )
                 stack.enter_context(guard.over_all(ctx))
 
@@ -379,22 +384,21 @@ def _require_one_database(todo: Sequence[Any]) -> None:
 
 
 def _passed(
-    ctx: MigrationContext, start_after: str | Sequence[str] | None
+    script: ScriptDirectory, start_after: str | Sequence[str] | None
 ) -> frozenset[str]:
     """Return revisions, and all before them."""
     if not start_after:
         return frozenset()
     given = (start_after,) if isinstance(start_after, str) else tuple(start_after)
-    assert ctx.script is not None
     try:
-        last = tuple(r.revision for r in ctx.script.get_revisions(given) if r)
+        last = tuple(r.revision for r in script.get_revisions(given) if r)
     except CommandError as error:
         raise UsageError(
             f"start_after names no revision of this project: {error}",
             next="correct it in env.py or in pyproject.toml.",
         ) from error
     return frozenset(
-        script.revision for script in ctx.script.iterate_revisions(last, "base")
+        one.revision for one in script.iterate_revisions(last, "base")
     )
 
 
@@ -449,8 +453,16 @@ def _require_finished(
                 " since revisions were squashed, remove it from `requires`.",
             )
     missing = waiting.unfinished(rows, requires, table)
+    if command.mode == "complete":
+        revision.finish(ctx, [row for row in missing if row.in_flight])
+        missing = [row for row in missing if not row.in_flight]
     if missing:
-        raise waiting.error(label(script), missing, hold_s)
+        error = waiting.error(label(script), missing, hold_s)
+        error.next += (
+            " Where no release runs, MIGRATOR_MODE=complete with that command finishes"
+            " what it waits for."
+        )
+        raise error
 
 
 def _has(ctx: MigrationContext, name: str) -> bool:

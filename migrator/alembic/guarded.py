@@ -76,6 +76,7 @@ class Guard:
         progress: told what is waited for.
         allow: codes of lint that the project silences, with their reasons.
         passed: revisions that run as they are, without a guard.
+        used: the tables that count as in use; None where all do.
     """
 
     conn: Connection
@@ -83,6 +84,7 @@ class Guard:
     progress: Progress
     allow: Mapping[str, str] = field(default_factory=dict[str, str])
     passed: frozenset[str] = frozenset()
+    used: frozenset[TableName] | None = None
     #: The revision that is running.
     _now: "Guarded | None" = None
 
@@ -133,6 +135,7 @@ class Guard:
             allow=self.allow,
             upgrade=step.is_upgrade,
             refuses=command.mode != "complete",
+            used=self.used,
         )
         guarded = Guarded(guard=self, ctx=ctx, hazards=hazards)
         original = step.migration_fn

@@ -45,6 +45,7 @@ class Hazards:
         upgrade: whether it goes forward. Going back breaks the new release by intent,
             so that only what stalls requests is refused there.
         refuses: whether anything is refused at all.
+        used: the tables that count as in use; None where all do.
     """
 
     conn: Connection
@@ -53,6 +54,7 @@ class Hazards:
     allow: Mapping[str, str]
     upgrade: bool
     refuses: bool
+    used: frozenset[TableName] | None = None
     scene: Scene = field(init=False)
     _said: Said = field(init=False)
     _text: str = field(init=False)
@@ -160,6 +162,8 @@ class Hazards:
             return False
         if finding.table is None:
             return self._is_in_use()
+        if self.used is not None and self.name(finding.table) not in self.used:
+            return False
         rows = self.scene.rows(finding.table)
         return rows is not None and rows >= self.settings.guard_rows
 

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from migrator.alembic.underway import command, target_of, told
 from migrator.configuration import configured
 from migrator.errors import Refused
+from migrator.names import TableName
 from migrator.progress import Progress, Silent
 from migrator.settings import Settings
 
@@ -116,7 +117,9 @@ def _upgrade(pattern: "Pattern") -> None:
     ctx, change = _begun(pattern)
     with ctx.autocommit_block():
         runner = _runner(ctx)
-        if command.mode == "complete" or (command.fresh and _nobody_uses(ctx, change)):
+        if command.mode == "complete":
+            _complete(runner, change)
+        elif command.fresh and _is_nobodys(ctx, change):
             runner.complete(change)
         else:
             runner.expand(change)
@@ -223,10 +226,75 @@ def _runner(ctx: MigrationContext) -> "Runner":
     return found
 
 
+def _complete(runner: "Runner", change: "Change") -> None:
+    """Carry a change through, and first those in flight that touch the same."""
+    from migrator.errors import Overlaps
+
+    while True:
+        try:
+            runner.complete(change)
+        except Overlaps as error:
+            for other in sorted(error.others):
+                runner.finish(other)
+        else:
+            return
+
+
+def finish(ctx: MigrationContext, changes: "Sequence[ChangeRow]") -> None:
+    """Carry changes in flight through the rest, where no other release runs."""
+    runner = _runner(ctx)
+    _end(ctx)
+    for change in changes:
+        runner.finish(change.id)
+
+
+def _end(ctx: MigrationContext) -> None:
+    """End what SQLAlchemy began by itself, which would keep what is dropped."""
+    assert ctx.connection is not None
+    if ctx.connection.in_transaction():
+        ctx.connection.commit()
+
+
+def _is_nobodys(ctx: MigrationContext, change: "Change") -> bool:
+    """Tell whether no table of a change had rows when the command began."""
+    from migrator.facts import Kind
+
+    if not command.filled:
+        return True
+    pattern = change.pattern
+    if pattern.kind is Kind.DOMAIN:
+        return not _runner(ctx).is_filled(change)
+    tables = {(pattern.table, pattern.schema)}
+    tables |= {(reach.table, reach.schema) for reach in pattern.reaches()}
+    return command.filled.isdisjoint(_resolved(ctx, *table) for table in tables)
+
+
+def _resolved(
+    ctx: MigrationContext, table: str, schema: str | None
+) -> TableName | None:
+    """Return the full name of a table, None where it is not there."""
+    assert ctx.connection is not None
+    row = ctx.connection.execute(
+        text(
+            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = pg_catalog.to_regclass(:name)"
+        ),
+        {"name": _quoted(ctx, table, schema)},
+    ).one_or_none()
+    return None if row is None else TableName(row[0], row[1])
+
+
+def _quoted(ctx: MigrationContext, table: str, schema: str | None) -> str:
+    preparer = ctx.dialect.identifier_preparer
+    name = preparer.quote(table)
+    return f"{preparer.quote_schema(schema)}.{name}" if schema else name
+
+
 def _nobody_uses(
-    ctx: MigrationContext, change: "Change", known: "ChangeRow | None" = None
+    ctx: MigrationContext, change: "Change", known: "ChangeRow"
 ) -> bool:
-    """Tell whether the change's table has no rows: so nobody uses it yet."""
+    """Tell whether the change's table has no rows: so nobody uses it."""
     from migrator.facts import Kind
 
     pattern = change.pattern
@@ -234,8 +302,6 @@ def _nobody_uses(
         return not _runner(ctx).is_filled(change)
     # One that the change makes is not there yet.
     absent = pattern.kind is not Kind.TABLE
-    if known is None:
-        return absent or bool(_is_empty(ctx, pattern.table, pattern.schema))
     places = pattern.places(known.table, known.tag)
     found = (_is_empty(ctx, place.name, place.schema) for place in places)
     return next((empty for empty in found if empty is not None), absent)
@@ -244,10 +310,7 @@ def _nobody_uses(
 def _is_empty(ctx: MigrationContext, table: str, schema: str | None) -> bool | None:
     """Tell whether a table has no rows, None where there is no table."""
     assert ctx.connection is not None
-    preparer = ctx.dialect.identifier_preparer
-    name = preparer.quote(table)
-    if schema:
-        name = f"{preparer.quote_schema(schema)}.{name}"
+    name = _quoted(ctx, table, schema)
     there = ctx.connection.execute(
         text("SELECT pg_catalog.to_regclass(:name) IS NOT NULL"), {"name": name}
     ).scalar()

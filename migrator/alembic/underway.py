@@ -14,6 +14,7 @@ from sqlalchemy import Connection as SAConnection
 from sqlalchemy import text
 
 from migrator.errors import MigratorError, Refused
+from migrator.names import TableName
 from migrator.postgres.connection import Target
 from migrator.words import counted
 
@@ -23,6 +24,12 @@ Options = dict[str, Any]
 #: Begins what is told where a revision behind others changed nothing.
 UNTOUCHED = "This revision changed nothing"
 
+#: Where a stamp stopped that began as Alembic does it.
+PURGED = (
+    "--purge came first: the version table is empty by now, and nothing else was"
+    " changed. The same stamp enters the revision."
+)
+
 
 @dataclass(slots=True)
 class Command:
@@ -30,10 +37,14 @@ class Command:
 
     #: Whether the version table was empty when it started.
     fresh: bool = False
+    #: Where it was, tables that had rows by then: all others are nobody's yet.
+    filled: frozenset[TableName] = frozenset()
     #: The script of the revision that is running.
     script: Any = None
     mode: str = "live"
     active: bool = False
+    #: Whether Alembic has emptied the version table before any of ours ran.
+    purged: bool = False
     #: Revisions that were carried out in it.
     carried: int = 0
     config: Config | None = None
@@ -138,6 +149,8 @@ def told() -> Iterator[None]:
     except MigratorError as error:
         if command.carried and error.state == Refused("").state:
             error = error.staying(command.stays)
+        elif command.purged and error.state == Refused("").state:
+            error = error.staying(PURGED)
         _tell_once()
         raise CommandError(str(error)) from error
 
