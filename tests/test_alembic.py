@@ -133,7 +133,9 @@ def test_init_takes_over_what_the_options_have_place_for(project: Quick) -> None
         f"\n            transaction_per_migration=True{end}"
     )
     env.write_text(begun)
-    assert "now passes zd.options(…) to Alembic. Look" in project.migrator("init").stdout
+    assert (
+        "now passes zd.options(…) to Alembic. Look" in project.migrator("init").stdout
+    )
     text = env.read_text()
     own = "include_object=mine, process_revision_directives=mine"
     assert text.count(taken) == 1

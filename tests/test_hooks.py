@@ -33,13 +33,16 @@ revision, down_revision = "hot", "r1"
 def upgrade():
     op.add_column("users", sa.Column("hot", sa.String))
 """
-MERGE = HOT[: HOT.index("revision,")] + """
+MERGE = (
+    HOT[: HOT.index("revision,")]
+    + """
 revision, down_revision = "m", ("r2", "hot")
 
 
 def upgrade():
     pass
 """
+)
 CHANGE = Change(revision="r2", pattern=RenameColumn("users", "name", "full_name"))
 
 

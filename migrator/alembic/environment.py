@@ -397,9 +397,7 @@ def _passed(
             f"start_after names no revision of this project: {error}",
             next="correct it in env.py or in pyproject.toml.",
         ) from error
-    return frozenset(
-        one.revision for one in script.iterate_revisions(last, "base")
-    )
+    return frozenset(one.revision for one in script.iterate_revisions(last, "base"))
 
 
 def _end_transaction(ctx: MigrationContext) -> None:

@@ -19,6 +19,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError, to_tuple
 
 from migrator.alembic import url as database_url
+from migrator.alembic.telling import words
 from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
 from migrator.errors import Failed, MigratorError, UsageError
@@ -316,16 +317,15 @@ class Project:
         """
         Return an error that says which line of a revision, or of env.py, failed.
 
-        Its words are left out: those of a driver hold values of rows.
+        Of its words stands what holds no value of a row, and no URL.
         """
         frames = traceback.extract_tb(error.__traceback__)
         files = {Path(r.path).resolve() for r in self.revisions()}
         mine = [f for f in frames if Path(f.filename).resolve() in files]
         mine = mine or [f for f in frames if Path(f.filename).name == "env.py"]
         where = f"{mine[-1].filename}, line {mine[-1].lineno}: " if mine else ""
-        driver = getattr(error, "orig", None)
         return Failed(
-            f"{where}{type(driver or error).__name__}.",
+            f"{where}{words(error)}.",
             state="What was committed before it stays; `alembic current` tells how far"
             " it came.",
             next="correct it, and run this again; `alembic upgrade` says more.",
@@ -386,9 +386,10 @@ def _wrong_in_env(error: Exception) -> UsageError:
             next="install it; for one of the project's own, prepend_sys_path in"
             " alembic.ini says where it is.",
         )
-    return UsageError(
-        f"{where}: {type(error).__name__}.", next="`alembic current` says more."
-    )
+    if isinstance(error, SyntaxError):
+        read = f" (read by {where})" if mine else ""
+        return UsageError(f"{words(error)}{read}.", next="correct it.")
+    return UsageError(f"{where}: {words(error)}.", next="`alembic current` says more.")
 
 
 def _wrong_in_file(error: Exception) -> MigratorError:

@@ -291,9 +291,7 @@ def _quoted(ctx: MigrationContext, table: str, schema: str | None) -> str:
     return f"{preparer.quote_schema(schema)}.{name}" if schema else name
 
 
-def _nobody_uses(
-    ctx: MigrationContext, change: "Change", known: "ChangeRow"
-) -> bool:
+def _nobody_uses(ctx: MigrationContext, change: "Change", known: "ChangeRow") -> bool:
     """Tell whether the change's table has no rows: so nobody uses it."""
     from migrator.facts import Kind
 

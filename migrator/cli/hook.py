@@ -14,6 +14,7 @@ from json import dumps
 import click
 
 from migrator import waiting
+from migrator.alembic.telling import words
 from migrator.change import Change
 from migrator.cli import output
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
@@ -141,11 +142,11 @@ def _answered(hook: str, json: bool, work: Callable[[Answer], None]) -> None:
     except MigratorError as error:
         answer.error = error
     # A deployment gets its answer whatever happens. The error's words may hold what is
-    # secret; where it was raised does not.
+    # secret; where it was raised does not, nor do some of them.
     except Exception as error:
         traceback.print_tb(error.__traceback__)
         answer.error = Failed(
-            f"An unexpected {type(error).__name__}.",
+            f"An unexpected {words(error)}.",
             state="What was committed before stays.",
             next="read the traceback on standard error.",
         )
