@@ -325,8 +325,45 @@ def test_a_release_whose_own_revision_never_ran_is_kept_out(
     assert "revisions: ran hot" in v1.run("log")
 
 
+def test_a_squash_that_the_database_was_not_told_of(
+    releases: tuple[Release, ...],
+) -> None:
+    """Each command names the stamp, and no change that ran is in the way."""
+    v1, v2, _ = releases
+    deploy(v2, retire="now")
+    new = Release.make("v9", v1.folder.parent, v1.url, PLAIN.replace('"r1"', '"s1"'))
+    found = new.hook("gate", code=3)
+    assert found["changes"] == []
+    assert "`alembic stamp --purge s1`" in found["reasons"][0]
+    assert "merge heads" not in found["reasons"][0]
+    for command in ("lint", "plan"):
+        process = new.start(command)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "Can't locate revision r2, at which the database is" in said
+        assert "`alembic stamp --purge s1` says" in said
+    new.alembic("stamp", "--purge", "s1")
+    new.hook("gate")
+
+
+def test_a_branch_put_in_line_after_it_ran_is_told(
+    releases: tuple[Release, ...],
+) -> None:
+    """With the stamp that says so, where Alembic has words without a way on."""
+    v1, v2, _ = releases
+    v2.alembic("upgrade", "head")
+    both = Release.make("v9", v1.folder.parent, v1.url, PLAIN, NAME, HOT)
+    both.alembic("upgrade", "heads")
+    after = HOT.replace('"hot", "r1"', '"hot", "r2"')
+    line = Release.make("v10", v1.folder.parent, v1.url, PLAIN, NAME, after)
+    error = line.hook("pre-deploy", code=1)["error"]
+    assert error["next"].startswith("`alembic stamp --purge hot`")
+    line.alembic("stamp", "--purge", "hot")
+    line.hook("pre-deploy")
+
+
 def test_a_persons_word_lets_a_release_in_of_which_no_record_tells(
-    releases: tuple[Release, ...], sql: psycopg.Connection
+    releases: tuple[Release, ...],
 ) -> None:
     """It is entered, so that the gate and the next run need no word."""
     v1, v2, _ = releases

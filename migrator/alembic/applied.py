@@ -7,6 +7,7 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import MetaData
 
+from migrator.errors import Refused
 from migrator.ledger import revisions
 from migrator.names import TableName
 from migrator.postgres.connection import Connection
@@ -28,6 +29,47 @@ def behind(script: ScriptDirectory, heads: Iterable[str]) -> set[str]:
             found.add(one)
             left += down[one]
     return found
+
+
+def unknown(script: ScriptDirectory, heads: Iterable[str]) -> list[str]:
+    """Return the revisions that a project does not hold."""
+    known = {r.revision for r in script.walk_revisions()}
+    return [head for head in heads if head not in known]
+
+
+def not_held(script: ScriptDirectory, heads: Iterable[str]) -> Refused:
+    """
+    Return what says that another release was here, with a way on.
+
+    Args:
+        script: the project's.
+        heads: revisions at which the database is, and which it does not hold.
+    """
+    last = " ".join(script.get_heads()) or "REVISION"
+    return Refused(
+        f"Can't locate revision {', '.join(heads)}, at which the database is:"
+        " this project does not hold it.",
+        next="run this from the release that holds it. Where its file is gone for"
+        f" good, as after a squash, `alembic stamp --purge {last}` says that the"
+        " database has the schema of that one.",
+    )
+
+
+def in_line(script: ScriptDirectory, heads: Sequence[str]) -> Refused:
+    """
+    Return what says that branches which ran were put in line afterwards.
+
+    Args:
+        script: the project's.
+        heads: revisions at which the database is, one of which is behind another.
+    """
+    before = {head: behind(script, [head]) - {head} for head in heads}
+    last = [head for head in heads if not any(head in b for b in before.values())]
+    return Refused(
+        f"The database is at revisions {', '.join(heads)}, one of which now comes"
+        " before another one: a branch was put in line after it ran.",
+        next=f"`alembic stamp --purge {' '.join(last)}` says so; nothing is run by it.",
+    )
 
 
 def note(

@@ -43,6 +43,9 @@ QUEUE_WAIT_S = 600.0
 
 MODES = ("live", "complete")
 
+# Alembic's words where one of the database's revisions is behind another one.
+OVERLAPS = "overlaps with other requested revisions"
+
 
 def options(
     *,
@@ -177,8 +180,7 @@ def _leased(
                 _require_known(heads, ctx)
             if comparing and not ctx.as_sql:
                 _require_up_to_date(heads, ctx)
-        with _checks_not_proved():
-            todo = list(original(heads, ctx))
+            todo = _planned(original, heads, ctx)
         forward = all(step.is_upgrade for step in todo)
         live = changing and not ctx.as_sql and _is_postgresql(ctx)
         # Our own commands say it themselves.
@@ -251,7 +253,9 @@ def _leased(
             if now != heads:
                 # Another process migrated while this one waited: start over,
                 # with the lease in hand.
-                ctx._migrations_fn = lambda at, c: _noted(list(original(at, c)), before)
+                ctx._migrations_fn = lambda at, c: _noted(
+                    _planned(original, at, c), before
+                )
                 ctx.run_migrations()
             else:
                 yield from _noted(todo, before)
@@ -275,15 +279,27 @@ def _require_known(heads: Sequence[str], ctx: MigrationContext) -> None:
     Raises:
         Refused: the database is at a revision that the project does not hold.
     """
-    unknown = [head for head in heads if not _has(ctx, head)]
-    if unknown:
-        raise Refused(
-            f"Can't locate revision {', '.join(unknown)}, at which the database is:"
-            " this project does not hold it.",
-            next="run this from the release that holds it. Where its file is gone for"
-            " good, `alembic stamp --purge REVISION` names the one whose schema the"
-            " database has.",
-        )
+    assert ctx.script is not None
+    missing = applied.unknown(ctx.script, heads)
+    if missing:
+        raise applied.not_held(ctx.script, missing)
+
+
+def _planned(
+    original: Callable[..., Any], heads: tuple[str, ...], ctx: MigrationContext
+) -> list[Any]:
+    """
+    Return the steps of the command.
+
+    Raises:
+        Refused: the database is at revisions of which one comes before another.
+    """
+    try:
+        return list(original(heads, ctx))
+    except CommandError as error:
+        if ctx.script is None or OVERLAPS not in str(error) or len(heads) < 2:
+            raise
+        raise applied.in_line(ctx.script, heads) from error
 
 
 def _require_up_to_date(heads: tuple[str, ...], ctx: MigrationContext) -> None:

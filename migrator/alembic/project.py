@@ -19,10 +19,11 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError, to_tuple
 
 from migrator.alembic import url as database_url
+from migrator.alembic.applied import not_held, unknown
 from migrator.alembic.telling import words
 from migrator.alembic.underway import target_of
 from migrator.change import DEFAULT_VERSION_TABLE, Change
-from migrator.errors import Failed, MigratorError, UsageError
+from migrator.errors import Failed, MigratorError, Refused, UsageError
 from migrator.history import History, Node, required, takes_name
 from migrator.pattern import Pattern
 from migrator.postgres.connection import Target
@@ -249,9 +250,12 @@ class Project:
 
         Raises:
             UsageError: something names no revision, or one cannot be loaded.
+            Refused: what is applied is none of the project's.
         """
         script = self.script()
         with _readable():
+            if missing := unknown(script, applied):
+                raise not_held(script, missing)
             every = list(reversed(list(script.walk_revisions())))
             if not what:
                 known = {
@@ -362,7 +366,7 @@ def _readable() -> Iterator[None]:
     """Say which revision Alembic cannot read, and why."""
     try:
         yield
-    except UsageError:
+    except (UsageError, Refused):
         raise
     except CommandError as error:
         raise UsageError(

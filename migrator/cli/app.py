@@ -227,19 +227,24 @@ class App:
         """Tell whether the database is at a revision that the project does not hold."""
         return self.project().lacks(self.heads())
 
-    def not_run(self, changes: Sequence[Change]) -> list[str]:
+    def not_run(self, changes: Sequence[Change]) -> tuple[list[str], bool]:
         """
         Return the project's last revisions of which nothing tells that they ran.
 
         Args:
             changes: those of its revisions.
+
+        Returns:
+            With them, whether any other of its revisions is known to have run.
         """
         deployer = self.deployer()
         begun = {row.id for row in deployer.changes() if row.begun}
         known = deployer.ran(self.version_table())
         known |= {change.revision for change in changes if change.id in begun}
         known |= behind(self.project().script(), self.heads())
-        return [head for head in self.project().heads() if head not in known]
+        every = {script.revision for script in self.project().revisions()}
+        missing = [head for head in self.project().heads() if head not in known]
+        return missing, not known.isdisjoint(every)
 
     def note_ran(self, reason: str = "") -> None:
         """Enter that all of the project's revisions ran."""

@@ -222,7 +222,7 @@ def pre_deploy(
             answer.verdicts = _gate(app, changes, answer)
             return
         ahead = app.ahead()
-        if ahead and revisions_ran and app.not_run(changes):
+        if ahead and revisions_ran and app.not_run(changes)[0]:
             app.note_ran(revisions_ran)
         stopped = None if ahead else _expand(app, changes, answer)
         failures = app.deployer().admit(changes)
@@ -307,8 +307,10 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
     """Return the verdicts; note where revisions of the project are not applied."""
     at, wanted = app.look_again(), app.project().heads()
     ahead = app.ahead()
-    if ahead and (missing := app.not_run(changes)):
-        return _never_run(app, changes, missing, answer)
+    if ahead:
+        missing, others = app.not_run(changes)
+        if missing:
+            return _never_run(app, changes, missing, answer, squashed=not others)
     applied = set(wanted) <= set(at)
     if not ahead and not applied:
         answer.reasons += (
@@ -320,18 +322,27 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
 
 
 def _never_run(
-    app: App, changes: list[Change], missing: list[str], answer: Answer
+    app: App,
+    changes: list[Change],
+    missing: list[str],
+    answer: Answer,
+    *,
+    squashed: bool,
 ) -> tuple[Verdict, ...]:
     """Keep a release out whose own revisions the database does not have."""
-    what, first = several(missing), missing[0]
-    have, it = ("has", "it") if len(missing) == 1 else ("have", "they")
+    what = several(missing)
+    it = "it" if len(missing) == 1 else "they"
     held = [head for head in app.heads() if app.project().lacks((head,))]
     road = (
-        f"bring {what} into the release that holds {several(held)} (`alembic merge"
-        f" heads` there), run pre-deploy of that one, then this again. Where {what}"
-        f" {have} taken the place of revisions that ran here (a squash), `alembic stamp"
-        f" --purge {first}`. Where {it} did run here, `migrator hook pre-deploy"
-        ' --revisions-ran "reason"` enters that.'
+        f"where {it} took the place of revisions that ran here (a squash), `alembic"
+        f" stamp --purge {' '.join(missing)}`"
+        if squashed
+        else f"bring {what} into the release that holds {several(held)} (`alembic merge"
+        " heads` there), run pre-deploy of that one, then this again"
+    )
+    road += (
+        f". Where {it} did run here, `migrator hook pre-deploy --revisions-ran"
+        ' "reason"` enters that.'
     )
     be = "is" if len(missing) == 1 else "are"
     answer.reasons += (
