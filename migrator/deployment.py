@@ -326,7 +326,7 @@ class Deployer(Runner):
         Tell of each change whether it lets the release before be brought back.
 
         Args:
-            release: the one that is deployed, or is to be deployed.
+            release: the one that is deployed, is to be deployed, or was.
             changes: those of its revisions.
 
         Returns:
@@ -335,9 +335,9 @@ class Deployer(Runner):
         """
         with self._connected("migrator:hook") as conn:
             marks = deployments.known(conn)
-        if marks and marks[-1].release == release:
-            marks.pop()
-        ended = [m for m in marks if m.ended_at is not None]
+        own = [n for n, m in enumerate(marks) if m.release == release]
+        marks = marks[: own[-1]] if own else marks
+        ended = [m for m in marks if m.ended_at is not None and m.release != release]
         before = ended[-1] if ended else None
         knew = before.changes if before else frozenset[str]()
         mine = {c.id for c in changes}

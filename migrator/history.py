@@ -222,6 +222,7 @@ class History:
             if before >> self._at[change.revision] & 1 and name in (
                 change.revision,
                 change.name,
+                f"{change.revision}:{change.ordinal}",
             ):
                 yield number
 

@@ -63,19 +63,25 @@ def checked(name: str, kind: str) -> str:
     return name
 
 
+#: Behind a revision, what may name its first change, whose id has no number.
+FIRST = ":1"
+
+
 def meant(word: str, ids: Iterable[str]) -> list[str]:
     """
     Return the changes that a person's word means.
 
     Args:
-        word: an id, or its revision, or the beginning of either.
+        word: an id, or its revision, or the beginning of either; the first change of a
+            revision is also its `:1`.
         ids: of changes; one of another version table than Alembic's own has its
             name and a slash in front of the revision.
     """
     revisions = {known: known.rpartition("/")[2] for known in ids}
-    if word in revisions:
-        return [word]
-    exact = [known for known, revision in revisions.items() if revision == word]
+    whole = word.removesuffix(FIRST)
+    if whole in revisions:
+        return [whole]
+    exact = [known for known, revision in revisions.items() if revision == whole]
     return exact or [
         known
         for known, revision in revisions.items()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from migrator import names
 from migrator.change import DEFAULT_VERSION_TABLE, id_of
 from migrator.errors import Overlaps, Waits
 from migrator.ledger.store import ChangeRow
@@ -35,7 +36,9 @@ def known(
     rows: Sequence[ChangeRow], name: str, version_table: str = DEFAULT_VERSION_TABLE
 ) -> list[ChangeRow]:
     """Return the changes that a name in `requires` means."""
-    one = id_of(name, version_table)
+    one = id_of(name.removesuffix(names.FIRST), version_table)
+    if name.endswith(names.FIRST):
+        return [row for row in rows if row.id == one]
     return [row for row in rows if row.id == one or row.id.startswith(f"{one}:")]
 
 

@@ -380,6 +380,8 @@ def test_next_names_the_command_with_the_change(
     runner.expand(Change(revision="b2", pattern=RenameColumn("t", "a", "b")))
     done = run("verify", cwd=tmp_path, env=env)
     assert "Next: give the id of one: `migrator verify abc123`.\n" in done.stderr
+    done = run("contract", "--drop", "--yes", cwd=tmp_path, env=env)
+    assert "`migrator contract abc123 --drop`.\n" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,9 @@ def test_changes_are_retired_one_deployment_later(
     # Said again, it finds nothing more to do.
     assert states(v3.hook("post-deploy")) == {"r3": "verified"}
     assert states(v3.hook("gate", "--old")) == {"r3": "verified"}
+    # Of a release that another one follows by now, it is still the one before it.
+    text = v3.run("hook", "gate", "--old", "--release", "v2", code=3)
+    assert text.endswith("v1, the release before v2, may not be brought back.\n")
     log = v3.run("log", "r2")
     assert "gate: deployment of v3 ended at 20" in log
 

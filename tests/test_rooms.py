@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"errors"},
     "configuration": {"errors", "settings"},
     "history": {"change", "pattern", "plan", "errors"},
-    "waiting": {"change", "ledger", "plan", "errors", "words"},
+    "waiting": {"change", "ledger", "names", "plan", "errors", "words"},
     "edits": {"change", "ledger", "plan", "errors"},
     "progress": {"errors"},
     "events": {"errors"},

@@ -346,7 +346,8 @@ class App:
         try:
             return self.runner().change(name)
         except UsageError as error:
-            written = [c for c in self._written() if name in (c.id, c.revision)]
+            first = name.removesuffix(names.FIRST)
+            written = [c for c in self._written() if first in (c.id, c.revision)]
             if not written:
                 raise
             change = written[0]
@@ -374,7 +375,7 @@ class App:
             )
         raise UsageError(
             f"{len(flying)} changes are in flight: {', '.join(flying)}.",
-            next=f"give the id of one: `{_called()} {flying[0]}`.",
+            next=f"give the id of one: `{_called(flying[0])}`.",
         )
 
     def in_flight(self, name: str | None, *states: State) -> list[str]:
@@ -385,9 +386,16 @@ class App:
         return [c.id for c in known if c.in_flight and c.state in states]
 
 
-def _called() -> str:
-    """Return the command under way, as a person has called it."""
-    return click.get_current_context().command_path
+def _called(change: str) -> str:
+    """Return the command under way for a change, with the flags that it was given."""
+    ctx = click.get_current_context()
+    flags = [
+        option.opts[0]
+        for option in ctx.command.params
+        if ctx.params.get(option.name or "") is True
+        and option.name not in ("json", "yes")
+    ]
+    return " ".join((ctx.command_path, change, *flags))
 
 
 class Finite(click.FloatRange):
