@@ -157,7 +157,7 @@ def _require_before_purge(start_after: str | Sequence[str] | None) -> None:
     Raises:
         CommandError: `start_after` names no revision.
     """
-    proxy = getattr(context, "_proxy", None)
+    proxy: Any = getattr(context, "_proxy", None)
     purges = bool(getattr(proxy, "context_opts", {}).get("purge"))
     command.purged = False
     if purges:
