@@ -651,6 +651,12 @@ def test_a_start_that_there_is_not(project: Project, sql: psycopg.Connection) ->
     said = project.run("stamp", "--purge", "r2", fails=True)
     assert "Nothing was changed." in said
     assert version(sql) == "r1"
+    # What stops it later says that Alembic has done so.
+    project.env()
+    sql.execute("INSERT INTO migrator.upgrades (version) VALUES (99)")
+    said = project.run("stamp", "--purge", "r2", fails=True)
+    assert "--purge came first: the version table is empty by now" in said
+    assert sql.execute("SELECT FROM alembic_version").rowcount == 0
 
 
 def test_a_fresh_install_is_not_refused(database: str, project: Project) -> None:

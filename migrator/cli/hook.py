@@ -349,7 +349,8 @@ def _never_run(
         f"{what} {be} not known to have run here, and cannot run: the database is at"
         f" {several(held)}, which this project does not hold. Next: {road}",
     )
-    answer.no = f"{answer.release} may not be let in; none of its revisions was run."
+    if answer.hook != "post-deploy":
+        answer.no = f"{answer.release} may not be let in; none of its revisions was run."
     verdicts = app.deployer().gate(changes)
     return tuple(
         replace(v, next="") if v.reason.startswith(UNEXPANDED) else v for v in verdicts
