@@ -350,7 +350,9 @@ def _never_run(
         f" {several(held)}, which this project does not hold. Next: {road}",
     )
     if answer.hook != "post-deploy":
-        answer.no = f"{answer.release} may not be let in; none of its revisions was run."
+        answer.no = (
+            f"{answer.release} may not be let in; none of its revisions was run."
+        )
     verdicts = app.deployer().gate(changes)
     return tuple(
         replace(v, next="") if v.reason.startswith(UNEXPANDED) else v for v in verdicts
