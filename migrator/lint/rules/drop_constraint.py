@@ -148,16 +148,12 @@ class DropConstraint(Rule):
             safe=Safe(
                 why="It goes when no old release is left, after a hold in which nobody"
                 " scanned it, and is built concurrently on the way back.",
+                # It asks for the reason why no query names its columns.
                 patterns=(
                     DropIndex(
-                        table.name,
-                        name.name,
-                        schema=name.schema or table.schema,
-                        assured="…",
+                        table.name, name.name, schema=name.schema or table.schema
                     ),
                 ),
-                decide="whether a query names its columns in ON CONFLICT: `assured`"
-                " says why that is no harm.",
             ),
             severity=Severity.WARNING,
         )
