@@ -324,6 +324,11 @@ def test_a_release_whose_own_revision_never_ran_is_kept_out(
     both = Release.make("v2.1", v1.folder.parent, v1.url, PLAIN, NAME, HOT, MERGE)
     both.hook("pre-deploy")
     fixed.hook("pre-deploy")
+    # Rolled back meanwhile: only a release that holds the last revision expands it.
+    v2.run("rollback", "r2", "--to", "planned")
+    (told,) = v2.hook("pre-deploy", code=3)["changes"]
+    assert told["next"] == "migrator expand r2 in the release that holds m"
+    both.run("expand", "r2")
     assert marks(sql)[2:] == [("v1", False), ("v2.1", False), ("v1.1", False)]
     assert "revisions: ran hot" in v1.run("log")
 

@@ -318,7 +318,20 @@ def _gate(app: App, changes: list[Change], answer: Answer) -> tuple[Verdict, ...
             f" {', '.join(wanted)}.",
         )
         answer.reasons += tuple(f"{e.what} Next: {e.next}" for e in app.kept_back())
-    return app.deployer().gate(changes, ahead=ahead, applied=applied)
+    verdicts = app.deployer().gate(changes, ahead=ahead, applied=applied)
+    if not ahead:
+        return verdicts
+    held = several([head for head in at if app.project().lacks((head,))])
+    # Rolled back; pre-deploy of this release runs no revision.
+    return tuple(
+        replace(
+            v,
+            next=f"migrator expand {v.change} in the release that holds {held}",
+        )
+        if v.reason.startswith(UNEXPANDED)
+        else v
+        for v in verdicts
+    )
 
 
 def _never_run(
