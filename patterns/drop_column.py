@@ -22,7 +22,14 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, ForeignKey
 from migrator.final import Final
-from migrator.kernels import along, direct, not_null, requirements, trials
+from migrator.kernels import (
+    along,
+    direct,
+    not_null,
+    requirements,
+    trials,
+    trigger_arguments,
+)
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, type_name
 
@@ -162,16 +169,13 @@ class DropColumn(Pattern):
         """
         requirements.require_unread(facts, self.column)
         table, retired = facts.table.name, self._retired(facts)
-        return (
-            Step(
-                name="retire_column",
-                work=direct.rename_column(table, self.column, retired),
-                reverse=(direct.rename_column(table, retired, self.column),),
-                along=along.made_again(
-                    facts, self.column, filled=self.fill is not None
-                ),
-            ),
+        step = Step(
+            name="retire_column",
+            work=direct.rename_column(table, self.column, retired),
+            reverse=(direct.rename_column(table, retired, self.column),),
+            along=along.made_again(facts, self.column, filled=self.fill is not None),
         )
+        return trigger_arguments.held((step,), table, self.column)
 
     def drop(self, facts: Facts) -> Steps:
         """
@@ -195,10 +199,11 @@ class DropColumn(Pattern):
             loses=True,
         )
         keys = enumerate(self._foreign_keys(facts, held), 1)
-        return (
+        steps = (
             *(direct.drop_foreign_key(k, f"drop_foreign_key_{n}") for n, k in keys),
             last,
         )
+        return trigger_arguments.held(steps, table, self.column, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return an empty column of that type, or one that holds the fill.

@@ -33,7 +33,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, requirements, trigger_arguments
 from migrator.kernels.mirror_table import Extract, ExtractMany, extractable, linkable
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -146,12 +146,15 @@ class ExtractTable(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
         requirements.require_unread(facts, *self._mapping())
-        return self._extract(facts).retire()
+        steps = self._extract(facts).retire()
+        return trigger_arguments.held(steps, facts.table.name, *self.move)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the columns, and of what kept them in step."""
         requirements.require_unread(facts, *self._mapping())
-        return self._extract(facts).drop()
+        steps = self._extract(facts).drop()
+        table = facts.table.name
+        return trigger_arguments.held(steps, table, *self.move, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the columns, filled from the new table."""

@@ -29,7 +29,7 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table
-from migrator.kernels import requirements
+from migrator.kernels import requirements, trigger_arguments
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Moved, require_pair
 from migrator.pattern import Pattern
@@ -224,12 +224,14 @@ class MoveColumn(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the rename of the column, out of the old release's sight."""
         requirements.require_unread(facts, self.column)
-        return self._moved(facts).retire()
+        steps, table = self._moved(facts).retire(), facts.table.name
+        return trigger_arguments.held(steps, table, self.column)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the column."""
         requirements.require_unread(facts, self.column)
-        return self._moved(facts).drop()
+        steps, table = self._moved(facts).drop(), facts.table.name
+        return trigger_arguments.held(steps, table, self.column, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the column, filled from the other table."""

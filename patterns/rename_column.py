@@ -24,7 +24,7 @@ from migrator import names
 from migrator.errors import NotThere, Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, indexes, requirements, trials
+from migrator.kernels import direct, indexes, requirements, trials, trigger_arguments
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, Step, Steps
@@ -93,11 +93,7 @@ class RenameColumn(Pattern):
             *requirements.publication_notices(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
-        notices += requirements.mention_notices(
-            facts,
-            self.column,
-            help=f'Let it read "{self.to}" between verified and retire.',
-        )
+        notices += requirements.mention_notices(facts, self.column, to=self.to)
         notices += requirements.function_notices(facts, [self.column])
         if column.by_number:
             notices.append(
@@ -202,11 +198,13 @@ class RenameColumn(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of names."""
-        return (self._twin(facts).retire(self.indexes),)
+        exchange = self._twin(facts).retire(self.indexes)
+        return trigger_arguments.held((exchange,), facts.table.name, self.column)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the copy."""
-        return (self._twin(facts).drop(),)
+        gone, table = self._twin(facts).drop(), facts.table.name
+        return trigger_arguments.held((gone,), table, self.column, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the plain rename back."""

@@ -27,7 +27,7 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, requirements, trigger_arguments
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
@@ -221,13 +221,16 @@ class SplitTable(Pattern):
         """Return the renames of the columns, out of the old release's sight."""
         view = TableName(facts.table.name.schema, self.into)
         requirements.require_unread(facts, *_mapping(self.move), view=view)
-        return self._split(facts).retire()
+        steps = self._split(facts).retire()
+        return trigger_arguments.held(steps, facts.table.name, *self.move)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the exchange of the view for the table."""
         view = TableName(facts.table.name.schema, self.into)
         requirements.require_unread(facts, *_mapping(self.move), view=view)
-        return self._split(facts).drop()
+        steps = self._split(facts).drop()
+        table = facts.table.name
+        return trigger_arguments.held(steps, table, *self.move, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the columns, filled from the new table."""

@@ -204,6 +204,8 @@ class Trigger:
     update_of: tuple[str, ...] = ()
     #: Columns of the table whose name is a word of the function's text.
     mentions: tuple[str, ...] = ()
+    #: Columns of the table whose name is one of its arguments.
+    arguments: tuple[str, ...] = ()
     #: `pg_trigger.tgenabled`: O for ordinary sessions, A always, R replica, D not.
     enabled: str = "O"
     #: The statement that makes it, each name with its schema.

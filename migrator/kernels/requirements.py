@@ -7,6 +7,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table, Trigger
+from migrator.kernels import trigger_arguments
 from migrator.names import TableName
 from migrator.plan import Notice, Probe, render
 
@@ -150,10 +151,20 @@ def require_unruled(facts: Facts) -> None:
 
 
 def mention_notices(
-    facts: Facts, *columns: str, help: str = "Change the function first."
+    facts: Facts, *columns: str, to: str | None = None
 ) -> tuple[Notice, ...]:
-    """Return a note on each trigger whose function may read columns that go."""
-    return tuple(
+    """
+    Return a note on each trigger that may read columns that go.
+
+    Args:
+        facts: of the table.
+        columns: those that go at retire.
+        to: the name that the one column has from then on; None where it has none.
+    """
+    help = "Change the function first."
+    if to is not None:
+        help = f'Let it read "{to}" between verified and retire.'
+    read = tuple(
         Notice(
             text=f'The function of trigger "{t.name}" has the word "{column}" in it:'
             " where that is this column, every write fails from retire on."
@@ -164,6 +175,7 @@ def mention_notices(
         for column in columns
         if column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIX)
     )
+    return (*read, *trigger_arguments.notices(facts, *columns, to=to))
 
 
 def functions_that_read(

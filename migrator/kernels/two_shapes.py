@@ -14,7 +14,15 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import direct, indexes, reading, requirements, trials
+from migrator.kernels import (
+    direct,
+    indexes,
+    reading,
+    requirements,
+    trials,
+    trigger_arguments,
+)
+from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
 from migrator.kernels.parts import (
     Part,
@@ -64,8 +72,7 @@ class TwoShapes(Pattern):
             require_type(facts, part, column)
         self._require_carried(facts)
         known = _listed(part.name for part in old)
-        taken = {part.takes for part in new}
-        gone = [part.name for part in old if part.name not in taken]
+        gone = self._gone(facts)
         notices = [
             Notice(
                 text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
@@ -99,8 +106,7 @@ class TwoShapes(Pattern):
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the questions what the expressions read, and what reads columns."""
         old, new = self.old_parts(facts), self.new_parts(facts)
-        taken = {part.takes for part in new}
-        gone = [p.name for p in old if p.name not in taken]
+        gone = self._gone(facts)
         there = [facts.table.column(part.name) is not None for part in (*old, *new)]
         found: dict[str, Probe] = {}
         if there == [True] * len(old) + [False] * len(new):
@@ -113,6 +119,11 @@ class TwoShapes(Pattern):
         if gone:
             found |= requirements.functions_that_read(facts.table.name, gone)
         return found
+
+    def _gone(self, facts: Facts) -> list[str]:
+        """Return the names of old columns that no new one takes."""
+        taken = {part.takes for part in self.new_parts(facts)}
+        return [p.name for p in self.old_parts(facts) if p.name not in taken]
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns of both shapes, and what the expressions read besides."""
@@ -257,11 +268,13 @@ class TwoShapes(Pattern):
         made = all(facts.table.column(s.name) for s in pair.new)
         if made and not any(facts.table.column(s.retired) for s in pair.old):
             self._require_carried(facts)
-        return pair.retire(facts)
+        gone = self._gone(facts)
+        return trigger_arguments.held(pair.retire(facts), facts.table.name, *gone)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the retired columns."""
-        return (self.pair(facts).drop(facts),)
+        steps, gone = (self.pair(facts).drop(facts),), self._gone(facts)
+        return trigger_arguments.held(steps, facts.table.name, *gone, late=True)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the old columns, made from the new ones; nullable, no indexes."""

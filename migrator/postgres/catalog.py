@@ -203,6 +203,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     **t,
                     "update_of": tuple(t["update_of"]),
                     "mentions": tuple(t["mentions"]),
+                    "arguments": tuple(t["arguments"]),
                 }
             )
             for t in _definitions(conn, "triggers", row["oid"])

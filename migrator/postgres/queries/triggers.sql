@@ -2,6 +2,7 @@
 -- definitions name every schema. Bits of tgtype: 1 row, 2 before,
 -- 16 update. Enabled "O" and "A" is what fires for an ordinary session. What a
 -- function reads is known to nobody but itself; the words of its text are a hint.
+-- Each argument ends with a byte of zero.
 SELECT t.tgname::text AS name,
        (t.tgtype & 3) = 3 AS before_row,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
@@ -20,7 +21,15 @@ SELECT t.tgname::text AS name,
                 || pg_catalog.regexp_replace(a.attname, '([^[:alnum:]_])', '\\\1', 'g')
                 || '([^[:alnum:]_]|$)')
           ORDER BY a.attname
-       ) AS mentions
+       ) AS mentions,
+       ARRAY(
+         SELECT a.attname::text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = t.tgrelid AND a.attnum > 0 AND NOT a.attisdropped
+            AND pg_catalog.position('\x00'::bytea || t.tgargs, '\x00'::bytea
+                || pg_catalog.convert_to(a.attname, pg_catalog.getdatabaseencoding())
+                || '\x00'::bytea) > 0
+          ORDER BY a.attname
+       ) AS arguments
   FROM pg_catalog.pg_trigger t
   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE t.tgrelid = %(table)s::oid AND NOT t.tgisinternal

@@ -1,0 +1,106 @@
+"""Triggers that have columns of their table by name, among their arguments.
+
+`tsvector_update_trigger(tsv, 'pg_catalog.english', title)` and the like look columns up
+at each row. The catalogue has arguments as text alone: nothing depends on the columns,
+and a rename or a drop leaves the trigger as it is.
+
+Source: PostgreSQL manual, section 12.4.3 (Triggers for Automatic Updates); section 53.52
+(pg_trigger).
+"""
+
+from dataclasses import replace
+
+from psycopg import sql
+
+from migrator import names
+from migrator.facts import Facts
+from migrator.kernels.direct import members
+from migrator.names import TableName
+from migrator.plan import Autocommit, Notice, Refusal, Steps, Transaction, render
+
+
+def notices(facts: Facts, *columns: str, to: str | None = None) -> tuple[Notice, ...]:
+    """
+    Return a note on each trigger that has a column by its arguments.
+
+    Args:
+        facts: of the table.
+        columns: those that go at retire.
+        to: the name that the column has from then on; None where it has none.
+    """
+    way = (
+        f'with "{to}"' if to else "without it"
+    ) + " (CREATE OR REPLACE TRIGGER …) once the old release is gone; retire waits."
+    if to:
+        way += (
+            " Until then it sees what the new release writes only at the row's next"
+            " write. A generated column in place of what it fills has neither fault."
+        )
+    parts = (facts.table, *facts.table.partitions)
+    found = {
+        (t.name, column): None
+        for part in parts
+        for t in part.triggers
+        for column in columns
+        if column in t.arguments and not t.name.startswith(names.TRIGGER_PREFIX)
+    }
+    return tuple(
+        Notice(
+            text=f'Trigger "{trigger}" has "{column}" among its arguments: where that'
+            " is this column, every write that fires it fails from retire on. Make it"
+            f" again {way}",
+            needs_assurance=True,
+        )
+        for trigger, column in found
+    )
+
+
+def held(steps: Steps, table: TableName, *columns: str, late: bool = False) -> Steps:
+    """
+    Return the steps, the first of which is held while a trigger has such a column.
+
+    Args:
+        steps: those of retire or drop.
+        table: whose columns go.
+        columns: by the names before retire.
+        late: whether these are gone: then others may have taken their names.
+    """
+    for at, step in enumerate(steps):
+        work = step.work
+        if isinstance(work, Transaction | Autocommit):
+            refusals = (*work.refusals, _named(table, columns, late=late))
+            first = replace(step, work=replace(work, refusals=refusals))
+            return (*steps[:at], first, *steps[at + 1 :])
+    return steps
+
+
+def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal:
+    wanted = sql.SQL(", ").join(map(sql.Literal, columns))
+    taken = sql.SQL(
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
+        " WHERE a.attrelid = t.tgrelid AND a.attname = c.name AND NOT a.attisdropped)"
+    )
+    found = sql.SQL(
+        " FROM pg_catalog.pg_trigger t CROSS JOIN"
+        " pg_catalog.unnest(ARRAY[{wanted}]::text[]) AS c (name)"
+        " WHERE t.tgrelid IN ({members}) AND t.tgparentid = 0 AND NOT t.tgisinternal"
+        " AND t.tgenabled <> 'D' AND NOT pg_catalog.starts_with(t.tgname, {own})"
+        # Each argument ends with a byte of zero.
+        " AND pg_catalog.position('\\x00'::bytea || t.tgargs, '\\x00'::bytea ||"
+        " pg_catalog.convert_to(c.name, pg_catalog.getdatabaseencoding()) ||"
+        " '\\x00'::bytea) > 0"
+    ).format(
+        wanted=wanted, members=members(table), own=sql.Literal(names.TRIGGER_PREFIX)
+    ) + (taken if late else sql.SQL(""))
+    told = sql.SQL(
+        "pg_catalog.string_agg(pg_catalog.format('%I of trigger %I', c.name,"
+        " t.tgname), '; ' ORDER BY t.tgname, c.name)"
+    )
+    return Refusal(
+        count=render(sql.SQL("SELECT count(*)") + found),
+        listed=render(sql.SQL("SELECT ") + told + found),
+        why="{count:argument names a column|arguments name columns} of table"
+        f" {table} that {{count:goes|go}}: {{listed}}",
+        next="make the trigger again without it (CREATE OR REPLACE TRIGGER …), then"
+        " run the same command again.",
+    )
