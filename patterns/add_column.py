@@ -27,7 +27,7 @@ from migrator import names
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, reading, requirements, trials
+from migrator.kernels import direct, reading, requirements, row_types, trials
 from migrator.kernels.new_column import (
     IDENTITY,
     SERIAL,
@@ -143,6 +143,7 @@ class AddColumn(Pattern):
         notices = [
             *requirements.partition_notices(facts),
             *requirements.publication_notices(facts),
+            *row_types.comes(facts),
         ]
         if self.virtual is not None:
             text = (

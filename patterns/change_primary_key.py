@@ -24,7 +24,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
-from migrator.kernels import requirements, wider_key
+from migrator.kernels import requirements, row_types, wider_key
 from migrator.kernels.mirror_columns.widened import BITS
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -166,6 +166,7 @@ class ChangePrimaryKey(Pattern):
                             p.facts, *(c.shadow for c in p.columns)
                         ),
                         *requirements.publication_notices(p.facts),
+                        *row_types.breaks(p.facts),
                     )
                     if p.columns
                 ),

@@ -27,6 +27,7 @@ from migrator.kernels import (
     direct,
     not_null,
     requirements,
+    row_types,
     trials,
     trigger_arguments,
 )
@@ -94,12 +95,8 @@ class DropColumn(Pattern):
             requirements.require_not_primary(facts, column, way)
         return self.assure(
             (
-                Notice(
-                    text="Prepared SELECT *, INSERT … SELECT * and COPY without a"
-                    " column list see the column under another name from retire on,"
-                    " and one column less from the drop on."
-                ),
                 *requirements.publication_notices(facts),
+                *row_types.goes(facts),
                 *requirements.goes_along(facts, column),
                 *self._held_to(facts, column),
             )

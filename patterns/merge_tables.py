@@ -25,7 +25,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 from migrator.facts import Facts, Table
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, requirements, row_types
 from migrator.kernels.mirror_table import (
     Merge,
     require_mergeable,
@@ -114,6 +114,7 @@ class MergeTables(Pattern):
         require_mergeable(self._merge(facts), self.title)
         notices = requirements.backfill_notices(into, *self._columns.values())
         notices += requirements.function_notices(facts)
+        notices += (*requirements.publication_notices(into), *row_types.comes(into))
         return self.assure((*self._notices(facts), *notices))
 
     def _notices(self, facts: Facts) -> tuple[Notice, ...]:

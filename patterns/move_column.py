@@ -29,7 +29,7 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table
-from migrator.kernels import requirements, trigger_arguments
+from migrator.kernels import requirements, row_types, trigger_arguments
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Moved, require_pair
 from migrator.pattern import Pattern
@@ -131,6 +131,8 @@ class MoveColumn(Pattern):
             (
                 *requirements.publication_notices(facts),
                 *requirements.publication_notices(child),
+                *row_types.comes(child),
+                *row_types.goes(facts),
                 Notice(
                     text=f"Two requests that write the column of one row, one in"
                     f' "{self.table}" and one in "{self.to}", in the same instant may'

@@ -24,7 +24,14 @@ from migrator import names
 from migrator.errors import NotThere, Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, indexes, requirements, trials, trigger_arguments
+from migrator.kernels import (
+    direct,
+    indexes,
+    requirements,
+    row_types,
+    trials,
+    trigger_arguments,
+)
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, Step, Steps
@@ -91,6 +98,7 @@ class RenameColumn(Pattern):
             ),
             *requirements.partition_notices(facts),
             *requirements.publication_notices(facts),
+            *row_types.breaks(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
         notices += requirements.mention_notices(facts, self.column, to=self.to)

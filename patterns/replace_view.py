@@ -24,7 +24,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Kind
-from migrator.kernels import direct, replaced, views
+from migrator.kernels import direct, replaced, row_types, views
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -149,6 +149,8 @@ class ReplaceView(Pattern):
                 " then on, under one name.",
                 needs_assurance=True,
             )
+        if longer:
+            yield from row_types.breaks(facts)
         if longer and facts.table.dependents:
             yield Notice(
                 text="It gets further columns, which do not come off while something"

@@ -27,7 +27,7 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import constraints, requirements, trigger_arguments
+from migrator.kernels import constraints, requirements, row_types, trigger_arguments
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
@@ -145,6 +145,7 @@ class SplitTable(Pattern):
                 ),
                 *self._grant_notices(facts),
                 *requirements.publication_notices(facts),
+                *row_types.goes(facts),
                 *requirements.mention_notices(facts, *self.move),
                 *requirements.function_notices(facts, self.move),
             )

@@ -248,6 +248,18 @@ class DependentView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowUser:
+    """A function that may count on how many columns a table has."""
+
+    #: With its arguments' types.
+    function: str
+    #: The trigger of the table that has it; None where it returns rows.
+    trigger: str | None = None
+    #: Whether its text has a star, by which rows may be returned as they are.
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendedStatistics:
     """One object of CREATE STATISTICS."""
 
@@ -358,6 +370,8 @@ class Table:
     #: Those of them that are views which do not name its row type; none of a partition.
     views: tuple[DependentView, ...] = ()
     statistics: tuple[ExtendedStatistics, ...] = ()
+    #: What counts on its rows' columns; none of a partition.
+    row_users: tuple[RowUser, ...] = ()
     #: All partitions on all levels, parents before their own; those whose kind
     #: is not p are leaves.
     partitions: "tuple[Table, ...]" = ()

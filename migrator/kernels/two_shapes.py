@@ -19,6 +19,7 @@ from migrator.kernels import (
     indexes,
     reading,
     requirements,
+    row_types,
     trials,
     trigger_arguments,
 )
@@ -74,10 +75,7 @@ class TwoShapes(Pattern):
         known = _listed(part.name for part in old)
         gone = self._gone(facts)
         notices = [
-            Notice(
-                text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
-                " list see more columns."
-            ),
+            *row_types.comes(facts),
             Notice(
                 text="Until retire a value of the new release that has no counterpart"
                 f" in {known} is refused; afterwards it is stored, and its"

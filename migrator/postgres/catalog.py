@@ -17,6 +17,7 @@ from migrator.facts import (
     IndexColumn,
     Policy,
     Publication,
+    RowUser,
     Rule,
     Sequence,
     Snapshot,
@@ -45,6 +46,7 @@ def table_facts(conn: Connection, table: TableName) -> Table:
         dependents=tuple(row["what"] for row in used),
         views=_views(conn, found.oid),
         statistics=_statistics(conn, found.oid),
+        row_users=_row_users(conn, found.oid),
         published=tuple(
             Publication(columns=tuple(row.pop("columns")), **row)
             for row in conn.execute(query("publications"), {"table": found.oid})
@@ -134,6 +136,11 @@ def _statistics(conn: Connection, table: int) -> tuple[ExtendedStatistics, ...]:
         ExtendedStatistics(name=TableName(row.pop("schema"), row.pop("name")), **row)
         for row in _definitions(conn, "extended_statistics", table)
     )
+
+
+def _row_users(conn: Connection, table: int) -> tuple[RowUser, ...]:
+    args = {"table": table, "own": TRIGGER_PREFIX, "ledger": LEDGER_SCHEMA}
+    return tuple(RowUser(**row) for row in conn.execute(query("row_users"), args))
 
 
 def _table(conn: Connection, table: TableName) -> Table | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import constraints, requirements
+from migrator.kernels import constraints, requirements, row_types
 from migrator.kernels.mirror_columns.base import require_last_trigger
 from migrator.kernels.mirror_table.extract import Extract
 from migrator.kernels.mirror_table.extraction import Extraction
@@ -42,6 +42,8 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
         *_hazards(extract),
         *_smaller(extract),
         *(n for c in moved for n in requirements.goes_along(facts, c, granted=True)),
+        *requirements.publication_notices(facts),
+        *row_types.comes(facts),
         *requirements.mention_notices(facts, *extract.columns),
         *requirements.function_notices(facts, extract.columns),
         *requirements.backfill_notices(facts, extract.reference),

@@ -1,0 +1,68 @@
+"""What meets a table's rows as wholes, and so each change of its columns.
+
+A function that returns rows of a table, or a trigger that copies OLD.* elsewhere, counts
+on as many columns as it has: it breaks with the statement that adds one, or drops one.
+
+Source: PostgreSQL manual, sections 38.5.4 (SQL Functions on Composite Types) and
+41.6.1 (RETURN QUERY).
+"""
+
+from migrator.facts import Facts
+from migrator.plan import Notice
+
+
+def comes(facts: Facts) -> tuple[Notice, ...]:
+    """Return what a reviewer should know of a table that gets a column at expand."""
+    table = facts.table.name
+    return (
+        Notice(
+            text="Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
+            f" see more columns of table {table}: a prepared SELECT * fails once in"
+            ' each session ("cached plan must not change result type").'
+        ),
+        *breaks(facts),
+    )
+
+
+def goes(facts: Facts) -> tuple[Notice, ...]:
+    """Return what a reviewer should know of a table that loses a column at the drop."""
+    return (
+        Notice(
+            text="Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
+            f" see a column of table {facts.table.name} under another name from retire"
+            " on, and one less from the drop on: after either a prepared SELECT * fails"
+            ' once in each session ("cached plan must not change result type").'
+        ),
+        *breaks(facts, "drop"),
+    )
+
+
+def breaks(facts: Facts, at: str = "expand") -> tuple[Notice, ...]:
+    """
+    Return a note on what may break with a table's number of columns.
+
+    Args:
+        facts: of the table, or the view.
+        at: the phase in which that changes.
+    """
+    when = "the drop" if at == "drop" else at
+    found: list[Notice] = []
+    for user in facts.table.row_users:
+        if user.trigger is not None:
+            text = (
+                f'The function of trigger "{user.trigger}", {user.function}, takes rows'
+                " apart (OLD.*, NEW.*): where these fill another table or are listed,"
+                f" every write that fires it breaks at {when}. Let it name columns first:"
+                " INSERT INTO … (a, b) VALUES (OLD.a, OLD.b)."
+            )
+        else:
+            text = (
+                f"Function {user.function} returns rows of {facts.table.name}, or casts"
+                " to them: where it lists their columns, it breaks at"
+                f" {when}. Let it return them whole first (SELECT t.* FROM … t), or"
+                " RETURNS TABLE (…)."
+            )
+        if at == "expand":
+            text += " A column that a rollback parks is one of them until its drop."
+        found.append(Notice(text=text, needs_assurance=not user.whole))
+    return tuple(found)

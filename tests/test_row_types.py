@@ -1,0 +1,147 @@
+"""What breaks, or stops, with a table's number of columns is told of every pattern."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from test_plan import PATTERNS, facts_of
+
+from migrator.change import Change
+from migrator.facts import Facts, Kind, RowUser, Table
+from migrator.pattern import Pattern
+from migrator.patterns import AddColumn, MergeTables, ReplaceView
+from migrator.plan import Autocommit, Phase, Transaction
+from migrator.runner import Runner
+
+#: What changes a row of a table, with the phase in which it matters to readers.
+CHANGES = re.compile(
+    r"""ALTER TABLE (?:ONLY )?("\S+?"\."\S+?") .*?"""
+    r"(ADD COLUMN|RENAME COLUMN|DROP COLUMN)",
+    re.DOTALL,
+)
+
+
+def _changes(pattern: Pattern, facts: Facts) -> Iterator[tuple[Phase, str, str]]:
+    """Give the phase, the table and how a pattern changes its columns."""
+    for phase in Phase:
+        for step in pattern.steps(phase, facts):
+            work = step.work
+            made = work.statements if isinstance(work, Transaction) else ()
+            if isinstance(work, Autocommit):
+                made = (work.statement,)
+            for statement in made:
+                for table, how in CHANGES.findall(statement):
+                    yield phase, table, how
+
+
+def _used(table: Table) -> Table:
+    users = (RowUser(function="keep()", trigger="keep"), RowUser(function="few()"))
+    return replace(table, row_users=users, publications=("pub",))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_a_plan_tells_who_has_whole_rows(pattern: Pattern) -> None:
+    """Subscribers, functions of row types, triggers with OLD.*, prepared SELECT *."""
+    if pattern.kind is not Kind.TABLE:
+        return
+    facts = facts_of(pattern)
+    # A table that goes as a whole is refused where it is published.
+    stays = facts.table if isinstance(pattern, MergeTables) else _used(facts.table)
+    facts = replace(facts, table=stays, others=tuple(map(_used, facts.others)))
+    known = {str(t.name): t for t in (facts.table, *facts.others)}
+    changes = [c for c in _changes(pattern, facts) if c[1] in known]
+    if not changes:
+        return
+    notices = replace(pattern, assured="tried").check(facts)
+    texts = [n.text for n in notices]
+    asked = [n.text for n in notices if n.needs_assurance]
+
+    def told(what: str, among: list[str] = asked) -> None:
+        assert any(what in text for text in among), (what, texts)
+
+    for phase, table, how in changes:
+        told(f"Table {table} is published")
+        told("Prepared SELECT *", texts)
+        if how != "RENAME COLUMN":
+            told(f'of trigger "keep", keep(), takes rows apart')
+            told(f"few() returns rows of {table}")
+        if (phase, how) == (Phase.EXPAND, "ADD COLUMN"):
+            told("fires it breaks at expand")
+
+
+ROWS = """
+CREATE TABLE o (id int PRIMARY KEY, st text);
+CREATE TABLE kept (LIKE o);
+CREATE TABLE told (what text);
+CREATE VIEW v AS SELECT id FROM o;
+INSERT INTO o VALUES (1, 'a');
+CREATE FUNCTION viewed() RETURNS SETOF v LANGUAGE sql AS 'SELECT id FROM o';
+"""
+#: Bodies of trigger functions, and whether a further column breaks them.
+APART = {
+    "INSERT INTO kept SELECT OLD.*": True,
+    "INSERT INTO kept VALUES (OLD . *)": True,
+    "INSERT INTO kept SELECT (new).*": True,
+    "IF NEW.* IS DISTINCT FROM OLD.* THEN INSERT INTO told VALUES (NEW.id); END IF": (
+        False
+    ),
+    "IF ROW(NEW.*) IS NOT DISTINCT FROM ROW(OLD.*) THEN RETURN NEW; END IF": False,
+    "INSERT INTO told VALUES (to_jsonb(OLD.*)), (NEW::text)": False,
+    "INSERT INTO kept (id, st) VALUES (OLD.id, NEW.st)": False,
+}
+#: Functions with their signatures, and whether a further column breaks them; None where
+#: a word is not asked for.
+RETURNS = {
+    "f_one() RETURNS o LANGUAGE sql AS 'SELECT id, st FROM o'": True,
+    "f_few() RETURNS SETOF o LANGUAGE plpgsql AS"
+    " 'BEGIN RETURN QUERY SELECT id, st FROM o; END'": True,
+    "f_cast() RETURNS text LANGUAGE sql AS 'SELECT (ROW(1, ''b'')::o).st'": True,
+    "f_body() RETURNS SETOF o BEGIN ATOMIC SELECT * FROM o; END": True,
+    "f_out(OUT r o) LANGUAGE plpgsql AS 'BEGIN SELECT * INTO r FROM o; END'": None,
+    "f_whole() RETURNS SETOF o LANGUAGE sql AS 'SELECT * FROM o'": None,
+    "f_null() RETURNS text LANGUAGE sql AS 'SELECT (NULL::o).st'": False,
+    "f_takes(r o) RETURNS text LANGUAGE sql AS 'SELECT r.st'": False,
+}
+
+
+def test_who_has_whole_rows_is_found(runner: Runner, sql: psycopg.Connection) -> None:
+    """Those that a further column breaks, and no comparison or call with a row."""
+    made = [ROWS]
+    for n, body in enumerate(APART):
+        made.append(
+            f"CREATE FUNCTION t{n}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" {body}; RETURN NEW; END $$; CREATE TRIGGER t{n} BEFORE UPDATE ON o FOR"
+            f" EACH ROW EXECUTE FUNCTION t{n}();"
+        )
+    made += [f"CREATE FUNCTION {function};" for function in RETURNS]
+    sql.execute("".join(made).encode())
+    sql.execute("UPDATE o SET st = 'b'")
+    add = AddColumn("o", "more", "text", assured="tried")
+    plan = runner.plan(Change(revision="a1", pattern=add))
+    texts = [n.text for n in plan.notices if n.needs_assurance]
+    view = ReplaceView("v", "SELECT id, st FROM o", assured="tried")
+    shown = runner.plan(Change(revision="v1", pattern=view)).notices
+    assert any("Function viewed() returns rows" in n.text for n in shown)
+    runner.expand(Change(revision="a1", pattern=add))
+    for n, (body, breaks) in enumerate(APART.items()):
+        sql.execute("ALTER TABLE o DISABLE TRIGGER USER")
+        sql.execute(f"ALTER TABLE o ENABLE TRIGGER t{n}".encode())
+        assert _fails(sql, "UPDATE o SET st = st || 'c'") is breaks, body
+        assert any(f"t{n}()" in text for text in texts) is breaks, body
+    for function, breaks in RETURNS.items():
+        name = function[: function.index("(")]
+        if name != "f_takes":
+            assert _fails(sql, f"SELECT {name}()") is bool(breaks), function
+        assert any(f"{name}()" in text for text in texts) is bool(breaks), function
+        told = any(f"{name}(" in n.text for n in plan.notices)
+        assert told is (breaks is not False), function
+
+
+def _fails(sql: psycopg.Connection, statement: str) -> bool:
+    try:
+        sql.execute(statement.encode())
+    except psycopg.Error:
+        return True
+    return False
