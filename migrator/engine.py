@@ -35,7 +35,7 @@ from migrator.plan import (
     Phase,
 )
 from migrator.postgres import catalog, subjects, trials
-from migrator.postgres.blocking import blockers_of
+from migrator.postgres.blocking import advice, blockers_of
 from migrator.postgres.connection import (
     RETRIED,
     Connection,
@@ -287,7 +287,7 @@ class Engine:
                         f"Table {table} could not be read within"
                         f" {self.settings.step_budget_s:.0f} s: {held}.",
                         state="Nothing was changed.",
-                        next="end that session, then run the same command again.",
+                        next=advice(found),
                     ) from error
                 self.progress.waiting(f"table {table} is {held}")
                 time.sleep(PAUSE_S)

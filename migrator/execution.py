@@ -391,7 +391,7 @@ class Execution:
         found = blocking.blockers_of(conn, action.table, action.lock)
         for other in action.also:
             found += blocking.blockers_of(conn, other.table, other.lock)
-        return list({blocker.pid: blocker for blocker in found}.values())
+        return list({(b.pid, b.prepared): b for b in found}.values())
 
     def _no_lock(
         self, what: str, attempts: int, blockers: list[Blocker]

@@ -21,6 +21,7 @@ QUICK = {
     "fsync": "off",
     "synchronous_commit": "off",
     "max_connections": "200",
+    "max_prepared_transactions": "4",
     "max_wal_size": "256MB",
 }
 # Most tests make a database and drop it again, 300 files each: in memory that takes

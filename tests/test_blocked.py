@@ -73,6 +73,23 @@ def test_step_gives_up_and_names_the_blocker(
     assert runner.expand(CHANGE) is State.EXPANDED
 
 
+@pytest.mark.parametrize("held", ["UPDATE t SET name = 'x'", "LOCK TABLE t"])
+def test_a_prepared_transaction_is_named(
+    held: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It has no process: its identifier tells what ends it, of a plan or a step."""
+    quick = replace(runner, settings=Settings(step_budget_s=1.0))
+    sql.execute(f"BEGIN; {held}; PREPARE TRANSACTION 'it''s'".encode())
+    try:
+        with pytest.raises(LockBudgetError) as caught:
+            quick.expand(CHANGE)
+    finally:
+        sql.execute("ROLLBACK PREPARED 'it''s'")
+    assert 'prepared transaction "it\'s" for' in str(caught.value)
+    assert "COMMIT PREPARED 'it''s' or ROLLBACK PREPARED 'it''s'" in str(caught.value)
+    assert quick.expand(CHANGE) is State.EXPANDED
+
+
 def test_build_waits_for_an_old_snapshot_within_its_own_budget(
     database: str, runner: Runner, sql: psycopg.Connection
 ) -> None:

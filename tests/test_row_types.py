@@ -65,7 +65,7 @@ def test_a_plan_tells_who_has_whole_rows(pattern: Pattern) -> None:
         told(f"Table {table} is published")
         told("Prepared SELECT *", texts)
         if how != "RENAME COLUMN":
-            told(f'of trigger "keep", keep(), takes rows apart')
+            told('of trigger "keep", keep(), takes rows apart')
             told(f"few() returns rows of {table}")
         if (phase, how) == (Phase.EXPAND, "ADD COLUMN"):
             told("fires it breaks at expand")

@@ -75,7 +75,7 @@ class LockWaits:
 
     def _blockers(self, wanted: Wanted) -> list[Blocker]:
         found = {
-            blocker.pid: blocker
+            (blocker.pid, blocker.prepared): blocker
             for table, lock in wanted.items()
             for blocker in blockers_of(self.conn, table, lock)
             if blocker.pid != self.pid
@@ -92,11 +92,11 @@ class LockWaits:
             wanted: the locks.
             late: makes the error of who keeps one beyond the budget, which is raised.
         """
-        told: list[int] = []
+        told: list[str] = []
         while kept := self.keeping(wanted):
             if self.is_late():
                 raise late(kept)
-            if told != (told := [blocker.pid for blocker in kept]):
+            if told != (told := [b.prepared or str(b.pid) for b in kept]):
                 self.tell("it does not queue for a lock that is kept", kept)
             if not move_aside(self.conn, kept):
                 time.sleep(LOOK_S)

@@ -430,3 +430,167 @@ class Table:
                 table=self.name.name,
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """
+    What hangs on a view or function: SQL that gives it to another one.
+
+    `before` and `after` stand around the other one's name.
+    """
+
+    before: str
+    after: str
+    _: KW_ONLY
+    #: The column without which it cannot be.
+    column: str | None = None
+    #: Whether CREATE OR REPLACE leaves it.
+    stays: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """
+    One domain.
+
+    A check's `definition` is its expression, over VALUE and with schemas.
+    """
+
+    #: What it is made of, with modifiers; it may be a domain itself.
+    type: str
+    default: str | None = None
+    not_null: bool = False
+    checks: tuple[Constraint, ...] = ()
+    #: Columns of it, or of a domain over it, partitions' left out.
+    columns: tuple[tuple[TableName, str], ...] = ()
+    #: What else can hold its values: arrays, composite types, foreign tables.
+    hidden: tuple[str, ...] = ()
+    owned: bool = True
+
+    def check(self, name: str) -> Constraint | None:
+        """Return the check of that name, None where there is none."""
+        return next((c for c in self.checks if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """
+    A session, or a prepared transaction, that holds what conflicts with a lock.
+
+    Args:
+        pid: its process; 0 where it has none.
+        table: what it holds a lock on; None where its snapshot is waited for.
+        autovacuum: whether it is a worker of autovacuum.
+        forced: whether that one prevents wraparound, so that the server ends it for
+            no lock.
+        application: its name, where it has one.
+        activity: what it does, or that this role may not see it.
+        seconds: for how long; 0 where that is not to be seen.
+        prepared: the identifier of a prepared transaction; "" of a session.
+    """
+
+    pid: int
+    table: TableName | None
+    autovacuum: bool
+    forced: bool
+    application: str
+    activity: str
+    seconds: float
+    prepared: str = ""
+
+    def __str__(self) -> str:
+        """Return it for a person."""
+        since = f" for {self.seconds:.0f} s"
+        if self.prepared:
+            return f'prepared transaction "{self.prepared}"{since}'
+        if not self.autovacuum:
+            who = f'application "{self.application}", {self.activity}{since}'
+        else:
+            why = " that prevents wraparound" if self.forced else ""
+            who = f"autovacuum{why}{since if self.seconds else ''}"
+        return f"pid {self.pid} ({who})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """
+    The oldest transaction of the database: rows that died since it began stay.
+
+    `held_s` is its age in seconds, `holder` tells whose it is.
+    """
+
+    held_s: float
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that a pattern may know when it renders its steps."""
+
+    #: `server_version_num`, e.g. 180006.
+    server_version: int
+    table: Table
+    #: The further tables that the pattern asks for, in its order; of a domain, the
+    #: tables that have columns of it.
+    others: tuple[Table, ...] = ()
+    #: Tables and views that the change makes, as far as they are there.
+    made: Mapping[TableName, Table] = field(default_factory=dict[TableName, Table])
+    #: Whether the role of the connection is a superuser.
+    superuser: bool = False
+    #: Whether it may create in the schema of what is changed.
+    may_create: bool = True
+    #: What a change of a domain is made on; None for other changes, or where it is
+    #: gone.
+    domain: Domain | None = None
+    #: The change's tag, part of every generated name.
+    tag: str
+    #: How the user wants a backfill to go over the table; None leaves it open.
+    chunking: str | None = None
+    #: What keeps dead rows from being pruned just now.
+    oldest_snapshot: Snapshot | None = None
+    #: Size of the server's own cache (`shared_buffers`); None where it is not known.
+    cache_bytes: int | None = None
+    #: Schemas in which expressions are looked up, as the connection has it.
+    path: tuple[str, ...] = ()
+    #: The name under which the change was planned, where it stands under another.
+    origin: TableName | None = None
+    #: What the pattern asked, and the answers; an error is a no.
+    answers: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    #: What the pattern had the server spell; nothing where that failed.
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: Names of relations (tables, indexes …) of the table's schema.
+    relation_names: frozenset[str] = frozenset()
+    #: What is there of a view, function or setting now: the text that makes it, its
+    #: names with their schemas, or the value; None where nothing is.
+    definition: str | None = None
+    #: What hangs on a view or function, in the order in which to give it on.
+    attached: tuple[Attached, ...] = ()
+
+    def of(self, table: Table) -> "Facts":
+        """Return the same with another table."""
+        return replace(self, table=table)
+
+    @property
+    def known_as(self) -> TableName:
+        """The name under which the change was planned."""
+        return self.origin or self.table.name
+
+    @property
+    def leaves(self) -> "tuple[Facts, ...]":
+        """
+        The same for each table that holds rows of the table.
+
+        Raises:
+            Refused: one of them is not on this server.
+        """
+        for leaf in self.table.leaves:
+            if leaf.kind == "f":
+                raise Refused(
+                    f"Partition {leaf.name} of table {self.table.name} is a foreign"
+                    " table: its rows cannot be gone over, and the table behind it"
+                    " does not change along.",
+                    next="detach it, or move its rows into a partition of this"
+                    " database.",
+                )
+        return tuple(replace(self, table=leaf) for leaf in self.table.leaves)

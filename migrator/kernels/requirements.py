@@ -161,14 +161,14 @@ def mention_notices(
         columns: those that go at retire.
         to: the name that the one column has from then on; None where it has none.
     """
-    help = "Change the function first."
+    way = "Change the function first."
     if to is not None:
-        help = f'Let it read "{to}" between verified and retire.'
+        way = f'Let it read "{to}" between verified and retire.'
     read = tuple(
         Notice(
             text=f'The function of trigger "{t.name}" has the word "{column}" in it:'
             " where that is this column, every write fails from retire on."
-            f" {help}",
+            f" {way}",
             needs_assurance=True,
         )
         for t in triggers(facts.table)

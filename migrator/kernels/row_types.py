@@ -1,7 +1,8 @@
 """What meets a table's rows as wholes, and so each change of its columns.
 
-A function that returns rows of a table, or a trigger that copies OLD.* elsewhere, counts
-on as many columns as it has: it breaks with the statement that adds one, or drops one.
+A function that returns rows of a table, or a trigger that copies OLD.* elsewhere,
+counts on as many columns as it has: it breaks with the statement that adds one, or
+drops one.
 
 Source: PostgreSQL manual, sections 38.5.4 (SQL Functions on Composite Types) and
 41.6.1 (RETURN QUERY).
@@ -52,8 +53,8 @@ def breaks(facts: Facts, at: str = "expand") -> tuple[Notice, ...]:
             text = (
                 f'The function of trigger "{user.trigger}", {user.function}, takes rows'
                 " apart (OLD.*, NEW.*): where these fill another table or are listed,"
-                f" every write that fires it breaks at {when}. Let it name columns first:"
-                " INSERT INTO … (a, b) VALUES (OLD.a, OLD.b)."
+                f" every write that fires it breaks at {when}. Let it name columns"
+                " first: INSERT INTO … (a, b) VALUES (OLD.a, OLD.b)."
             )
         else:
             text = (

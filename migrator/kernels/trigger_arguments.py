@@ -4,7 +4,7 @@
 at each row. The catalogue has arguments as text alone: nothing depends on the columns,
 and a rename or a drop leaves the trigger as it is.
 
-Source: PostgreSQL manual, section 12.4.3 (Triggers for Automatic Updates); section 53.52
+Source: PostgreSQL manual, sections 12.4.3 (Triggers for Automatic Updates) and 53.52
 (pg_trigger).
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Literal
 
 from migrator.facts import Blocker
 from migrator.names import TableName
@@ -98,6 +98,18 @@ def held_by(blockers: Sequence[Blocker]) -> str:
 
 def advice(blockers: Sequence[Blocker]) -> str:
     """Return what a person does about them."""
+    prepared = list(dict.fromkeys(b.prepared for b in blockers if b.prepared))
+    if prepared:
+        ends = "; ".join(
+            SQL("COMMIT PREPARED {0} or ROLLBACK PREPARED {0}")
+            .format(Literal(gid))
+            .as_string(None)
+            for gid in prepared
+        )
+        return (
+            "have its transaction manager end it, or, where none does, end it as its"
+            f" owner or a superuser: {ends}; then run the same command again."
+        )
     if any(b.forced for b in blockers):
         return (
             "wait until that autovacuum is through, then run the same command"
