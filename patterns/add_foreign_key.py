@@ -43,7 +43,8 @@ class AddForeignKey(Pattern):
         references: the referenced table's name, without its schema.
         referenced_columns: the key's columns.
         name: the constraint's name.
-        on_delete: "NO ACTION", "RESTRICT", "CASCADE", "SET NULL" or "SET DEFAULT".
+        on_delete: "NO ACTION", "RESTRICT", "CASCADE", "SET NULL" or "SET DEFAULT"; of
+            some of the columns "SET NULL (a)".
         on_update: the same.
         match: "SIMPLE" or "FULL".
         deferrable: "immediate" or "deferred", which is what it is initially.

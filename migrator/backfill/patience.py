@@ -49,8 +49,8 @@ class Patience:
                 f"Step '{self.step}' found rows locked for {self.budget_s:.0f} s:"
                 f" {where}.",
                 state="Earlier chunks are committed; it goes on from here.",
-                next="end the transaction that holds them, then run the same command"
-                " again.",
+                next="end the transaction that holds them (pg_prepared_xacts has those"
+                " without a session), then run the same command again.",
             ) from error
         wait_s = random.uniform(0, self._pause_s)
         self.tell("rows are locked, or it took too long", wait_s)

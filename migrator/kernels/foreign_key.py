@@ -1,5 +1,6 @@
 """A foreign key: its text, what it needs, the rows that it would refuse, its steps."""
 
+import re
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -21,6 +22,7 @@ _ACTIONS: dict[str, sql.SQL] = {
     "SET NULL": sql.SQL("SET NULL"),
     "SET DEFAULT": sql.SQL("SET DEFAULT"),
 }
+_SET = re.compile(r"(?P<action>SET\s+(NULL|DEFAULT))\s*\((?P<columns>[^()]+)\)", re.I)
 _MATCHES: dict[str, sql.SQL] = {
     "SIMPLE": sql.SQL("SIMPLE"),
     "FULL": sql.SQL("FULL"),
@@ -117,12 +119,29 @@ class ForeignKey:
         if self.match is not None:
             text += sql.SQL(" MATCH ") + self._word(_MATCHES, self.match, "match")
         if self.on_delete is not None:
-            action = self._word(_ACTIONS, self.on_delete, "on_delete")
-            text += sql.SQL(" ON DELETE ") + action
+            text += sql.SQL(" ON DELETE ") + self._deletes(self.on_delete)
         if self.on_update is not None:
             action = self._word(_ACTIONS, self.on_update, "on_update")
             text += sql.SQL(" ON UPDATE ") + action
         return text + constraints.deferrable(self.title, self.deferrable)
+
+    def _deletes(self, given: str) -> sql.Composable:
+        """Return what a DELETE does, which may be to some of the columns (15+)."""
+        found = _SET.fullmatch(given.strip())
+        if found is None:
+            return self._word(_ACTIONS, given, "on_delete")
+        listed = [c.strip().strip('"') for c in found["columns"].split(",")]
+        strange = [c for c in listed if c not in self.columns]
+        if strange:
+            mine = ", ".join(f'"{c}"' for c in self.columns)
+            raise Misdeclared(
+                f'{self.title}: on_delete sets "{strange[0]}", which is none of the'
+                f" foreign key's columns ({mine}).",
+                next="name some of them, or none for all.",
+            )
+        action = self._word(_ACTIONS, " ".join(found["action"].split()), "on_delete")
+        columns = sql.SQL(", ").join(map(sql.Identifier, listed))
+        return action + sql.SQL(" ({})").format(columns)
 
     def _word(self, known: dict[str, sql.SQL], given: str, what: str) -> sql.SQL:
         if given.upper() not in known:

@@ -547,6 +547,28 @@ def test_message(pattern: AddForeignKey, message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_a_delete_sets_some_of_the_columns(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The others keep what they have; a column that is not the key's is refused."""
+    sql.execute(
+        'CREATE TABLE p (a int, "B" int, PRIMARY KEY (a, "B"));'
+        'CREATE TABLE c (a int NOT NULL, "B" int);'
+        "INSERT INTO p VALUES (1, 2); INSERT INTO c VALUES (1, 2)"
+    )
+    key = AddForeignKey(
+        "c", ["a", "B"], "p", ["a", "B"], "k", on_delete='set null ("B")'
+    )
+    wrong = replace(key, on_delete="SET NULL (a, x)")
+    with pytest.raises(Refused, match='sets "x", which is none of the foreign key'):
+        runner.plan(Change(revision="a1", pattern=wrong))
+    runner.expand(Change(revision="a1", pattern=key))
+    runner.settle("a1")
+    runner.retire("a1", old_release_gone="test")
+    sql.execute("DELETE FROM p")
+    assert sql.execute("SELECT * FROM c").fetchall() == [(1, None)]
+
+
 def test_message_about_a_partitioned_table() -> None:
     """Before 18 it is refused, from then on only without an index."""
     table = replace(FACTS.table, kind="p")
