@@ -102,6 +102,7 @@ class RenameEnumValue(Pattern):
                 " an enum: the old word stays as one that no row has."
             ),
             *requirements.partition_notices(facts),
+            *self._predicates(facts),
         ]
         if self.to in column.values:
             notices.append(
@@ -113,6 +114,25 @@ class RenameEnumValue(Pattern):
                 )
             )
         return self.assure(tuple(notices))
+
+    def _predicates(self, facts: Facts) -> tuple[Notice, ...]:
+        """Return a note on each partial index for rows that hold the value."""
+        word = sql.Literal(self.value).as_string(None)
+        return tuple(
+            Notice(
+                text=f'Unique index "{i.name}" is for rows WHERE {i.predicate}: until'
+                f' retire an INSERT … ON CONFLICT … WHERE that says "{self.to}" finds'
+                f' no index (42P10), from then on one that says "{self.value}". ON'
+                " CONFLICT DO NOTHING without a target takes either; else let the new"
+                " release try the other word after that error."
+                if i.unique
+                else f'Index "{i.name}" is for rows WHERE {i.predicate}: until retire'
+                f' a query that asks for "{self.to}" does not use it.',
+                needs_assurance=i.unique,
+            )
+            for i in facts.table.indexes
+            if self.column in i.mentions and word in (i.predicate or "")
+        )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trials that the type is the role's, and this column's alone."""

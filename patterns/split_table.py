@@ -139,6 +139,14 @@ class SplitTable(Pattern):
                     " no foreign key can refer to it.",
                     needs_assurance=True,
                 ),
+                Notice(
+                    text="TRUNCATE of the new table fails until the drop, since it is a"
+                    f' view. TRUNCATE of "{self.table}" empties both up to retire; from'
+                    " then on a foreign key refers to it, so that it needs CASCADE,"
+                    " which until the drop its owner alone may say. DELETE does the"
+                    " same throughout.",
+                    needs_assurance=True,
+                ),
                 *(
                     Notice(text=f'Index "{name}" goes with the columns at the drop.')
                     for name in lost

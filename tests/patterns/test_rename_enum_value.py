@@ -123,6 +123,23 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection, database: str) -> N
     assert states(sql) == ["new", *["payed"] * 9, None]
 
 
+def test_a_unique_index_for_rows_with_the_word(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What ON CONFLICT says finds it under one word alone: the plan asks for a word."""
+    told = [n.text for n in runner.plan(CHANGE).notices]
+    assert any('Index "by_state" is for rows WHERE' in text for text in told)
+    sql.execute("ALTER TABLE orders ADD COLUMN cust int DEFAULT 1")
+    sql.execute("CREATE UNIQUE INDEX once ON orders (cust) WHERE state = 'payed'")
+    with pytest.raises(Refused, match='Unique index "once" is for rows WHERE'):
+        runner.plan(CHANGE)
+    runner.expand(replace(CHANGE, pattern=replace(RENAME, assured="tried")))
+    once = "INSERT INTO orders VALUES (9, 'paid', 1) ON CONFLICT"
+    with pytest.raises(psycopg.errors.InvalidColumnReference):
+        sql.execute(f"{once} (cust) WHERE state = 'paid' DO NOTHING".encode())
+    sql.execute(f"{once} DO NOTHING".encode())
+
+
 def test_rollback_to_planned(runner: Runner, sql: psycopg.Connection) -> None:
     """The word stays; the next try asks for a word, and repairs rows that hold it."""
     verified(runner)

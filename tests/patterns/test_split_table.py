@@ -653,6 +653,7 @@ MESSAGES = [
     ),
     (FACTS, {"indexes": {"mixed": "x"}}, 'index "mixed" does not go along'),
     (FACTS, {"assured": ""}, "INSERT … ON CONFLICT, MERGE"),
+    (FACTS, {"assured": ""}, "TRUNCATE of the new table fails until the drop"),
     (
         replace(
             FACTS,
