@@ -123,7 +123,22 @@ class ReplaceView(Pattern):
                 f"View {view} has rules, which are not given on to another one.",
                 next="make INSTEAD OF triggers of them first.",
             )
+        if self.new_name is None and not self._in_place(facts):
+            self._require_unread(facts)
         return self.assure(tuple(self._notices(facts, longer=longer)))
+
+    def _require_unread(self, facts: Facts) -> None:
+        """Refuse a view with readers that would keep the old one in its place."""
+        view, aside, _ = self._names(facts)
+        if facts.table.dependents and aside.name not in facts.relation_names:
+            raise Refused(
+                f"View {view} is used by {'; '.join(facts.table.dependents)}, which"
+                " would go on with the old one: retire could not put another one, with"
+                " columns that go or change, under its name.",
+                next='give new_name="…": what reads the view can then be made again'
+                " over the new one, each at its time before retire. Or drop what reads"
+                " it first, and make it again after retire.",
+            )
 
     def _notices(self, facts: Facts, *, longer: bool) -> Iterator[Notice]:
         view, aside, _ = self._names(facts)

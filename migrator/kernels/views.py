@@ -294,21 +294,33 @@ def step(
 
 def unused(view: TableName, next: str) -> Refusal:
     """Return the condition that nothing depends on a view or its row type."""
+    users = sql.SQL(
+        "SELECT DISTINCT d.classid, d.objid"
+        " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d"
+        " ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.refobjid = c.oid"
+        " OR d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
+        " AND d.refobjid = c.reltype"
+        " WHERE c.oid = pg_catalog.to_regclass({}) AND d.deptype = 'n'"
+        " AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w"
+        " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+        " AND w.oid = d.objid AND w.ev_class = c.oid)"
+    ).format(sql.Literal(str(view)))
     return Refusal(
-        count=render(
+        count=render(sql.SQL("SELECT count(*) FROM ({}) AS used").format(users)),
+        listed=render(
             sql.SQL(
-                "SELECT count(*) FROM (SELECT DISTINCT d.classid, d.objid"
-                " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d"
-                " ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-                " AND d.refobjid = c.oid"
-                " OR d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
-                " AND d.refobjid = c.reltype"
-                " WHERE c.oid = pg_catalog.to_regclass({}) AND d.deptype = 'n'"
-                " AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w"
-                " WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-                " AND w.oid = d.objid AND w.ev_class = c.oid)) AS used"
-            ).format(sql.Literal(str(view)))
+                "SELECT pg_catalog.string_agg(what, '; ' ORDER BY what) FROM (SELECT"
+                " DISTINCT CASE WHEN w.rulename = '_RETURN' THEN"
+                " pg_catalog.pg_describe_object("
+                "'pg_catalog.pg_class'::pg_catalog.regclass, w.ev_class, 0)"
+                " ELSE pg_catalog.pg_describe_object(classid, objid, 0) END AS what"
+                " FROM ({}) AS used LEFT JOIN pg_catalog.pg_rewrite w ON"
+                " classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+                " AND w.oid = objid) AS told"
+            ).format(users)
         ),
-        why=f"{{count:other object depends|other objects depend}} on view {view}",
+        why=f"{{count:other object depends|other objects depend}} on view {view}:"
+        " {listed}",
         next=next,
     )

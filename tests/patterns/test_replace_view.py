@@ -252,8 +252,8 @@ def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value) == (
         'Step \'retire_view\' on view "public"."sales" is refused: 1 other object'
-        ' depends on view "public"."sales".\nNothing was changed.\nNext: let what'
-        " depends on it read the new view, then run the same command again."
+        ' depends on view "public"."sales": view top.\nNothing was changed.\nNext: let'
+        " what depends on it read the new view, then run the same command again."
     )
     view.execute("CREATE OR REPLACE VIEW top AS SELECT 1 AS most")
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
@@ -506,6 +506,19 @@ def test_a_reader_makes_it_give_up(
             'replace view "sales": It gets further columns, which do not come off while'
             " something depends on it (view d): there is no way back. With"
             f' new_name="…" there is one.{WORD}',
+        ),
+        (
+            replace(REPLACE, assured="tried"),
+            facts(
+                replace(VIEW, dependents=("view d", "function f()")),
+                answers={"in_place": False},
+            ),
+            'View "public"."sales" is used by view d; function f(), which would go on'
+            " with the old one: retire could not put another one, with columns that go"
+            f" or change, under its name.{NOTHING}"
+            'give new_name="…": what reads the view can then be made again over the new'
+            " one, each at its time before retire. Or drop what reads it first, and"
+            " make it again after retire.",
         ),
         (
             REPLACE,
