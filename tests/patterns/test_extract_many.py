@@ -391,6 +391,9 @@ STATEMENTS = [
     "UPDATE posts SET tags = '{x}', id = -id WHERE id % 3 = 0",
     "UPDATE posts SET id = -id",
     "DELETE FROM posts WHERE id % 3 = 0",
+    "WITH gone AS (DELETE FROM posts WHERE id < 9 RETURNING id, tags) INSERT INTO posts"
+    " (id, tags) SELECT id, CASE id % 3 WHEN 0 THEN '{x,y}' WHEN 1 THEN tags END"
+    " FROM gone",
     "INSERT INTO posts (id, tags) VALUES (2, '{x}'), (7001, '{x,NULL,y}')"
     " ON CONFLICT (id) DO UPDATE SET tags = EXCLUDED.tags",
     "INSERT INTO posts (id, tags) VALUES (2, '{x}') ON CONFLICT DO NOTHING",

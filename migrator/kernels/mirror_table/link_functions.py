@@ -70,8 +70,10 @@ BEGIN
     RETURN NULL;
   END IF;
   IF TG_OP = 'DELETE' THEN
-    DELETE FROM {links} AS {link} WHERE {links_of_old}
-      AND NOT EXISTS (SELECT FROM {table} AS {row} WHERE {row_of_old});
+    -- The statement may have put a row with that key in again.
+    DELETE FROM {links} AS {link} WHERE {links_of_old} AND NOT EXISTS (
+      SELECT FROM {table} AS {row} JOIN {values} AS {value} ON {linked}
+       WHERE {row_of_old} AND {value}.{v} = ANY ({row}.{array}));
     RETURN NULL;
   END IF;
   IF TG_OP = 'UPDATE' AND ({moved}) THEN
