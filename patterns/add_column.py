@@ -27,7 +27,14 @@ from migrator import names
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, reading, requirements, row_types, trials
+from migrator.kernels import (
+    direct,
+    reading,
+    requirements,
+    row_types,
+    trials,
+    trigger_arguments,
+)
 from migrator.kernels.new_column import (
     IDENTITY,
     SERIAL,
@@ -224,7 +231,10 @@ class AddColumn(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the column, or its return from where a rollback parked it."""
-        return self._new(facts).expand()
+        first, *others = self._new(facts).expand()
+        table = facts.table.name
+        first = trigger_arguments.held_back(first, table, self.column)
+        return (first, *others)
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the fill of existing rows, where each has to be given a value."""

@@ -191,7 +191,8 @@ class RenameColumn(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""
-        return (self._twin(facts).expand(),)
+        step, table = self._twin(facts).expand(), facts.table.name
+        return (trigger_arguments.held_back(step, table, self.to),)
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the copy of rows, then of indexes: so that updates stay HOT."""

@@ -64,6 +64,6 @@ def breaks(facts: Facts, at: str = "expand") -> tuple[Notice, ...]:
                 " RETURNS TABLE (…)."
             )
         if at == "expand":
-            text += " A column that a rollback parks is one of them until its drop."
+            text += " A column that a rollback parks counts until it is dropped."
         found.append(Notice(text=text, needs_assurance=not user.whole))
     return tuple(found)

@@ -16,7 +16,7 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.direct import members
 from migrator.names import TableName
-from migrator.plan import Autocommit, Notice, Refusal, Steps, Transaction, render
+from migrator.plan import Autocommit, Notice, Refusal, Step, Steps, Transaction, render
 
 
 def notices(facts: Facts, *columns: str, to: str | None = None) -> tuple[Notice, ...]:
@@ -74,6 +74,15 @@ def held(steps: Steps, table: TableName, *columns: str, late: bool = False) -> S
     return steps
 
 
+def held_back(step: Step, table: TableName, *columns: str) -> Step:
+    """Return a step of expand that is not taken back while a trigger has a column."""
+    if not step.reverse or not isinstance(step.reverse[0], Transaction):
+        return step
+    first, *others = step.reverse
+    refusals = (*first.refusals, _named(table, columns, late=False))
+    return replace(step, reverse=(replace(first, refusals=refusals), *others))
+
+
 def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal:
     wanted = sql.SQL(", ").join(map(sql.Literal, columns))
     taken = sql.SQL(
@@ -99,8 +108,8 @@ def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal
     return Refusal(
         count=render(sql.SQL("SELECT count(*)") + found),
         listed=render(sql.SQL("SELECT ") + told + found),
-        why="{count:argument names a column|arguments name columns} of table"
-        f" {table} that {{count:goes|go}}: {{listed}}",
+        why="{count:argument of a trigger names a column|arguments of triggers name"
+        f" columns}} of table {table} that would go: {{listed}}",
         next="make the trigger again without it (CREATE OR REPLACE TRIGGER …), then"
         " run the same command again.",
     )

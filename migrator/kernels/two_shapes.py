@@ -241,7 +241,9 @@ class TwoShapes(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the new columns with the dual write."""
-        return (self.pair(facts).expand(facts),)
+        step, table = self.pair(facts).expand(facts), facts.table.name
+        made = (part.name for part in self.new_parts(facts))
+        return (trigger_arguments.held_back(step, table, *made),)
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the new shape of existing rows."""
