@@ -121,7 +121,8 @@ class ExtractTable(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read columns that go."""
-        return requirements.functions_that_read(facts.known_as, self.move)
+        comes = not self.through
+        return requirements.functions_that_read(facts.known_as, self.move, comes=comes)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""

@@ -153,7 +153,9 @@ class RenameColumn(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the old name."""
-        return requirements.functions_that_read(facts.table.name, [self.column])
+        return requirements.functions_that_read(
+            facts.table.name, [self.column], comes=True
+        )
 
     def _conflict(self, facts: Facts, index: str) -> str:
         where = f'Column "{self.column}" is part of unique index "{index}": an'

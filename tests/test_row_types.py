@@ -11,7 +11,7 @@ from test_plan import PATTERNS, facts_of
 from migrator.change import Change
 from migrator.facts import Facts, Kind, RowUser, Table
 from migrator.pattern import Pattern
-from migrator.patterns import AddColumn, MergeTables, ReplaceView
+from migrator.patterns import AddColumn, MergeTables, RenameColumn, ReplaceView
 from migrator.plan import Autocommit, Phase, Transaction
 from migrator.runner import Runner
 
@@ -121,6 +121,11 @@ def test_who_has_whole_rows_is_found(runner: Runner, sql: psycopg.Connection) ->
     add = AddColumn("o", "more", "text", assured="tried")
     plan = runner.plan(Change(revision="a1", pattern=add))
     texts = [n.text for n in plan.notices if n.needs_assurance]
+    rename = RenameColumn("o", "st", "state", assured="tried")
+    renamed = runner.plan(Change(revision="a2", pattern=rename)).notices
+    # The others break at expand already.
+    (late,) = (n.text for n in renamed if n.text.startswith("The text of"))
+    assert late.startswith("The text of f_cast(), f_null() has")
     view = ReplaceView("v", "SELECT id, st FROM o", assured="tried")
     shown = runner.plan(Change(revision="v1", pattern=view)).notices
     assert any("Function viewed() returns rows" in n.text for n in shown)

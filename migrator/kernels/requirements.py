@@ -14,6 +14,13 @@ from migrator.plan import Notice, Probe, render
 # The key of what functions may read a column.
 _FUNCTIONS = "functions"
 
+# That a function lists no columns of a table's rows, which it returns.
+_LISTED = sql.SQL(
+    " AND (p.prosrc ~* '(\\mselect\\s+|\\.\\s*)\\*' OR p.prorettype IS DISTINCT FROM"
+    " (SELECT c.reltype FROM pg_catalog.pg_class c"
+    " WHERE c.oid = pg_catalog.to_regclass({})))"
+)
+
 #: Among a column's dependents, what goes along with it (queries/columns.sql).
 COLUMN_GRANTS = "grants on the column"
 
@@ -179,7 +186,7 @@ def mention_notices(
 
 
 def functions_that_read(
-    table: TableName, columns: Collection[str] = ()
+    table: TableName, columns: Collection[str] = (), *, comes: bool = False
 ) -> Mapping[str, Probe]:
     """
     Return the question which functions may read what goes, by their texts.
@@ -190,6 +197,9 @@ def functions_that_read(
     Args:
         table: whose name has to be in the text.
         columns: of which one has to be there as well; none where the table goes.
+        comes: whether the table gets a column before. Then functions that return its
+            rows by a list of columns are left out: they break there, as
+            `row_types.breaks` says.
     """
     words = sql.SQL(" OR ").join(map(_has_word, columns))
     question = sql.SQL(
@@ -199,12 +209,13 @@ def functions_that_read(
         " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', {})"
         " AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgfoid = p.oid"
         " AND t.tgrelid = pg_catalog.to_regclass({}))"
-        " AND p.prosqlbody IS NULL AND {} AND ({})"
+        " AND p.prosqlbody IS NULL AND {} AND ({}){}"
     ).format(
         sql.Literal(names.LEDGER_SCHEMA),
         sql.Literal(str(table)),
         _has_word(table.name),
         words if columns else sql.SQL("true"),
+        _LISTED.format(sql.Literal(str(table))) if comes else sql.SQL(""),
     )
     return {
         _FUNCTIONS: Probe(statements=(), question=render(question), otherwise="none")

@@ -115,7 +115,9 @@ class TwoShapes(Pattern):
                 trial=tuple(map(render, self.trial(facts, sql.SQL("LIMIT 0")))),
             )
         if gone:
-            found |= requirements.functions_that_read(facts.table.name, gone)
+            found |= requirements.functions_that_read(
+                facts.table.name, gone, comes=True
+            )
         return found
 
     def _gone(self, facts: Facts) -> list[str]:
