@@ -152,7 +152,9 @@ class SplitTable(Pattern):
                     for name in lost
                 ),
                 *self._grant_notices(facts),
-                *requirements.publication_notices(facts),
+                *requirements.publication_notices(
+                    facts, *self.makes(facts.table.name, facts.tag)
+                ),
                 *row_types.goes(facts),
                 *requirements.mention_notices(facts, *self.move),
                 *requirements.function_notices(facts, self.move),

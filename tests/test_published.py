@@ -10,9 +10,11 @@ from migrator.patterns import (
     AddColumn,
     ChangeColumnType,
     DropColumn,
+    ExtractTable,
     RebuildTable,
     RenameColumn,
     SplitColumn,
+    SplitTable,
 )
 from migrator.plan import State
 from migrator.runner import Runner
@@ -72,6 +74,33 @@ def test_subscribers_are_asked_for(
     with pytest.raises(Refused) as caught:
         runner.expand(Change(revision="a1", pattern=pattern))
     assert 'Table "public"."t" is published by "pub": a subscriber' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "made"),
+    [
+        (SplitTable("t", "m", ["name"], key=["id"]), r'"public"."m", "public"."_migr'),
+        (ExtractTable("t", "m", ["name"], reference="m_id"), r'"public"."m": a sub'),
+        (
+            ExtractTable("t", "m", ["words"], through="l"),
+            r'"public"."m", "public"."l": a sub',
+        ),
+    ],
+    ids=repr,
+)
+def test_a_table_that_is_made_is_published_with_all(
+    pattern: Pattern, made: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A subscriber would stop at its first row; one with some tables would not."""
+    sql.execute(f"{TABLE}; ALTER TABLE t ADD words text[]".encode())
+    sql.execute("CREATE PUBLICATION one FOR TABLE t")
+    change = Change(revision="a1", pattern=pattern)
+    with pytest.raises(Refused, match=r'published by "one": a subscriber') as caught:
+        runner.plan(change)
+    assert "has all tables" not in str(caught.value)
+    sql.execute("CREATE PUBLICATION pub FOR ALL TABLES")
+    with pytest.raises(Refused, match=f'Publication "pub" has all .* so {made}'):
+        runner.plan(change)
 
 
 def test_a_table_that_would_be_another_one_is_refused(

@@ -332,9 +332,13 @@ def partition_notices(facts: Facts) -> tuple[Notice, ...]:
     )
 
 
-def publication_notices(facts: Facts) -> tuple[Notice, ...]:
+def publication_notices(facts: Facts, *made: TableName) -> tuple[Notice, ...]:
     """
     Return what a reviewer should know of a table whose columns are replicated.
+
+    Args:
+        facts: of the table.
+        made: tables of its schema that the change makes.
 
     Source: PostgreSQL manual, section 29.3 (Schema Definition Must Match).
     """
@@ -343,7 +347,18 @@ def publication_notices(facts: Facts) -> tuple[Notice, ...]:
     if not found:
         return ()
     known = ", ".join(f'"{name}"' for name in found)
+    whole = [p.name for p in facts.table.published if p.whole]
     return (
+        *(
+            Notice(
+                text=f'Publication "{name}" has all tables, of the database or of the'
+                f" schema, and so {', '.join(map(str, made))}: a subscriber stops at"
+                " the first row of one that it does not have. Make it there first.",
+                needs_assurance=True,
+            )
+            for name in whole
+            if made
+        ),
         Notice(
             text=f"Table {facts.table.name} is published by {known}: a subscriber stops"
             " at the first row with a column that its own table lacks. It has to have"

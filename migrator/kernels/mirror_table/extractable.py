@@ -42,7 +42,7 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
         *_hazards(extract),
         *_smaller(extract),
         *(n for c in moved for n in requirements.goes_along(facts, c, granted=True)),
-        *requirements.publication_notices(facts),
+        *requirements.publication_notices(facts, extract.into),
         *row_types.comes(facts),
         *requirements.mention_notices(facts, *extract.columns),
         *requirements.function_notices(facts, extract.columns),

@@ -106,7 +106,7 @@ def check(title: str, extract: ExtractMany) -> tuple[Notice, ...]:
     return (
         *_notices(extract),
         *requirements.goes_along(facts, column),
-        *requirements.publication_notices(facts),
+        *requirements.publication_notices(facts, extract.into, extract.through),
         *row_types.goes(facts),
         *requirements.mention_notices(facts, extract.array),
         *requirements.function_notices(facts, [extract.array]),
