@@ -23,6 +23,7 @@ from dataclasses import KW_ONLY, dataclass
 from psycopg import sql
 
 from migrator.facts import Facts
+from migrator.kernels import row_types
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.mirror_table import (
     Swap,
@@ -124,6 +125,12 @@ class RebuildTable(Pattern):
                     needs_assurance=True,
                 ),
                 *swap_notices(facts),
+                # The one way in which a table of another shape can be made.
+                *(
+                    row_types.breaks(facts, "retire")
+                    if any("GENERATED" in clause.upper() for clause in self.alter)
+                    else ()
+                ),
             )
         )
 

@@ -11,7 +11,13 @@ from test_plan import PATTERNS, facts_of
 from migrator.change import Change
 from migrator.facts import Facts, Kind, RowUser, Table
 from migrator.pattern import Pattern
-from migrator.patterns import AddColumn, MergeTables, RenameColumn, ReplaceView
+from migrator.patterns import (
+    AddColumn,
+    MergeTables,
+    RebuildTable,
+    RenameColumn,
+    ReplaceView,
+)
 from migrator.plan import Autocommit, Phase, Transaction
 from migrator.runner import Runner
 
@@ -69,6 +75,17 @@ def test_a_plan_tells_who_has_whole_rows(pattern: Pattern) -> None:
             told(f"few() returns rows of {table}")
         if (phase, how) == (Phase.EXPAND, "ADD COLUMN"):
             told("fires it breaks at expand")
+
+
+def test_a_table_that_is_written_anew_with_a_further_column() -> None:
+    """Its triggers go over to it at retire, and meet the column there."""
+    plain = RebuildTable("users", assured="tried")
+    wider = replace(plain, alter=["ADD COLUMN n int GENERATED ALWAYS AS (1) STORED"])
+    facts = facts_of(plain)
+    facts = replace(facts, table=replace(_used(facts.table), publications=()))
+    told = "every write that fires it breaks at retire"
+    assert not any(told in n.text for n in plain.check(facts))
+    assert any(told in n.text for n in wider.check(facts))
 
 
 ROWS = """

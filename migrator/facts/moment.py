@@ -8,10 +8,10 @@ from migrator.names import TableName
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocker:
     """
-    A session that holds what conflicts with a lock.
+    A session, or a prepared transaction, that holds what conflicts with a lock.
 
     Args:
-        pid: its process.
+        pid: its process; 0 where it has none.
         table: what it holds a lock on; None where its snapshot is waited for.
         autovacuum: whether it is a worker of autovacuum.
         forced: whether that one prevents wraparound, so that the server ends it for
@@ -19,6 +19,7 @@ class Blocker:
         application: its name, where it has one.
         activity: what it does, or that this role may not see it.
         seconds: for how long; 0 where that is not to be seen.
+        prepared: the identifier of a prepared transaction; "" of a session.
     """
 
     pid: int
@@ -28,10 +29,13 @@ class Blocker:
     application: str
     activity: str
     seconds: float
+    prepared: str = ""
 
     def __str__(self) -> str:
         """Return it for a person."""
         since = f" for {self.seconds:.0f} s"
+        if self.prepared:
+            return f'prepared transaction "{self.prepared}"{since}'
         if not self.autovacuum:
             who = f'application "{self.application}", {self.activity}{since}'
         else:

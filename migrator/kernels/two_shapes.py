@@ -23,7 +23,6 @@ from migrator.kernels import (
     trials,
     trigger_arguments,
 )
-from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
 from migrator.kernels.parts import (
     Part,
