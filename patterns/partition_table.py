@@ -41,6 +41,10 @@ from migrator.plan import Notice, Probe, State, Steps, render, type_name
 
 # Identity columns of partitioned tables came with this server.
 _IDENTITY = 170000
+_REFERRED = (
+    "A partition to whose rows foreign keys refer cannot be dropped, truncated or"
+    " detached."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +142,13 @@ class PartitionTable(Pattern):
                     text="Until the drop, TRUNCATE, DROP and DETACH of a partition do"
                     " not reach the former table: going back would bring its rows back."
                 ),
-                *self._key_notices(facts),
+                *(
+                    [Notice(text=_REFERRED)]
+                    if any(k.to == facts.table.name for k in facts.table.foreign_keys)
+                    else []
+                ),
                 *swap_notices(facts),
             )
-        )
-
-    def _key_notices(self, facts: Facts) -> tuple[Notice, ...]:
-        listed = [
-            f'"{key.name}" of {key.table}'
-            for key in facts.table.foreign_keys
-            if key.to == facts.table.name
-        ]
-        if not listed:
-            return ()
-        return (
-            Notice(
-                text=f"Foreign keys go over in the exchange ({', '.join(listed)}): it"
-                " locks their tables too, on the way back as well, and each is proved"
-                " behind it. A partition to whose rows they refer cannot be dropped,"
-                " truncated or detached.",
-            ),
         )
 
     def _check_partitions(self, facts: Facts) -> None:

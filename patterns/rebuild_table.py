@@ -8,7 +8,8 @@ backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
 verify    both tables compared                    ACCESS SHARE
 retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
           CREATE OR REPLACE VIEW, those over it   the same, each view before it
-          foreign keys of others added, proved    SHARE ROW EXCLUSIVE, no scan
+          foreign keys to it made anew            the same on their tables, no scan
+          VALIDATE CONSTRAINT (those)             ROW SHARE, full scan of their tables
 drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
 
 What VACUUM FULL, SET TABLESPACE and SET ACCESS METHOD do under ACCESS EXCLUSIVE all the

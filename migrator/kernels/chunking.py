@@ -228,9 +228,22 @@ def _visits(facts: Facts, index: Index) -> str:
 
 
 def unique_index(facts: Facts) -> Index | None:
-    """Return the shortest unique index that has each row under a key, if any."""
-    known = _usable(facts)
-    return min(known, key=lambda index: (len(index.keys), index.name), default=None)
+    """
+    Return the unique index whose keys name the rows, if any: the primary key's.
+
+    Its values change least. Where it has not each row, or is checked late, which ON
+    CONFLICT takes none of, it is the shortest other one.
+    """
+    late = {
+        c.index or c.name
+        for c in facts.table.constraints
+        if c.deferrable and c.kind in ("p", "u")
+    }
+    return min(
+        _usable(facts),
+        key=lambda i: (i.name in late, not i.primary, len(i.keys), i.name),
+        default=None,
+    )
 
 
 def _index_of_keys(facts: Facts) -> Index | None:

@@ -226,17 +226,12 @@ class Exchange(Successor):
         """
         Return foreign keys that refer to the table and are made anew in the exchange.
 
-        A row that moves to another partition is deleted from the former table before
-        the server tells who refers to it: a foreign key that still referred there
-        would delete what refers, by ON DELETE CASCADE. Nor has a partitioned table two
-        of them: its partitions would keep the second one's name.
+        Each is there once, under its name. One that still referred to the former table
+        would act there too, on rows that the mirror deletes or gives another key: ON
+        DELETE CASCADE would delete what refers. By its name SET CONSTRAINTS would
+        defer but one of two, and TRUNCATE would miss the former table in its list.
         """
-        return tuple(
-            k
-            for k in self.old.foreign_keys
-            if k.to == self.old.name
-            and (self.partition_by or (k.partitioned and k.table != k.to))
-        )
+        return tuple(k for k in self.old.foreign_keys if k.to == self.old.name)
 
     def unreferred(self) -> Iterator[sql.Composable]:
         """Yield the drops of those foreign keys."""

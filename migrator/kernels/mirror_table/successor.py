@@ -401,6 +401,17 @@ def swap_notices(facts: Facts) -> tuple[Notice, ...]:
     """Return what a reviewer should know of what is bound to the new table."""
     found: list[Notice] = []
     table = facts.table
+    keys = [
+        f'"{k.name}" of {k.table}' for k in table.foreign_keys if k.to == table.name
+    ]
+    if keys:
+        found.append(
+            Notice(
+                text=f"Foreign keys go over in the exchange ({', '.join(keys)}): it"
+                " locks their tables too, on the way back as well, and each is proved"
+                " behind it."
+            )
+        )
     if table.views:
         listed = ", ".join(str(v.name) for v in table.views)
         found.append(

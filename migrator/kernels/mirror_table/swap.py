@@ -7,9 +7,9 @@ goes over: defaults, sequences, constraints, indexes, triggers, foreign keys in 
 directions, comments, storage, extended statistics, policies, grants and owner. Views
 over it, and its place in publications, are bound to the table that has the name.
 
-Until the drop foreign keys of other tables refer to both: the former one, which is in
-step, holds them to what it always did while the new one's is proved. To a partitioned
-table they go over in the exchange, and back in the one back: `Exchange.moved_keys`.
+Foreign keys to the table go over in the exchange, and back in the one back, so that
+each is there once; both tables are in step, and the proof follows behind it:
+`Exchange.moved_keys`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import ForeignKey
-from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
+from migrator.kernels import constraints, direct, foreign_key, indexes
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
-from migrator.kernels.mirror_table.exchange import Exchange, remark
-from migrator.plan import Autocommit, Lock, Step, Steps, render, type_name
+from migrator.kernels.mirror_table.exchange import Exchange
+from migrator.plan import Lock, Step, Steps, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,40 +117,15 @@ class Swap(Exchange):
         return shadow.verify(self.facts, target)
 
     def retire(self) -> Steps:
-        """Return the exchange of names, and foreign keys to the new table."""
-        moved = self.moved_keys()
-        names_moved = {k.name for k in moved if k.table == self.name}
-        own = (
-            c
-            for c in self.old.constraints
-            if self.refers_to_itself(c) and c.name not in names_moved
-        )
-        others = (
-            k for k in self.old.foreign_keys if k.table != self.name and k not in moved
-        )
-        proofs = [constraints.validated(k.table, k.name, self.name) for k in moved]
-        steps = [
-            *(
-                step
-                for number, c in enumerate(own, 1)
-                for step in foreign_key.steps(
-                    f"_own_{number}",
-                    self.name,
-                    c.name,
-                    type_name(c.definition),
-                    self.name,
-                )
-            ),
-            *(
-                step
-                for number, k in enumerate(others, 1)
-                for step in foreign_key.steps(
-                    f"_to_{number}",
-                    k.table,
-                    self._second(k),
-                    type_name(k.definition),
-                    self.name,
-                )
+        """Return the exchange of names, and proofs of foreign keys to the new table."""
+        proofs = [
+            constraints.validated(k.table, k.name, self.name) for k in self.moved_keys()
+        ]
+        return (
+            Step(
+                name="exchange_tables",
+                work=self.shadow().needs_on(self.exchange()),
+                reverse=(self.back().needs_on(self.exchange_back()), *proofs),
             ),
             *(
                 Step(
@@ -161,14 +135,6 @@ class Swap(Exchange):
                 )
                 for number, proof in enumerate(proofs, 1)
             ),
-        ]
-        return (
-            Step(
-                name="exchange_tables",
-                work=self.shadow().needs_on(self.exchange()),
-                reverse=(self.back().needs_on(self.exchange_back()), *proofs),
-            ),
-            *steps,
         )
 
     def rebuild(self, primary: Sequence[str]) -> Steps:
@@ -253,66 +219,21 @@ class Swap(Exchange):
         """Return the drop of the former table, its foreign keys one by one before."""
         old = self.former_name
         keys = self.facts.made[old].foreign_keys if old in self.facts.made else ()
-        steps: list[Step] = []
-        for number, key in enumerate(keys, 1):
-            if key.table == key.to:
-                continue
-            steps.append(direct.drop_foreign_key(key, f"drop_foreign_key_{number}"))
-            if key.table != old:
-                steps.append(self._renamed(key, number))
         return (
-            *steps,
+            *(
+                direct.drop_foreign_key(key, f"drop_foreign_key_{number}")
+                for number, key in enumerate(keys, 1)
+                if key.table != key.to
+            ),
             Step(
                 name="drop_former_table",
                 work=direct.catalogue_step(
                     self.name,
                     *self.back().off(),
                     sql.SQL("DROP TABLE {}").format(old.identifier),
-                    *(
-                        remark(self.name, c.name, c.comment)
-                        for c in self.old.constraints
-                        if c.comment is not None and self.refers_to_itself(c)
-                    ),
                     also=(old,),
                 ),
                 no_reverse="the former table is gone",
                 loses=True,
             ),
-        )
-
-    def _counters_named(self) -> Iterator[sql.Composable]:
-        """Yield what gives sequences of identities the names that are free again."""
-        for column in self.facts.table.columns:
-            if (known := column.identity_sequence) is None:
-                continue
-            # The server chose its name, after this was rendered.
-            body = sql.SQL(
-                "BEGIN EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO %I',"
-                " pg_catalog.pg_get_serial_sequence({}, {}), {}); END"
-            ).format(*map(sql.Literal, (str(self.name), column.name, known.name)))
-            yield sql.SQL("DO {}").format(sql.Literal(render(body)))
-            yield sequences.goes_on(known)
-
-    def _second(self, key: ForeignKey) -> str:
-        """Return the name of another table's foreign key to the new table."""
-        return names.owned("key", key.name, self.facts.tag)
-
-    def _renamed(self, key: ForeignKey, number: int) -> Step:
-        return Step(
-            name=f"rename_foreign_key_{number}",
-            work=direct.catalogue_step(
-                key.table,
-                sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(
-                    key.table.identifier,
-                    sql.Identifier(self._second(key)),
-                    sql.Identifier(key.name),
-                ),
-                *(
-                    [remark(key.table, key.name, key.comment)]
-                    if key.comment is not None
-                    else []
-                ),
-            ),
-            no_reverse="the foreign key that had the name is gone",
-            loses=True,
         )

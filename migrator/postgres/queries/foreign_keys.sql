@@ -1,6 +1,8 @@
 -- Foreign keys of a table or of its partitions, and those that refer to them; but
 -- for those that stand on partitions since they stand on the parent. Run under an
--- empty search path, so that definitions name every schema.
+-- empty search path, so that definitions name every schema. In the order in which they
+-- were made: their actions and checks come in it when a row is deleted, and those that
+-- are made again in another one would refuse what a CASCADE before them took along.
 WITH RECURSIVE part (oid) AS (
   SELECT %(table)s::oid
   UNION ALL
@@ -34,4 +36,4 @@ SELECT k.conname::text AS name,
   JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
  WHERE k.contype = 'f' AND k.conparentid = 0
    AND (k.conrelid IN (SELECT oid FROM part) OR k.confrelid IN (SELECT oid FROM part))
- ORDER BY k.conname, n.nspname, c.relname
+ ORDER BY k.oid

@@ -1,0 +1,94 @@
+"""What statements do to a table that another one takes the place of, and to others."""
+
+import psycopg
+import pytest
+from tables import rows
+
+from migrator.change import Change
+from migrator.pattern import Pattern
+from migrator.patterns import RebuildTable
+from migrator.runner import Runner
+
+USERS = """
+CREATE TABLE users (id bigserial PRIMARY KEY, email text NOT NULL UNIQUE,
+  code int NOT NULL UNIQUE,
+  up bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE);
+CREATE TABLE orders (id int PRIMARY KEY,
+  user_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE,
+  email text REFERENCES users (email) ON UPDATE CASCADE ON DELETE SET NULL,
+  code int REFERENCES users (code),
+  late bigint CONSTRAINT late REFERENCES users DEFERRABLE);
+INSERT INTO users SELECT g, 'e' || g, 100 + g, NULLIF(g - 1, 0)
+  FROM generate_series(1, 9) g;
+INSERT INTO orders SELECT g, g, 'e' || g, CASE WHEN g > 8 THEN 100 + g END
+  FROM generate_series(1, 9) g;
+"""
+STATEMENTS = (
+    "UPDATE users SET email = email || 'x' WHERE id IN (2, 3)",
+    "UPDATE users SET code = code + 50 WHERE id = 2",
+    "UPDATE users SET code = 1 WHERE id = 9",
+    "UPDATE users SET id = id + 30 WHERE id IN (3, 4)",
+    "UPDATE users SET id = id - 30 WHERE id > 30",
+    "DELETE FROM users WHERE id = 9",
+    "DELETE FROM users WHERE id = 7",
+    "BEGIN; SET CONSTRAINTS late DEFERRED; INSERT INTO orders (id, late) VALUES"
+    " (50, 51); INSERT INTO users VALUES (51, 'm', 3); COMMIT",
+    "INSERT INTO orders (id, late) VALUES (60, 61)",
+    "DELETE FROM orders WHERE id = 50; DELETE FROM users WHERE id = 51",
+    "BEGIN; TRUNCATE users, orders; ROLLBACK",
+)
+
+
+def alike(sql: psycopg.Connection, setup: str, statements: tuple[str, ...]) -> None:
+    """Compare what statements do to tables and to a twin of them, then reset both."""
+    names = [
+        str(name)
+        for (name,) in rows(
+            sql, "SELECT tablename FROM pg_tables WHERE schemaname = 'twin' ORDER BY 1"
+        )
+    ]
+
+    def run(schema: str, statement: str) -> object:
+        sql.execute(f"SET search_path = {schema}".encode())
+        try:
+            sql.execute(statement.encode())
+        except psycopg.Error as error:
+            sql.execute("ROLLBACK")
+            return error.sqlstate
+        return [sorted(map(str, rows(sql, f"SELECT * FROM {name}"))) for name in names]
+
+    for statement in statements:
+        assert run("public", statement) == run("twin", statement), statement
+    for schema in ("public", "twin"):
+        run(schema, f"TRUNCATE {', '.join(names)}")
+        run(schema, setup[setup.index("INSERT") :])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "setup", "statements"),
+    [
+        pytest.param(RebuildTable("users", assured="t"), USERS, STATEMENTS, id="users"),
+    ],
+)
+def test_statements_do_what_they_do_without_the_change(
+    runner: Runner,
+    sql: psycopg.Connection,
+    pattern: Pattern,
+    setup: str,
+    statements: tuple[str, ...],
+) -> None:
+    """Rows, and what is refused, are those of the same tables in another schema."""
+    sql.execute("CREATE SCHEMA twin")
+    for schema in ("twin", "public"):
+        sql.execute(f"SET search_path = {schema}; {setup}".encode())
+    runner.expand(Change(revision="r", pattern=pattern))
+    alike(sql, setup, statements)
+    runner.settle("r")
+    alike(sql, setup, statements)
+    runner.retire("r", old_release_gone="test")
+    alike(sql, setup, statements)
+    runner.rollback("r")
+    alike(sql, setup, statements)
+    runner.retire("r", old_release_gone="test")
+    runner.drop("r")
+    alike(sql, setup, statements)
