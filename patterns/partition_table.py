@@ -233,6 +233,12 @@ class PartitionTable(Pattern):
                     " nothing holds rows of several partitions apart.",
                     next="drop it with plain SQL first.",
                 )
+            if c.kind == "p" and c.deferrable:
+                raise Refused(
+                    f'{self.title}: primary key "{c.name}" is deferrable; the new one,'
+                    " by which a row is found, cannot be.",
+                    next="make it NOT DEFERRABLE by a change of its own first.",
+                )
             if c.kind == "p" and c.dependents and not set(self.key) <= {*c.columns}:
                 raise Refused(
                     f"{self.title}: {'; '.join(c.dependents)} groups by the primary key"

@@ -424,6 +424,23 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
         'rule _RETURN on view v groups by the primary key "one"',
     ),
     (
+        replace(
+            TABLE,
+            indexes=(
+                *TABLE.indexes,
+                Index(
+                    name="two",
+                    method="btree",
+                    keys=(IndexColumn(name="id"), IndexColumn(name="at")),
+                    unique=True,
+                ),
+            ),
+            constraints=(Constraint(name="one", kind="p", deferrable=True),),
+        ),
+        {},
+        'primary key "one" is deferrable; the new one',
+    ),
+    (
         replace(TABLE, constraints=(Constraint(name="apart", kind="x"),)),
         {},
         'exclusion constraint "apart" cannot go over',

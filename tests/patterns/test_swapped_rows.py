@@ -6,7 +6,7 @@ from tables import rows
 
 from migrator.change import Change
 from migrator.pattern import Pattern
-from migrator.patterns import RebuildTable
+from migrator.patterns import PartitionTable, RebuildTable
 from migrator.runner import Runner
 
 USERS = """
@@ -36,6 +36,31 @@ STATEMENTS = (
     "INSERT INTO orders (id, late) VALUES (60, 61)",
     "DELETE FROM orders WHERE id = 50; DELETE FROM users WHERE id = 51",
     "BEGIN; TRUNCATE users, orders; ROLLBACK",
+)
+ITEMS = """
+CREATE TABLE items (id int PRIMARY KEY, pos int UNIQUE DEFERRABLE, during int4range,
+  number int GENERATED ALWAYS AS IDENTITY,
+  EXCLUDE USING gist (during WITH &&) DEFERRABLE);
+INSERT INTO items SELECT g, g, int4range(g, g + 1) FROM generate_series(1, 9) g;
+"""
+# Each unique key has the partition key.
+PARTED = """
+CREATE TABLE items (id int, part int, pos int, during int4range,
+  PRIMARY KEY (id, part), UNIQUE (pos, part) DEFERRABLE);
+INSERT INTO items SELECT g, g % 2, g FROM generate_series(1, 9) g;
+"""
+PARTS = PartitionTable(
+    "items", "HASH", ["part"], ["one", "two"], key=["id", "part"], assured="t"
+)
+MOVES = (
+    "UPDATE items SET pos = 10 - pos",
+    "UPDATE items SET pos = 1 WHERE id = 5",
+    "UPDATE items SET during = int4range(10 - lower(during), 11 - lower(during))",
+    "UPDATE items SET during = '[3,4)' WHERE id = 2",
+    "BEGIN; SET CONSTRAINTS ALL DEFERRED; UPDATE items SET pos = 3 WHERE id = 2;"
+    " UPDATE items SET pos = 40 WHERE id = 3; COMMIT",
+    "UPDATE items SET number = DEFAULT WHERE id = 3",
+    "UPDATE items SET pos = id",
 )
 
 
@@ -68,6 +93,8 @@ def alike(sql: psycopg.Connection, setup: str, statements: tuple[str, ...]) -> N
     ("pattern", "setup", "statements"),
     [
         pytest.param(RebuildTable("users", assured="t"), USERS, STATEMENTS, id="users"),
+        pytest.param(RebuildTable("items", assured="t"), ITEMS, MOVES, id="items"),
+        pytest.param(PARTS, PARTED, MOVES, id="parts"),
     ],
 )
 def test_statements_do_what_they_do_without_the_change(

@@ -49,6 +49,12 @@ class Exchange(Successor):
                 the key.
         """
         table, source = self.old, self.name
+
+        def named(index: str) -> str:
+            if target == self.shadow_name:
+                return names.owned("index", index, self.facts.tag)
+            return names.owned("former", index, self.facts.tag)
+
         return Shadow(
             source=source,
             target=target,
@@ -63,6 +69,16 @@ class Exchange(Successor):
             },
             found_by={c: table.require(c).equal for c in found_by},
             overriding=any(c.identity for c in table.columns),
+            fixed={
+                c.name: c.equal
+                for c in table.columns
+                if c.name not in key and any(s.always for s in c.counters)
+            },
+            late=tuple(
+                sql.Identifier(self.name.schema, named(index.name))
+                for index, constraint in self.keyed()
+                if constraint.deferrable
+            ),
             path=self.facts.path,
             owner=table.owner if self.facts.superuser else None,
         )

@@ -57,6 +57,10 @@ class Shadow:
         found_by: columns of `source` by which a trigger finds its row, each with the
             `=` of its type; empty for those of `key`.
         overriding: whether identity columns are among them.
+        fixed: of `values` those that take no other value, identities that are GENERATED
+            ALWAYS, each with the `=` of its type.
+        late: deferrable constraints of `target`, checked at the transaction's end: of
+            several rows that a statement changes each is mirrored by itself.
         path: schemas in which the expressions were tried out.
         owner: as whom the trigger writes; None for the role of the connection.
     """
@@ -69,6 +73,8 @@ class Shadow:
     rows: sql.Composable | None = None
     found_by: Mapping[str, str] = field(default_factory=dict[str, str])
     overriding: bool = False
+    fixed: Mapping[str, str] = field(default_factory=dict[str, str])
+    late: tuple[sql.Identifier, ...] = ()
     path: tuple[str, ...] = ()
     owner: str | None = None
 
@@ -149,6 +155,17 @@ class Shadow:
             )
 
         moved = changed((k.column, k.equal) for k in self.key.values())
+        late = sql.SQL("SET CONSTRAINTS {} DEFERRED;").format(
+            sql.SQL(", ").join(self.late)
+        )
+        anew = sql.SQL(
+            "IF TG_OP = 'UPDATE' AND ({}) THEN DELETE FROM {} AS {} WHERE {}; END IF;"
+        ).format(
+            changed(self.fixed.items()),
+            self.target.identifier,
+            _SHADOW,
+            self._shadow_of(sql.Identifier("new")),
+        )
         return sql.SQL(
             """
 #variable_conflict use_column
@@ -160,6 +177,7 @@ BEGIN
     END IF;
     RETURN NULL;
   END IF;
+  {late}
   IF TG_OP = 'DELETE' THEN
     {gone}
     RETURN NULL;
@@ -167,6 +185,7 @@ BEGIN
   IF TG_OP = 'UPDATE' AND ({moved}) THEN
     {gone}
   END IF;
+  {anew}
   {hidden}
   {written};
   RETURN NULL;
@@ -176,6 +195,8 @@ END
             target=self.target.identifier,
             gone=gone("old"),
             moved=moved,
+            late=late if self.late else sql.SQL(""),
+            anew=anew if self.fixed else sql.SQL(""),
             hidden=gone("new") if self.rows is not None else sql.SQL(""),
             written=self._insert(
                 self._source,
@@ -351,7 +372,7 @@ END
     def _overwrite(self) -> sql.Composable:
         # An identity that is GENERATED ALWAYS takes no assignment.
         keys = (c for c, k in self.key.items() if not k.image_equal)
-        written = [*keys, *self.values]
+        written = [*keys, *(c for c in self.values if c not in self.fixed)]
         if not written:
             return sql.SQL("NOTHING")
         return sql.SQL("UPDATE SET ") + sql.SQL(", ").join(

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from migrator import names
 from migrator.kernels import constraints, direct, foreign_key, indexes
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
