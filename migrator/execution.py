@@ -225,6 +225,8 @@ class Execution:
         so that `done` has to tell whether it ran before.
         """
         what = self._named(run.conn, row, action)
+        if action.shows_copies:
+            self._outlive_snapshots(run, what)
         for attempt in self._attempts(run, action, what):
             with attempt, self.short(run, what):
                 if store.status_of(run.conn, row.id) == status:
@@ -237,6 +239,40 @@ class Execution:
                     self._half(run, row)
             if not attempt.failed:
                 return
+
+    def _outlive_snapshots(self, run: Run, what: str) -> None:
+        """
+        Wait until nobody has a snapshot from before the change's rows were copied.
+
+        Raises:
+            LockBudgetError: names who has one when the budget is used up.
+        """
+        budget_s, pause = self.settings.step_budget_s, FIRST_PAUSE_S
+        deadline = time.monotonic() + budget_s
+        with self.short(run, what):
+            at = store.copied_at(run.conn, run.change.id)
+        held: dict[str, Blocker] | None = None
+        while at is not None:
+            with self.short(run, what):
+                now = blocking.old_snapshots(run.conn, at)
+            # Of those whose age is hidden, some begin meanwhile.
+            held = now if held is None else {n: b for n, b in now.items() if n in held}
+            if not held:
+                return
+            if time.monotonic() + pause > deadline:
+                raise LockBudgetError(
+                    f"{what} waited {budget_s:g} s for a transaction that may see the"
+                    " database as it was before rows were copied: it would find none.",
+                    state="This step changed nothing; steps before it stay.\n"
+                    f"{blocking.held_by([*held.values()])}",
+                    next=blocking.advice([*held.values()]),
+                )
+            self.progress.waiting(
+                f"for a snapshot from before the copy of rows, held by"
+                f" {next(iter(held.values()))}"
+            )
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, LAST_PAUSE_S)
 
     def _half(self, run: Run, row: StepRow) -> None:
         """Enter that a step is half taken back: whoever looks has to see that."""

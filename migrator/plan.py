@@ -129,6 +129,9 @@ class Transaction:
     #: Conditions read once the lock is held, before anything is changed.
     refusals: tuple[Refusal, ...] = ()
     also: tuple[TableLock, ...] = ()
+    #: Whether it shows rows that were copied under the name of those they are copies
+    #: of: to a snapshot from before the copy there are none, so it is waited for.
+    shows_copies: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -327,6 +327,16 @@ def status_of(conn: Connection, step: int) -> str:
     return str(row["status"])
 
 
+def copied_at(conn: Connection, change: str) -> datetime | None:
+    """Return when a change's rows were all copied, and compared where they are."""
+    row = conn.execute(
+        "SELECT max(status_at) AS at FROM migrator.steps WHERE change = %s"
+        " AND status = 'done' AND step -> 'work' ->> 'kind' LIKE 'chunked%%'",
+        (change,),
+    ).fetchone()
+    return row["at"] if row else None
+
+
 def set_status(
     conn: Connection, change: str, row: StepRow, status: str, *, told: bool = True
 ) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -41,6 +42,20 @@ def blockers_of(conn: Connection, table: TableName, lock: Lock) -> list[Blocker]
         {"schema": table.schema, "name": table.name, "mode": lock.value},
     ).fetchall()
     return [Blocker(table=_relation(row), **row) for row in rows]
+
+
+def old_snapshots(conn: Connection, at: datetime) -> dict[str, Blocker]:
+    """
+    Return whose snapshot may be from before a time, by the transaction's number.
+
+    Args:
+        conn: the connection.
+        at: the time, by the server's clock.
+
+    Source: PostgreSQL manual, section 13.2.2 (Repeatable Read).
+    """
+    rows = conn.execute(query("old_snapshots"), {"at": at}).fetchall()
+    return {row.pop("number"): Blocker(table=None, **row) for row in rows}
 
 
 def _relation(row: dict[str, Any]) -> TableName | None:

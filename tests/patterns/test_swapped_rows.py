@@ -1,12 +1,15 @@
 """What statements do to a table that another one takes the place of, and to others."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 from tables import rows
 
 from migrator.change import Change
+from migrator.errors import LockBudgetError
 from migrator.pattern import Pattern
-from migrator.patterns import PartitionTable, RebuildTable
+from migrator.patterns import MergeTables, PartitionTable, RebuildTable
 from migrator.runner import Runner
 
 USERS = """
@@ -119,3 +122,42 @@ def test_statements_do_what_they_do_without_the_change(
     runner.retire("r", old_release_gone="test")
     runner.drop("r")
     alike(sql, setup, statements)
+
+
+def test_a_snapshot_from_before_the_copy_is_waited_for(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """It would find no row of those that were copied; its session is named."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);"
+        "CREATE TABLE p (id int PRIMARY KEY REFERENCES a, bio text NOT NULL);"
+        "CREATE TABLE c (id int PRIMARY KEY); INSERT INTO a VALUES (1), (2);"
+        "INSERT INTO b TABLE a; INSERT INTO p SELECT id, 'b' FROM a"
+    )
+    runner.settings = replace(runner.settings, step_budget_s=0.3)
+    into = MergeTables("p", "a", ["bio"], key={"id": "id"}, assured="test")
+    parts = PartitionTable("b", "HASH", ["id"], ["one"], key=["id"], assured="test")
+    patterns = {"a": into, "b": parts, "c": RebuildTable("c", assured="test")}
+    with psycopg.connect(database, application_name="report") as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        for name, pattern in patterns.items():
+            runner.expand(Change(revision=name, pattern=pattern))
+            runner.backfill(name)
+            if name != "a":
+                runner.verify(name)
+        sql.execute("INSERT INTO b VALUES (3)")
+        with pytest.raises(LockBudgetError, match=r"(?s)waited 0\.3 s.*report"):
+            runner.verify("a")
+        for name in ("b", "c"):
+            with pytest.raises(LockBudgetError, match=r"(?s)waited 0\.3 s.*report"):
+                runner.retire(name, old_release_gone="test")
+            seen = rows(other, "SELECT (SELECT count(*) FROM p), count(*) FROM b")
+            assert seen == [(2, 2)]
+        other.commit()
+        # One that began since is of no account.
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        runner.retire("b", old_release_gone="test")
+        assert rows(other, "SELECT count(*) FROM b") == [(3,)]
+    runner.verify("a")

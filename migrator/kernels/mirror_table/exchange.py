@@ -118,6 +118,7 @@ class Exchange(Successor):
             *self.back().on(),
             also=(self.shadow_name, *(k.table for k in self.moved_keys())),
         )
+        work = replace(work, shows_copies=True)
         return rebound(work, self.facts.table, self.former_name)
 
     def made_alike(self) -> Iterator[sql.Composable]:

@@ -308,7 +308,9 @@ class Merge(Absorbed):
             *self.shadow().on(),
             also=(into,),
         )
-        return inflow.needs_on(replace(done, refusals=(inflow.few(),)))
+        return inflow.needs_on(
+            replace(done, refusals=(inflow.few(),), shows_copies=True)
+        )
 
     def _exchange_back(self) -> Transaction:
         view, into, former = self.stand_in(), self.into.name, self.former_name
