@@ -41,6 +41,8 @@ from migrator.plan import Notice, Probe, State, Steps, render, type_name
 
 # Identity columns of partitioned tables came with this server.
 _IDENTITY = 170000
+# Up to here COPY takes no partitioned table's rows.
+_COPIED = 190000
 _REFERRED = (
     "A partition to whose rows foreign keys refer cannot be dropped, truncated or"
     " detached."
@@ -147,9 +149,32 @@ class PartitionTable(Pattern):
                     if any(k.to == facts.table.name for k in facts.table.foreign_keys)
                     else []
                 ),
+                *self._table_notices(facts),
                 *swap_notices(facts),
             )
         )
+
+    def _table_notices(self, facts: Facts) -> list[Notice]:
+        """Return what is otherwise with rows that stand in several tables."""
+        table, found = facts.table, list[Notice]()
+        if facts.server_version < _COPIED:
+            found.append(
+                Notice(
+                    text=f"From retire on COPY {self.table} TO fails, as of every"
+                    f" partitioned table: write COPY (SELECT * FROM {self.table}) TO.",
+                    needs_assurance=True,
+                )
+            )
+        named = [f'"{t.name}"' for t in table.triggers if t.names_table]
+        if named:
+            found.append(
+                Notice(
+                    text="From retire on TG_TABLE_NAME, TG_RELNAME and TG_RELID are the"
+                    f" partition's in triggers for rows; {', '.join(named)} reads one.",
+                    needs_assurance=True,
+                )
+            )
+        return found
 
     def _check_partitions(self, facts: Facts) -> None:
         if self.by not in ("RANGE", "LIST", "HASH"):

@@ -38,6 +38,8 @@ STATEMENTS = (
     " (50, 51); INSERT INTO users VALUES (51, 'm', 3); COMMIT",
     "INSERT INTO orders (id, late) VALUES (60, 61)",
     "DELETE FROM orders WHERE id = 50; DELETE FROM users WHERE id = 51",
+    "BEGIN; TRUNCATE users, orders CASCADE; ROLLBACK",
+    # Refused where the table out of sight refers to users.
     "BEGIN; TRUNCATE users, orders; ROLLBACK",
 )
 ITEMS = """
@@ -88,7 +90,7 @@ def alike(sql: psycopg.Connection, setup: str, statements: tuple[str, ...]) -> N
     for statement in statements:
         assert run("public", statement) == run("twin", statement), statement
     for schema in ("public", "twin"):
-        run(schema, f"TRUNCATE {', '.join(names)}")
+        run(schema, f"TRUNCATE {', '.join(names)} CASCADE")
         run(schema, setup[setup.index("INSERT") :])
 
 
@@ -96,6 +98,9 @@ def alike(sql: psycopg.Connection, setup: str, statements: tuple[str, ...]) -> N
     ("pattern", "setup", "statements"),
     [
         pytest.param(RebuildTable("users", assured="t"), USERS, STATEMENTS, id="users"),
+        pytest.param(
+            RebuildTable("orders", assured="t"), USERS, STATEMENTS[:-1], id="orders"
+        ),
         pytest.param(RebuildTable("items", assured="t"), ITEMS, MOVES, id="items"),
         pytest.param(PARTS, PARTED, MOVES, id="parts"),
     ],
@@ -161,3 +166,35 @@ def test_a_snapshot_from_before_the_copy_is_waited_for(
         runner.retire("b", old_release_gone="test")
         assert rows(other, "SELECT count(*) FROM b") == [(3,)]
     runner.verify("a")
+
+
+def test_a_plan_names_what_is_otherwise(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Keys of the table out of sight, triggers that ask where they are, and COPY."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY,"
+        " a int CONSTRAINT out REFERENCES a, b int CONSTRAINT own REFERENCES b);"
+        "CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE NOTICE ''%'', tg_Table_Name; RETURN NULL; END';"
+        "CREATE FUNCTION mute() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE NOTICE ''%'', TG_TABLE_SCHEMA; RETURN NULL; END';"
+        'CREATE TRIGGER "each %s" AFTER INSERT ON b FOR EACH ROW EXECUTE FUNCTION'
+        " told(); CREATE TRIGGER once AFTER INSERT ON b EXECUTE FUNCTION told();"
+        "CREATE TRIGGER other AFTER INSERT ON b FOR EACH ROW EXECUTE FUNCTION mute()"
+    )
+    out = '("out" to "public"."a")'
+
+    def told(pattern: Pattern) -> str:
+        notices = runner.plan(Change(revision="r", pattern=pattern)).notices
+        return "\n".join(n.text for n in notices if n.needs_assurance)
+
+    text = told(RebuildTable("b", assured="test"))
+    assert f"has the foreign keys too {out}" in text
+    assert "TG_TABLE_NAME" not in text
+    sql.execute("ALTER TABLE b DROP CONSTRAINT own")
+    parts = PartitionTable("b", "HASH", ["id"], ["one"], key=["id"], assured="test")
+    text = told(parts)
+    assert f"has the foreign keys too {out}" in text
+    assert 'triggers for rows; "each %s" reads one.' in text
+    assert "write COPY (SELECT * FROM b) TO" in text

@@ -226,12 +226,15 @@ class Successor:
         )
 
     def foreign_keys(self) -> list[Constraint]:
-        """Return foreign keys to other tables."""
-        return [
+        """Return foreign keys to other tables, in the order in which they were made."""
+        table = self.facts.table
+        made = [k.name for k in table.foreign_keys if k.table == table.name]
+        found = [
             c
-            for c in self.facts.table.constraints
+            for c in table.constraints
             if c.kind == "f" and not self.refers_to_itself(c)
         ]
+        return sorted(found, key=lambda c: c.name in made and made.index(c.name))
 
 
 def _placed(index: Index) -> sql.Composable:
@@ -410,6 +413,21 @@ def swap_notices(facts: Facts) -> tuple[Notice, ...]:
                 text=f"Foreign keys go over in the exchange ({', '.join(keys)}): it"
                 " locks their tables too, on the way back as well, and each is proved"
                 " behind it."
+            )
+        )
+    out = [
+        f'"{c.name}" to {c.references}'
+        for c in table.constraints
+        if c.kind == "f" and c.references not in (None, table.name)
+    ]
+    if out:
+        found.append(
+            Notice(
+                text="The table that is out of sight has the foreign keys too"
+                f" ({', '.join(out)}): until the drop TRUNCATE of {table.name} and of"
+                " what it refers to, in one statement, is refused. Say CASCADE, as the"
+                " owner of both, or DELETE.",
+                needs_assurance=True,
             )
         )
     if table.views:

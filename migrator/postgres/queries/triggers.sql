@@ -6,6 +6,8 @@
 SELECT t.tgname::text AS name,
        (t.tgtype & 3) = 3 AS before_row,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
+       (t.tgtype & 1) = 1
+         AND p.prosrc ~* '\mtg_(table_name|relname|relid)\M' AS names_table,
        t.tgenabled::text AS enabled,
        pg_catalog.pg_get_triggerdef(t.oid) AS definition,
        pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment,
