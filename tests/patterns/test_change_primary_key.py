@@ -352,6 +352,20 @@ def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
         )
 
 
+def test_foreign_keys_act_in_their_order(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A CASCADE goes on to come before a check of the same table by another name."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE orders (user_id int"
+        " REFERENCES users ON DELETE CASCADE, by_id int REFERENCES users);"
+        "INSERT INTO users VALUES (1), (2); INSERT INTO orders VALUES (1, 1)"
+    )
+    sql.execute("BEGIN; DELETE FROM users WHERE id = 1; ROLLBACK")
+    runner.complete(CHANGE)
+    sql.execute("DELETE FROM users WHERE id = 1")
+
+
 # -- values that do not fit --------------------------------------------------
 
 

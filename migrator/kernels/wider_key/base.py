@@ -117,8 +117,10 @@ class WiderKey:
                 return found
             found |= further
 
-    def _all_keys(self) -> set[ForeignKey]:
-        return {k for t in self._tables.values() for k in t.foreign_keys}
+    def _all_keys(self) -> tuple[ForeignKey, ...]:
+        # Those of a table to another one are in the order in which they were made.
+        keys = (k for t in self._tables.values() for k in t.foreign_keys)
+        return tuple(dict.fromkeys(keys))
 
     def _is_narrow(self, table: TableName, name: str) -> bool:
         given = self._tables[table]
@@ -128,7 +130,12 @@ class WiderKey:
         return BITS.get(given.require(name).type, 0) < BITS[self.type]
 
     def foreign_keys(self) -> tuple[ForeignKey, ...]:
-        """Return the foreign keys with a wider column on either end."""
+        """
+        Return the foreign keys with a wider column on either end.
+
+        Of a table they are in the order in which they were made, which is that of their
+        actions: a NO ACTION before a CASCADE refuses what that would take along.
+        """
         wider = self.columns()
         return tuple(
             sorted(
@@ -138,7 +145,7 @@ class WiderKey:
                     if any((key.table, c) in wider for c in key.columns)
                     or any((key.to, c) in wider for c in key.to_columns)
                 ),
-                key=lambda k: (k.table, k.name),
+                key=lambda k: k.table,
             )
         )
 
