@@ -7,7 +7,7 @@ import pytest
 from tables import rows
 
 from migrator.change import Change
-from migrator.errors import LockBudgetError
+from migrator.errors import LockBudgetError, Refused
 from migrator.pattern import Pattern
 from migrator.patterns import MergeTables, PartitionTable, RebuildTable
 from migrator.runner import Runner
@@ -166,6 +166,24 @@ def test_a_snapshot_from_before_the_copy_is_waited_for(
         runner.retire("b", old_release_gone="test")
         assert rows(other, "SELECT count(*) FROM b") == [(3,)]
     runner.verify("a")
+
+
+def test_a_foreign_key_that_comes_since(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Before retire it goes over; then it holds the way back, by its name."""
+    sql.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (a int)")
+    runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
+    runner.settle("r")
+    sql.execute("ALTER TABLE b ADD CONSTRAINT first FOREIGN KEY (a) REFERENCES a")
+    runner.retire("r", old_release_gone="test")
+    sql.execute('ALTER TABLE b ADD CONSTRAINT "l%s" FOREIGN KEY (a) REFERENCES a')
+    with pytest.raises(Refused, match=r'key "l%s" of b came to refer to'):
+        runner.rollback("r")
+    sql.execute('ALTER TABLE b DROP CONSTRAINT "l%s"')
+    runner.rollback("r")
+    keys = "SELECT conname FROM pg_constraint WHERE confrelid = 'a'::regclass"
+    assert rows(sql, keys) == [("first",)]
 
 
 def test_a_plan_names_what_is_otherwise(

@@ -24,7 +24,7 @@ from migrator.kernels.mirror_table.shadow import Shadow
 from migrator.kernels.mirror_table.successor import Successor
 from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
-from migrator.plan import Transaction, render, type_name
+from migrator.plan import Refusal, Transaction, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ class Exchange(Successor):
             *self.back().on(),
             also=(self.shadow_name, *(k.table for k in self.moved_keys())),
         )
-        work = replace(work, shows_copies=True)
+        work = replace(work, shows_copies=True, refusals=(self._later_keys(),))
         return rebound(work, self.facts.table, self.former_name)
 
     def made_alike(self) -> Iterator[sql.Composable]:
@@ -236,7 +236,7 @@ class Exchange(Successor):
         gone = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NULL").format(
             sql.Literal(str(self.former_name))
         )
-        back = replace(work, done=render(gone))
+        back = replace(work, done=render(gone), refusals=(self._later_keys(),))
         return rebound(back, self.facts.table, self.shadow_name)
 
     def moved_keys(self) -> tuple[ForeignKey, ...]:
@@ -249,6 +249,33 @@ class Exchange(Successor):
         defer but one of two, and TRUNCATE would miss the former table in its list.
         """
         return tuple(k for k in self.old.foreign_keys if k.to == self.old.name)
+
+    def _later_keys(self) -> Refusal:
+        """Refuse foreign keys that came since: they would stay with the other table."""
+        known = [
+            sql.SQL("({}::pg_catalog.regclass, {})").format(
+                sql.Literal(str(k.table)), sql.Literal(k.name)
+            )
+            for k in self.moved_keys()
+        ]
+        later = sql.SQL(
+            " FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0"
+            " AND confrelid = {}::pg_catalog.regclass"
+        ).format(sql.Literal(str(self.name)))
+        if known:
+            later += sql.SQL(" AND (conrelid, conname) NOT IN ({})").format(
+                sql.SQL(", ").join(known)
+            )
+        listed = sql.SQL(
+            "SELECT pg_catalog.string_agg(pg_catalog.format('%s of %s',"
+            " pg_catalog.to_json(conname), conrelid::pg_catalog.regclass), ', ')"
+        )
+        return Refusal(
+            count=render(sql.SQL("SELECT count(*)") + later),
+            listed=render(listed + later),
+            why=f"foreign key {{listed}} came to refer to {self.name} since",
+            next="drop it, then run the same command again; add it afterwards.",
+        )
 
     def unreferred(self) -> Iterator[sql.Composable]:
         """Yield the drops of those foreign keys."""
