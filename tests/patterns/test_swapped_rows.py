@@ -65,6 +65,9 @@ MOVES = (
     "BEGIN; SET CONSTRAINTS ALL DEFERRED; UPDATE items SET pos = 3 WHERE id = 2;"
     " UPDATE items SET pos = 40 WHERE id = 3; COMMIT",
     "UPDATE items SET number = DEFAULT WHERE id = 3",
+    "BEGIN; UPDATE items SET pos = 50 - pos; TRUNCATE items; ROLLBACK",
+    "BEGIN; UPDATE items SET pos = 10 - id; UPDATE items SET pos = id; TRUNCATE items;"
+    " ROLLBACK",
     "UPDATE items SET pos = id",
 )
 

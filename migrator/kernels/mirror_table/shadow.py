@@ -155,9 +155,13 @@ class Shadow:
             )
 
         moved = changed((k.column, k.equal) for k in self.key.values())
-        late = sql.SQL("SET CONSTRAINTS {} DEFERRED;").format(
-            sql.SQL(", ").join(self.late)
-        )
+
+        def late(when: sql.SQL) -> sql.Composable:
+            if not self.late:
+                return sql.SQL("")
+            names = sql.SQL(", ").join(self.late)
+            return sql.SQL("SET CONSTRAINTS {} {};").format(names, when)
+
         anew = sql.SQL(
             "IF TG_OP = 'UPDATE' AND ({}) THEN DELETE FROM {} AS {} WHERE {}; END IF;"
         ).format(
@@ -171,6 +175,7 @@ class Shadow:
 #variable_conflict use_column
 BEGIN
   IF TG_OP = 'TRUNCATE' THEN
+    {checked}
     -- Empty already where a foreign key took it along.
     IF EXISTS (SELECT FROM {target}) THEN
       TRUNCATE {target};
@@ -195,7 +200,9 @@ END
             target=self.target.identifier,
             gone=gone("old"),
             moved=moved,
-            late=late if self.late else sql.SQL(""),
+            # What is still to be checked would keep the table from it.
+            checked=late(sql.SQL("IMMEDIATE")),
+            late=late(sql.SQL("DEFERRED")),
             anew=anew if self.fixed else sql.SQL(""),
             hidden=gone("new") if self.rows is not None else sql.SQL(""),
             written=self._insert(
