@@ -204,6 +204,8 @@ class Trigger:
     update_of: tuple[str, ...] = ()
     #: Columns of the table whose name is a word of the function's text.
     mentions: tuple[str, ...] = ()
+    #: Columns of the table whose name is one of its arguments.
+    arguments: tuple[str, ...] = ()
     #: Whether it fires for rows, and its function's text asks which table it is on.
     names_table: bool = False
     #: `pg_trigger.tgenabled`: O for ordinary sessions, A always, R replica, D not.

@@ -159,8 +159,8 @@ class Shadow:
         def late(when: sql.SQL) -> sql.Composable:
             if not self.late:
                 return sql.SQL("")
-            names = sql.SQL(", ").join(self.late)
-            return sql.SQL("SET CONSTRAINTS {} {};").format(names, when)
+            listed = sql.SQL(", ").join(self.late)
+            return sql.SQL("SET CONSTRAINTS {} {};").format(listed, when)
 
         anew = sql.SQL(
             "IF TG_OP = 'UPDATE' AND ({}) THEN DELETE FROM {} AS {} WHERE {}; END IF;"

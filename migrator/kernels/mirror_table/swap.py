@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
-from migrator.kernels import constraints, direct, foreign_key, indexes
+from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
-from migrator.plan import Lock, Step, Steps, type_name
+from migrator.plan import Autocommit, Lock, Step, Steps, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,3 +236,16 @@ class Swap(Exchange):
                 loses=True,
             ),
         )
+
+    def _counters_named(self) -> Iterator[sql.Composable]:
+        """Yield what gives sequences of identities the names that are free again."""
+        for column in self.facts.table.columns:
+            if (known := column.identity_sequence) is None:
+                continue
+            # The server chose its name, after this was rendered.
+            body = sql.SQL(
+                "BEGIN EXECUTE pg_catalog.format('ALTER SEQUENCE %s RENAME TO %I',"
+                " pg_catalog.pg_get_serial_sequence({}, {}), {}); END"
+            ).format(*map(sql.Literal, (str(self.name), column.name, known.name)))
+            yield sql.SQL("DO {}").format(sql.Literal(render(body)))
+            yield sequences.goes_on(known)
