@@ -653,7 +653,10 @@ def test_a_start_that_there_is_not(project: Project, sql: psycopg.Connection) ->
     assert version(sql) == "r1"
     # What stops it later says that Alembic has done so.
     project.env()
-    sql.execute("INSERT INTO migrator.upgrades (version) VALUES (99)")
+    sql.execute(
+        "CREATE TABLE migrator.upgrades (version int, at timestamptz);"
+        "INSERT INTO migrator.upgrades (version) VALUES (99)"
+    )
     said = project.run("stamp", "--purge", "r2", fails=True)
     assert "--purge came first: the version table is empty by now" in said
     assert sql.execute("SELECT FROM alembic_version").rowcount == 0

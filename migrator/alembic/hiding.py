@@ -35,11 +35,12 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
     known: list[Footprint] | None = None
     path: list[str] = []
     partitions: set[tuple[str, str]] = set()
+    detached: set[tuple[str, str]] = set()
 
     def include(
         item: SchemaItem, name: str | None, kind: str, reflected: bool, other: Any
     ) -> bool:
-        nonlocal known, path, partitions
+        nonlocal known, path, partitions, detached
         if own is not None and not own(item, name, kind, reflected, other):
             return False
         if getattr(item, "schema", None) == LEDGER_SCHEMA:
@@ -49,7 +50,7 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         if bare is not None and bare.startswith((OWNED, TRIGGER_PREFIX)):
             return False
         if known is None:
-            known, path, partitions = _in_flight()
+            known, path, partitions, detached = _in_flight()
         if kind not in _HIDDEN:
             # A view or a function of alembic-utils, that with its arguments.
             stem = (bare or "").partition("(")[0]
@@ -88,6 +89,9 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             else {name, *(c.name for c in getattr(item, "columns", ()))}
         )
         if kind == "check_constraint":
+            bounded = any((s, table.name) in detached for s in schemas)
+            if bounded and reflected and other is None:
+                return False
             # One as text does not know its columns.
             columns |= _read(item) | _read(other)
         if any(c is not None and c.startswith("_migrator_") for c in columns):
@@ -104,30 +108,40 @@ def _read(check: Any) -> frozenset[str]:
     return frozenset() if check is None else mentioned(str(check.sqltext))
 
 
-def _in_flight() -> tuple[list[Footprint], list[str], set[tuple[str, str]]]:
+def _in_flight() -> tuple[
+    list[Footprint], list[str], set[tuple[str, str]], set[tuple[str, str]]
+]:
     """
     Return what changes in flight touch, and what else a comparison needs to know.
 
     Returns:
-        Footprints; where names without a schema lead; partitions by schema and name.
+        Footprints; where names without a schema lead; partitions by schema and name;
+        by the same, what was one: the server leaves it a check of its bounds.
     """
     ctx = context.get_context()
     bind = ctx.connection
     if bind is None or ctx.dialect.name != "postgresql":
-        return [], [], set()
+        return [], [], set(), set()
     schemas = text("SELECT pg_catalog.current_schemas(false)::text[]")
     path = list(bind.execute(schemas).scalar_one())
     partitions = {(schema, name) for schema, name in bind.execute(text(_PARTITIONS))}
     conn = connect(target_of(bind), "migrator:alembic")
     try:
+        changes = store.changes(conn)
         found = [
             footprint
-            for change in store.changes(conn)
+            for change in changes
             if change.in_flight
             for footprint in change.footprints
             # What only has to stay is as the models have it.
             if not footprint.needed
         ]
+        detached = {
+            (footprint.table.schema, footprint.table.name)
+            for change in changes
+            if change.pattern == "DetachPartition" and change.begun
+            for footprint in change.footprints
+        }
     finally:
         conn.close()
-    return found, path, partitions
+    return found, path, partitions, detached

@@ -89,8 +89,10 @@ def install_lease(conn: Connection) -> None:
     made by plain revisions alone would wait for.
 
     Raises:
-        Refused: this role may not make it.
+        Refused: this role may not make it, or a newer release made a ledger.
     """
+    if exists(conn):
+        install(conn)
     if exists(conn, "leases"):
         return
     with _alone(conn):
