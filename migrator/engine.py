@@ -140,8 +140,10 @@ class Engine:
             next="use the release that started it.",
         )
 
-    def _facts(self, conn: Connection, change: Change) -> Facts:
-        change.pattern.require_plain()
+    def _facts(self, conn: Connection, change: Change, *, whole: bool = True) -> Facts:
+        """Return a change's facts; `whole` refuses one with values to be given."""
+        if whole:
+            change.pattern.require_plain()
         pattern = change.pattern
         table = subjects.named(conn, pattern.kind, *pattern.subject)
         return self._read(conn, table, change.tag(table), change.pattern)

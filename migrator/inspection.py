@@ -177,7 +177,7 @@ class Inspection(Engine):
         """
         try:
             with self._connected("migrator:lint") as conn:
-                facts = self._facts(conn, change)
+                facts = self._facts(conn, change, whole=False)
         except NotThere as error:
             return error
         except MigratorError:

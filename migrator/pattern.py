@@ -3,16 +3,19 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, cast
 
 from migrator import names
-from migrator.errors import Refused, UsageError
+from migrator.errors import Misdeclared, Refused, UsageError
 from migrator.facts import Facts, Kind, Table
 from migrator.final import Final
 from migrator.names import TableName
 from migrator.plan import Footprint, Notice, Phase, Probe, Reach, State, Steps
+
+#: What stands in a form to paste where a person has to give a value.
+OPEN = "…"
 
 
 class Pattern(ABC):
@@ -208,7 +211,9 @@ class Pattern(ABC):
 
         Raises:
             UsageError: a parameter is no text, number or collection of them.
+            Misdeclared: one is still to be given.
         """
+        self.require_whole()
         for name, value in self.parameters().items():
             try:
                 json.dumps(value)
@@ -219,6 +224,22 @@ class Pattern(ABC):
                     next='write types and expressions as SQL text: "bigint", not'
                     " BigInteger().",
                 ) from None
+
+    def require_whole(self) -> None:
+        """
+        Refuse a declaration in which a value is still to be given.
+
+        Raises:
+            Misdeclared: a parameter is, or holds, the "…" of a form to paste.
+        """
+        left = [name for name, value in self.parameters().items() if _is_open(value)]
+        if left:
+            raise Misdeclared(
+                f"{type(self).__name__}: {', '.join(left)} still"
+                f' {"has" if len(left) == 1 else "have"} the "{OPEN}" of a form, in'
+                " place of a value.",
+                next=f'write what is meant in place of each "{OPEN}".',
+            )
 
     def digest(self) -> str:
         """Return a digest of the declaration, to notice later edits."""
@@ -270,6 +291,20 @@ class Pattern(ABC):
                 " the pattern.",
             )
         return notices
+
+
+def _is_open(value: Any) -> bool:
+    """Tell whether a value is to be given, or holds one that is."""
+    if isinstance(value, str):
+        return value.strip() == OPEN
+    if isinstance(value, Mapping):
+        pairs = cast(Mapping[Any, Any], value)
+        return any(_is_open(v) for pair in pairs.items() for v in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_is_open, cast(Iterable[Any], value)))
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_is_open(getattr(value, f.name)) for f in fields(value))
+    return False
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Writes the safe form of an operation, or the choice that it asks for."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,14 +12,14 @@ from sqlalchemy.exc import CompileError
 
 from migrator.alembic import at_once
 from migrator.alembic.writing import Way, Written
-from migrator.errors import MigratorError, Refused
+from migrator.errors import MigratorError, NotThere, Refused
 from migrator.lint import operations
 from migrator.lint import statements as st
 from migrator.lint.linter import looked
 from migrator.lint.rule import Rule, Safe
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
-from migrator.pattern import Pattern
+from migrator.pattern import OPEN, Pattern
 from migrator.patterns import (
     AddCheck,
     AddColumn,
@@ -40,9 +41,6 @@ from migrator.patterns import (
     SetNotNull,
 )
 
-#: Stands in code for what a person has to give.
-OPEN = "…"
-
 _make: Any = postgresql.dialect
 _DIALECT = _make()
 
@@ -58,6 +56,8 @@ class Author:
         tables: the model's, by schema and name.
         try_out: plans a pattern on the database, and raises what refuses it.
         words: values of enums that changes have taken out of use, by table and column.
+        refusal: tells why the database would refuse a pattern, by its facts alone.
+        goes: names of what goes, or changes, with the same changes.
     """
 
     scene: Scene
@@ -65,6 +65,8 @@ class Author:
     tables: Mapping[tuple[str | None, str], sa.Table]
     try_out: Callable[[Pattern], object]
     words: frozenset[tuple[str, str, str]] = frozenset()
+    refusal: Callable[[Pattern], Refused | None] = lambda _: None
+    goes: set[str] = field(default_factory=set[str])
 
     def safe(self, operation: ops.MigrateOperation) -> list[Written]:
         """Return the changes in place of an operation; none where it has no hazard."""
@@ -109,27 +111,55 @@ class Author:
             decide: what a person has to decide; where nothing is open in the pattern,
                 that is a note for the review.
         """
-        alone = (Way((pattern,)),)
+        asked, points = self._asked(pattern)
+        choices: list[str] = []
         if _is_open(pattern):
-            return Written(
-                title=pattern.title,
-                ways=alone,
-                choice=_clause(decide) or "what is left open",
+            choices.append(_clause(decide) or "what is left open")
+        if asked is not pattern:
+            choices.append(
+                "whether this is safe here; the reason goes into `assured`"
+                if not choices
+                else "whether it is safe here (`assured`)"
             )
-        asked, points = self.weighed(pattern)
-        if asked is pattern:
+        elif points and not choices:
+            choices.append("what becomes of what keeps it from working")
+        if not choices:
             # What refuses it otherwise may wait for a revision before it; and what the
             # model has for new rows needs no review.
             filled = isinstance(pattern, SetNotNull) or (
                 isinstance(pattern, AddColumn) and pattern.computed is not None
             )
             note = "" if filled else _clause(decide)
-            return Written(title=pattern.title, ways=alone, note=note)
+            return Written(title=pattern.title, ways=(Way((pattern,)),), note=note)
         return Written(
             title=pattern.title,
             ways=(Way((asked,), points),),
-            choice="whether this is safe here; the reason goes into `assured`",
+            choice=", and ".join(choices),
         )
+
+    def _asked(self, pattern: Pattern) -> tuple[Pattern, str]:
+        """
+        Return a pattern with `assured` to be given, where it needs a person's word.
+
+        Returns:
+            The pattern, and why the database refuses it as it is; "" where it does not,
+            or where what comes or goes with the same changes may be in the way.
+        """
+        if not _is_open(pattern):
+            asked, points = self.weighed(pattern)
+            if asked is not pattern:
+                return asked, points
+        error = self.refusal(pattern)
+        if error is None or isinstance(error, NotThere):
+            return pattern, ""
+        said = error.what.removeprefix(f"{pattern.title}: ")
+        # Values that are left open are no matter of facts.
+        assured: Pattern = replace(pattern, assured=OPEN)  # type: ignore[type-var]
+        if not pattern.assured and self.refusal(assured) is None:
+            return assured, said
+        words = set(re.findall(r"\w+", said)) - {pattern.subject[0]}
+        own = pattern.columns() or frozenset()
+        return pattern, "" if (words - own) & self.goes else said
 
     def weighed(self, pattern: Pattern) -> tuple[Pattern, str]:
         """
@@ -143,12 +173,13 @@ class Author:
             self.try_out(pattern)
         except Refused as error:
             said = error.what.removeprefix(f"{pattern.title}: ")
-            assured: Pattern = replace(pattern, assured=OPEN)  # type: ignore[type-var]
+            given: Pattern = replace(pattern, assured="tried")  # type: ignore[type-var]
             try:
-                self.try_out(assured)
+                self.try_out(given)
             except MigratorError:
                 return pattern, said
-            return assured, said
+            asked: Pattern = replace(pattern, assured=OPEN)  # type: ignore[type-var]
+            return asked, said
         except MigratorError:
             # It did not answer in time.
             return pattern, ""

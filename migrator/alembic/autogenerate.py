@@ -92,8 +92,8 @@ class _Place:
         with connect(self.target, "migrator:alembic") as conn:
             runner = Runner(self.target)
 
-            def try_out(pattern: Pattern) -> object:
-                return runner.plan(Change(revision="autogenerate", pattern=pattern))
+            def change(pattern: Pattern) -> Change:
+                return Change(revision="autogenerate", pattern=pattern)
 
             yield Author(
                 # A developer's database says nothing of the size of those in use.
@@ -106,7 +106,8 @@ class _Place:
                 ),
                 rules=RULES,
                 tables=_tables(self.metadata),
-                try_out=try_out,
+                try_out=lambda p: runner.plan(change(p)),
+                refusal=lambda p: runner.refusal(change(p)),
                 words=frozenset(
                     (row.table.name, row.parameters["column"], row.parameters["value"])
                     for row in store.changes(conn)

@@ -10,9 +10,10 @@ from typing import Any
 
 from alembic.operations import ops
 
-from migrator.alembic.author import OPEN, Author
+from migrator.alembic.author import Author
 from migrator.alembic.writing import Way, Written
 from migrator.lint.statements import Ref
+from migrator.pattern import OPEN
 from migrator.patterns import AddEnumValue, RemoveEnumValue, RenameEnumValue
 
 #: The classes of our own comparison and of the plugin, which need not be installed.

@@ -51,6 +51,18 @@ def columns(operation: Any) -> list[str]:
             return []
 
 
+def names(operation: Any) -> set[str]:
+    """Return the names of what an operation is about, also of a plugin's."""
+    target = getattr(operation, "target", None)
+    given = (
+        getattr(operation, "column_name", None),
+        getattr(operation, "constraint_name", None),
+        getattr(operation, "index_name", None),
+        getattr(target, "signature", None),
+    )
+    return {str(n) for n in (place(operation)[1], *given, *columns(operation)) if n}
+
+
 def is_drop_index(operation: Any, table: str) -> bool:
     """Tell whether an index of a table goes."""
     return isinstance(operation, ops.DropIndexOp) and operation.table_name == table

@@ -13,7 +13,7 @@ from alembic.operations import ops
 from sqlalchemy.dialects import postgresql
 
 from migrator.alembic import entities, enums, look
-from migrator.alembic.author import OPEN, Author, create, default_of, definition
+from migrator.alembic.author import Author, create, default_of, definition
 from migrator.alembic.checks import CheckOp
 from migrator.alembic.normal import leaves, normal
 from migrator.alembic.order import Piece, Token
@@ -22,7 +22,7 @@ from migrator.alembic.writing import Way, Written
 from migrator.lint import operations as lint
 from migrator.lint import statements as st
 from migrator.lint.statements import Ref
-from migrator.pattern import Pattern
+from migrator.pattern import OPEN, Pattern
 from migrator.patterns import (
     AddColumn,
     AddForeignKey,
@@ -61,6 +61,7 @@ class Rephrased:
     def pieces(self) -> list[Piece]:
         """Return all of them, those of operations in Alembic's order."""
         self._left = list(normal(self.found))
+        self.author.goes |= {n for o in self._left for n in look.names(o)}
         self._renamed_tables()
         for operation in self._left:
             if isinstance(operation, ops.CreateTableOp):

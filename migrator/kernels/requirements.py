@@ -417,7 +417,7 @@ def require_droppable(facts: Facts, column: Column) -> None:
         Refused: something else depends on it.
     """
     where = f'Column "{column.name}" of table {facts.table.name}'
-    used = _holding(column)
+    used = blocks_drop(column)
     if used:
         raise Refused(
             f"{where} is used by {'; '.join(used)}.",
@@ -450,7 +450,7 @@ def require_droppable(facts: Facts, column: Column) -> None:
             )
 
 
-def _holding(column: Column) -> list[str]:
+def blocks_drop(column: Column) -> list[str]:
     """Return what keeps a column: triggers of changes in flight go with them."""
     return [
         d
@@ -482,7 +482,7 @@ def require_unread(facts: Facts, *columns: str, view: TableName | None = None) -
         if column is None:
             continue
         used = [
-            *(d for d in _holding(column) if d not in own),
+            *(d for d in blocks_drop(column) if d not in own),
             *(f'generated column "{feed}"' for feed in column.feeds),
         ]
         if used:

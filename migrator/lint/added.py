@@ -9,7 +9,7 @@ from migrator.lint import text, types
 from migrator.lint.rule import Safe
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
-from migrator.pattern import Pattern
+from migrator.pattern import OPEN, Pattern
 from migrator.patterns import (
     AddCheck,
     AddColumn,
@@ -17,9 +17,6 @@ from migrator.patterns import (
     AddPrimaryKey,
     AddUnique,
 )
-
-#: Stands for what only a person knows; `Safe.decide` says what belongs there.
-OPEN = "…"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from migrator.change import Change
 from migrator.edits import Edit
-from migrator.errors import NotThere, Refused
+from migrator.errors import Misdeclared, NotThere, Refused
 from migrator.history import History, required
 from migrator.lint import overlaps, sql
 from migrator.lint.recording import Record, Recorded, line_of, record, record_text
@@ -20,7 +20,7 @@ from migrator.lint.scene import DomainReader, Reader, Scene
 from migrator.lint.silence import Allowed, comments, sql_comments
 from migrator.lint.squawk import Squawk
 from migrator.lint.statements import Carried, Statement
-from migrator.pattern import Pattern, Undecided
+from migrator.pattern import OPEN, Pattern, Undecided
 
 #: A revision that cannot be followed, a comment that gives no reason, and a choice
 #: that nobody has made yet.
@@ -184,9 +184,11 @@ class Linter:
             pattern = one.statement.pattern
             if isinstance(pattern, Undecided):
                 yield self._of_change(_undecided(pattern), revision, module, pattern)
-            elif self.refusal is not None and (
-                error := self.refusal(revision, pattern)
-            ):
+                continue
+            if finding := _open(pattern):
+                yield self._of_change(finding, revision, module, pattern)
+            error = self.refusal and self.refusal(revision, pattern)
+            if error and OPEN not in error.what:
                 yield self._of_change(_refused(error), revision, module, pattern)
 
     def _of_change(
@@ -353,6 +355,21 @@ def _refused(error: Refused) -> Finding:
         why=why,
         safe=Safe(why=then) if then else None,
     )
+
+
+def _open(pattern: Pattern) -> Finding | None:
+    """Return what is said of a form that was pasted and not completed."""
+    try:
+        pattern.require_whole()
+    except Misdeclared as error:
+        return Finding(
+            code=UNDECIDED,
+            severity=Severity.ERROR,
+            what=error.what,
+            why="Every command refuses the change until it is complete.",
+            safe=Safe(why=f"{error.next[:1].upper()}{error.next[1:]}"),
+        )
+    return None
 
 
 def _undecided(change: Undecided) -> Finding:

@@ -15,6 +15,12 @@ _CREATED = re.compile(
     r'\s+(?:IF\s+NOT\s+EXISTS\s+)?(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
     re.IGNORECASE,
 )
+# The same of what it drops.
+_DROPPED = re.compile(
+    r"\s*DROP\s+(?:MATERIALIZED\s+)?\w+\s+(?:IF\s+EXISTS\s+)?"
+    r'(?:"?\w+"?\s*\.\s*)?"?(?P<name>\w+)"?',
+    re.IGNORECASE,
+)
 
 
 def word_of(statement: Statement) -> str | None:
@@ -34,6 +40,8 @@ class Made:
         constraints: the same of constraints.
         indexes: on any table, by their names without the schema.
         words: types, domains, schemas and views, by their names without the schema.
+        gone: what was there and was dropped: views, columns, triggers and so on, by
+            their names without the schema.
     """
 
     tables: set[Ref] = field(default_factory=set[Ref])
@@ -47,6 +55,7 @@ class Made:
         default_factory=dict[str, st.CreateIndex]
     )
     words: set[str] = field(default_factory=set[str])
+    gone: set[str] = field(default_factory=set[str])
 
     def copy(self) -> "Made":
         """Return the same, to go on with."""
@@ -56,6 +65,7 @@ class Made:
             dict(self.constraints),
             dict(self.indexes),
             set(self.words),
+            set(self.gone),
         )
 
     def passed(self, statement: Statement, *, is_new: bool = False) -> None:
@@ -68,6 +78,8 @@ class Made:
         """
         if (word := word_of(statement)) is not None:
             self.words.add(word)
+        if dropped := _DROPPED.match(statement.sql):
+            self.gone.add(dropped["name"])
         match statement:
             case st.CreateTable(table=table):
                 self.tables.add(table)
@@ -78,6 +90,12 @@ class Made:
                 self.tables.discard(table)
             case st.DropObject(name=name):
                 self.tables.discard(name)
+                self.gone.add(name.name)
+            case st.DropColumn(column=name):
+                self.gone.add(name)
+            case st.Carried(pattern=pattern):
+                final = None if pattern is None else pattern.final()
+                self.gone |= set() if final is None else set(final.gone)
             case st.RenameTable(table=table, to=to) if table in self.tables:
                 self.tables.add(Ref(to, table.schema))
             case st.MoveTable(table=table, to=to) if table in self.tables:

@@ -152,6 +152,16 @@ class Scene:
             return ref.name in self.made.words
         return ref.name in map(word_of, among)
 
+    def is_gone(self, described: str) -> bool:
+        """
+        Tell whether something was dropped before.
+
+        Args:
+            described: as the server describes it: `view v`, `trigger k on table t`.
+        """
+        words = re.findall(r"\w+", described.partition(" on table ")[0])
+        return bool(words) and words[-1] in self.made.gone
+
     def is_added(self, ref: Ref, column: str) -> bool:
         """Tell whether the revision added a column, or one that goes with it."""
         return self.added(ref, column) is not None

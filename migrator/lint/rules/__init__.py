@@ -20,6 +20,7 @@ from migrator.lint.rules.change_trigger import ChangeTrigger
 from migrator.lint.rules.change_type import ChangeType
 from migrator.lint.rules.change_type_check import ChangeTypeCheck
 from migrator.lint.rules.change_type_index import ChangeTypeIndex
+from migrator.lint.rules.change_type_used import ChangeTypeUsed
 from migrator.lint.rules.code_block import CodeBlock
 from migrator.lint.rules.column_check import ColumnCheck
 from migrator.lint.rules.column_domain import ColumnDomain
@@ -87,6 +88,7 @@ RULES: tuple[Rule, ...] = (
     ChangeType(),
     ChangeTypeCheck(),
     ChangeTypeIndex(),
+    ChangeTypeUsed(),
     SetExpression(),
     SetDefault(),
     DropDefault(),

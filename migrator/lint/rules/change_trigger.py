@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from migrator.lint import statements as st
 from migrator.lint import text
-from migrator.lint.added import OPEN
 from migrator.lint.locks import lock_of
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import Custom, Sql
 from migrator.plan import Lock
 

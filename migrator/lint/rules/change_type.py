@@ -8,13 +8,13 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 
 from collections.abc import Iterator
 
-from migrator.lint import added, casts, text, types
+from migrator.lint import casts, text, types
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
 from migrator.lint.types import Effect
-from migrator.pattern import Pattern
+from migrator.pattern import OPEN, Pattern
 from migrator.patterns import ChangeColumnType, ChangePrimaryKey
 from migrator.plan import Lock
 
@@ -103,8 +103,8 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, scene: Scene) -> Safe:
         found.append(key)
     if key is None or cast.column is None:
         found += [
-            _by_second(statement, cast, to=added.OPEN),
-            _by_second(statement, cast, assured=added.OPEN),
+            _by_second(statement, cast, to=OPEN),
+            _by_second(statement, cast, assured=OPEN),
         ]
         decide.append(
             "a name of its own in the new release (`to`), or the same name, where a"
@@ -159,7 +159,7 @@ def _by_second(
         cast.new,
         to=to,
         up=using,
-        down=None if using is None else added.OPEN,
+        down=None if using is None else OPEN,
         collation=(
             None if statement.collation is None else text.name(statement.collation)
         ),

@@ -10,6 +10,7 @@ from migrator.facts import Table
 from migrator.lint import casts, text
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
+from migrator.lint.rules.change_type_used import readers
 from migrator.lint.scene import Scene
 from migrator.plan import Lock
 
@@ -48,7 +49,7 @@ class ChangeTypeCheck(Rule):
             if isinstance(s, st.DropConstraint) and s.table == statement.table
         )
         checks = [name for name in cast.checks if name not in gone]
-        if not checks or cast.table is None:
+        if not checks or cast.table is None or readers(statement, scene):
             return
         table, column = statement.table, statement.column
         named = ", ".join(checks)

@@ -9,12 +9,14 @@ Source: `CheckIndexCompatible` in the server; PostgreSQL manual, ALTER TABLE, No
 from collections.abc import Iterator
 
 from migrator.facts import Index
-from migrator.lint import added, casts, text
+from migrator.lint import casts, text
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
+from migrator.lint.rules.change_type_used import readers
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
 from migrator.lint.types import Effect
+from migrator.pattern import OPEN
 from migrator.patterns import ChangeColumnType
 from migrator.plan import Lock
 
@@ -76,7 +78,8 @@ class ChangeTypeIndex(Rule):
         if not isinstance(statement, st.ChangeType):
             return
         cast = casts.cast(statement, scene)
-        if cast.effect is Effect.REWRITE:
+        # What the server refuses builds nothing.
+        if cast.effect is Effect.REWRITE or readers(statement, scene):
             return
         if cast.table is None and not (
             cast.recollated or cast.effect is Effect.INDEXES
@@ -106,7 +109,7 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, indexes: list[Index]) -> S
         table.name,
         column,
         cast.new,
-        to=added.OPEN,
+        to=OPEN,
         collation=(
             None if statement.collation is None else text.name(statement.collation)
         ),
@@ -117,9 +120,8 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, indexes: list[Index]) -> S
     code = ""
     if indexes and not any(i.constraints for i in indexes):
         schema = cast.table.name.schema if cast.table is not None else None
-        drops = (
-            f"DROP INDEX CONCURRENTLY {text.name(Ref(i.name, schema))}" for i in indexes
-        )
+        names = (text.name(Ref(i.name, schema)) for i in indexes)
+        drops = (f"DROP INDEX CONCURRENTLY IF EXISTS {name}" for name in names)
         builds = (
             f"CREATE {'UNIQUE ' if i.unique else ''}INDEX CONCURRENTLY"
             f" {text.name(i.name)} ON {text.name(table)} {i.definition}"
@@ -132,6 +134,7 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, indexes: list[Index]) -> S
                 *map(text.execute_alone, builds),
             )
         )
+    # The drop comes first, as it has to: IF EXISTS lets all of it run again.
     asked = []
     if plain:
         asked.append("the column's name in the new release (`to`)")

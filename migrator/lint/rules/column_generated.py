@@ -13,6 +13,7 @@ from migrator.lint import added, text
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.plan import Lock
 
 #: `server_version_num` of the first server with virtual generated columns.
@@ -101,6 +102,6 @@ class ColumnGenerated(Rule):
             code=text.execute(
                 f"ALTER TABLE {text.name(statement.table)} ADD COLUMN"
                 f" {text.name(column.name)} {column.type}{collation}"
-                f" GENERATED ALWAYS AS ({column.computed or added.OPEN}) VIRTUAL"
+                f" GENERATED ALWAYS AS ({column.computed or OPEN}) VIRTUAL"
             ),
         )

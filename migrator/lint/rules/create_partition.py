@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from migrator.kernels import partitions
 from migrator.lint import statements as st
 from migrator.lint import text
-from migrator.lint.added import OPEN
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
 from migrator.lint.statements import Ref
+from migrator.pattern import OPEN
 from migrator.plan import Lock
 
 

@@ -7,9 +7,9 @@ Source: PostgreSQL manual, DROP SCHEMA; each table is locked as by DROP TABLE.
 from collections.abc import Iterator
 
 from migrator.lint import statements as st
-from migrator.lint.added import OPEN
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import DropTable
 from migrator.plan import Lock
 

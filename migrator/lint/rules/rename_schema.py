@@ -7,9 +7,9 @@ Source: PostgreSQL manual, ALTER SCHEMA: no lock on its tables is taken.
 from collections.abc import Iterator
 
 from migrator.lint import statements as st
-from migrator.lint.added import OPEN
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import MoveToSchema
 from migrator.plan import Lock
 

@@ -8,11 +8,11 @@ Source: PostgreSQL manual, ALTER TABLE, SET EXPRESSION (17+).
 
 from collections.abc import Iterator
 
-from migrator.lint import added
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
 from migrator.lint.rules.column_generated import VIRTUAL
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import AddColumn, DropColumn
 from migrator.plan import Lock
 
@@ -61,8 +61,8 @@ class SetExpression(Rule):
             patterns=(
                 AddColumn(
                     table.name,
-                    added.OPEN,
-                    added.OPEN if found is None else found.type,
+                    OPEN,
+                    OPEN if found is None else found.type,
                     computed=statement.expression,
                     schema=table.schema,
                 ),

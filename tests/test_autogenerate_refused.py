@@ -1,0 +1,52 @@
+"""What the database refuses as it is, autogenerate says where the change stands."""
+
+import sqlalchemy as sa
+from alembic.script import Script
+from test_autogenerate import Model, Project, project, text_of, users
+
+__all__ = ["project"]
+
+AUDIT = (
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+    " 'BEGIN RETURN NEW; END'",
+    "CREATE TRIGGER audit AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION note()",
+    "CREATE VIEW mails AS SELECT mail FROM users",
+)
+
+
+def members(wide: int, *, strict: bool = False, kind: type = sa.Integer) -> Model:
+    """Return a model whose columns a view and a generated column read."""
+    twice = "price * 2"
+    return users(
+        lambda: [
+            sa.Column("mail", sa.String(wide)),
+            sa.Column("price", sa.Numeric(wide, 2)),
+            sa.Column("twice", sa.Numeric, sa.Computed(twice, persisted=True)),
+            sa.Column("phone", sa.Text, nullable=not strict),
+            sa.Column("size", kind),
+        ]
+    )
+
+
+def joined(script: Script) -> str:
+    """Return the text of a revision, its comments on one line."""
+    return text_of(script).replace("\n# ", " ")
+
+
+def test_what_reads_a_column_is_a_choice(project: Project) -> None:
+    """Its type cannot be changed, though the cast is free; a trigger is asked about."""
+    project.model(members(20))
+    project.autogenerate("v1")
+    project.upgrade()
+    project.execute(*AUDIT)
+    project.model(members(32, strict=True))
+    texts = [joined(s) for s in project.autogenerate()]
+    assert not any("op.alter_column" in text for text in texts)
+    for name, reader in (("mail", "view mails"), ("price", "generated column")):
+        (text,) = [t for t in texts if f"the type of column {name} " in t]
+        assert "ChangeColumnType(" in text
+        assert reader in text
+        assert "zd.undecided(" in text
+    (strict,) = [t for t in texts if "SetNotNull(" in t]
+    assert 'fill="…", assured="…"' in strict
+    assert "audit" in strict
