@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from projects import change
 from quick import Quick
@@ -154,7 +155,7 @@ def test_a_change_that_would_be_refused(quick: Quick) -> None:
     one = found(quick)
     assert (one["code"], line(quick, one)[:9]) == ("ZD908", "change = ")
     assert one["what"] in " ".join(quick.migrator("plan", code=1).stderr.split())
-    made = 'op.execute("CREATE EXTENSION IF NOT EXISTS plpgsql")'
+    made = 'op.execute("ALTER TABLE users ALTER COLUMN name SET STATISTICS 9")'
     quick.write("r2", PLAIN.format(body=made))
     quick.write("r3", text.replace('"r2", "r1"', '"r3", "r2"'))
     done = quick.migrator("lint", "r3", "--json")
@@ -196,3 +197,36 @@ def test_alembic_logs_nothing_of_a_look(quick: Quick) -> None:
     done = quick.migrator("lint")
     assert done.stderr == ""
     assert "INFO" in quick.run("upgrade", "head").stderr
+
+
+def test_a_form_that_was_pasted_as_it_stands(quick: Quick) -> None:
+    """Lint says so without a database, the plan and the upgrade refuse it."""
+    quick.write("r2", change("r2", "r1", "DropColumn", '"users", "name", assured="…"'))
+    one = found(quick, "--offline", "r2")
+    assert (one["code"], line(quick, one)[:9]) == ("ZD903", "change = ")
+    told = 'DropColumn: assured still has the "…" of a form, in place of a value.'
+    assert one["what"] == told
+    assert told in " ".join(quick.migrator("plan", code=1).stderr.split())
+    assert told in " ".join(quick.run("upgrade", "r2", code=None).stderr.split())
+    keyed = '"users", "x", into={"…": ("text", "1")}, back="1"'
+    quick.write("r2", change("r2", "r1", "SplitColumn", keyed))
+    assert "into still has" in found(quick, "--offline", "r2")["what"]
+
+
+def test_a_change_in_the_middle_that_would_be_refused(quick: Quick) -> None:
+    """Others before it have nothing to do with what is in its way; one of them may."""
+    with psycopg.connect(quick.url) as conn:
+        conn.execute("CREATE VIEW called AS SELECT name FROM users")
+    made = 'op.add_column("users", sa.Column("mail", sa.Text))'
+    quick.write("r2", PLAIN.format(body=made))
+    drop = change("r3", "r2", "DropColumn", '"users", "name", assured="tried"')
+    quick.write("r3", drop)
+    one = found(quick)
+    assert (one["code"], one["file"][-5:]) == ("ZD908", "r3.py")
+    assert "view called" in one["what"]
+    quick.write("r2", PLAIN.format(body='op.execute("DROP VIEW called")'))
+    assert json.loads(quick.migrator("lint", "--json").stdout)["findings"] == []
+    wider = 'op.alter_column("users", "name", type_=sa.Text)'
+    quick.write("r2", PLAIN.format(body=wider))
+    one = found(quick, "r2")
+    assert (one["code"], one["severity"]) == ("ZD119", "error")

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 from alembic.script import Script
 
@@ -17,6 +18,16 @@ from migrator.lint.recording import record
 from migrator.lint.statements import Carried
 from migrator.pattern import Pattern
 from migrator.runner import Runner
+
+_WORD = re.compile(r"\w+")
+# Words of an error, or of how a statement is told, that are no names.
+_PLAIN = frozenset(
+    _WORD.findall(
+        "a and as at by column constraint default for foreign from has in index is it"
+        " key not of on or primary public schema sql table text that the to trigger"
+        " type unique used view with which would"
+    )
+)
 
 # Seconds for which a look at what a change names may wait for a locked table.
 LOOK_S = 5.0
@@ -70,14 +81,16 @@ class Absent:
             return None
         error = self.runner.refusal(change)
         if error is not None and not isinstance(error, NotThere):
-            first = next(iter(record(script.module).done), None)
-            alone = first is not None and (
-                isinstance(first.statement, Carried)
-                and first.statement.pattern == pattern
+            # What is required may leave something else; so may the revision itself.
+            own = record(script.module).done
+            first = own[0].statement if own else None
+            sure = (
+                isinstance(first, Carried)
+                and first.pattern == pattern
                 and not change.requires
-                and not any(map(_acts, before))
+                and not any(_may_clear(s, pattern, error) for s in before)
             )
-            return error if alone else None
+            return error if sure else None
         if error is None or not error.name:
             return None
         said = (*_of_changes(script, pattern), *chain.from_iterable(map(_said, before)))
@@ -122,6 +135,24 @@ def _is_made(error: NotThere, said: Iterable[str]) -> bool:
     return any(all(word.search(text) for word in words) for text in said)
 
 
+def _words(value: Any) -> Iterator[str]:
+    """Return the words of all that a statement or pattern is given."""
+    if isinstance(value, Carried):
+        # Its title is prose.
+        value = value.pattern
+    if isinstance(value, str):
+        yield from _WORD.findall(value)
+    elif isinstance(value, Mapping):
+        for pair in cast(Mapping[Any, Any], value).items():
+            yield from _words(pair)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in cast(Iterable[Any], value):
+            yield from _words(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for item in fields(value):
+            yield from _words(getattr(value, item.name))
+
+
 def _told(pattern: Pattern) -> str:
     return json.dumps(pattern.parameters(), default=repr)
 
@@ -133,10 +164,24 @@ def _of_changes(script: Script, last: Pattern) -> list[str]:
     return [_told(p) for p in earlier]
 
 
-def _acts(script: Script) -> bool:
-    """Tell whether a revision does anything that a change behind it may build on."""
+def _may_clear(script: Script, pattern: Pattern, error: Refused) -> bool:
+    """
+    Tell whether a revision may do away with what keeps a later change from working.
+
+    It does where it says a name that the error tells besides the change's own, or is
+    about the same columns of the table.
+    """
     done = record(script.module)
-    return bool(done.done or done.unread)
+    if done.unread:
+        return True
+    columns = pattern.columns() or frozenset()
+    table = pattern.subject[0]
+    told = frozenset(_WORD.findall(error.what))
+    own = frozenset({table, *_words(pattern)})
+    for said in (frozenset(_words(one.statement)) for one in done.done):
+        if said & (told - own - _PLAIN) or (table in said and columns & said):
+            return True
+    return False
 
 
 def _said(script: Script) -> list[str]:
