@@ -157,6 +157,26 @@ _WORDS = re.compile(
 )
 
 
+def read_by(table: str, *expressions: str) -> frozenset[str] | None:
+    """
+    Return the words of expressions over a row, among which are all columns it reads.
+
+    Args:
+        table: whose row it is.
+        expressions: in SQL.
+
+    Returns:
+        None where they may read the whole row, or are quoted in a way that hides words.
+    """
+    text = " ".join(expressions)
+    found = mentioned(text)
+    every = frozenset(re.findall(r"[^\W\d][\w$]*", text))
+    hides = "\\" in text or "$$" in text or "*" in text or "--" in text or "/*" in text
+    if table in found or table in every or hides or re.search(r"(?i)U&", text):
+        return None
+    return found
+
+
 def mentioned(expression: str) -> frozenset[str]:
     """Return the names in an SQL expression that may be columns, and more."""
     found = (m for m in _WORDS.finditer(expression) if m["name"])

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
 
+from migrator import names
 from migrator.facts import Facts
 from migrator.final import Final, Key
 from migrator.kernels import constraints, reading, requirements, trials
@@ -61,8 +62,9 @@ class AddCheck(Pattern):
         return State.EXPANDED
 
     def columns(self) -> frozenset[str] | None:
-        """Return None: which columns the condition reads is the server's to say."""
-        return None
+        """Return the words of the condition, and its name; None for a whole row."""
+        read = names.read_by(self.table, self.expression)
+        return None if read is None else read | {self.name}
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions whoever writes a row has to call."""

@@ -131,7 +131,7 @@ class AddExclusion(Pattern):
 
     def columns(self) -> frozenset[str] | None:
         """Return its columns; None where an expression takes part."""
-        return self.exclusion.definition.columns()
+        return self.exclusion.definition.columns(self.table)
 
     def parameters(self) -> dict[str, Any]:
         """Return the declaration as plain data."""

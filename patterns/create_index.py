@@ -77,8 +77,9 @@ class CreateIndex(IndexPattern):
         return not self.unique
 
     def columns(self) -> frozenset[str] | None:
-        """Return the indexed columns; None where an expression takes part."""
-        return self.definition.columns()
+        """Return the index, and what it is on; None where it reads a whole row."""
+        columns = self.definition.columns(self.table)
+        return None if columns is None else columns | {self.name}
 
     def final(self) -> Final:
         """Return the index; what is more than columns is not compared."""

@@ -10,11 +10,12 @@ scan); a key's index is built concurrently (two scans), then the key taken over 
 Source: PostgreSQL manual, ALTER TABLE, DROP CONSTRAINT and Notes.
 """
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
 
-from migrator.errors import Refused
+from migrator.errors import Misdeclared, Refused
 from migrator.facts import Constraint, Facts
 from migrator.final import Final
 from migrator.kernels import (
@@ -55,6 +56,8 @@ class DropConstraint(Pattern):
     Args:
         table: the table's name, without its schema.
         name: the constraint's name.
+        touches: the columns that it is on; all of the table unless given. A change of
+            another column need not be finished before it then.
         schema: the table's schema; None means the connection's search path.
         assured: why hazards that need a person's word are none here.
     """
@@ -62,6 +65,7 @@ class DropConstraint(Pattern):
     table: str
     name: str
     _: KW_ONLY
+    touches: Sequence[str] | None = None
     schema: str | None = None
     assured: str = ""
 
@@ -76,8 +80,8 @@ class DropConstraint(Pattern):
         return State.EXPANDED
 
     def columns(self) -> frozenset[str] | None:
-        """Return None: which columns it is on is the server's to say."""
-        return None
+        """Return those that it is said to be on, with its name."""
+        return None if self.touches is None else frozenset({*self.touches, self.name})
 
     def final(self) -> Final:
         """Return that it is gone."""
@@ -88,6 +92,13 @@ class DropConstraint(Pattern):
         requirements.require_table(facts)
         found = constraints.require(facts, self.name)
         which = f'Constraint "{self.name}" of table {facts.table.name}'
+        more = set(found.columns).difference(self.touches or found.columns)
+        if more:
+            named = ", ".join(f'"{name}"' for name in sorted(more))
+            raise Misdeclared(
+                f"{which} is on {named} too, which `touches` does not name.",
+                next="name all columns that it is on.",
+            )
         if found.kind not in KINDS:
             raise Refused(
                 f"{which} is none of {', '.join(KINDS.values())}: it could come back"

@@ -80,7 +80,7 @@ class ReplaceIndex(IndexPattern):
 
     def columns(self) -> frozenset[str] | None:
         """Return the index, and what the new one is on."""
-        columns = self.definition.columns()
+        columns = self.definition.columns(self.table)
         return None if columns is None else columns | {self.name}
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:

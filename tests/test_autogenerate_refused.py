@@ -50,3 +50,36 @@ def test_what_reads_a_column_is_a_choice(project: Project) -> None:
     (strict,) = [t for t in texts if "SetNotNull(" in t]
     assert 'fill="…", assured="…"' in strict
     assert "audit" in strict
+
+
+def wide(*, later: bool) -> Model:
+    """Return a model of two tables; `later` has a unique column more, and one less."""
+
+    def make(metadata: sa.MetaData) -> None:
+        column = sa.Column("code", sa.Integer, unique=True, nullable=False, default=0)
+        code = [column] if later else []
+        gone = [] if later else [sa.Column("old", sa.Text)]
+        users(lambda: [sa.Column("n", sa.BigInteger if later else sa.Integer), *code])(
+            metadata
+        )
+        users(lambda: gone, name="teams")(metadata)
+        if not later:
+            metadata.tables["users"].append_constraint(
+                sa.UniqueConstraint("id", name="spare")
+            )
+
+    return make
+
+
+def test_what_waits_for_another_of_the_run_comes_last(project: Project) -> None:
+    """A drop in another table does not stand behind it, nor does one of its own."""
+    project.model(wide(later=False))
+    project.autogenerate("v1")
+    project.upgrade()
+    project.model(wide(later=True))
+    scripts = project.autogenerate()
+    titles = [s.doc.removeprefix("v2: ") for s in scripts]
+    assert titles[-1].startswith("add unique constraint")
+    assert {t.split()[0] for t in titles[:-1]} >= {"drop", "change"}
+    waiting = [s.revision for s in scripts if "requires = " in text_of(s)]
+    assert waiting == [scripts[-1].revision]

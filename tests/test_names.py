@@ -133,3 +133,18 @@ def test_a_word_means_changes(word: str, means: list[str]) -> None:
     """An id, a revision, or the beginning of either, whatever its version table."""
     ids = ["ab", "x/ab", "x/cd", "x/cd:2", "x/abc1", "y/abc2"]
     assert names.meant(word, ids) == means
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("lower(\"Mail\") <> 'size' AND age > 1", {"Mail", "and", "age"}),
+        ("(users).age > 1", None),
+        ("users IS NOT NULL", None),
+        ("first_name(users) = 'a'", None),
+        ("mail = E'it\\'s' AND age > 1", None),
+    ],
+)
+def test_what_an_expression_reads(expression: str, expected: set[str] | None) -> None:
+    """Each word may be a column; the table's own is the whole row."""
+    assert names.read_by("users", expression) == expected

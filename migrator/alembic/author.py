@@ -111,6 +111,9 @@ class Author:
             decide: what a person has to decide; where nothing is open in the pattern,
                 that is a note for the review.
         """
+        if pattern.assured == OPEN:
+            # Whether it is needed, and why, the database says better.
+            pattern = replace(pattern, assured="")  # type: ignore[type-var]
         asked, points = self._asked(pattern)
         choices: list[str] = []
         if _is_open(pattern):
@@ -122,7 +125,9 @@ class Author:
                 else "whether it is safe here (`assured`)"
             )
         elif points and not choices:
-            choices.append("what becomes of what keeps it from working")
+            choices.append(
+                _clause(decide) or "what becomes of what keeps it from working"
+            )
         if not choices:
             # What refuses it otherwise may wait for a revision before it; and what the
             # model has for new rows needs no review.
@@ -203,6 +208,11 @@ class Author:
                 c := known.column(pattern.column)
             ):
                 return replace(pattern, old_type=c.type)
+            case DropConstraint(touches=None) if known and (
+                constraint := known.constraint(pattern.name)
+            ):
+                # Else it would wait for changes of every column of the table.
+                return replace(pattern, touches=list(constraint.columns) or None)
             case AddForeignKey(index=True):
                 # An index that the model does not have would be found next time.
                 return replace(pattern, index=False)

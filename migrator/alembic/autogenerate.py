@@ -22,7 +22,7 @@ from alembic.script import Script
 from migrator.alembic import enums, revision, writing
 from migrator.alembic.author import Author
 from migrator.alembic.normal import leaves
-from migrator.alembic.order import Piece, in_order
+from migrator.alembic.order import Piece, in_order, later_last
 from migrator.alembic.rephrase import Rephrased
 from migrator.alembic.requiring import Requiring
 from migrator.alembic.underway import target_of, told
@@ -144,7 +144,7 @@ def _parts(
         return
     if not list(leaves(upgrade.ops)):
         return
-    batches = list(in_order(Rephrased(author, upgrade.ops).pieces()))
+    batches = later_last(list(in_order(Rephrased(author, upgrade.ops).pieces())))
     if not settled and not any(p.written or p.instead for b in batches for p in b):
         directive._needs_render = True
         yield directive
@@ -256,10 +256,18 @@ def _generate(
         context.generated_revisions[:] = parts
         writing.hook_into(context.script_directory, changes)
         yield from original(context)
-        for written in changes.values():
+        if revision.settings is not None:
             # Our own command says it, with the files.
-            if written.choice and revision.settings is None:
+            return
+        for id_, written in changes.items():
+            if written.choice:
                 context.config.print_stdout(f"  Decide {written.choice}.")
+            if waits := [name for name in written.requires if name in changes]:
+                context.config.print_stdout(
+                    f"  {id_} belongs into a later release: it waits until"
+                    f" {', '.join(waits)} {'is' if len(waits) == 1 else 'are'}"
+                    " finished."
+                )
 
     # On this one object: `alembic check` reads the directive, and has to find it whole.
     context.generate_scripts = generate  # type: ignore[method-assign]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from alembic.operations import ops
 
 from migrator.alembic.writing import Written
+from migrator.change import Change
+from migrator.history import shared
 
 #: What one piece brings and another one waits for: a word, then names.
 Token = tuple[object, ...]
@@ -67,6 +69,38 @@ def in_order(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
             if rest:
                 yield rest
             return
+
+
+def later_last(batches: Sequence[list[Piece]]) -> list[list[Piece]]:
+    """
+    Return the pieces of revisions, at the end those that one release cannot deploy.
+
+    What touches the same as a change before it waits until that one is finished. All
+    that stands behind it would wait as well.
+
+    Args:
+        batches: of each revision, in their order.
+    """
+    early: list[list[Piece]] = []
+    late: list[list[Piece]] = []
+    before: list[Change] = []
+    for batch in batches:
+        own = [
+            Change(revision="", pattern=pattern)
+            for piece in batch
+            if piece.written is not None
+            for way in piece.written.ways
+            for pattern in way.patterns
+        ]
+        waits = any(shared(one, other) for one in before for other in own) or any(
+            piece.needs & other.makes
+            for piece in batch
+            for held in late
+            for other in held
+        )
+        (late if waits else early).append(batch)
+        before += own
+    return [*early, *late]
 
 
 def _rank(piece: Piece) -> int:

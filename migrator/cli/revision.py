@@ -1,7 +1,7 @@
 """`migrator revision`: changes that autogenerate cannot see, as revisions."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from migrator.cli.app import App, example, json_option, pass_app
 from migrator.cli.findings import near
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import MigratorError, UsageError
+from migrator.history import required
 from migrator.kernels.mirror_table.linkable import named_after
 from migrator.lint import text as sql_text
 from migrator.names import TableName
@@ -146,7 +147,9 @@ def revision(
         if isinstance(error.__cause__, MigratorError):
             raise error.__cause__ from None
         raise UsageError(f"Alembic: {error}") from error
-    _show([_Made.of(s) for s in scripts if s is not None], json)
+    written = [s for s in scripts if s is not None]
+    ids = [s.revision for s in written]
+    _show([_Made.of(s, ids) for s in written], json)
 
 
 def _require_columns(app: App, patterns: Sequence[Pattern]) -> None:
@@ -380,15 +383,19 @@ class _Made:
     file: Path
     message: str
     choices: tuple[str, ...]
+    #: Those of the same run that have to be finished before it.
+    waits: tuple[str, ...]
 
     @classmethod
-    def of(cls, script: Script) -> "_Made":
-        """Return what a person wants to know of one."""
+    def of(cls, script: Script, written: Collection[str]) -> "_Made":
+        """Return what a person wants to know of one, among the ids of all."""
+        names = required(getattr(script.module, "requires", None), script.revision)
         return cls(
             script.revision,
             Path(script.path),
             script.doc,
             tuple(choices_of(script)),
+            tuple(n for n in names if n in written),
         )
 
 
@@ -410,6 +417,7 @@ def _show(made: Sequence[_Made], json: bool) -> None:
                         "file": near(m.file),
                         "message": m.message,
                         "undecided": list(m.choices),
+                        "waits_for": list(m.waits),
                     }
                     for m in made
                 ],
@@ -420,5 +428,12 @@ def _show(made: Sequence[_Made], json: bool) -> None:
         click.echo(near(one.file))
         for choice in one.choices:
             click.secho(output.wrapped(f"Decide {choice}.", "  "), fg="yellow")
+        if one.waits:
+            text = (
+                "It belongs into a later release, with all behind it: it waits until"
+                f" {' and '.join(one.waits)} {'is' if len(one.waits) == 1 else 'are'}"
+                " finished."
+            )
+            click.secho(output.wrapped(text, "  "), fg="yellow")
     if made:
         click.echo("Next: review, then run `migrator plan`.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
+from migrator import names
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts, Index
 from migrator.kernels import indexes, reading, trials
@@ -142,11 +143,18 @@ class Definition:
         keys = (k.expression for k in self.on if isinstance(k, Key))
         return tuple(filter(None, (*keys, self.where)))
 
-    def columns(self) -> frozenset[str] | None:
-        """Return what it is on; None where an expression alone knows."""
-        if self.where is not None or any(k.expression for k in self.keys):
+    def columns(self, table: str) -> frozenset[str] | None:
+        """
+        Return what it is on, and words of its expressions.
+
+        Args:
+            table: its table's name; an expression may read the whole row: then None.
+        """
+        read = names.read_by(table, *self.texts())
+        if read is None:
             return None
-        return frozenset((*(k.column for k in self.keys), *self.include))
+        named = (k.column for k in self.keys if not k.expression)
+        return frozenset((*named, *self.include, *read))
 
     def check(self, facts: Facts) -> None:
         """
