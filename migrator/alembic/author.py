@@ -155,7 +155,7 @@ class Author:
             if asked is not pattern:
                 return asked, points
         error = self.refusal(pattern)
-        if error is None or isinstance(error, NotThere):
+        if error is None or isinstance(error, NotThere) or OPEN in error.what:
             return pattern, ""
         said = error.what.removeprefix(f"{pattern.title}: ")
         # Values that are left open are no matter of facts.

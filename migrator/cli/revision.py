@@ -2,8 +2,8 @@
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from contextlib import closing, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -23,6 +23,9 @@ from migrator.errors import MigratorError, UsageError
 from migrator.history import required
 from migrator.kernels.mirror_table.linkable import named_after
 from migrator.lint import text as sql_text
+from migrator.lint.database import reader
+from migrator.lint.scene import Reader
+from migrator.lint.statements import Ref
 from migrator.names import TableName
 from migrator.pattern import Pattern, Undecided
 from migrator.patterns import (
@@ -33,6 +36,7 @@ from migrator.patterns import (
     RenameTable,
     SplitColumn,
 )
+from migrator.postgres.connection import connect
 
 #: Its command stands beside those of `migrator.cli.main`.
 group = click.Group()
@@ -125,6 +129,7 @@ def revision(
     project = app.project()
     if changes:
         _require_columns(app, [c.ways[0].patterns[0] for c in changes])
+        changes = _with_types(app, changes)
     config = project.config
     # What Alembic tells is for a person; on standard output are the paths.
     config.stdout = sys.stderr
@@ -167,6 +172,40 @@ def _require_columns(app: App, patterns: Sequence[Pattern]) -> None:
         return
     if error := absent.columns(runner, ahead, patterns):
         raise error
+
+
+def _with_types(app: App, changes: list[Written]) -> list[Written]:
+    """Return changes with the types that a downgrade after the drop has to know."""
+    try:
+        conn = connect(app.target(), "migrator:revision")
+    except MigratorError:
+        return changes
+    with closing(conn):
+        read = reader(conn)
+        return [
+            replace(
+                change,
+                ways=tuple(
+                    replace(w, patterns=tuple(_typed(p, read) for p in w.patterns))
+                    for w in change.ways
+                ),
+            )
+            for change in changes
+        ]
+
+
+def _typed(pattern: Pattern, read: Reader) -> Pattern:
+    """Return a pattern with the types of the columns that go."""
+    if not isinstance(pattern, SplitColumn | MergeColumns):
+        return pattern
+    table = read(Ref(pattern.table, pattern.schema))
+    if table is None:
+        return pattern
+    if isinstance(pattern, SplitColumn):
+        column = table.column(pattern.column)
+        return pattern if column is None else replace(pattern, type=column.type)
+    found = {c.name: c.type for c in table.columns if c.name in pattern.merged}
+    return replace(pattern, types={n: found[n] for n in pattern.merged if n in found})
 
 
 def _named(

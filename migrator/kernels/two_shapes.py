@@ -282,10 +282,14 @@ class TwoShapes(Pattern):
         old, new = self.old_parts(facts), self.new_parts(facts)
         for part in old:
             if part.type is None:
+                given = self.parameters().keys()
+                name = next(n for n in ("old_type", "type", "types") if n in given)
+                value = f'{{"{part.name}": "…"}}' if name == "types" else '"…"'
                 raise Refused(
                     f'{self.title}: the type of the dropped column "{part.name}" is'
                     " not known.",
-                    next="write it into the pattern.",
+                    next=f"write {name}={value} into the pattern, with the type as the"
+                    " server spelt it.",
                 )
         table = facts.table.name
         return (

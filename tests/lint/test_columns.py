@@ -281,7 +281,7 @@ CHANGING = [
     ("op.alter_column('t', 'a', new_column_name='c')", ["ZD113"]),
     ("op.alter_column('t', 'filled', nullable=True)", ["ZD114"]),
     ("op.alter_column('t', 'open', nullable=True)", []),
-    ("op.alter_column('t', 'a', type_=sa.BigInteger)", ["ZD116"]),
+    ("op.alter_column('t', 'a', type_=sa.BigInteger)", ["ZD116", "ZD119"]),
     ("op.alter_column('t', 'short', type_=sa.String(20))", ["ZD117"]),
     ("op.alter_column('t', 'short', type_=sa.String(5))", ["ZD116"]),
     ("op.alter_column('t', 'long', type_=sa.Text)", []),
@@ -462,7 +462,7 @@ def test_an_index_that_a_cast_builds_anew(tmp_path: Path, linter: Linter) -> Non
         'ChangeColumnType("t", "long", "TEXT", to="…", collation=\'"POSIX"\','
         ' old_type="character varying(10)")',
         block,
-        '    op.execute("DROP INDEX CONCURRENTLY public.t_long")',
+        '    op.execute("DROP INDEX CONCURRENTLY IF EXISTS public.t_long")',
         "op.execute('ALTER TABLE t ALTER COLUMN long TYPE TEXT COLLATE \"POSIX\"')",
         block,
         '    op.execute("CREATE INDEX CONCURRENTLY t_long ON t USING btree (long)")',
@@ -673,7 +673,7 @@ def test_a_column_that_goes_may_be_one_that_comes(
     )
     found = only(findings(tmp_path, body, linter), "ZD112")
     assert shown(found.safe) == [
-        'DropColumn("t", "a")',
+        'DropColumn("t", "a", type="integer")',
         'RenameColumn("t", "a", "c")',
     ]
     assert found.safe is not None

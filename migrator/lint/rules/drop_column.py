@@ -38,6 +38,8 @@ class DropColumn(Rule):
         table, column = statement.table, statement.column
         if scene.is_added(table, column):
             return
+        facts = scene.table(table)
+        known = None if facts is None else facts.column(column)
         renamed = tuple(
             RenameColumn(table.name, column, new, schema=table.schema)
             for new in _taking_over(statement, scene)
@@ -52,7 +54,12 @@ class DropColumn(Rule):
                 why="The column is out of sight at retire, kept for the hold, and"
                 " dropped when no release reads it.",
                 patterns=(
-                    Pattern(table.name, column, schema=table.schema),
+                    Pattern(
+                        table.name,
+                        column,
+                        type=None if known is None else known.type,
+                        schema=table.schema,
+                    ),
                     *renamed,
                 ),
                 decide="whether the column goes, or is the one that the revision adds"
