@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic.script import Script
-from test_autogenerate import Model, Project, project, text_of, users
+from test_autogenerate import Model, Project, decide, project, text_of, users
 
 __all__ = ["project"]
 
@@ -83,3 +83,18 @@ def test_what_waits_for_another_of_the_run_comes_last(project: Project) -> None:
     assert {t.split()[0] for t in titles[:-1]} >= {"drop", "change"}
     waiting = [s.revision for s in scripts if "requires = " in text_of(s)]
     assert waiting == [scripts[-1].revision]
+
+
+def test_a_comment_that_changes_with_a_name(project: Project) -> None:
+    """It is set on the old column, which takes the new name with it."""
+    project.model(users(lambda: [sa.Column("name", sa.Text)]))
+    project.autogenerate("v1")
+    project.upgrade()
+    full = sa.Column("full_name", sa.Text, comment="as shown")
+    project.model(users(lambda: [full._copy()]))
+    said, renamed = project.autogenerate()
+    assert "comment='as shown'" in text_of(said)
+    decide(renamed, 0)
+    project.upgrade(mode="complete")
+    project.check()
+    project.downgrade("base", mode="complete")

@@ -252,6 +252,7 @@ class Rephrased:
         title = f'whether column "{old}" of table "{table}" became "{to}"'
         comes, goes = self._added(new, about), self._goes(gone)
         self._take(gone, new, *about)
+        self._commented(gone, new.column.comment)
         kept = "it is renamed, and keeps its values."
         if not same:
             kept = "it gets another name and type, and keeps its values."
@@ -276,6 +277,24 @@ class Rephrased:
                     {("column", schema, table, to), ("columns", schema, table)}
                 ),
             )
+        )
+
+    def _commented(self, gone: ops.DropColumnOp, comment: str | None) -> None:
+        """Set a comment on the old column, which keeps it under the new name."""
+        column = gone.to_column()
+        if column.comment == comment:
+            return
+        said = ops.AlterColumnOp(
+            gone.table_name,
+            gone.column_name,
+            schema=gone.schema,
+            existing_type=column.type,
+            existing_nullable=column.nullable,
+            existing_comment=column.comment,
+            modify_comment=comment,
+        )
+        self._pieces.append(
+            Piece(instead=True, operations=(said,), back=tuple(look.back(said)))
         )
 
     def _added(self, new: ops.AddColumnOp, about: Sequence[Any]) -> list[Pattern]:
