@@ -155,6 +155,11 @@ class History:
         )
         return History(self.nodes, settled)
 
+    def finished(self, revisions: Collection[str]) -> "History":
+        """Return the same revisions, of which nothing of some is in flight any more."""
+        settled = (c.name for c in self._changes if c.revision in revisions)
+        return History(self.nodes, self.settled | frozenset(settled))
+
     def node(self, revision: str) -> Node:
         """Return a revision by its id."""
         return self.nodes[self._at[revision]]

@@ -230,3 +230,12 @@ def test_a_change_in_the_middle_that_would_be_refused(quick: Quick) -> None:
     quick.write("r2", PLAIN.format(body=wider))
     one = found(quick, "r2")
     assert (one["code"], one["severity"]) == ("ZD119", "error")
+
+
+def test_what_is_left_out_is_finished(quick: Quick) -> None:
+    """Without a database, a change before --start-after has not to be required."""
+    quick.write("r2", change("r2", "r1", "SetNotNull", '"users", "name"'))
+    quick.write("r3", change("r3", "r2", "SetDefault", '"users", "name", "\'\'"'))
+    assert found(quick, "--offline", "r3")["code"] == "ZD904"
+    left = quick.migrator("lint", "--offline", "--start-after", "r2", "--json", code=0)
+    assert json.loads(left.stdout)["findings"] == []

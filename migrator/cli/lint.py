@@ -1,6 +1,7 @@
 """`migrator lint`: what is dangerous in revisions, and what to write instead."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def lint(
     new: set[str] | None = None
     ahead: list[Script] = []
     guarded = False
+    after: str | Sequence[str] | None = None
     if named or not files:
         project = app.project()
         heads = () if offline else app.heads()
@@ -99,6 +101,11 @@ def lint(
             guarded=guarded,
             history=app.project().history() if wanted else None,
         )
+        if offline and after and linter.history is not None:
+            # Without a database, what is left out is taken for done long ago.
+            left = {r.revision for r in project.revisions(after=after)}
+            done = {r.revision for r in line} - left
+            linter.history = linter.history.finished(done)
         if squawk:
             linter.squawk = Squawk.find()
         if not offline:
