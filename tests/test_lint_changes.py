@@ -239,3 +239,29 @@ def test_what_is_left_out_is_finished(quick: Quick) -> None:
     assert found(quick, "--offline", "r3")["code"] == "ZD904"
     left = quick.migrator("lint", "--offline", "--start-after", "r2", "--json", code=0)
     assert json.loads(left.stdout)["findings"] == []
+
+
+def test_a_form_that_the_database_would_refuse(quick: Quick) -> None:
+    """It asks for `assured` where the pattern would, or says what is in the way."""
+    with psycopg.connect(quick.url) as conn:
+        conn.execute("CREATE VIEW called AS SELECT name FROM users")
+        conn.execute("INSERT INTO users (name) VALUES ('a')")
+    body = 'op.drop_column("users", "name")'
+    quick.write("r2", PLAIN.format(body=body))
+    one = found(quick)
+    assert "would be refused: " in one["safe"]["why"]
+    assert "view called" in one["safe"]["why"]
+    body = 'op.alter_column("users", "size", nullable=False)'
+    with psycopg.connect(quick.url) as conn:
+        conn.execute("ALTER TABLE users ADD size integer")
+        conn.execute(
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"
+        )
+        conn.execute(
+            "CREATE TRIGGER t AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION f()"
+        )
+    quick.write("r2", PLAIN.format(body=body))
+    done = json.loads(quick.migrator("lint", "--json", code=None).stdout)
+    (key,) = [f for f in done["findings"] if f["code"] == "ZD108"]
+    assert 'assured="…"' in key["safe"]["code"][0]
+    assert "(`assured`)" in key["safe"]["decide"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from alembic.script import Script
 
+from migrator.change import Change
 from migrator.cli import findings, output, rules, sarif
 from migrator.cli.absent import Absent, quick
 from migrator.cli.app import App, example, json_option, pass_app
@@ -121,7 +122,11 @@ def lint(
             rows = app.runner().changes()
             known = {row.id for row in rows if row.begun or row.finished}
             table = app.version_table()
-            linter.refusal = Absent(quick(app), ahead, table, known)
+            runner = quick(app)
+            linter.refusal = Absent(runner, ahead, table, known)
+            linter.try_out = lambda pattern: runner.refusal(
+                Change(revision="lint", pattern=pattern)
+            )
             if linter.history is not None:
                 linter.history = linter.history.beside(
                     {row.id for row in rows if row.in_flight},

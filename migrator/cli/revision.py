@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from alembic import command as alembic_command
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError, rev_id
+from alembic.util import CommandError, rev_id, to_tuple
 
 from migrator.alembic import writing
 from migrator.alembic.project import patterns_of
@@ -20,7 +20,6 @@ from migrator.cli.app import App, example, json_option, pass_app
 from migrator.cli.findings import near
 from migrator.cli.report import JSON_SCHEMA
 from migrator.errors import MigratorError, UsageError
-from migrator.history import required
 from migrator.kernels.mirror_table.linkable import named_after
 from migrator.lint import text as sql_text
 from migrator.lint.database import reader
@@ -428,7 +427,7 @@ class _Made:
     @classmethod
     def of(cls, script: Script, written: Collection[str]) -> "_Made":
         """Return what a person wants to know of one, among the ids of all."""
-        names = required(getattr(script.module, "requires", None), script.revision)
+        names = to_tuple(getattr(script.module, "requires", None), default=())
         return cls(
             script.revision,
             Path(script.path),

@@ -105,6 +105,8 @@ class Linter:
     run: Run | None = None
     squawk: Squawk | None = None
     refusal: Callable[[str, Pattern], Refused | None] | None = None
+    #: Tells why the database as it is would refuse a pattern; None without one.
+    try_out: Callable[[Pattern], Refused | None] | None = None
 
     def lint(self, revision: str, module: ModuleType) -> list[Placed]:
         """
@@ -234,7 +236,7 @@ class Linter:
             scene.autocommit = one.autocommit
             here = [
                 self._weighed(placed(finding=f, line=one.line, recorded=one), said)
-                for f in looked(one.statement, scene, self.rules)
+                for f in map(self._advised, looked(one.statement, scene, self.rules))
             ]
             found += self._told(here)
             scene.passed(one.statement)
@@ -249,6 +251,40 @@ class Linter:
         for comment in said.without_reason():
             found.append(placed(finding=_no_reason(comment), line=comment.line))
         return sorted(found, key=lambda place: place.line)
+
+    def _advised(self, finding: Finding) -> Finding:
+        """Return a finding whose forms the database has seen: what they lack here."""
+        safe, look = finding.safe, self.try_out
+        if safe is None or look is None:
+            return finding
+        asked: list[str] = []
+        stuck: list[str] = []
+
+        def seen(pattern: Pattern) -> Pattern:
+            error = look(pattern)
+            if error is None or isinstance(error, NotThere) or OPEN in error.what:
+                return pattern
+            said = error.what.removeprefix(f"{pattern.title}: ").rstrip(".")
+            assured: Pattern = replace(pattern, assured=OPEN)  # type: ignore[type-var]
+            if not pattern.assured and look(assured) is None:
+                asked.append(said)
+                return assured
+            stuck.append(said)
+            return pattern
+
+        patterns = tuple(map(seen, safe.patterns))
+        if not (asked or stuck):
+            return finding
+        why = safe.why
+        if stuck:
+            named = "; ".join(dict.fromkeys(stuck))
+            why += f" As the database is, it would be refused: {named}."
+        decide = [safe.decide.rstrip(".")] if safe.decide else []
+        if asked:
+            named = "; ".join(dict.fromkeys(asked))
+            decide.append(f"why this is safe here (`assured`): {named}")
+        new = replace(safe, patterns=patterns, why=why, decide="; ".join(decide))
+        return replace(finding, safe=new)
 
     def _waits(self, revision: str, module: ModuleType, done: Record) -> list[Placed]:
         """Return what is wrong with what a revision waits for."""

@@ -13,6 +13,7 @@ from migrator import names
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import AddExclusion as Pattern
 from migrator.patterns import Key
 from migrator.plan import Lock
@@ -59,9 +60,10 @@ class AddExclusion(Rule):
         elements, method, where = _read(one.definition)
         name = one.name or names.fitted(table.name, "_excl")
         decide = (
-            "whether the table is small enough: the pattern refuses more than 20,000"
-            " rows. A larger one is written anew beside itself with the constraint in"
-            " place (a shadow table), or gets it in a maintenance window."
+            "whether the table is small enough (`assured` says so): the pattern refuses"
+            " more than 20,000 rows. A larger one is written anew beside itself, with"
+            " the constraint in place (a shadow table), or gets it in a maintenance"
+            " window."
         )
         if elements is _UNREAD:
             decide = f"the elements and operators of {one.definition}; and " + decide
@@ -83,6 +85,7 @@ class AddExclusion(Rule):
                         method=method,
                         deferrable=one.deferrable,
                         schema=table.schema,
+                        assured=OPEN,
                     ),
                 ),
                 decide=decide,

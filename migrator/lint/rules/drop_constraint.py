@@ -8,11 +8,13 @@ Source: PostgreSQL manual, ALTER TABLE, DROP CONSTRAINT; INSERT, ON CONFLICT.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
 from migrator.lint.rules.drop_index import goes, table_of
 from migrator.lint.scene import Scene
+from migrator.pattern import OPEN
 from migrator.patterns import DropConstraint as Pattern
 from migrator.patterns import DropIndex
 from migrator.plan import Lock
@@ -97,7 +99,7 @@ class DropConstraint(Rule):
             safe = Safe(
                 why="It goes when no old release is left; its index is built"
                 " concurrently on the way back.",
-                patterns=(change,),
+                patterns=(replace(change, assured=OPEN),),
                 decide="whether a query names it, or its columns, in ON CONFLICT:"
                 " `assured` says why that is no harm.",
             )
@@ -151,7 +153,10 @@ class DropConstraint(Rule):
                 # It asks for the reason why no query names its columns.
                 patterns=(
                     DropIndex(
-                        table.name, name.name, schema=name.schema or table.schema
+                        table.name,
+                        name.name,
+                        schema=name.schema or table.schema,
+                        assured=OPEN,
                     ),
                 ),
             ),
