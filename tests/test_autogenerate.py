@@ -747,11 +747,12 @@ def test_many_edits_are_a_chain_that_begins_with_what_stays(project: Project) ->
             "teams: add unique constraint users_team_key to table users",
             scripts[3].revision,
         ),
+        ("teams: drop column nick of table users", scripts[4].revision),
+        # It waits for the constraint on the same column; nothing stands behind it.
         (
             "teams: add foreign key users_team_fkey to table users",
-            scripts[4].revision,
+            scripts[5].revision,
         ),
-        ("teams: drop column nick of table users", scripts[5].revision),
     ]
     assert scripts[-1].revision == project.head == "abc"
     assert text_of(scripts[0]) == STAYS.format(

@@ -280,7 +280,12 @@ def _when(pattern: Pattern) -> str:
         if pattern.to is None:
             return "Under the same name the type changes for both releases at retire."
         return "Under a name of its own, also in the model, each release has its type."
-    return f"{pattern.title[:1].upper()}{pattern.title[1:]}."
+    title = f"{pattern.title[:1].upper()}{pattern.title[1:]}"
+    if isinstance(pattern, AddColumn) and pattern.default is not None:
+        return f"{title}, with a default that the column keeps."
+    if isinstance(pattern, AddColumn) and pattern.computed is not None:
+        return f"{title}, computed of each row until contract, then by the application."
+    return f"{title}."
 
 
 #: By what a statement may be replaced: rules also advise on what is beside it.
