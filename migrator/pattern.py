@@ -3,9 +3,9 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from migrator import names
 from migrator.errors import Misdeclared, Refused, UsageError
@@ -298,10 +298,9 @@ def _is_open(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip() == OPEN
     if isinstance(value, Mapping):
-        pairs = cast(Mapping[Any, Any], value)
-        return any(_is_open(v) for pair in pairs.items() for v in pair)
+        return any(_is_open(v) for pair in value.items() for v in pair)
     if isinstance(value, list | tuple | set | frozenset):
-        return any(map(_is_open, cast(Iterable[Any], value)))
+        return any(map(_is_open, value))
     if is_dataclass(value) and not isinstance(value, type):
         return any(_is_open(getattr(value, f.name)) for f in fields(value))
     return False

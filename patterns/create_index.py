@@ -77,9 +77,11 @@ class CreateIndex(IndexPattern):
         return not self.unique
 
     def columns(self) -> frozenset[str] | None:
-        """Return the index, and what it is on; None where it reads a whole row."""
+        """Return what it is on; None where an expression reads a whole row."""
         columns = self.definition.columns(self.table)
-        return None if columns is None else columns | {self.name}
+        # By its name it is known that has no column alone.
+        own = {self.name} if self.definition.texts() else set[str]()
+        return None if columns is None else columns | own
 
     def final(self) -> Final:
         """Return the index; what is more than columns is not compared."""

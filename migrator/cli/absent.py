@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from alembic.script import Script
 
@@ -143,10 +143,10 @@ def _words(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield from _WORD.findall(value)
     elif isinstance(value, Mapping):
-        for pair in cast(Mapping[Any, Any], value).items():
+        for pair in value.items():
             yield from _words(pair)
     elif isinstance(value, list | tuple | set | frozenset):
-        for item in cast(Iterable[Any], value):
+        for item in value:
             yield from _words(item)
     elif is_dataclass(value) and not isinstance(value, type):
         for item in fields(value):

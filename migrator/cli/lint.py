@@ -104,7 +104,7 @@ def lint(
         )
         if offline and after and linter.history is not None:
             # Without a database, what is left out is taken for done long ago.
-            left = {r.revision for r in project.revisions(after=after)}
+            left = {r.revision for r in app.project().revisions(after=after)}
             done = {r.revision for r in line} - left
             linter.history = linter.history.finished(done)
         if squawk:

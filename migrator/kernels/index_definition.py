@@ -238,7 +238,7 @@ class Definition:
         mine = {k.column for k in self.keys}
         return (
             self.unique
-            and self.columns() is not None
+            and not self.texts()
             and old.plain
             and mine == {k.name for k in old.keys}
             and (self.nulls_not_distinct or not old.nulls_not_distinct)

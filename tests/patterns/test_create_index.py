@@ -122,11 +122,16 @@ def test_keys_come_back_from_the_ledger() -> None:
 
 
 def test_columns() -> None:
-    """Where an expression or a predicate takes part, any column may."""
+    """Words of an expression or a predicate, any of which may be one, and its name."""
     plain = CreateIndex("users", ["name", Key("id")], "by_name", include=["mail"])
     assert plain.columns() == {"name", "id", "mail"}
-    assert replace(plain, where="id > 0").columns() is None
-    assert replace(plain, on=[Key(expression="lower(name)")]).columns() is None
+    assert replace(plain, where="size > 0").columns() == (
+        {"name", "id", "mail", "size", "by_name"}
+    )
+    lower = replace(plain, on=[Key(expression="lower(name)")], include=())
+    assert lower.columns() == {"name", "by_name"}
+    whole = [Key(expression="age(users)")]
+    assert replace(plain, on=whole).columns() is None
 
 
 # -- life cycle --------------------------------------------------------------

@@ -258,6 +258,9 @@ def test_what_relied_on_the_old_one_asks_for_a_word(
 
 
 def test_columns() -> None:
-    """Where an expression takes part, any column may."""
+    """Words of an expression, any of which may be one; of a whole row, all."""
     assert REPLACE.columns() == {"by_name", "id", "name"}
-    assert replace(REPLACE, on=[Key(expression="lower(name)")]).columns() is None
+    lower = replace(REPLACE, on=[Key(expression="lower(name)")])
+    assert lower.columns() == {"by_name", "name"}
+    whole = [Key(expression="age(users)")]
+    assert replace(REPLACE, on=whole).columns() is None
