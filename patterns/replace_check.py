@@ -38,6 +38,7 @@ from migrator.plan import (
     Steps,
     Transaction,
     expression,
+    render,
     type_name,
 )
 
@@ -141,12 +142,17 @@ class ReplaceCheck(Pattern):
         back = direct.catalogue_step(
             table, constraints.renamed(table, self.name, made), *either[1:]
         )
+        # What a way back to planned left that was not gone to its end.
+        left = sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+            table.identifier, sql.Identifier(self._again(facts))
+        )
+        exchange = self._exchange(facts, made)
         return (
             constraints.add_check(table, made, expression(self.expression)),
             constraints.validate(table, made),
             Step(
                 name="exchange_checks",
-                work=self._exchange(facts),
+                work=replace(exchange, statements=(*exchange.statements, render(left))),
                 reverse=(replace(back, done=constraints.is_there(table, made)),),
             ),
         )
@@ -172,7 +178,7 @@ class ReplaceCheck(Pattern):
 
     def _old_again(self, facts: Facts, old: Constraint) -> tuple[Action, ...]:
         """Return what brings the old condition back, once no row violates it."""
-        table, made = facts.table.name, self._made(facts)
+        table = facts.table.name
         definition = type_name(old.definition)
         if not old.validated:
             # It was never proved, and says so.
@@ -187,27 +193,21 @@ class ReplaceCheck(Pattern):
             sql.SQL("NOT {}").format(expression(old.condition or "true")),
             since="it holds rows to either condition",
         )
-        # The check that either release meets is not proved; the old one was.
-        is_back = constraints.is_there(table, self.name, validated=True)
-        is_beside = _any(constraints.is_there(table, made), is_back)
-        is_proved = constraints.is_there(table, made, validated=True)
-        beside = constraints.add(table, made, definition + sql.SQL(" NOT VALID"))
+        again = self._again(facts)
+        is_beside = constraints.is_there(table, again)
+        beside = constraints.add(table, again, definition + sql.SQL(" NOT VALID"))
         return (
             constraints.counted(table, refusal, done=is_beside),
-            replace(beside, done=is_beside),
-            replace(
-                constraints.validated(table, made),
-                done=_any(is_proved, is_back),
-                refusals=(refusal,),
-            ),
-            self._exchange(facts),
+            beside,
+            replace(constraints.validated(table, again), refusals=(refusal,)),
+            self._exchange(facts, again),
         )
 
-    def _exchange(self, facts: Facts) -> Transaction:
-        """Return what gives the proved check the place and name of the other."""
+    def _exchange(self, facts: Facts, made: str) -> Transaction:
+        """Return what gives a proved check the place and name of the one for both."""
         table, found = facts.table.name, constraints.require(facts, self.name)
-        done = constraints.is_there(table, self.name, validated=True)
-        return constraints.exchanged(table, found, self._made(facts), done=done)
+        done = f"SELECT NOT ({constraints.is_there(table, made)})"
+        return constraints.exchanged(table, found, made, done=done)
 
     def _gone(self, facts: Facts) -> sql.Composable:
         return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -215,14 +215,13 @@ class ReplaceCheck(Pattern):
         )
 
     def _made(self, facts: Facts) -> str:
-        """Return the name of a check that is proved beside another one."""
+        """Return the new condition's name while it is proved."""
         return names.owned("check", self.name, facts.tag)
+
+    def _again(self, facts: Facts) -> str:
+        """Return the old condition's name while it is proved on the way back."""
+        return names.owned("again", self.name, facts.tag)
 
     @property
     def _new(self) -> AddCheck:
         return AddCheck(self.table, self.name, self.expression, schema=self.schema)
-
-
-def _any(*questions: str) -> str:
-    """Return the question whether one of some has the answer yes."""
-    return "SELECT " + " OR ".join(f"({question})" for question in questions)

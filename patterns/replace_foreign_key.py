@@ -123,9 +123,16 @@ class ReplaceForeignKey(Pattern):
                 " key.",
                 next="name a foreign key.",
             )
+        for end in (facts.table, facts.others[0]):
+            if end.kind == "p":
+                raise Refused(
+                    f"Table {end.name} is partitioned: a foreign key that takes another"
+                    " one's name leaves its own to those of the partitions.",
+                    next="drop the old one by DropConstraint, and add the new one under"
+                    " another name by AddForeignKey.",
+                )
         key = self._key(facts)
         key.require()
-        key.require_not_valid()
         return self.assure(
             (
                 Notice(
@@ -173,6 +180,13 @@ class ReplaceForeignKey(Pattern):
             also=parent,
         )
         gone = constraints.drop(table, key.name, also=parent)
+        # Orphans are counted before anything of the way back runs.
+        counted = 1 if old.validated else 0
+        count = (
+            replace(action, done=constraints.is_there(table, key.name))
+            for action in again[:counted]
+        )
+        rest = again[counted:]
         # Both hold from here on, until the first step's way back drops the new one.
         away = replace(
             direct.catalogue_step(
@@ -190,7 +204,11 @@ class ReplaceForeignKey(Pattern):
         return (
             Step(name="add_constraint", work=added, reverse=(gone,)),
             constraints.validate(table, key.name, also=parent),
-            Step(name="exchange_constraints", work=exchange, reverse=(away, *again)),
+            Step(
+                name="exchange_constraints",
+                work=exchange,
+                reverse=(*count, away, *rest),
+            ),
         )
 
     def _key(self, facts: Facts) -> ForeignKey:

@@ -90,7 +90,8 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
         )
         if kind == "check_constraint":
             bounded = any((s, table.name) in detached for s in schemas)
-            if bounded and reflected and other is None:
+            chosen = (bare or "").startswith(f"{table.name}_")
+            if bounded and chosen and reflected and other is None:
                 return False
             # One as text does not know its columns.
             columns |= _read(item) | _read(other)
@@ -140,7 +141,8 @@ def _in_flight() -> tuple[
             (footprint.table.schema, footprint.table.name)
             for change in changes
             if change.pattern == "DetachPartition" and change.begun
-            for footprint in change.footprints
+            # The parent's is the first one.
+            for footprint in change.footprints[1:]
         }
     finally:
         conn.close()

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from locks import holding, taken
 
+from migrator import names
 from migrator.change import Change
 from migrator.errors import LockBudgetError, MigratorError, MismatchError, Refused
 from migrator.facts import Column, Constraint, Facts, Table
@@ -94,26 +95,27 @@ def test_text_with_hostile_names() -> None:
     )
     _, again, proof, back = allow.reverse
     assert isinstance(again, Transaction)
-    made = again.statements[1].split('"')[7]
-    assert made.startswith("_migrator_check_é")
-    assert len(made.encode()) <= 63
+    old = again.statements[1].split('"')[7]
+    assert old.startswith("_migrator_again_é")
+    assert len(old.encode()) <= 63
     assert again.statements == (
         lock,
-        f'{alter} ADD CONSTRAINT "{made}" CHECK (("%s" > 0)) NOT VALID',
+        f'{alter} ADD CONSTRAINT "{old}" CHECK (("%s" > 0)) NOT VALID',
     )
     assert isinstance(proof, Autocommit)
-    assert proof.statement == f'{alter} VALIDATE CONSTRAINT "{made}"'
-    exchanged = (
+    assert proof.statement == f'{alter} VALIDATE CONSTRAINT "{old}"'
+    assert isinstance(back, Transaction)
+    assert back.statements == (
         lock,
         f'{alter} DROP CONSTRAINT "{long}"',
-        f'{alter} RENAME CONSTRAINT "{made}" TO "{long}"',
+        f'{alter} RENAME CONSTRAINT "{old}" TO "{long}"',
         comment,
     )
-    assert isinstance(back, Transaction)
-    assert back.statements == exchanged
 
     add, validate, exchange = pattern.retire(given)
     assert isinstance(add.work, Transaction)
+    made = add.work.statements[1].split('"')[7]
+    assert made.startswith("_migrator_check_é")
     assert add.work.statements == (
         lock,
         f'{alter} ADD CONSTRAINT "{made}" CHECK (":x" LIKE \'a%\') NOT VALID',
@@ -121,7 +123,13 @@ def test_text_with_hostile_names() -> None:
     assert isinstance(validate.work, Autocommit)
     assert validate.work.statement == f'{alter} VALIDATE CONSTRAINT "{made}"'
     assert isinstance(exchange.work, Transaction)
-    assert exchange.work.statements == exchanged
+    assert exchange.work.statements == (
+        lock,
+        f'{alter} DROP CONSTRAINT "{long}"',
+        f'{alter} RENAME CONSTRAINT "{made}" TO "{long}"',
+        comment,
+        f'{alter} DROP CONSTRAINT IF EXISTS "{old}"',
+    )
     (away,) = exchange.reverse
     assert isinstance(away, Transaction)
     assert away.statements == (
@@ -167,6 +175,20 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     assert runner.rollback("a1") is State.PLANNED
     assert sql.execute(CHECKS).fetchall() == OLD
     assert runner.complete(change) is State.RETIRED
+    assert sql.execute(CHECKS).fetchall() == NEW
+
+
+def test_a_way_back_that_is_cut_off(runner: Runner, sql: psycopg.Connection) -> None:
+    """Going on to retire from there leaves the new condition, and it alone."""
+    sql.execute(SETUP)
+    runner.expand(Change(revision="a1", pattern=PLAIN))
+    runner.verify("a1")
+    # As a way back leaves it that ends before its exchange.
+    again = names.owned("again", "priced", runner.change("a1").tag)
+    sql.execute(f"ALTER TABLE orders ADD CONSTRAINT {again} CHECK (price > 0)".encode())
+    # What a person proves meanwhile is no sign that anything is done.
+    sql.execute("ALTER TABLE orders VALIDATE CONSTRAINT priced")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
     assert sql.execute(CHECKS).fetchall() == NEW
 
 

@@ -136,6 +136,8 @@ def test_another_key(runner: Runner, sql: psycopg.Connection) -> None:
     sql.execute("UPDATE orders SET user_id = 7")
     with pytest.raises(MigratorError, match='2 rows violate the constraint "whose"'):
         runner.rollback("a1")
+    # Nothing of the way back has run.
+    assert [row[0] for row in sql.execute(KEYS)] == ["whose"]
     sql.execute("UPDATE orders SET user_id = NULL")
     assert runner.rollback("a1") is State.VERIFIED
     assert sql.execute(KEYS).fetchall() == OLD
@@ -170,7 +172,7 @@ def test_messages() -> None:
         "Nothing was changed.\nNext: name a foreign key."
     )
     parted = replace(FACTS, table=replace(FACTS.table, kind="p"))
-    with pytest.raises(Refused, match="before PostgreSQL 18 its foreign keys cannot"):
+    with pytest.raises(Refused, match="is partitioned: a foreign key"):
         PLAIN.check(parted)
     (notice,) = PLAIN.check(FACTS)
     assert notice.text == (
