@@ -14,11 +14,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.mock import MockConnection
 from sqlalchemy.types import NullType, TypeEngine
 
-from migrator.facts import Table
+from migrator.facts import ForeignKey, Table
 from migrator.lint import types
-from migrator.lint.run import Run
+from migrator.lint.run import USUAL, Run
 from migrator.lint.statements import Ref
-from migrator.names import TableName
 
 #: What is said of a revision that asks for more.
 UNSEEN = "it asks the database for more than rows, as an inspector or a session does"
@@ -114,8 +113,7 @@ class Inspector:
         """Return what says that nobody knows, in place of any other question."""
         return self._unseen
 
-    #: Where names without a schema are, on most servers.
-    default_schema_name = "public"
+    default_schema_name = USUAL
 
     @contextmanager
     def _inspection_context(self) -> Iterator["Inspector"]:
@@ -139,20 +137,19 @@ class Inspector:
             table.append_column(column, replace_existing=True)
         for k in found.foreign_keys:
             if k.table == found.name:
-                ends = [
-                    ".".join(filter(None, (*_parts(k.to), c))) for c in k.to_columns
-                ]
+                to = (self._referred(k, table.schema), k.to.name)
+                ends = [".".join(filter(None, (*to, c))) for c in k.to_columns]
                 key = sa.ForeignKeyConstraint(k.columns, ends, name=k.name)
                 table.append_constraint(key)
 
     def has_table(self, table_name: str, schema: str | None = None, **_: Any) -> bool:
         """Tell whether there is a table."""
-        return self._run.is_there(self._ref(table_name, schema))
+        return self._run.is_there(Ref(table_name, schema))
 
     def get_table_names(self, schema: str | None = None, **_: Any) -> Sequence[str]:
         """Return the names of tables; of a database's, only that one is there."""
         return Names(
-            sorted(self._run.names(None if schema == "public" else schema)),
+            sorted(self._run.names(schema)),
             lambda name: self.has_table(name, schema),
             self._unseen,
             whole=self._run.is_whole,
@@ -235,7 +232,7 @@ class Inspector:
             {
                 "name": k.name,
                 "constrained_columns": list(k.columns),
-                "referred_schema": schema,
+                "referred_schema": self._referred(k, schema),
                 "referred_table": k.to.name,
                 "referred_columns": list(k.to_columns),
                 "options": {},
@@ -244,22 +241,18 @@ class Inspector:
             if k.table == table.name
         ]
 
-    def _ref(self, name: str, schema: str | None) -> Ref:
-        """Return a table's name as revisions give it, without the usual schema."""
-        if schema == self.default_schema_name and self._run.is_there(Ref(name)):
-            return Ref(name)
-        return Ref(name, schema)
+    def _referred(self, key: ForeignKey, schema: str | None) -> str | None:
+        """Return where the other end is; None where names go without a schema."""
+        usual = self.default_schema_name
+        found = key.to.schema or usual
+        return None if found == usual != schema else found
 
     def _table(self, name: str, schema: str | None) -> Table:
-        found = self._run.table(self._ref(name, schema))
+        found = self._run.table(Ref(name, schema))
         if found is None or found.name.name != name:
             self._unseen()
         assert found is not None
         return found
-
-
-def _parts(name: TableName) -> tuple[str, str]:
-    return name.schema, name.name
 
 
 def type_of(text: str) -> TypeEngine[Any]:

@@ -21,6 +21,9 @@ from migrator.pattern import Pattern, Undecided
 # Revisions of so short a time are of one piece of work: no release is between them.
 TOGETHER = timedelta(hours=1)
 
+#: Where names without a schema are, on most servers.
+USUAL = "public"
+
 # As Alembic writes it above a revision.
 _DATE = re.compile(r"^Create Date:\s*(?P<date>\S.*?)\s*$", re.MULTILINE)
 
@@ -109,9 +112,8 @@ class Run:
         """Return the names of the tables that revisions made, in a schema."""
         outer = set[str]() if self._outer is None else self._outer.names(schema)
         mine = {n: t is not None or n in self._half for n, t in self._tables.items()}
-        here = {
-            n.name: there for n, there in mine.items() if n.schema == (schema or "")
-        }
+        same = {"", USUAL} if schema in {None, USUAL} else {schema}
+        here = {n.name: there for n, there in mine.items() if n.schema in same}
         gone = {name for name, there in here.items() if not there}
         return (outer - gone) | (here.keys() - gone)
 
@@ -152,7 +154,11 @@ class Run:
         if name in self._indexes:
             return self._indexes[name]
         known = self._before(ref)
-        return name if known is None else known.name
+        if known is not None:
+            return known.name
+        # One revision gives the usual schema, and another one does not.
+        usual = _otherwise(name)
+        return usual if usual in self._tables else self._indexes.get(usual, name)
 
     def follow(self, statement: Statement) -> None:
         """Note what a statement makes of tables."""
@@ -178,6 +184,8 @@ class Run:
     def _create(self, statement: st.CreateTable) -> None:
         name = self._name(statement.table)
         made = sketch.created(statement)
+        if made is not None and made.name.name == name.name:
+            made = sketch.moved(made, name)
         # Where not all of it is told, no more is known than that it is there.
         self._tables[name] = made
         if made is not None:
@@ -260,7 +268,12 @@ class Run:
             self._drop(self._name(ref))
             return
         if (table := self.table(ref)) is not None:
-            self._put(sketch.finished(table, final), table)
+            self._put(sketch.finished(table, pattern, final), table)
+
+
+def _otherwise(name: TableName) -> TableName:
+    """Return a name with the usual schema where it has none, and the reverse."""
+    return replace(name, schema={"": USUAL, USUAL: ""}.get(name.schema, name.schema))
 
 
 def _ends(table: Table | None) -> set[TableName]:

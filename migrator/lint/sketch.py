@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from migrator import names
 from migrator.facts import Column, Constraint, ForeignKey, Index, IndexColumn, Table
-from migrator.final import Final
+from migrator.final import Final, Key
 from migrator.lint import statements as st
 from migrator.lint import text, types
-from migrator.lint.statements import NewColumn, NewConstraint, Ref
+from migrator.lint.statements import ForeignTo, NewColumn, NewConstraint, Ref
 from migrator.names import TableName
+from migrator.pattern import Pattern
+from migrator.patterns import AddCheck, AddForeignKey, ReplaceCheck, ReplaceForeignKey
 from migrator.plan import render
 
 # What the server puts behind a table and its columns where a constraint has no name.
@@ -107,22 +109,43 @@ def changed(table: Table, statement: st.Statement) -> Table:
     return table
 
 
-def finished(table: Table, final: Final) -> Table:
-    """Return a table after a change that the toolkit carries."""
+def finished(table: Table, pattern: Pattern, final: Final) -> Table:
+    """
+    Return a table after a change that the toolkit carries.
+
+    Args:
+        table: as it was.
+        pattern: the change.
+        final: what it leaves behind.
+    """
     table = _proved(table, final.not_null, not_null=True)
     table = _proved(table, final.nullable, not_null=False)
     table = _with(table, final.no_default, lambda c: replace(c, default=None))
     for name in final.gone:
         table = without(_without_column(table, name), name)
     for key in final.keys:
-        columns = key.columns or ()
+        # What takes the place of another one has its name.
+        table = without(table, key.name)
         if key.kind == "i":
-            index = _plain(key.name, columns, unique=key.unique)
+            index = _plain(key.name, key.columns or (), unique=key.unique)
             table = replace(table, indexes=(*table.indexes, index))
         else:
-            one = Constraint(name=key.name, kind=key.kind, columns=columns)
-            table = replace(table, constraints=(*table.constraints, one))
+            table = _constrained(table, _new(pattern, key))
     return table
+
+
+def _new(pattern: Pattern, key: Key) -> NewConstraint:
+    """Return a change's constraint, with what the catalogue is not compared with."""
+    new = NewConstraint(kind=key.kind, name=key.name, columns=key.columns or ())
+    match pattern:
+        case AddForeignKey() | ReplaceForeignKey():
+            parent = Ref(pattern.references, pattern.referenced_schema)
+            to = ForeignTo(table=parent, columns=tuple(pattern.referenced_columns))
+            return replace(new, to=to)
+        case AddCheck() | ReplaceCheck():
+            return replace(new, expression=pattern.expression)
+        case _:
+            return new
 
 
 def without(table: Table, name: str) -> Table:

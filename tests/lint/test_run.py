@@ -13,7 +13,9 @@ from migrator.lint import Finding, Linter, Severity, types
 from migrator.lint.database import reader
 from migrator.lint.run import Run
 from migrator.lint.sql import statements
-from migrator.lint.statements import Ref
+from migrator.lint.statements import Carried, Ref
+from migrator.pattern import Pattern
+from migrator.patterns import AddForeignKey, ReplaceCheck, ReplaceForeignKey
 from migrator.postgres.connection import Target, connect
 from tests.lint.revisions import code, loaded, project
 from tests.lint.revisions import lint as cli
@@ -402,6 +404,56 @@ def test_an_inspector_is_answered(tmp_path: Path) -> None:
         ' op.execute("CREATE TABLE half AS SELECT 1")',
     )
     assert codes(tmp_path, *before, ASKS) == ["ZD112", "ZD401", "ZD605"]
+
+
+def test_the_usual_schema_is_named_or_not(tmp_path: Path) -> None:
+    """A table and its index are found in either spelling; a key tells the other end."""
+    before = (
+        'op.create_table("p", sa.Column("id", sa.BigInteger, primary_key=True),'
+        ' schema="public"); op.create_index("i", "p", ["id"], schema="public")',
+        'op.create_table("t", sa.Column("id", sa.BigInteger, primary_key=True),'
+        ' sa.Column("a", sa.BigInteger, sa.ForeignKey("p.id")), schema="s")',
+        'op.create_table("t", sa.Column("a", sa.BigInteger, sa.ForeignKey("s.t.id")))',
+        'op.create_table("gone", sa.Column("a", sa.Integer), schema="public");'
+        ' op.drop_table("gone"); op.execute("DROP INDEX i")',
+    )
+    body = """seen = sa.inspect(op.get_bind())
+    assert seen.has_table("p") and seen.has_table("p", schema="public")
+    assert seen.has_table("t", schema="public") and not seen.has_table("p", schema="s")
+    assert set(seen.get_table_names()) == set(seen.get_table_names("public"))
+    assert set(seen.get_table_names()) == {"p", "t"}
+    assert not seen.has_index("p", "i") and not seen.has_table("gone", schema="public")
+    assert seen.get_foreign_keys("t", "s")[0]["referred_schema"] is None
+    assert seen.get_foreign_keys("t")[0]["referred_schema"] == "s"
+    table = sa.Table("t", sa.MetaData(), schema="s", autoload_with=op.get_bind())
+    assert [k.target_fullname for k in table.foreign_keys] == ["p.id"]
+    op.drop_column("v", "a")"""
+    assert codes(tmp_path, *before, body) == ["ZD112"]
+
+
+def test_a_change_before_leaves_one_constraint_of_a_name() -> None:
+    """What is replaced is gone, and tables at either end know a foreign key."""
+    run = Run()
+    gone(
+        run,
+        "CREATE TABLE p (id bigint PRIMARY KEY); CREATE TABLE q (id bigint PRIMARY KEY)",
+        "CREATE TABLE t (a bigint, b bigint CONSTRAINT c CHECK (b > 0))",
+    )
+
+    def told(change: Pattern) -> tuple[list[str], ...]:
+        run.follow(Carried(title="", pattern=change))
+        tables = [run.table(Ref(name)) for name in "tpq"]
+        assert tables[0] is not None
+        held = [f"{c.name} {c.columns}" for c in tables[0].constraints]
+        return (held, *([k.name for k in t.foreign_keys] for t in tables if t))
+
+    replaced = ["c ('a',)"]
+    assert told(ReplaceCheck("t", "c", "a > 1")) == (replaced, [], [], [])
+    added = [*replaced, "k ('a',)"]
+    key = AddForeignKey("t", ["a"], "p", ["id"], "k")
+    assert told(key) == (added, ["k"], ["k"], [])
+    other = ReplaceForeignKey("t", ["b"], "q", ["id"], "k")
+    assert told(other) == ([*replaced, "k ('b',)"], ["k"], [], ["k"])
 
 
 @pytest.mark.parametrize(
