@@ -1,6 +1,6 @@
 """Deployments: what a release needs of its changes, and what is due after it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,11 +17,10 @@ from migrator.ledger.store import ChangeRow
 from migrator.plan import State
 from migrator.postgres.connection import Connection, require_primary
 from migrator.runner import Runner
+from migrator.verdicts import UNEXPANDED, Verdict, behind, holding
 
 # Sessions that a reason names; the others are counted.
 NAMED = 3
-
-UNEXPANDED = "it is not expanded yet"
 
 
 class Retire(StrEnum):
@@ -30,35 +29,6 @@ class Retire(StrEnum):
     EARLIER = "earlier"
     NOW = "now"
     NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """
-    What is said of one change.
-
-    Args:
-        change: its id.
-        title: in one line.
-        state: where it stands; None where the ledger does not know it.
-        needs: the state that the release needs, None where it needs none.
-        ok: whether nothing speaks against the release; after a deployment, whether
-            nothing was left undone.
-        reason: why not, or why it was left alone; "" where there is nothing to say.
-        next: what to do.
-        retired: whether this run retired it.
-        blocked: whether nothing that can be done makes it let the release in.
-    """
-
-    change: str
-    title: str
-    state: State | None
-    needs: State | None = None
-    ok: bool = True
-    reason: str = ""
-    next: str = ""
-    retired: bool = False
-    blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -187,27 +157,48 @@ class Deployer(Runner):
         """
         every = self.changes()
         rows = {row.id: row for row in every}
-        first = next((c for c in changes if self._waits_for(c, every)), None)
+        missing = {c.id: self._waits_for(c, every) for c in changes}
+        waits = {change: found for change, found in missing.items() if found}
         held: Change | None = None
         mine: list[Verdict] = []
         for change in changes:
             verdict = self._admits(change, rows.pop(change.id, None), applied)
-            if verdict.reason != UNEXPANDED:
-                pass
-            elif missing := self._waits_for(change, every):
-                reason, road = self._until_finished(change, missing)
-                verdict = replace(verdict, reason=reason, next=road)
-            elif held is not None:
-                verdict = behind(held.id, verdict)
-            elif first is not None:
-                why = f"{UNEXPANDED}; {first.id}, which waits, may come before it"
-                verdict = replace(verdict, reason=why)
-            elif stopped := self._stopped(change):
-                held, verdict = change, holding(stopped, verdict)
+            if verdict.reason == UNEXPANDED:
+                stopped = None if waits or held else self._stopped(change)
+                verdict = self._unexpanded(verdict, change, waits, held, stopped)
+                held = change if stopped else held
             mine.append(verdict)
         if not ahead:
             return tuple(mine)
         return (*mine, *(self._kept(row) for row in rows.values() if row.begun))
+
+    def _unexpanded(
+        self,
+        verdict: Verdict,
+        change: Change,
+        waits: Mapping[str, Sequence[ChangeRow]],
+        held: Change | None,
+        stopped: Overlaps | None,
+    ) -> Verdict:
+        """
+        Return the verdict on a change that is not expanded, with what is before it.
+
+        Args:
+            verdict: without that.
+            change: the one that it is on.
+            waits: for each of the release's changes that wait, what is missing.
+            held: the first one that another change keeps from being expanded.
+            stopped: what keeps this one from it.
+        """
+        if missing := waits.get(change.id):
+            reason, road = self._until_finished(change, missing)
+            return replace(verdict, reason=reason, next=road)
+        if held is not None:
+            return behind(held.id, verdict)
+        if waits:
+            why = f"{UNEXPANDED}; {next(iter(waits))}, which waits, may come before it"
+            return replace(verdict, reason=why)
+        return verdict if stopped is None else holding(stopped, verdict)
 
     def _waits_for(self, change: Change, every: Sequence[ChangeRow]) -> list[ChangeRow]:
         """Return what a change that has not begun requires, as far as it is missing."""
@@ -466,18 +457,6 @@ class Deployer(Runner):
                 # Another pod is at it; the change is retired once it is through.
                 self.settings.require_time(f"{row.id} is not retired")
                 self.progress.waiting("for the process that retires it")
-
-
-def holding(stopped: Overlaps, verdict: Verdict) -> Verdict:
-    """Return the verdict on a change that touches what another one does."""
-    what = stopped.what.removeprefix(f"{stopped.change} ").rstrip(".")
-    return replace(verdict, reason=f"it {what}", next=stopped.next)
-
-
-def behind(held: str, verdict: Verdict) -> Verdict:
-    """Return the verdict on a change that no run expands while another one is held."""
-    later = f"{UNEXPANDED}; {held}, which is held, may come before it"
-    return replace(verdict, reason=later, next="")
 
 
 def brought_in(

@@ -46,14 +46,15 @@ ALLOWED: dict[str, set[str]] = {
     "transitions": ENGINE | {"execution", "phases", "way_back"},
     "runner": ENGINE | {"transitions"},
     "lint": DATA | {"change", "edits", "history", "patterns", "kernels", "postgres"},
-    "deployment": ENGINE | {"runner"},
+    "verdicts": {"plan", "errors"},
+    "deployment": ENGINE | {"runner", "verdicts"},
     "reconciling": ENGINE | {"execution", "history", "runner"},
     "alembic": ENGINE
     | {"configuration", "engine", "guard", "history", "lint", "patterns", "runner"},
     "demo": ENGINE | {"runner", "patterns"},
     "cli": ENGINE
     | {"runner", "deployment", "reconciling", "alembic", "demo", "backfill"}
-    | {"guard", "lint"}
+    | {"guard", "lint", "verdicts"}
     | {"configuration", "patterns", "stored"},
 }
 

@@ -19,9 +19,10 @@ from migrator.change import Change
 from migrator.cli import output
 from migrator.cli.app import App, Seconds, example, json_option, pass_app
 from migrator.cli.report import JSON_SCHEMA, exit_code, failed, note_return, told
-from migrator.deployment import UNEXPANDED, Retire, Verdict, behind, holding
+from migrator.deployment import Retire
 from migrator.errors import Failed, Held, MigratorError, Overlaps, Waits
 from migrator.plan import State
+from migrator.verdicts import UNEXPANDED, Verdict, behind, holding
 from migrator.words import several
 
 # Exit code while a release may not be let in, or a change waits: that of Held.

@@ -436,7 +436,8 @@ def test_a_change_before_leaves_one_constraint_of_a_name() -> None:
     run = Run()
     gone(
         run,
-        "CREATE TABLE p (id bigint PRIMARY KEY); CREATE TABLE q (id bigint PRIMARY KEY)",
+        "CREATE TABLE p (id bigint PRIMARY KEY)",
+        "CREATE TABLE q (id bigint PRIMARY KEY)",
         "CREATE TABLE t (a bigint, b bigint CONSTRAINT c CHECK (b > 0))",
     )
 
