@@ -6,7 +6,7 @@ from migrator import names
 from migrator.lint import statements as st
 from migrator.lint.scene import Scene
 from migrator.lint.statements import NewConstraint, Ref, Statement
-from migrator.patterns import AddForeignKey
+from migrator.patterns import AddForeignKey, ReplaceForeignKey
 
 #: What stands for columns that a revision does not name, for a person to fill in.
 UNKNOWN = ("…",)
@@ -42,11 +42,15 @@ def name_of(table: Ref, constraint: NewConstraint) -> str:
     return names.fitted("_".join((table.name, *constraint.columns)), "_fkey")
 
 
-def pattern(table: Ref, constraint: NewConstraint, scene: Scene) -> AddForeignKey:
-    """Return the change that adds it."""
+def pattern(
+    table: Ref, constraint: NewConstraint, scene: Scene
+) -> AddForeignKey | ReplaceForeignKey:
+    """Return the change that adds it, or puts it in the place of one of its name."""
     to = constraint.to
     assert to is not None
-    return AddForeignKey(
+    again = scene.comes_back(table, constraint)
+    change = ReplaceForeignKey if again else AddForeignKey
+    return change(
         table.name,
         list(constraint.columns),
         to.table.name,

@@ -9,6 +9,7 @@ from migrator.lint.locks import is_strong, lock_of
 from migrator.lint.made import Made, word_of
 from migrator.lint.statements import (
     CreateView,
+    DropConstraint,
     DropIndex,
     MoveTable,
     NewColumn,
@@ -203,6 +204,16 @@ class Scene:
             and _proves(new.expression, column)
             for s in self.earlier
             if isinstance(s, ValidateConstraint) and s.table == ref
+        )
+
+    def comes_back(self, ref: Ref, new: NewConstraint) -> bool:
+        """Tell whether the revision dropped one of that name and kind before."""
+        return any(
+            isinstance(s, DropConstraint)
+            and s.name == new.name
+            and s.kind in {None, new.kind}
+            and self.is_same(s.table, ref)
+            for s in self.earlier
         )
 
     def is_spent(self, ref: Ref, name: str) -> bool:

@@ -309,6 +309,25 @@ def test_what_else_a_revision_does_counts(
     assert (code_of in codes(tmp_path, *bodies)) is told
 
 
+@pytest.mark.parametrize(
+    ("gone", "again", "change"),
+    [
+        ("c", "CHECK (n > 1)", "ReplaceCheck"),
+        ("other", "CHECK (n > 1)", "AddCheck"),
+        ("c", "FOREIGN KEY (a) REFERENCES p (id)", "ReplaceForeignKey"),
+        ("other", "FOREIGN KEY (a) REFERENCES p (id)", "AddForeignKey"),
+    ],
+)
+def test_what_comes_back_under_its_name_is_replaced(
+    tmp_path: Path, gone: str, again: str, change: str
+) -> None:
+    """The safe form of a constraint that was dropped before is one for both."""
+    both = f"ALTER TABLE t DROP CONSTRAINT {gone}, ADD CONSTRAINT c {again}"
+    found = lint(tmp_path, f'op.execute("{both}")')
+    forms = {type(p).__name__ for f in found if f.safe for p in f.safe.patterns}
+    assert change in forms
+
+
 def test_what_goes_out_together_is_in_nobodys_use(tmp_path: Path) -> None:
     """Revisions are of one release where none has them yet, or one hour made them."""
     assert codes(tmp_path, TABLE, ADD, DROP) == ["ZD112"]

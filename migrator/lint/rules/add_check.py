@@ -11,6 +11,7 @@ from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Trial, Work
 from migrator.lint.scene import Scene
 from migrator.patterns import AddCheck as Pattern
+from migrator.patterns import ReplaceCheck
 from migrator.plan import Lock
 
 
@@ -39,6 +40,7 @@ class AddCheck(Rule):
         table, check = statement.table, statement.constraint
         if check.kind != "c" or check.not_valid:
             return
+        change = ReplaceCheck if scene.comes_back(table, check) else Pattern
         yield from self.found(
             table,
             scene,
@@ -50,7 +52,7 @@ class AddCheck(Rule):
                 why="Rows that violate it are counted first; then it is added NOT"
                 " VALID, and validated beside the traffic.",
                 patterns=(
-                    Pattern(
+                    change(
                         table.name,
                         check.name or names.fitted(table.name, "_check"),
                         check.expression,
