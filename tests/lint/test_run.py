@@ -435,17 +435,21 @@ def test_the_usual_schema_is_named_or_not(tmp_path: Path) -> None:
         'op.create_table("t", sa.Column("a", sa.BigInteger, sa.ForeignKey("s.t.id")))',
         'op.create_table("gone", sa.Column("a", sa.Integer), schema="public");'
         ' op.drop_table("gone"); op.execute("DROP INDEX i")',
+        'op.create_table("new", sa.Column("a", sa.Integer), schema="public");'
+        ' op.drop_table("new"); op.create_table("new", sa.Column("b", sa.Integer));'
+        ' op.add_column("new", sa.Column("c", sa.Integer))',
     )
     body = """seen = sa.inspect(op.get_bind())
     assert seen.has_table("p") and seen.has_table("p", schema="public")
     assert seen.has_table("t", schema="public") and not seen.has_table("p", schema="s")
     assert set(seen.get_table_names()) == set(seen.get_table_names("public"))
-    assert set(seen.get_table_names()) == {"p", "t"}
+    assert set(seen.get_table_names()) == {"new", "p", "t"}
     assert not seen.has_index("p", "i") and not seen.has_table("gone", schema="public")
     assert seen.get_foreign_keys("t", "s")[0]["referred_schema"] is None
     assert seen.get_foreign_keys("t")[0]["referred_schema"] == "s"
     table = sa.Table("t", sa.MetaData(), schema="s", autoload_with=op.get_bind())
     assert [k.target_fullname for k in table.foreign_keys] == ["p.id"]
+    assert [c["name"] for c in seen.get_columns("new", "public")] == ["b", "c"]
     op.drop_column("v", "a")"""
     assert codes(tmp_path, *before, body) == ["ZD112"]
 
