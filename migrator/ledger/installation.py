@@ -35,6 +35,9 @@ TABLES = (
     "deployments",
 )
 
+#: Those that have rows where any other has, but for the lease's.
+ASKED = ("changes", "events", "deployments")
+
 
 def exists(conn: Connection, table: str = "upgrades") -> bool:
     """Tell whether the database has a ledger, with a table of a later form."""
@@ -85,8 +88,8 @@ def install_lease(conn: Connection) -> None:
     """
     Make the part of the ledger that a command without changes needs.
 
-    The rest has six times as many tables and indexes, which a new database that is
-    made by plain revisions alone would wait for.
+    The rest has most of its tables, which a new database that is made by plain
+    revisions alone would wait for.
 
     Raises:
         Refused: this role may not make it, or a newer release made a ledger.
@@ -166,14 +169,16 @@ def _clear_empty(conn: Connection) -> None:
     Raises:
         Refused: there are rows in them.
     """
-    if exists(conn, "changes") and ask(
-        conn, "SELECT EXISTS (SELECT FROM migrator.changes)"
-    ):
-        raise Refused(
-            "The ledger holds changes, but table migrator.upgrades does not say of"
-            " which form it is.",
-            next="restore that table as well.",
+    for table in ASKED:
+        question = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(
+            sql.Identifier("migrator", table)
         )
+        if exists(conn, table) and ask(conn, question.as_string(None)):
+            raise Refused(
+                f"Table migrator.{table} of the ledger has rows, but table"
+                " migrator.upgrades does not say of which form they are.",
+                next="restore that table as well.",
+            )
     owned = sql.SQL(", ").join(
         sql.Identifier("migrator", table) for table in TABLES if table != "leases"
     )
