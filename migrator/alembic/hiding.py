@@ -95,7 +95,7 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
                 return False
             # One as text does not know its columns.
             columns |= _read(item) | _read(other)
-        if any(c is not None and c.startswith("_migrator_") for c in columns):
+        if any(c is not None and c.startswith(OWNED) for c in columns):
             return False
         return not any(
             f.columns is None or not f.columns.isdisjoint(columns) for f in mine
