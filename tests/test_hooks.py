@@ -17,8 +17,9 @@ from migrator.change import Change
 from migrator.deployment import Deployer, Retire, brought_in
 from migrator.errors import Held
 from migrator.ledger.deployments import Deployment
+from migrator.ledger.lease import held
 from migrator.patterns import RenameColumn
-from migrator.postgres.connection import Target
+from migrator.postgres.connection import Target, connect
 from migrator.progress import Silent
 from migrator.settings import Settings
 
@@ -367,7 +368,35 @@ def test_a_branch_put_in_line_after_it_ran_is_told(
     error = line.hook("pre-deploy", code=1)["error"]
     assert error["next"].startswith("`alembic stamp --purge hot`")
     line.alembic("stamp", "--purge", "hot")
+    # Emptied by the stamp, the version table was no word of what was taken back.
+    assert "taken-back" not in v1.run("log")
     line.hook("pre-deploy")
+
+
+def test_a_release_that_waited_takes_nothing_back(
+    releases: tuple[Release, ...], sql: psycopg.Connection
+) -> None:
+    """By then the database may be at a revision of a newer one."""
+    v1, _, _ = releases
+    old = Release.make("v1.1", v1.folder.parent, v1.url, PLAIN, HOT)
+    target = Target.from_url(v1.url)
+    log = "SELECT detail FROM migrator.events WHERE kind = 'revisions'"
+    ran = sql.execute(log).fetchall()
+    assert [detail["ran"] for (detail,) in ran] == [["r1"]]
+    with (
+        connect(target, "test") as conn,
+        held(target, conn, "alembic  alembic_version", seconds=60, wait_s=0),
+    ):
+        process = old.start("upgrade", "head", program="alembic")
+        queued = "SELECT FROM pg_stat_activity WHERE application_name LIKE %s"
+        while not sql.execute(queued, ("migrator:alembic%",)).fetchall():
+            assert process.poll() is None
+        sql.execute("UPDATE alembic_version SET version_num = 'r2'")
+        sql.commit()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Next: run this from the release that holds it" in out + err
+    assert sql.execute(log).fetchall() == ran
 
 
 def test_a_persons_word_lets_a_release_in_of_which_no_record_tells(
@@ -375,9 +404,11 @@ def test_a_persons_word_lets_a_release_in_of_which_no_record_tells(
 ) -> None:
     """It is entered, so that the gate and the next run need no word."""
     v1, v2, _ = releases
-    v2.alembic("upgrade", "head")
+    words = ("hook", "pre-deploy", "--revisions-ran", "added by hand")
+    _, told = v2.start(*words).communicate(timeout=120)
+    assert "--revisions-ran is not needed, and was not entered" in told
     fixed = Release.make("v1.1", v1.folder.parent, v1.url, PLAIN, HOT)
-    fixed.hook("pre-deploy", "--revisions-ran", "added by hand")
+    fixed.hook(*words[1:])
     fixed.hook("gate")
     assert "reason added by hand" in v1.run("log")
 

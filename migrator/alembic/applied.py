@@ -75,11 +75,24 @@ def in_line(script: ScriptDirectory, heads: Sequence[str]) -> Refused:
 def note(
     conn: Connection, ctx: MigrationContext, version_table: str, heads: Iterable[str]
 ) -> None:
-    """Enter into the log what a database at some revisions has behind it."""
+    """
+    Enter into the log what a database at some revisions has behind it.
+
+    What is behind a revision of another release is not known here: then none of this
+    one's counts as taken back.
+
+    Args:
+        conn: outside a transaction.
+        ctx: of the command under way.
+        version_table: Alembic's, with its schema if it has one.
+        heads: where the database is.
+    """
     assert ctx.script is not None
-    there = behind(ctx.script, heads)
+    at = list(heads)
+    there = behind(ctx.script, at)
     every = {r.revision for r in ctx.script.walk_revisions()}
-    revisions.note(conn, version_table, there, every - there)
+    gone = set[str]() if unknown(ctx.script, at) else every - there
+    revisions.note(conn, version_table, there, gone)
 
 
 def filled(conn: Connection, ctx: MigrationContext) -> frozenset[TableName]:

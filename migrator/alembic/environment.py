@@ -240,7 +240,11 @@ def _leased(
             command.fresh = not now
             command.filled = applied.filled(conn, ctx) if command.fresh else frozenset()
             command.carried = 0
-            applied.note(conn, ctx, revision.version_table(ctx), now)
+            # Another release may have been here while this one waited.
+            _require_known(now, ctx)
+            # Where a stamp has emptied the version table, that tells of no revision.
+            if not command.purged:
+                applied.note(conn, ctx, revision.version_table(ctx), now)
             guard = None
             if command.fresh and not command.filled:
                 # Nobody is there to be kept waiting: revisions run as they are.

@@ -223,8 +223,11 @@ def pre_deploy(
             answer.verdicts = _gate(app, changes, answer)
             return
         ahead = app.ahead()
-        if ahead and revisions_ran and app.not_run(changes)[0]:
-            app.note_ran(revisions_ran)
+        if revisions_ran:
+            if ahead and app.not_run(changes)[0]:
+                app.note_ran(revisions_ran)
+            else:
+                _tell_not_needed(ahead=ahead)
         stopped = None if ahead else _expand(app, changes, answer)
         failures = app.deployer().admit(changes)
         answer.add(failures.values())
@@ -250,6 +253,22 @@ def pre_deploy(
                 app.note_ran()
 
     _answered("pre-deploy", json, work)
+
+
+def _tell_not_needed(*, ahead: bool) -> None:
+    """Say that a person's word on the revisions that ran was not entered."""
+    why = (
+        "the record has the last revisions of this project."
+        if ahead
+        else "the database is at no revision of another release; those of this project"
+        " that did not run run now."
+    )
+    click.echo(
+        output.prose(
+            f"--revisions-ran is not needed, and was not entered: {why}", err=True
+        ),
+        err=True,
+    )
 
 
 def _still(app: App, stopped: Overlaps) -> Overlaps | None:
