@@ -23,6 +23,12 @@ CASES = (
         "INSERT INTO t VALUES ('hidden4711')",
         'InvalidTextRepresentation (22P02): invalid input syntax for type integer: "…"',
     ),
+    (
+        "INSERT INTO t VALUES ('a\nhidden\" 4711')",
+        'InvalidTextRepresentation (22P02): invalid input syntax for type integer: "…"',
+    ),
+    ("SELECT 1 'hidden'", 'SyntaxError (42601): syntax error at or near "…"'),
+    ("DO 'BEGIN RAISE ''hidden 4711''; END'", "RaiseException (P0001)"),
 )
 
 

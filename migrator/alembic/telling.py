@@ -1,12 +1,9 @@
 """What may be told of an error that is not ours: its words may hold what is secret."""
 
-import re
 from typing import Any
 
-#: A value that PostgreSQL repeats in the message of a data exception.
-_VALUE = re.compile(r'"[^"]*"')
-#: Class 22, data exceptions.
-_DATA = "22"
+from migrator.postgres.masking import masked
+
 # Errors whose words Python makes of names in the code alone.
 _OF_NAMES = (ImportError, NameError, AttributeError)
 
@@ -15,8 +12,8 @@ def words(error: BaseException) -> str:
     """
     Return the kind of an error, and of its words what holds no secret.
 
-    Of a server's error these are its SQLSTATE, its message without the DETAIL, and the
-    names of the table and of the constraint; of most others there are none.
+    Of a server's error these are its SQLSTATE, of its message what is no value, and
+    the names of the table and of the constraint; of most others there are none.
 
     Args:
         error: whatever a revision, env.py or a driver raised.
@@ -32,8 +29,7 @@ def words(error: BaseException) -> str:
     if not code:
         return kind
     message, names = _of_server(driver)
-    if str(code).startswith(_DATA):
-        message = _VALUE.sub('"…"', message)
+    message = masked(str(code), message)
     told = [
         f"{what} {name}" for what, name in names.items() if f'"{name}"' not in message
     ]
@@ -58,4 +54,4 @@ def _of_server(driver: Any) -> tuple[str, dict[str, str]]:
         constraint = getattr(cause, "constraint_name", None)
     names = {"table": table, "constraint": constraint}
     found = {what: str(name) for what, name in names.items() if name}
-    return str(message or "").partition("\n")[0], found
+    return str(message or ""), found

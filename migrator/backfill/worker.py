@@ -33,6 +33,7 @@ from migrator.postgres.connection import (
     ask,
     execute_stored,
     said,
+    told,
     transaction,
     translated,
 )
@@ -448,7 +449,7 @@ class Worker:
 
     def _note(self, error: Exception) -> None:
         """Enter a failed chunk: the error budget counts it."""
-        reason = said(error) if isinstance(error, psycopg.Error) else str(error)
+        reason = told(error) if isinstance(error, psycopg.Error) else str(error)
         paused = failures.note(self.conn, self.change, reason, self.error_budget)
         self.tell(Report(failed=reason))
         if paused:

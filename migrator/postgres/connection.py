@@ -16,6 +16,7 @@ from migrator.errors import (
     Refused,
     UsageError,
 )
+from migrator.postgres.masking import masked
 
 # The oldest release that upstream still supports.
 OLDEST_SERVER = 150000
@@ -313,20 +314,20 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
         raise
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
-            f"{what}: {said(error)}",
+            f"{what}: {told(error)}",
             state=state,
             next="grant the privilege, or connect as another role.",
         ) from error
     except _MISSING as error:
         raise Failed(
-            f"{what}: {said(error)}",
+            f"{what}: {told(error)}",
             state=state,
             next=f"put back what was dropped or renamed, then {next} Where the table"
             " is gone for good, `migrator reconcile` tells how the change ends.",
         ) from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Failed(
-            f"{what}: {said(error)}",
+            f"{what}: {told(error)}",
             state=state,
             next=f"correct the rows, or what refuses them, then {next}",
         ) from error
@@ -334,7 +335,7 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
         # This DETAIL has names of objects, and no values of rows.
         used = "; ".join((error.diag.message_detail or "").splitlines())
         raise Failed(
-            f"{what}: {said(error)}: {used}.",
+            f"{what}: {told(error)}: {used}.",
             state=state,
             next="drop these, or make them again without what goes; then run the same"
             " command again.",
@@ -342,11 +343,11 @@ def translated(what: str, state: str, next: str) -> Iterator[None]:
     except psycopg.Error as error:
         if _ends_session(error):
             raise ConnectionLost(
-                f"{what}: the connection to the server was lost ({said(error)}).",
+                f"{what}: the connection to the server was lost ({told(error)}).",
                 state="What had been committed stays; the rest was rolled back.",
                 next=next,
             ) from error
-        raise Failed(f"{what}: {said(error)}", state=state, next=next) from error
+        raise Failed(f"{what}: {told(error)}", state=state, next=next) from error
 
 
 #: Something that a statement names is not there.
@@ -386,6 +387,12 @@ RETRIED = (
 def said(error: psycopg.Error) -> str:
     """Return the server's words without its context lines."""
     return error.diag.message_primary or str(error).strip().split("\n")[0]
+
+
+def told(error: psycopg.Error) -> str:
+    """Return of the server's words what holds no value of a row."""
+    code = error.sqlstate or ""
+    return masked(code, said(error)) or f"{type(error).__name__} ({code})"
 
 
 # What a role has switched off is switched on, what it asks of standbys stays.

@@ -1,5 +1,8 @@
 """Chunks that take too long are ended by the server, split, and tried again."""
 
+import re
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -94,3 +97,19 @@ def test_a_block_that_takes_too_long_ends_the_run(
     # Quick again, the same command ends it.
     sql.execute("UPDATE rest SET s = 0")
     assert runner.backfill("c") is State.BACKFILLED
+
+
+def test_a_failed_chunk_is_told_without_values(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The error does not repeat what a row has."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, w text)")
+    sql.execute("INSERT INTO t VALUES (1, E'a\\nhidden\" 4711')")
+    made = "CREATE OR REPLACE FUNCTION read(w text) RETURNS int LANGUAGE SQL AS {}"
+    sql.execute(made.format("'SELECT 1'").encode())
+    change = replace(CHANGE, pattern=AddColumn("t", "n", "int", computed="read(w)"))
+    runner.expand(change)
+    sql.execute(made.format("'SELECT w::int'").encode())
+    with pytest.raises(Failed, match='type integer: "…"') as caught:
+        runner.backfill("c")
+    assert not re.search("hidden|4711", str(caught.value))
