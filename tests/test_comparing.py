@@ -331,6 +331,24 @@ def test_names_by_a_convention(project: Project) -> None:
     project.check()
 
 
+def test_a_table_of_an_open_transaction_is_left_to_the_plugin(
+    project: Project,
+) -> None:
+    """What is not to be seen from here keeps what was found by names."""
+    env = project.folder / "migrations" / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "        context.run_migrations()",
+            "        connection.exec_driver_sql('CREATE TABLE users (id serial"
+            " PRIMARY KEY, n integer, w varchar(20))')\n"
+            "        context.run_migrations()",
+        )
+    )
+    project.attributes["plugins"] = ["alembic.ext.checkconstraint_byname"]
+    project.model(table("users", ck("n > 0", "low")))
+    assert project.diffs() == ["add_constraint"]
+
+
 # -- foreign keys ------------------------------------------------------------
 
 

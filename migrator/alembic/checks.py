@@ -96,7 +96,6 @@ def compare(
     if not pairs:
         return
     assert context.connection is not None
-    _without_others(upgrade, pairs)
     target = target_of(context.connection)
     with told(), connect(target, "migrator:alembic") as conn:
         rows = conn.execute(query("checks")).fetchall()
@@ -110,6 +109,7 @@ def compare(
             if not mine:
                 # Of a transaction that is open in env.py: not to be seen from here.
                 continue
+            _without_others(upgrade, pair)
             there = [row for row in mine if row["name"] is not None]
             found = list(_Comparison(context, conn, pair, there).operations())
             if found:
@@ -118,13 +118,13 @@ def compare(
                 )
 
 
-def _without_others(upgrade: ops.UpgradeOps, pairs: Sequence[_Pair]) -> None:
-    """Take out what Alembic's plugin found about the same tables, by names alone."""
-    places = {(p.schema, p.name) for p in pairs}
+def _without_others(upgrade: ops.UpgradeOps, pair: _Pair) -> None:
+    """Take out what Alembic's plugin found about the same table, by names alone."""
     for inner in list(upgrade.ops):
-        if isinstance(inner, ops.ModifyTableOps):
-            if (inner.schema, inner.table_name) in places:
-                inner.ops = [o for o in inner.ops if not _is_of_check(o)]
+        if not isinstance(inner, ops.ModifyTableOps):
+            continue
+        if (inner.schema, inner.table_name) == (pair.schema, pair.name):
+            inner.ops = [o for o in inner.ops if not _is_of_check(o)]
             if inner.is_empty():
                 upgrade.ops.remove(inner)
 
