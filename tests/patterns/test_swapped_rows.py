@@ -189,6 +189,32 @@ def test_a_foreign_key_that_comes_since(
     assert rows(sql, keys) == [("first",)]
 
 
+def test_foreign_keys_that_went_since(runner: Runner, sql: psycopg.Connection) -> None:
+    """Dropped with their table or alone they stay away; a renamed one has to go."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1);"
+        "CREATE TABLE b (x int CONSTRAINT kept REFERENCES a,"
+        " y int CONSTRAINT gone REFERENCES a, z int CONSTRAINT named REFERENCES a);"
+        "CREATE TABLE c (a int REFERENCES a); INSERT INTO b VALUES (1, 1, 1)"
+    )
+    runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    sql.execute(
+        "ALTER TABLE b DROP CONSTRAINT gone; DROP TABLE c; UPDATE b SET y = 2;"
+        "ALTER TABLE b RENAME CONSTRAINT named TO other"
+    )
+    with pytest.raises(Refused, match=r'key "other" of b came to refer to'):
+        runner.rollback("r")
+    sql.execute("ALTER TABLE b DROP CONSTRAINT other")
+    runner.rollback("r")
+    keys = (
+        "SELECT conname, convalidated FROM pg_constraint"
+        " WHERE contype = 'f' AND confrelid = 'a'::regclass"
+    )
+    assert rows(sql, keys) == [("kept", True)]
+
+
 def test_a_plan_names_what_is_otherwise(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Table
-from migrator.kernels import replaced
+from migrator.kernels import direct, replaced
 from migrator.names import TableName
 from migrator.plan import Lock, Refusal, TableLock, Transaction, render, type_name
 
@@ -125,7 +125,13 @@ _LEFT = (
 )
 
 
-def rebound(work: Transaction, table: Table, away: TableName) -> Transaction:
+def rebound(
+    work: Transaction,
+    table: Table,
+    away: TableName,
+    *,
+    may_be_gone: tuple[TableName, ...] = (),
+) -> Transaction:
     """
     Return an exchange of names after which nothing is left with the former table.
 
@@ -133,15 +139,26 @@ def rebound(work: Transaction, table: Table, away: TableName) -> Transaction:
         work: the exchange; its first statement locks the table.
         table: the one that has the name before, and whose views are known.
         away: the name that it has afterwards.
+        may_be_gone: those among the tables that it locks which somebody may have
+            dropped or renamed by then; without them it goes on.
     """
     lock, *rest = work.statements
     views = tuple(v.name for v in table.views)
+    others = [a.table for a in work.also if a.table not in may_be_gone]
     if views:
-        lock = _locked(table.name, *(a.table for a in work.also))
+        locks = (_locked(table.name, *others, gone=may_be_gone),)
+    elif may_be_gone:
+        # Two statements, so that another try can take them the other way round.
+        locks = (
+            _block(_if_there(may_be_gone)),
+            direct.locked(table.name, Lock.ACCESS_EXCLUSIVE, *others),
+        )
+    else:
+        locks = (lock,)
     return replace(
         work,
         statements=(
-            lock,
+            *locks,
             *map(render, spelt(table.name, away)),
             *rest,
             render(MADE_AGAIN),
@@ -169,7 +186,7 @@ def spelt(table: TableName, away: TableName) -> tuple[sql.Composable, ...]:
 MADE_AGAIN = sql.SQL("DO {}").format(sql.Literal(_MADE_AGAIN))
 
 
-def _locked(table: TableName, *others: TableName) -> str:
+def _locked(table: TableName, *others: TableName, gone: tuple[TableName, ...]) -> str:
     """
     Return the statement that locks the views over a table, that one, and others.
 
@@ -177,15 +194,36 @@ def _locked(table: TableName, *others: TableName) -> str:
     the table writes another one. LOCK TABLE would lock all that a view reads; the owner
     that it gets is the one that it has.
     """
-    body = sql.SQL(
-        "DECLARE _one text; BEGIN FOR _one IN {} LOOP EXECUTE _one; END LOOP;"
-        " LOCK TABLE {} IN {} MODE; END"
-    ).format(
-        sql.SQL(_VIEWS).format(table=sql.Literal(str(table))),
-        sql.SQL(", ").join(t.identifier for t in (table, *others)),
-        sql.SQL(Lock.ACCESS_EXCLUSIVE.value),
+    return _block(
+        sql.SQL(
+            "FOR _one IN {} LOOP EXECUTE _one; END LOOP; LOCK TABLE {} IN {} MODE; {}"
+        ).format(
+            sql.SQL(_VIEWS).format(table=sql.Literal(str(table))),
+            sql.SQL(", ").join(t.identifier for t in (table, *others)),
+            sql.SQL(Lock.ACCESS_EXCLUSIVE.value),
+            _if_there(gone),
+        )
     )
-    return render(sql.SQL("DO {}").format(sql.Literal(render(body))))
+
+
+def _if_there(tables: tuple[TableName, ...]) -> sql.Composable:
+    """Return the locks of tables, as far as these are there."""
+    one = sql.SQL(
+        "IF pg_catalog.to_regclass({}) IS NOT NULL THEN LOCK TABLE {} IN {} MODE;"
+        " END IF;"
+    )
+    return sql.SQL(" ").join(
+        one.format(
+            sql.Literal(str(t)), t.identifier, sql.SQL(Lock.ACCESS_EXCLUSIVE.value)
+        )
+        for t in sorted(tables)
+    )
+
+
+def _block(body: sql.Composable) -> str:
+    """Return the statement that runs a block; `_one` is a text in it."""
+    whole = sql.SQL("DECLARE _one text; BEGIN {} END").format(body)
+    return render(sql.SQL("DO {}").format(sql.Literal(render(whole))))
 
 
 def _nothing_left(table: TableName) -> Refusal:

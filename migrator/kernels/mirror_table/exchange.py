@@ -209,7 +209,7 @@ class Exchange(Successor):
         work = direct.catalogue_step(
             self.name,
             *self.back().off(),
-            *self.unreferred(),
+            *self._unreferred_since(),
             *self.stopped(),
             *(
                 sql.SQL("DROP TRIGGER {} ON {}").format(
@@ -229,7 +229,7 @@ class Exchange(Successor):
             *self._sequences(self.name),
             *self._identities(forward=False),
             *(_enabled(self.name, t) for t in self._triggers()),
-            *self.referred(),
+            *self._referred_since(),
             *self.shadow().on(),
             also=(self.former_name, *(k.table for k in self.moved_keys())),
         )
@@ -237,7 +237,8 @@ class Exchange(Successor):
             sql.Literal(str(self.former_name))
         )
         back = replace(work, done=render(gone), refusals=(self._later_keys(),))
-        return rebound(back, self.facts.table, self.shadow_name)
+        others = tuple(dict.fromkeys(k.table for k in self.moved_keys()))
+        return rebound(back, self.facts.table, self.shadow_name, may_be_gone=others)
 
     def moved_keys(self) -> tuple[ForeignKey, ...]:
         """
@@ -253,7 +254,8 @@ class Exchange(Successor):
     def _later_keys(self) -> Refusal:
         """Refuse foreign keys that came since: they would stay with the other table."""
         known = [
-            sql.SQL("({}::pg_catalog.regclass, {})").format(
+            # Of a table that is gone there is none.
+            sql.SQL("(COALESCE(pg_catalog.to_regclass({})::oid, 0), {})").format(
                 sql.Literal(str(k.table)), sql.Literal(k.name)
             )
             for k in self.moved_keys()
@@ -280,20 +282,43 @@ class Exchange(Successor):
     def unreferred(self) -> Iterator[sql.Composable]:
         """Yield the drops of those foreign keys."""
         for key in self.moved_keys():
-            yield sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-                key.table.identifier, sql.Identifier(key.name)
-            )
+            yield _unreferred(key)
 
     def referred(self) -> Iterator[sql.Composable]:
         """Yield what makes them again, to the table that has the name by then."""
         for key in self.moved_keys():
-            yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
-                key.table.identifier,
-                sql.Identifier(key.name),
-                type_name(key.definition),
+            yield from _referred(key)
+
+    def _unreferred_since(self) -> Iterator[sql.Composable]:
+        """Yield the drops of those that are there still, and what notes which are."""
+        for number, key in enumerate(self.moved_keys(), 1):
+            yield _done(
+                sql.SQL(
+                    "PERFORM pg_catalog.set_config({noted}, '', true);"
+                    " IF EXISTS (SELECT FROM pg_catalog.pg_constraint"
+                    " WHERE contype = 'f' AND conname = {key}"
+                    " AND conrelid = pg_catalog.to_regclass({table})"
+                    " AND confrelid = {to}::pg_catalog.regclass) THEN {drop};"
+                    " PERFORM pg_catalog.set_config({noted}, 'there', true); END IF;"
+                ).format(
+                    noted=sql.Literal(_noted(number)),
+                    key=sql.Literal(key.name),
+                    table=sql.Literal(str(key.table)),
+                    to=sql.Literal(str(self.name)),
+                    drop=_unreferred(key),
+                )
             )
-            if key.comment is not None:
-                yield remark(key.table, key.name, key.comment)
+
+    def _referred_since(self) -> Iterator[sql.Composable]:
+        """Yield what makes again those that were there."""
+        for number, key in enumerate(self.moved_keys(), 1):
+            yield _done(
+                sql.SQL(
+                    "IF pg_catalog.current_setting({}) = 'there' THEN {}; END IF;"
+                ).format(
+                    sql.Literal(_noted(number)), sql.SQL("; ").join(_referred(key))
+                )
+            )
 
     def renames(
         self, leaves: TableName, comes: TableName
@@ -421,3 +446,30 @@ _ENABLED = {
 
 def _enabled(table: TableName, trigger: Trigger) -> sql.Composable:
     return _trigger(table, trigger.name, _ENABLED[trigger.enabled])
+
+
+def _unreferred(key: ForeignKey) -> sql.Composable:
+    """Return the drop of a foreign key."""
+    return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+        key.table.identifier, sql.Identifier(key.name)
+    )
+
+
+def _referred(key: ForeignKey) -> Iterator[sql.Composable]:
+    """Yield what makes a foreign key again, with its comment."""
+    yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
+        key.table.identifier, sql.Identifier(key.name), type_name(key.definition)
+    )
+    if key.comment is not None:
+        yield remark(key.table, key.name, key.comment)
+
+
+def _noted(number: int) -> str:
+    """Return the setting that tells whether a foreign key was there."""
+    return f"migrator.key_{number}"
+
+
+def _done(body: sql.Composable) -> sql.Composable:
+    """Return the statement that runs a block."""
+    block = sql.SQL("BEGIN {} END").format(body)
+    return sql.SQL("DO {}").format(sql.Literal(render(block)))

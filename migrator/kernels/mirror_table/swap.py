@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import sql
 
+from migrator.facts import ForeignKey
 from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
@@ -118,7 +119,11 @@ class Swap(Exchange):
     def retire(self) -> Steps:
         """Return the exchange of names, and proofs of foreign keys to the new table."""
         proofs = [
-            constraints.validated(k.table, k.name, self.name) for k in self.moved_keys()
+            replace(
+                constraints.validated(k.table, k.name, self.name),
+                done=_proved_or_gone(k),
+            )
+            for k in self.moved_keys()
         ]
         return (
             Step(
@@ -249,3 +254,14 @@ class Swap(Exchange):
             ).format(*map(sql.Literal, (str(self.name), column.name, known.name)))
             yield sql.SQL("DO {}").format(sql.Literal(render(body)))
             yield sequences.goes_on(known)
+
+
+def _proved_or_gone(key: ForeignKey) -> str:
+    """Return the question whether nothing of a foreign key is to be proved."""
+    return render(
+        sql.SQL(
+            "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_constraint"
+            " WHERE conrelid = pg_catalog.to_regclass({}) AND conname = {}"
+            " AND contype = 'f' AND NOT convalidated)"
+        ).format(sql.Literal(str(key.table)), sql.Literal(key.name))
+    )
