@@ -124,8 +124,6 @@ class ChangePrimaryKey(Pattern):
             if along
             else "No column of another table refers to it.",
             "Columns that hold such values without a foreign key stay as they are.",
-            "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see"
-            " more columns until the drop.",
             f"Until retire a value that {column.type} cannot hold is refused, whichever"
             " release writes it.",
             "Going back from retired builds the indexes of the former columns first,"
@@ -166,7 +164,7 @@ class ChangePrimaryKey(Pattern):
                             p.facts, *(c.shadow for c in p.columns)
                         ),
                         *requirements.publication_notices(p.facts),
-                        *row_types.breaks(p.facts),
+                        *row_types.comes(p.facts, until="the drop"),
                     )
                     if p.columns
                 ),

@@ -172,7 +172,7 @@ class DropColumn(Pattern):
             reverse=(direct.rename_column(table, retired, self.column),),
             along=along.made_again(facts, self.column, filled=self.fill is not None),
         )
-        return trigger_arguments.held((step,), table, self.column)
+        return trigger_arguments.held((step,), table, self.column, assured=self.assured)
 
     def drop(self, facts: Facts) -> Steps:
         """
@@ -200,7 +200,9 @@ class DropColumn(Pattern):
             *(direct.drop_foreign_key(k, f"drop_foreign_key_{n}") for n, k in keys),
             last,
         )
-        return trigger_arguments.held(steps, table, self.column, late=True)
+        return trigger_arguments.held(
+            steps, table, self.column, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return an empty column of that type, or one that holds the fill.

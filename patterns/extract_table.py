@@ -148,14 +148,18 @@ class ExtractTable(Pattern):
         """Return the renames of the columns, out of the old release's sight."""
         requirements.require_unread(facts, *self._mapping())
         steps = self._extract(facts).retire()
-        return trigger_arguments.held(steps, facts.table.name, *self.move)
+        return trigger_arguments.held(
+            steps, facts.table.name, *self.move, assured=self.assured
+        )
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the columns, and of what kept them in step."""
         requirements.require_unread(facts, *self._mapping())
         steps = self._extract(facts).drop()
         table = facts.table.name
-        return trigger_arguments.held(steps, table, *self.move, late=True)
+        return trigger_arguments.held(
+            steps, table, *self.move, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the columns, filled from the new table."""

@@ -227,13 +227,15 @@ class MoveColumn(Pattern):
         """Return the rename of the column, out of the old release's sight."""
         requirements.require_unread(facts, self.column)
         steps, table = self._moved(facts).retire(), facts.table.name
-        return trigger_arguments.held(steps, table, self.column)
+        return trigger_arguments.held(steps, table, self.column, assured=self.assured)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the column."""
         requirements.require_unread(facts, self.column)
         steps, table = self._moved(facts).drop(), facts.table.name
-        return trigger_arguments.held(steps, table, self.column, late=True)
+        return trigger_arguments.held(
+            steps, table, self.column, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the column, filled from the other table."""

@@ -91,14 +91,10 @@ class RenameColumn(Pattern):
         )
         self._check_indexes(facts)
         notices = [
-            Notice(
-                text="Prepared SELECT *, INSERT … SELECT * and COPY without a column"
-                f" list see one more column; a join with another table's"
-                f' "{self.to}" must qualify it.'
-            ),
+            Notice(text=f'A join with another table\'s "{self.to}" must qualify it.'),
             *requirements.partition_notices(facts),
             *requirements.publication_notices(facts),
-            *row_types.breaks(facts),
+            *row_types.comes(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
         notices += requirements.mention_notices(facts, self.column, to=self.to)
@@ -210,12 +206,16 @@ class RenameColumn(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the exchange of names."""
         exchange = self._twin(facts).retire(self.indexes)
-        return trigger_arguments.held((exchange,), facts.table.name, self.column)
+        return trigger_arguments.held(
+            (exchange,), facts.table.name, self.column, assured=self.assured
+        )
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the copy."""
         gone, table = self._twin(facts).drop(), facts.table.name
-        return trigger_arguments.held((gone,), table, self.column, late=True)
+        return trigger_arguments.held(
+            (gone,), table, self.column, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the plain rename back."""

@@ -233,7 +233,9 @@ class SplitTable(Pattern):
         view = TableName(facts.table.name.schema, self.into)
         requirements.require_unread(facts, *_mapping(self.move), view=view)
         steps = self._split(facts).retire()
-        return trigger_arguments.held(steps, facts.table.name, *self.move)
+        return trigger_arguments.held(
+            steps, facts.table.name, *self.move, assured=self.assured
+        )
 
     def drop(self, facts: Facts) -> Steps:
         """Return the exchange of the view for the table."""
@@ -241,7 +243,9 @@ class SplitTable(Pattern):
         requirements.require_unread(facts, *_mapping(self.move), view=view)
         steps = self._split(facts).drop()
         table = facts.table.name
-        return trigger_arguments.held(steps, table, *self.move, late=True)
+        return trigger_arguments.held(
+            steps, table, *self.move, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the columns, filled from the new table."""

@@ -104,3 +104,23 @@ def test_retire_waits_for_the_trigger(
     sql.execute("INSERT INTO docs (id) VALUES (5)")
     assert runner.drop("a1") is State.DROPPED
     sql.execute("INSERT INTO docs (id) VALUES (6)")
+
+
+def test_a_word_lifts_the_hold_of_a_label(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What another function takes for a text does not hold what was assured."""
+    sql.execute(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text);"
+        "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER audit AFTER INSERT ON docs FOR EACH ROW"
+        " EXECUTE FUNCTION audit('body')"
+    )
+    pattern = DropColumn("docs", "body", assured="a label")
+    plan = runner.plan(Change(revision="a1", pattern=pattern))
+    assert any(", before retire." in n.text for n in plan.notices)
+    runner.expand(Change(revision="a1", pattern=pattern))
+    runner.settle("a1")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+    assert runner.drop("a1") is State.DROPPED

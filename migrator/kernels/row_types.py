@@ -11,15 +11,24 @@ Source: PostgreSQL manual, sections 38.5.4 (SQL Functions on Composite Types) an
 from migrator.facts import Facts
 from migrator.plan import Notice
 
+# Statements whose columns are those that the table has by then.
+_ALL = "Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
+_ONCE = 'once in each session ("cached plan must not change result type").'
 
-def comes(facts: Facts) -> tuple[Notice, ...]:
-    """Return what a reviewer should know of a table that gets a column at expand."""
-    table = facts.table.name
+
+def comes(facts: Facts, *, until: str = "") -> tuple[Notice, ...]:
+    """
+    Return what a reviewer should know of a table that gets a column at expand.
+
+    Args:
+        facts: of the table.
+        until: when a column goes again; empty where none does.
+    """
+    when = f" until {until}" if until else ""
     return (
         Notice(
-            text="Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
-            f" see more columns of table {table}: a prepared SELECT * fails once in"
-            ' each session ("cached plan must not change result type").'
+            text=f"{_ALL} see more columns of table {facts.table.name}{when}: a"
+            f" prepared SELECT * fails {_ONCE}"
         ),
         *breaks(facts),
     )
@@ -29,10 +38,9 @@ def goes(facts: Facts) -> tuple[Notice, ...]:
     """Return what a reviewer should know of a table that loses a column at the drop."""
     return (
         Notice(
-            text="Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
-            f" see a column of table {facts.table.name} under another name from retire"
-            " on, and one less from the drop on: after either a prepared SELECT * fails"
-            ' once in each session ("cached plan must not change result type").'
+            text=f"{_ALL} see a column of table {facts.table.name} under another name"
+            " from retire on, and one less from the drop on: after either a prepared"
+            f" SELECT * fails {_ONCE}"
         ),
         *breaks(facts, "drop"),
     )

@@ -8,6 +8,7 @@ Source: PostgreSQL manual, sections 12.4.3 (Triggers for Automatic Updates) and 
 (pg_trigger).
 """
 
+import re
 from dataclasses import replace
 
 from psycopg import sql
@@ -17,6 +18,11 @@ from migrator.facts import Facts
 from migrator.kernels.direct import members
 from migrator.names import TableName
 from migrator.plan import Autocommit, Notice, Refusal, Step, Steps, Transaction, render
+
+# Functions of the server, whose arguments are columns for certain.
+_SURE = ("tsvector_update_trigger", "tsvector_update_trigger_column")
+# How a definition names them: without a schema, which any other one has.
+_RUNS_SURE = re.compile(rf" EXECUTE FUNCTION ({'|'.join(_SURE)})\(")
 
 
 def notices(facts: Facts, *columns: str, to: str | None = None) -> tuple[Notice, ...]:
@@ -30,15 +36,16 @@ def notices(facts: Facts, *columns: str, to: str | None = None) -> tuple[Notice,
     """
     way = (
         f'with "{to}"' if to else "without it"
-    ) + " (CREATE OR REPLACE TRIGGER …) once the old release is gone; retire waits."
+    ) + " (CREATE OR REPLACE TRIGGER …) once the old release is gone"
+    more = ""
     if to:
-        way += (
+        more = (
             " Until then it sees what the new release writes only at the row's next"
             " write. A generated column in place of what it fills has neither fault."
         )
     parts = (facts.table, *facts.table.partitions)
     found = {
-        (t.name, column): None
+        (t.name, column): bool(_RUNS_SURE.search(t.definition))
         for part in parts
         for t in part.triggers
         for column in columns
@@ -48,14 +55,20 @@ def notices(facts: Facts, *columns: str, to: str | None = None) -> tuple[Notice,
         Notice(
             text=f'Trigger "{trigger}" has "{column}" among its arguments: where that'
             " is this column, every write that fires it fails from retire on. Make it"
-            f" again {way}",
+            f" again {way}{'; retire waits.' if sure else ', before retire.'}{more}",
             needs_assurance=True,
         )
-        for trigger, column in found
+        for (trigger, column), sure in found.items()
     )
 
 
-def held(steps: Steps, table: TableName, *columns: str, late: bool = False) -> Steps:
+def held(
+    steps: Steps,
+    table: TableName,
+    *columns: str,
+    assured: str,
+    late: bool = False,
+) -> Steps:
     """
     Return the steps, the first of which is held while a trigger has such a column.
 
@@ -64,11 +77,15 @@ def held(steps: Steps, table: TableName, *columns: str, late: bool = False) -> S
         table: whose columns go.
         columns: by the names before retire.
         late: whether these are gone: then others may have taken their names.
+        assured: a person's word, or "". With one an argument counts where the
+            function is one of the server's. What others take it for, only they know:
+            `audit('name')` may be a label.
     """
     for at, step in enumerate(steps):
         work = step.work
         if isinstance(work, Transaction | Autocommit):
-            refusals = (*work.refusals, _named(table, columns, late=late))
+            found = _named(table, columns, late=late, sure=bool(assured))
+            refusals = (*work.refusals, found)
             first = replace(step, work=replace(work, refusals=refusals))
             return (*steps[:at], first, *steps[at + 1 :])
     return steps
@@ -83,7 +100,9 @@ def held_back(step: Step, table: TableName, *columns: str) -> Step:
     return replace(step, reverse=(replace(first, refusals=refusals), *others))
 
 
-def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal:
+def _named(
+    table: TableName, columns: tuple[str, ...], *, late: bool, sure: bool = False
+) -> Refusal:
     wanted = sql.SQL(", ").join(map(sql.Literal, columns))
     taken = sql.SQL(
         " AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a"
@@ -101,6 +120,11 @@ def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal
     ).format(
         wanted=wanted, members=members(table), own=sql.Literal(names.TRIGGER_PREFIX)
     ) + (taken if late else sql.SQL(""))
+    if sure:
+        found += sql.SQL(
+            " AND t.tgfoid IN (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.proname"
+            " IN ({}) AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)"
+        ).format(sql.SQL(", ").join(map(sql.Literal, _SURE)))
     told = sql.SQL(
         "pg_catalog.string_agg(pg_catalog.format('%I of trigger %I', c.name,"
         " t.tgname), '; ' ORDER BY t.tgname, c.name)"
@@ -111,5 +135,6 @@ def _named(table: TableName, columns: tuple[str, ...], *, late: bool) -> Refusal
         why="{count:argument of a trigger names a column|arguments of triggers name"
         f" columns}} of table {table} that would go: {{listed}}",
         next="make the trigger again without it (CREATE OR REPLACE TRIGGER …), then"
-        " run the same command again.",
+        " run the same command again. Where it is a label and no column, give it"
+        " another text, or disable the trigger meanwhile.",
     )

@@ -270,12 +270,16 @@ class TwoShapes(Pattern):
         if made and not any(facts.table.column(s.retired) for s in pair.old):
             self._require_carried(facts)
         gone = self._gone(facts)
-        return trigger_arguments.held(pair.retire(facts), facts.table.name, *gone)
+        return trigger_arguments.held(
+            pair.retire(facts), facts.table.name, *gone, assured=self.assured
+        )
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the retired columns."""
         steps, gone = (self.pair(facts).drop(facts),), self._gone(facts)
-        return trigger_arguments.held(steps, facts.table.name, *gone, late=True)
+        return trigger_arguments.held(
+            steps, facts.table.name, *gone, late=True, assured=self.assured
+        )
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the old columns, made from the new ones; nullable, no indexes."""

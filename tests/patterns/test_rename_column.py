@@ -566,8 +566,10 @@ def test_notices() -> None:
     column = replace(NAME, dependents=("view v",), by_number=("view v",))
     given = facts(replace(column, default="'x'::text"), indexes=(partial,))
     assert [n.text for n in RENAME.check(given)] == [
-        "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see one"
-        ' more column; a join with another table\'s "full_name" must qualify it.',
+        'A join with another table\'s "full_name" must qualify it.',
+        "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see more"
+        ' columns of table "public"."users": a prepared SELECT * fails once in each'
+        ' session ("cached plan must not change result type").',
         "view v: what reads the column by its number goes on reading it. A view goes on"
         " showing it under its own name for it.",
         'Index "part" has an expression or a predicate; it is not copied for the'
