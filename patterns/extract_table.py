@@ -134,7 +134,12 @@ class ExtractTable(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the new table, and the column that refers to it."""
-        return self._extract(facts).expand()
+        extract = self._extract(facts)
+        if not isinstance(extract, Extract):
+            return extract.expand()
+        return trigger_arguments.all_held_back(
+            extract.expand(), facts.table.name, extract.reference
+        )
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the references of the rows that are there."""

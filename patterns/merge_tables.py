@@ -25,7 +25,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 from migrator.facts import Facts, Table
-from migrator.kernels import constraints, requirements, row_types
+from migrator.kernels import constraints, requirements, row_types, trigger_arguments
 from migrator.kernels.mirror_table import (
     Merge,
     require_mergeable,
@@ -179,7 +179,10 @@ class MergeTables(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the columns of the other table, and their dual write."""
-        return self._merge(facts).expand()
+        merge = self._merge(facts)
+        return trigger_arguments.all_held_back(
+            merge.expand(), merge.into.name, *merge.columns.values()
+        )
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the copy of the values."""

@@ -213,7 +213,10 @@ class MoveColumn(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the column there, and the dual write on either side."""
-        return self._moved(facts).expand()
+        moved = self._moved(facts)
+        return trigger_arguments.all_held_back(
+            moved.expand(), moved.child.name, *moved.columns.values()
+        )
 
     def backfill(self, facts: Facts) -> Steps:
         """Return the copy of the values."""

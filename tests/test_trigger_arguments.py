@@ -1,5 +1,7 @@
 """Triggers that have columns by name among their arguments are found in time."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -10,6 +12,7 @@ from migrator.patterns import (
     ChangeColumnType,
     DropColumn,
     ExtractTable,
+    MergeTables,
     MoveColumn,
     RenameColumn,
     SplitColumn,
@@ -124,3 +127,39 @@ def test_a_word_lifts_the_hold_of_a_label(
     runner.settle("a1")
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
     assert runner.drop("a1") is State.DROPPED
+
+
+def test_the_way_back_waits_for_a_trigger_on_a_further_table(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What a trigger has by name since is not dropped; nothing is half taken back."""
+    sql.execute(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text);"
+        "CREATE TABLE more (doc_id int PRIMARY KEY REFERENCES docs, note text);"
+        "CREATE FUNCTION read() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NULL; END'"
+    )
+    keys = {"doc_id": "id"}
+    patterns: tuple[tuple[Pattern, str, str], ...] = (
+        (MoveColumn("docs", "body", to="more", key={"id": "doc_id"}), "more", "body"),
+        (MergeTables("more", "docs", ["note"], key=keys), "docs", "note"),
+        (
+            ExtractTable("docs", "bodies", ["body"], reference="body_id"),
+            "docs",
+            "body_id",
+        ),
+    )
+    for number, (given, table, column) in enumerate(patterns):
+        name, pattern = f"a{number}", replace(given, assured="test")
+        runner.expand(Change(revision=name, pattern=pattern))
+        sql.execute(
+            f"CREATE TRIGGER since AFTER INSERT ON {table} FOR EACH ROW"
+            f" EXECUTE FUNCTION read('{column}')".encode()
+        )
+        before = "SELECT count(*) FROM pg_trigger"
+        there = sql.execute(before).fetchone()
+        with pytest.raises(Refused, match=f"{column} of trigger since"):
+            runner.rollback(name, to=State.PLANNED)
+        assert sql.execute(before).fetchone() == there, pattern.title
+        sql.execute(f"DROP TRIGGER since ON {table}".encode())
+        runner.rollback(name, to=State.PLANNED)

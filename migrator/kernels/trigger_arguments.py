@@ -100,6 +100,11 @@ def held_back(step: Step, table: TableName, *columns: str) -> Step:
     return replace(step, reverse=(replace(first, refusals=refusals), *others))
 
 
+def all_held_back(steps: Steps, table: TableName, *columns: str) -> Steps:
+    """Return steps of expand; see `held_back`. What is taken back first asks too."""
+    return tuple(held_back(step, table, *columns) for step in steps)
+
+
 def _named(
     table: TableName, columns: tuple[str, ...], *, late: bool, sure: bool = False
 ) -> Refusal:
