@@ -1,7 +1,5 @@
 """Triggers that have columns by name among their arguments are found in time."""
 
-from dataclasses import replace
-
 import psycopg
 import pytest
 
@@ -139,18 +137,26 @@ def test_the_way_back_waits_for_a_trigger_on_a_further_table(
         "CREATE FUNCTION read() RETURNS trigger LANGUAGE plpgsql AS"
         " 'BEGIN RETURN NULL; END'"
     )
-    keys = {"doc_id": "id"}
+    keys, said = {"doc_id": "id"}, "test"
     patterns: tuple[tuple[Pattern, str, str], ...] = (
-        (MoveColumn("docs", "body", to="more", key={"id": "doc_id"}), "more", "body"),
-        (MergeTables("more", "docs", ["note"], key=keys), "docs", "note"),
         (
-            ExtractTable("docs", "bodies", ["body"], reference="body_id"),
+            MoveColumn("docs", "body", to="more", key={"id": "doc_id"}, assured=said),
+            "more",
+            "body",
+        ),
+        (
+            MergeTables("more", "docs", ["note"], key=keys, assured=said),
+            "docs",
+            "note",
+        ),
+        (
+            ExtractTable("docs", "bodies", ["body"], reference="body_id", assured=said),
             "docs",
             "body_id",
         ),
     )
-    for number, (given, table, column) in enumerate(patterns):
-        name, pattern = f"a{number}", replace(given, assured="test")
+    for number, (pattern, table, column) in enumerate(patterns):
+        name = f"a{number}"
         runner.expand(Change(revision=name, pattern=pattern))
         sql.execute(
             f"CREATE TRIGGER since AFTER INSERT ON {table} FOR EACH ROW"

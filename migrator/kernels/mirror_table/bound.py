@@ -146,7 +146,7 @@ def rebound(
     views = tuple(v.name for v in table.views)
     others = [a.table for a in work.also if a.table not in may_be_gone]
     if views:
-        locks = (_locked(table.name, *others, gone=may_be_gone),)
+        locks: tuple[str, ...] = (_locked(table.name, *others, gone=may_be_gone),)
     elif may_be_gone:
         # Two statements, so that another try can take them the other way round.
         locks = (
