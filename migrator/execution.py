@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -25,6 +25,7 @@ from migrator.kernels.direct import locked
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import ChangeRow, StepRow
+from migrator.names import TableName
 from migrator.plan import (
     Action,
     Autocommit,
@@ -283,6 +284,7 @@ class Execution:
         self, conn: Connection, action: Transaction, what: str, attempt: int
     ) -> None:
         """Run a transaction's statements; the condition is read under its locks."""
+        action = _without_gone(conn, action)
         locks = _locks(action)
         self._lock(conn, locks if attempt % 2 else _turned(action, locks))
         # Under a strong lock nothing may scan a table: an index answers.
@@ -445,6 +447,24 @@ def _locks(action: Transaction) -> tuple[str, ...]:
     """Return the statements that take a transaction's locks: the first, or more."""
     more = takewhile(lambda s: s.startswith("LOCK TABLE "), action.statements[1:])
     return (*action.statements[:1], *more)
+
+
+def _without_gone(conn: Connection, action: Transaction) -> Transaction:
+    """Return a transaction that does not lock tables that it can do without."""
+    there = tuple(a for a in action.also if not a.if_there or _is_there(conn, a.table))
+    if action.table is None or there == action.also:
+        return action
+    first, *rest = action.statements
+    if first == locked(action.table, action.lock, *(a.table for a in action.also)):
+        first = locked(action.table, action.lock, *(a.table for a in there))
+    return replace(action, statements=(first, *rest), also=there)
+
+
+def _is_there(conn: Connection, table: TableName) -> bool:
+    row = conn.execute(
+        "SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS there", (str(table),)
+    ).fetchone()
+    return row is not None and bool(row["there"])
 
 
 def _turned(action: Transaction, locks: tuple[str, ...]) -> tuple[str, ...]:

@@ -109,12 +109,13 @@ class TableLock:
     A lock on a further table that a step takes.
 
     `first` tells that it comes before the step's own, since requests that write both
-    tables take them in that order.
+    tables take them in that order. One with `if_there` is left out where it is gone.
     """
 
     table: TableName
     lock: Lock
     first: bool = False
+    if_there: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

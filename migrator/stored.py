@@ -67,6 +67,7 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
                 lock=Lock(a["lock"]),
                 # Nor this.
                 first=a.get("first", False),
+                if_there=a.get("if_there", False),
             )
             for a in values["also"]
         )

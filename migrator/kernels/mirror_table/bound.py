@@ -15,7 +15,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Table
-from migrator.kernels import direct, replaced
+from migrator.kernels import replaced
 from migrator.names import TableName
 from migrator.plan import Lock, Refusal, TableLock, Transaction, render, type_name
 
@@ -144,28 +144,20 @@ def rebound(
     """
     lock, *rest = work.statements
     views = tuple(v.name for v in table.views)
-    others = [a.table for a in work.also if a.table not in may_be_gone]
     if views:
-        locks: tuple[str, ...] = (_locked(table.name, *others, gone=may_be_gone),)
-    elif may_be_gone:
-        # Two statements, so that another try can take them the other way round.
-        locks = (
-            _block(_if_there(may_be_gone)),
-            direct.locked(table.name, Lock.ACCESS_EXCLUSIVE, *others),
-        )
-    else:
-        locks = (lock,)
+        others = (a.table for a in work.also if a.table not in may_be_gone)
+        lock = _locked(table.name, *others, gone=may_be_gone)
     return replace(
         work,
         statements=(
-            *locks,
+            lock,
             *map(render, spelt(table.name, away)),
             *rest,
             render(MADE_AGAIN),
         ),
         also=(
             *(TableLock(table=v, lock=Lock.ACCESS_EXCLUSIVE) for v in views),
-            *work.also,
+            *(replace(a, if_there=a.table in may_be_gone) for a in work.also),
         ),
         refusals=(*work.refusals, _nothing_left(table.name)),
     )
