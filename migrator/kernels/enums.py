@@ -5,7 +5,7 @@ Source: PostgreSQL manual, ALTER TYPE; section 8.7, Enumerated Types.
 
 from psycopg import sql
 
-from migrator.errors import Refused
+from migrator.errors import NotThere, Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import requirements
 from migrator.kernels.direct import members
@@ -23,7 +23,8 @@ def require_enum(facts: Facts, name: str, *values: str | None) -> Column:
         values: those that its enum has to have; None for none.
 
     Raises:
-        Refused: it is of another type, or lacks one of them.
+        Refused: it is of another type.
+        NotThere: it lacks one of them.
     """
     requirements.require_table(facts)
     column = facts.table.require(name)
@@ -36,9 +37,11 @@ def require_enum(facts: Facts, name: str, *values: str | None) -> Column:
     for value in values:
         if value is not None and value not in column.values:
             known = ", ".join(f'"{v}"' for v in column.values)
-            raise Refused(
+            raise NotThere(
                 f'{where} has no value "{value}" in its enum.',
                 next=f"correct it; there are {known}.",
+                name=value,
+                known=column.values,
             )
     return column
 

@@ -81,6 +81,7 @@ def streaming(
             *("-c", f"unix_socket_directories={primary.folder}"),
             # No fewer than the primary's, or it does not start.
             *("-c", f"cluster_name={name}", "-c", "max_connections=200"),
+            *("-c", "max_prepared_transactions=4"),
             *(word for setting in settings for word in ("-c", setting)),
         ],
         stdout=subprocess.DEVNULL,

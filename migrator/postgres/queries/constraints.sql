@@ -53,4 +53,7 @@ SELECT k.conname::text AS name,
           || CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END
  ) AS spelt (whole, behind)
  WHERE k.conrelid = %(table)s::oid
+   -- A foreign key to a partitioned table has one of its own to each partition.
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint p
+                    WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
  ORDER BY k.conname
