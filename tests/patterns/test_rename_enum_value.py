@@ -229,7 +229,8 @@ def test_locks(runner: Runner, sql: psycopg.Connection, database: str) -> None:
             "",
             replace(RENAME, value="paied"),
             'Column "state" of table "public"."orders" has no value "paied" in its'
-            f' enum.{NOTHING}correct it; there are "new", "payed", "lost".',
+            f' enum.{NOTHING}"payed" is the nearest; correct it; there are "new",'
+            ' "payed", "lost".',
         ),
         (
             "",
