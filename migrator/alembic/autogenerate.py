@@ -264,9 +264,9 @@ def _generate(
                 context.config.print_stdout(f"  Decide {written.choice}.")
             if waits := [name for name in written.requires if name in changes]:
                 context.config.print_stdout(
-                    f"  {id_} belongs into a later release: it waits until"
-                    f" {', '.join(waits)} {'is' if len(waits) == 1 else 'are'}"
-                    " finished."
+                    f"  {id_} waits until {', '.join(waits)}"
+                    f" {'is' if len(waits) == 1 else 'are'} finished: unless that is at"
+                    " expand, it belongs into a later release."
                 )
 
     # On this one object: `alembic check` reads the directive, and has to find it whole.

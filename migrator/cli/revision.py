@@ -468,9 +468,9 @@ def _show(made: Sequence[_Made], json: bool) -> None:
             click.secho(output.wrapped(f"Decide {choice}.", "  "), fg="yellow")
         if one.waits:
             text = (
-                "It belongs into a later release, with all behind it: it waits until"
-                f" {' and '.join(one.waits)} {'is' if len(one.waits) == 1 else 'are'}"
-                " finished."
+                f"It waits, with all behind it, until {' and '.join(one.waits)}"
+                f" {'is' if len(one.waits) == 1 else 'are'} finished: unless that is at"
+                " expand, it belongs into a later release."
             )
             click.secho(output.wrapped(text, "  "), fg="yellow")
     if made:
