@@ -525,7 +525,7 @@ def test_a_hazard_is_refused(project: Project, sql: psycopg.Connection) -> None:
     assert (
         "This revision changed nothing; 1 revision that this command ran before" in said
     )
-    assert '    change = DropColumn("users", "name")' in said
+    assert '    change = DropColumn("users", "name", type="text")' in said
     assert 'Or put `with zd.assured("reason"):` around it' in said
     assert version(sql) == "r2"
     assert columns(sql) == ["id", "name", "nick"]

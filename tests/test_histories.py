@@ -50,7 +50,7 @@ WAITING: History = (
 #: Two branches that touch the same, in whatever order; the merge waits for both.
 MERGED: History = (
     ("r2", "r1", 'AddColumn("users", "age", "int", computed="0")'),
-    ("s2", "r1", 'AddCheck("users", "positive", "id > 0")'),
+    ("s2", "r1", 'AddCheck("users", "positive", "id > 0 OR users IS NOT NULL")'),
     ("m3", ("r2", "s2"), "orders"),
     ("t4", "m3", 'SetNotNull("users", "age", fill="0")'),
 )

@@ -878,7 +878,8 @@ def test_notices() -> None:
     facts = partitioned(unique, leaf(TableName("old", "part")))
     facts = replace(facts, table=replace(facts.table, indexes=(index,)))
     rename = RenameColumn("users", "name", "x", assured="nobody does")
-    assert [n.text for n in rename.check(facts)][1:4] == [
+    said = [n.text for n in rename.check(facts)][1:]
+    assert [text for text in said if not text.startswith("Prepared")][:3] == [
         attached,
         "Each partition gets copies of its indexes for the window, the parent none: a"
         " partition that is made in the window has none until retire.",
