@@ -9,6 +9,7 @@ from sqlalchemy import MetaData
 
 from migrator.errors import Refused
 from migrator.ledger import revisions
+from migrator.ledger.installation import exists
 from migrator.names import TableName
 from migrator.postgres.connection import Connection
 
@@ -78,6 +79,8 @@ def note(
     """
     Enter into the log what a database at some revisions has behind it.
 
+    Where a command of plain revisions made no log, the next one enters it.
+
     What is behind a revision of another release is not known here: then none of this
     one's counts as taken back.
 
@@ -88,10 +91,13 @@ def note(
         heads: where the database is.
     """
     assert ctx.script is not None
+    if not exists(conn):
+        # A walk over some hundred revisions takes longer than the question.
+        return
     at = list(heads)
     there = behind(ctx.script, at)
     every = {r.revision for r in ctx.script.walk_revisions()}
-    gone = set[str]() if unknown(ctx.script, at) else every - there
+    gone = set[str]() if set(at) - every else every - there
     revisions.note(conn, version_table, there, gone)
 
 

@@ -48,17 +48,13 @@ def note(
     """
     Enter what the log does not have yet.
 
-    Where a command of plain revisions made no log, the next one enters it.
-
     Args:
-        conn: outside a transaction.
+        conn: outside a transaction, of a database with a ledger.
         version_table: Alembic's, with its schema if it has one.
         there: revisions that have run.
         gone: revisions that have not, or were taken back.
         reason: a person's word for it; "" where the version table tells it.
     """
-    if not exists(conn):
-        return
     known = ran(conn, version_table)
     told = {
         "ran": sorted(set(there) - known),
