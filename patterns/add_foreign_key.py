@@ -116,7 +116,7 @@ class AddForeignKey(Pattern):
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a key that is none, and what PostgreSQL could only scan for."""
-        key = self._key(facts)
+        key = self.key(facts)
         key.require()
         notices = (
             Notice(
@@ -144,7 +144,7 @@ class AddForeignKey(Pattern):
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return a trial of the foreign key."""
-        return (self._key(facts).trial(),)
+        return (self.key(facts).trial(),)
 
     def expand(self, facts: Facts) -> Steps:
         """Return the index on the referring columns, where there is none."""
@@ -157,7 +157,7 @@ class AddForeignKey(Pattern):
         return comparisons(
             facts,
             "count_orphans",
-            self._key(facts).orphans(),
+            self.key(facts).orphans(),
             shown=tuple(self.on),
             no_reverse="nothing is changed",
             wrong=f"a reference to no row of {facts.others[0].name}",
@@ -172,7 +172,7 @@ class AddForeignKey(Pattern):
                 work=constraints.add(
                     table,
                     self.name,
-                    self._key(facts).definition() + sql.SQL(" NOT VALID"),
+                    self.key(facts).definition() + sql.SQL(" NOT VALID"),
                     lock=Lock.SHARE_ROW_EXCLUSIVE,
                     also=parent,
                 ),
@@ -198,7 +198,8 @@ class AddForeignKey(Pattern):
             return self.index
         return names.fitted(self.name, "_idx")
 
-    def _key(self, facts: Facts) -> ForeignKey:
+    def key(self, facts: Facts) -> ForeignKey:
+        """Return the key as SQL has it."""
         given = {"on": self.on, "referenced_columns": self.referenced_columns}
         constraints.require_lists(self.title, given)
         return ForeignKey(

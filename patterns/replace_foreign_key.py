@@ -17,18 +17,16 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
-from psycopg import sql
-
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
 from migrator.final import Final, Key
 from migrator.kernels import constraints, direct, requirements
 from migrator.kernels.foreign_key import ForeignKey
-from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
+from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.drop_constraint import DropConstraint
-from migrator.plan import Footprint, Lock, Notice, Probe, Reach, State, Step, Steps
+from migrator.plan import Footprint, Notice, Probe, Reach, State, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +84,7 @@ class ReplaceForeignKey(Pattern):
 
     def beside(self) -> tuple[Reach, ...]:
         """Return the key that is referred to."""
-        return (
-            Reach(
-                table=self.references,
-                schema=self.referenced_schema,
-                columns=frozenset(self.referenced_columns),
-                needed=True,
-            ),
-        )
+        return self._new(self.name).beside()
 
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the table, and the key that is referred to."""
@@ -106,7 +97,7 @@ class ReplaceForeignKey(Pattern):
 
     def others(self, known: tuple[Table, ...]) -> tuple[tuple[str, str | None], ...]:
         """Return the referenced table."""
-        return ((self.references, self.referenced_schema),)
+        return self._new(self.name).others(known)
 
     def final(self) -> Final:
         """Return the constraint."""
@@ -156,54 +147,38 @@ class ReplaceForeignKey(Pattern):
 
     def verify(self, facts: Facts) -> Steps:
         """Return the count of rows that refer to nothing."""
-        return comparisons(
-            facts,
-            "count_orphans",
-            self._key(facts).orphans(),
-            shown=tuple(self.on),
-            no_reverse="nothing is changed",
-            wrong=f"a reference to no row of {facts.others[0].name}",
-        )
+        return self._made(facts).verify(facts)
 
     def retire(self, facts: Facts) -> Steps:
         """Return the new foreign key, its proof, and the exchange."""
-        table, parent, key = facts.table.name, facts.others[0].name, self._key(facts)
+        table, made = facts.table.name, self._made(facts)
         old = constraints.require(facts, self.name)
         again = DropConstraint(self.table, self.name, schema=self.schema).again(
             facts, old
         )
-        added = constraints.add(
-            table,
-            key.name,
-            key.definition() + sql.SQL(" NOT VALID"),
-            lock=Lock.SHARE_ROW_EXCLUSIVE,
-            also=parent,
-        )
-        gone = constraints.drop(table, key.name, also=parent)
         # Orphans are counted before anything of the way back runs.
         counted = 1 if old.validated else 0
         count = (
-            replace(action, done=constraints.is_there(table, key.name))
+            replace(action, done=constraints.is_there(table, made.name))
             for action in again[:counted]
         )
         rest = again[counted:]
         # Both hold from here on, until the first step's way back drops the new one.
         away = replace(
             direct.catalogue_step(
-                table, constraints.renamed(table, self.name, key.name)
+                table, constraints.renamed(table, self.name, made.name)
             ),
-            done=constraints.is_there(table, key.name),
+            done=constraints.is_there(table, made.name),
         )
         exchange = constraints.exchanged(
             table,
             old,
-            key.name,
-            done=f"SELECT NOT ({constraints.is_there(table, key.name)})",
+            made.name,
+            done=f"SELECT NOT ({constraints.is_there(table, made.name)})",
             also=old.references,
         )
         return (
-            Step(name="add_constraint", work=added, reverse=(gone,)),
-            constraints.validate(table, key.name, also=parent),
+            *made.retire(facts),
             Step(
                 name="exchange_constraints",
                 work=exchange,
@@ -212,18 +187,28 @@ class ReplaceForeignKey(Pattern):
         )
 
     def _key(self, facts: Facts) -> ForeignKey:
-        given = {"on": self.on, "referenced_columns": self.referenced_columns}
-        constraints.require_lists(self.title, given)
-        return ForeignKey(
-            title=self.title,
-            # Until the exchange.
-            name=names.owned("key", self.name, facts.tag),
-            facts=facts,
-            parent=facts.others[0],
-            columns=tuple(self.on),
-            referenced=tuple(self.referenced_columns),
-            match=self.match,
+        """Return the new key, as what is said of it names this change."""
+        constraints.require_lists(
+            self.title, {"on": self.on, "referenced_columns": self.referenced_columns}
+        )
+        return replace(self._made(facts).key(facts), title=self.title)
+
+    def _made(self, facts: Facts) -> AddForeignKey:
+        """Return the new key under the name that it has until the exchange."""
+        return self._new(names.owned("key", self.name, facts.tag))
+
+    def _new(self, name: str) -> AddForeignKey:
+        return AddForeignKey(
+            self.table,
+            self.on,
+            self.references,
+            self.referenced_columns,
+            name,
             on_delete=self.on_delete,
             on_update=self.on_update,
+            match=self.match,
             deferrable=self.deferrable,
+            index=False,
+            schema=self.schema,
+            referenced_schema=self.referenced_schema,
         )
