@@ -12,6 +12,7 @@ from migrator.errors import (
 )
 from migrator.events import EventKind
 from migrator.execution import Run
+from migrator.facts import Facts, Kind
 from migrator.inspection import Inspection
 from migrator.ledger import control, store
 from migrator.ledger.control import Mode
@@ -96,8 +97,14 @@ class Phases(Inspection):
             for s in store.steps(conn, row.id, ("reversed", "parked"))
         )
 
-    def _phase(self, run: Run, phase: Phase, pattern: Pattern) -> None:
-        """Run a phase: entered whole before its first step, resumed from there."""
+    def _phase(
+        self, run: Run, phase: Phase, pattern: Pattern, facts: Facts | None = None
+    ) -> None:
+        """
+        Run a phase: entered whole before its first step, resumed from there.
+
+        `facts` are those of just now, where they are known.
+        """
         change = run.change
         if change.state.rank >= phase.reaches.rank:
             return
@@ -110,7 +117,8 @@ class Phases(Inspection):
                 way_back.keep_unfit(run.conn, change)
         self._tell(EventKind.PHASE, change, {"phase": phase.value})
         if not entered:
-            steps = pattern.steps(phase, self._facts_of(run.conn, change))
+            facts = facts or self._facts_of(run.conn, change)
+            steps = pattern.steps(phase, facts)
             if phase is Phase.BACKFILL:
                 self._require_chunking(change.id, steps)
             with self._execution.short(run, f"{phase} of {change.id}"):
@@ -120,16 +128,20 @@ class Phases(Inspection):
                     for old in store.steps(run.conn, change.id, ("parked",)):
                         store.set_status(run.conn, change.id, old, "reversed")
         self._run_steps(run, phase, pattern)
+        # Facts are as they were where there was nothing to do.
+        known = None if self._steps_of(run, phase) else facts
         done = phase is Phase.DROP or (
             phase.reaches.rank >= State.VERIFIED.rank
-            and not self._is_more(run, phase, pattern)
+            and not self._is_more(run, phase, pattern, known)
         )
         self._set_state(run, phase.reaches, finished=done)
 
-    def _is_more(self, run: Run, phase: Phase, pattern: Pattern) -> bool:
-        """Tell whether there is anything to do behind a phase."""
+    def _is_more(
+        self, run: Run, phase: Phase, pattern: Pattern, facts: Facts | None
+    ) -> bool:
+        """Tell whether there is anything to do behind a phase; `facts` as above."""
         rest = [p for p in Phase if p.reaches.rank > phase.reaches.rank]
-        facts = self._facts_of(run.conn, run.change)
+        facts = facts or self._facts_of(run.conn, run.change)
         try:
             return any(pattern.steps(p, facts) for p in rest)
         except Refused:
@@ -179,6 +191,11 @@ class Phases(Inspection):
         """Enter steps for partitions that were attached while a phase ran."""
         if phase not in (Phase.BACKFILL, Phase.VERIFY):
             return []
+        works = [s.step.work for s in self._steps_of(run, phase)]
+        chunked = [w for w in works if isinstance(w, ChunkedUpdate | ChunkedCheck)]
+        # A domain's tables are several too.
+        if pattern.kind is Kind.TABLE and all(w.root is None for w in chunked):
+            return []
         steps = pattern.steps(phase, self._facts_of(run.conn, run.change))
         done = {s.step.name for s in self._steps_of(run, phase) if s.file_node != GONE}
         late = tuple(
@@ -193,13 +210,13 @@ class Phases(Inspection):
 
     def _pass_empty(self, run: Run, pattern: Pattern) -> State:
         """Pass phases in which there is nothing to do, up to verified."""
-        for phase in (Phase.BACKFILL, Phase.VERIFY):
-            passed = run.change.state.rank >= phase.reaches.rank
-            if not passed:
-                facts = self._facts_of(run.conn, run.change)
-                if pattern.steps(phase, facts):
-                    break
-                self._phase(run, phase, pattern)
+        rank = run.change.state.rank
+        ahead = [p for p in (Phase.BACKFILL, Phase.VERIFY) if p.reaches.rank > rank]
+        facts = self._facts_of(run.conn, run.change) if ahead else None
+        for phase in ahead:
+            if facts and pattern.steps(phase, facts):
+                break
+            self._phase(run, phase, pattern, facts)
         return run.change.state
 
     def _steps_of(self, run: Run, phase: Phase) -> list[StepRow]:
