@@ -125,9 +125,12 @@ class RenameColumn(Pattern):
                     " none until retire."
                 )
             )
+        # ON CONFLICT takes none of these.
+        held_later = {i.name for i in facts.table.indexes if not i.arbitrates}
         notices += [
             Notice(text=self._conflict(facts, name), needs_assurance=True)
             for name in column.unique_indexes
+            if name not in held_later
         ]
         notices += [
             Notice(

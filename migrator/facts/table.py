@@ -140,6 +140,8 @@ class Index:
     oid: int = 0
     #: Whether an exclusion constraint rests on it, or a key over periods.
     exclusion: bool = False
+    #: Whether each row is held to it at once; a deferrable key may wait.
+    immediate: bool = True
     #: The partitioned index at the top of which it is a part; None where it is none.
     root: str | None = None
     #: Its order's `>` and `<=`, as SQL; "" where the keys have none in common.
@@ -148,6 +150,11 @@ class Index:
     #: Of the first key column with the order of rows, from -1 to 1; None where there
     #: are no statistics.
     correlation: float | None = None
+
+    @property
+    def arbitrates(self) -> bool:
+        """Whether ON CONFLICT may name its keys: one that no two rows share by `=`."""
+        return self.unique and self.immediate and not self.exclusion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -288,13 +288,17 @@ def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
     Return the builds of copies of all plain indexes, over another column.
 
     Each leaf of a partitioned table gets its own: an index of the parent cannot be
-    built concurrently, and queries use those of the leaves.
+    built concurrently, and queries use those of the leaves. Two columns with the same
+    values need one key. A copy is unique for ON CONFLICT alone: that of a deferrable
+    key would be checked at once, and one over periods can only come with its key.
+
+    Source: PostgreSQL manual, CREATE TABLE (DEFERRABLE; WITHOUT OVERLAPS).
     """
     return tuple(
         build_like(
             f"copy_index_{number}",
             leaf.table,
-            index,
+            replace(index, unique=index.arbitrates),
             index_copy(leaf.table, index, facts.tag),
             {old: new},
         )

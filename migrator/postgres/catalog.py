@@ -197,6 +197,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 columns=tuple(i["columns"]),
                 oid=i["oid"],
                 exclusion=i["exclusion"],
+                immediate=i["immediate"],
                 root=i["root"],
                 correlation=i["correlation"],
                 greater=i["greater"],

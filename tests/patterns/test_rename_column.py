@@ -386,6 +386,29 @@ def test_a_view_goes_on_through_a_rename(
     assert sql.execute("SELECT name FROM v ORDER BY id").fetchall() == [("e",), ("c",)]
 
 
+def test_a_key_that_is_checked_later_lets_both_names_pass(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The copy of a deferrable key's index, or of one over periods, is not unique."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, name int4range UNIQUE DEFERRABLE);"
+        "INSERT INTO users SELECT g, int4range(g, g + 1) FROM generate_series(1, 3) g"
+    )
+    if sql.info.server_version >= 180000:
+        sql.execute("CREATE EXTENSION btree_gist")
+        sql.execute("ALTER TABLE users ADD UNIQUE (id, name WITHOUT OVERLAPS)")
+    runner.expand(CHANGE)
+    assert runner.settle("a1") is State.VERIFIED
+    # Each takes the value of a row that is updated after it.
+    sql.execute("UPDATE users SET name = int4range(5 - lower(name), 6 - lower(name))")
+    sql.execute("UPDATE users SET full_name = int4range(id + 1, id + 2)")
+    runner.retire("a1", old_release_gone="test")
+    assert runner.rollback("a1") is State.VERIFIED
+    sql.execute("UPDATE users SET name = int4range(id, id + 1)")
+    rows = sql.execute("SELECT count(*) FROM users WHERE name = full_name")
+    assert rows.fetchone() == (3,)
+
+
 def test_grants_of_the_column_hold_for_both_names(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

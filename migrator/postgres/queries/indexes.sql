@@ -14,6 +14,7 @@ SELECT x.relname::text AS name,
                   -- Before 17 the server's own target is -1, since then NULL.
                   WHERE a.attrelid = x.oid AND a.attstattarget >= 0), '[]') AS targets,
        i.indisexclusion AS exclusion,
+       i.indimmediate AS immediate,
        CASE WHEN x.relispartition THEN
          (SELECT r.relname::text FROM pg_catalog.pg_class r
            WHERE r.oid = pg_catalog.pg_partition_root(x.oid))
