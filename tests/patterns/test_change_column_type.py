@@ -418,6 +418,24 @@ def test_a_value_that_does_not_fit_holds_the_change(
     assert rows(sql, "word, short") == [("w", "w"), ("two", "two")]
 
 
+def test_text_that_a_type_calls_a_syntax_error_is_stored(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The old release does not notice, whatever the new type's error is called."""
+    types = {"tsquery": "'a b'", "regtype": "'nowhere'", "regproc": "'abs'"}
+    sql.execute("CREATE TABLE words (id int PRIMARY KEY, tsquery text, regtype text)")
+    sql.execute("ALTER TABLE words ADD regproc text")
+    for number, kind in enumerate(types):
+        made = ChangeColumnType("words", kind, kind, f"as_{kind}")
+        runner.expand(Change(revision=f"w{number}", pattern=made))
+    names = ", ".join(types)
+    given = ", ".join(types.values())
+    sql.execute(f"INSERT INTO words (id, {names}) VALUES (1, {given})".encode())
+    new = ", ".join(f"as_{kind}" for kind in types)
+    found = sql.execute(f"SELECT {new} FROM words".encode())
+    assert found.fetchone() == (None, None, None)
+
+
 def test_a_null_where_none_may_be_holds_the_change(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -77,7 +77,8 @@ BEGIN
     BEGIN
       NEW."name" := (SELECT (''?'') FROM (SELECT NEW.*) AS "users");
     EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception\
- OR program_limit_exceeded THEN
+ OR program_limit_exceeded OR syntax_error OR undefined_object OR undefined_table OR\
+ undefined_function OR ambiguous_function OR invalid_name OR feature_not_supported THEN
       NULL;
     END;
   END IF;

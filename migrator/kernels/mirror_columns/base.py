@@ -40,11 +40,15 @@ _IMAGE_DISTINCT = sql.SQL(
 )
 
 
-# What an expression raises where a value has no counterpart: a cast that fails,
-# a value too long, a domain's check, the user's own RAISE (manual, appendix A).
+# What an expression raises where a value has no counterpart: a cast that fails, a
+# value too long, a domain's check, the user's own RAISE (manual, appendix A). Some
+# types call text that they do not take a syntax error (tsquery, ltree, hstore,
+# jsonpath), a name of nothing (regclass and its like), or not supported (xml).
 NO_COUNTERPART = sql.SQL(
     "data_exception OR integrity_constraint_violation OR raise_exception"
-    " OR program_limit_exceeded"
+    " OR program_limit_exceeded OR syntax_error OR undefined_object"
+    " OR undefined_table OR undefined_function OR ambiguous_function"
+    " OR invalid_name OR feature_not_supported"
 )
 
 
