@@ -19,7 +19,7 @@ row is stored once, without a rewrite); section 5.4 (generated columns).
 
 import re
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
 
@@ -223,7 +223,10 @@ class AddColumn(Pattern):
         """Return whether the default is the same in each row."""
         if self.default is None:
             return {}
-        return {CONSTANT: trials.bare_type(self.title, self.type, self.default)}
+        asked = trials.bare_type(self.title, self.type, self.default)
+        # Beside stored rows of the table it is filled as any other default.
+        stored = f"{asked.question} AND {row_types.not_stored(facts)}"
+        return {CONSTANT: replace(asked, question=stored)}
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the type, and of what the values are made by."""

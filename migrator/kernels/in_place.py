@@ -13,6 +13,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Column, Facts
+from migrator.kernels import row_types
 from migrator.kernels.direct import catalogue_step
 from migrator.names import TableName
 from migrator.plan import (
@@ -131,7 +132,12 @@ def is_free(facts: Facts, column: Column, *kinds: sql.Composable) -> Probe:
         question=render(
             sql.SQL(
                 "SELECT pg_catalog.current_setting('migrator.files') = ({}) AND {}"
-            ).format(_FILE, sql.Literal(not column.checks))
+                " AND {}"
+            ).format(
+                _FILE,
+                sql.Literal(not column.checks),
+                expression(row_types.not_stored(facts)),
+            )
         ),
         otherwise="not free",
     )

@@ -8,12 +8,43 @@ Source: PostgreSQL manual, sections 38.5.4 (SQL Functions on Composite Types) an
 41.6.1 (RETURN QUERY).
 """
 
+from psycopg import sql
+
 from migrator.facts import Facts
-from migrator.plan import Notice
+from migrator.kernels.direct import members
+from migrator.plan import Notice, render
 
 # Statements whose columns are those that the table has by then.
 _ALL = "Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
 _ONCE = 'once in each session ("cached plan must not change result type").'
+
+
+def not_stored(facts: Facts) -> str:
+    """
+    Return the condition that no column holds rows of the table, or of a partition.
+
+    Where one does, the server refuses each ALTER TABLE that gives rows other values:
+    another type, or a column with a default, be it free or not.
+    """
+    return render(
+        sql.SQL(
+            "NOT EXISTS (WITH RECURSIVE held (type) AS ("
+            "SELECT c.reltype FROM pg_catalog.pg_class c WHERE c.oid IN ({})"
+            " UNION SELECT made.type FROM held CROSS JOIN LATERAL ("
+            # Its arrays, domains and ranges, and rows of other types with such columns.
+            "SELECT t.oid FROM pg_catalog.pg_type t"
+            " WHERE held.type IN (t.typelem, t.typbasetype)"
+            " UNION ALL SELECT r.rngtypid FROM pg_catalog.pg_range r"
+            " WHERE r.rngsubtype = held.type"
+            " UNION ALL SELECT c.reltype FROM pg_catalog.pg_attribute a"
+            " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
+            " WHERE c.relkind = 'c' AND a.atttypid = held.type) AS made (type))"
+            " SELECT FROM pg_catalog.pg_attribute a"
+            " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
+            " JOIN held ON held.type = a.atttypid"
+            " WHERE c.relkind IN ('r', 'm', 'p', 'i', 'I') AND NOT a.attisdropped)"
+        ).format(members(facts.table.name))
+    )
 
 
 def comes(facts: Facts, *, until: str = "") -> tuple[Notice, ...]:

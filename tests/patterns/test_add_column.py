@@ -262,6 +262,22 @@ def test_a_constant_default_is_not_null_at_once(
     sql.execute("INSERT INTO users VALUES (3)")
 
 
+def test_beside_stored_rows_a_constant_default_is_filled(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A column of the table's row type keeps the server from storing it once."""
+    sql.execute(
+        "CREATE TABLE users (id int); INSERT INTO users VALUES (1);"
+        "CREATE TYPE pair AS (one users[], other int);"
+        "CREATE TABLE kept (rows pair); INSERT INTO kept VALUES (NULL)"
+    )
+    pattern = AddColumn("users", "n", "int", default="7", not_null=True)
+    assert runner.expand(Change(revision="a1", pattern=pattern)) is State.EXPANDED
+    assert runner.settle("a1") is State.VERIFIED
+    assert sql.execute("SELECT n FROM users").fetchall() == [(7,)]
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+
+
 def test_life_of_a_computed_column_that_is_not_null(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -239,6 +239,16 @@ def test_in_place(runner: Runner, sql: psycopg.Connection) -> None:
     assert stored(sql) == files
 
 
+def test_beside_stored_rows_nothing_is_free(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The server changes no type of a table whose rows a column holds."""
+    sql.execute("CREATE TABLE kept AS SELECT items AS row FROM items")
+    pattern = ChangeColumnType("items", "word", "text", assured="no prepared SELECT")
+    assert runner.expand(change(pattern)) is State.EXPANDED
+    assert runner.settle("c1") is State.VERIFIED
+
+
 def test_in_place_without_a_way_back(runner: Runner, sql: psycopg.Connection) -> None:
     """Where narrowing would rewrite, the wider type stays, as the plan says."""
     pattern = ChangeColumnType("items", "word", "varchar(20)", assured="tried")
