@@ -325,10 +325,7 @@ class Execution:
         what = self._named(run.conn, row, action)
         require_session(run.conn, what)
         budget_ms = int(self.settings.build_budget_s * 1000)
-        # Who waits for a stronger lock keeps others waiting behind it.
-        weak = action.lock.rank <= Lock.SHARE_UPDATE_EXCLUSIVE.rank
-        builds = action.leftover is not None and weak
-        lock_ms = budget_ms if builds else self.settings.lock_timeout_ms
+        lock_ms = budget_ms if _waits(action) else self.settings.lock_timeout_ms
         if row.status == "pending":
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, "running")
@@ -343,6 +340,14 @@ class Execution:
                     if action.done is None or not ask(run.conn, action.done):
                         self._conditions(run.conn, action, what)
                         self._checked_statement(run, action, what)
+                        if action.done is not None and not ask(run.conn, action.done):
+                            raise Failed(
+                                f"{what} ran, and is not done by its own question:"
+                                f" {action.done}",
+                                state="What it did stays, and what ran before.",
+                                next="look at what it made, correct that or the"
+                                " question, then run the same command again.",
+                            )
             if not attempt.failed:
                 break
         with self.short(run, what):
@@ -355,6 +360,8 @@ class Execution:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, "lease"):
             pass
+        if _waits(action) and (before := self._blockers(run.conn, action)):
+            self.progress.waiting(f"until those before it are through: {before[0]}")
         try:
             execute_stored(run.conn, action.statement)
         except RETRIED:
@@ -401,8 +408,9 @@ class Execution:
         Raises:
             LockBudgetError: names who holds what stands in the way.
         """
-        builds = isinstance(action, Autocommit) and action.leftover is not None
-        budget = self.settings.build_budget_s if builds else self.settings.step_budget_s
+        budget = self.settings.step_budget_s
+        if isinstance(action, Autocommit) and (action.leftover or action.outlives):
+            budget = self.settings.build_budget_s
         deadline = time.monotonic() + budget
         pause, number = FIRST_PAUSE_S, 0
         while True:
@@ -413,7 +421,7 @@ class Execution:
                 return
             blockers = self._blockers(run.conn, action)
             if time.monotonic() + pause > deadline:
-                raise self._no_lock(what, number, blockers)
+                raise self._no_lock(run, action, what, number, blockers)
             held = f", held by {blockers[0]}" if blockers else ""
             named = action.table is not None and action.lock is not Lock.NONE
             wanted = f"{action.lock} on {action.table}" if named else "a lock"
@@ -427,20 +435,57 @@ class Execution:
         if action.table is None or action.lock is Lock.NONE:
             return []
         found = blocking.blockers_of(conn, action.table, action.lock)
-        for other in action.also:
+        others = action.also
+        if isinstance(action, Autocommit) and action.outlives:
+            others += action.outlives
+            if action.leftover is None:
+                # A drop waits for no snapshot.
+                found = [b for b in found if b.table is not None]
+        for other in others:
             found += blocking.blockers_of(conn, other.table, other.lock)
         return list({(b.pid, b.prepared): b for b in found}.values())
 
     def _no_lock(
-        self, what: str, attempts: int, blockers: list[Blocker]
+        self,
+        run: Run,
+        action: Action,
+        what: str,
+        attempts: int,
+        blockers: list[Blocker],
     ) -> LockBudgetError:
+        """Return the error that tells who is in the way, and what was done by then."""
+        got = (
+            f"{what} got no lock within {self.settings.lock_timeout_ms} ms"
+            f" ({counted(attempts, 'attempt')})."
+        )
+        state = "This step changed nothing; steps before it stay."
+        if isinstance(action, Autocommit) and action.outlives:
+            if _waits(action):
+                got = (
+                    f"{what} waited {self.settings.build_budget_s:g} s for transactions"
+                    " that began before it."
+                )
+            looked = (action.leftover, action.done)
+            if action.leftover is None or any(q and ask(run.conn, q) for q in looked):
+                state = (
+                    "This step is half done, and the next try goes on from there: an"
+                    " index that is half built or dropped serves no query, and is"
+                    " written all the same. Steps before it stay."
+                    if _waits(action)
+                    else "This step is half done, and the next try goes on from there;"
+                    " steps before it stay."
+                )
         return LockBudgetError(
-            f"{what} got no lock within"
-            f" {self.settings.lock_timeout_ms} ms ({counted(attempts, 'attempt')}).",
-            state="This step changed nothing; steps before it stay.\n"
-            f"{blocking.held_by(blockers)}",
+            got,
+            state=f"{state}\n{blocking.held_by(blockers)}",
             next=blocking.advice(blockers),
         )
+
+
+def _waits(action: Autocommit) -> bool:
+    """Tell whether a statement may wait in one go: nobody waits behind it."""
+    weak = action.lock.rank <= Lock.SHARE_UPDATE_EXCLUSIVE.rank
+    return weak and bool(action.leftover or action.outlives)
 
 
 def _locks(action: Transaction) -> tuple[str, ...]:

@@ -153,6 +153,9 @@ class Autocommit:
     #: Conditions read before it runs; nothing is locked then, so they may scan.
     refusals: tuple[Refusal, ...] = ()
     also: tuple[TableLock, ...] = ()
+    #: Locks that it does not take: it waits for the end of transactions that hold what
+    #: conflicts with them, and keeps nobody waiting meanwhile.
+    outlives: tuple[TableLock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ class Settings:
             of an application's statement that queues behind it. 200 ms is below
             what a person notices and far below usual request limits.
         step_budget_s: how long a step is tried again before it gives up.
-        build_budget_s: how long a concurrent build may wait for old snapshots;
+        build_budget_s: how long a concurrent build may wait for old snapshots, and a
+            concurrent drop for those who have used the table;
             it blocks nobody meanwhile, so that it gets a budget of its own.
         target_ms: longest wanted time of a chunk's transaction; a backfill that is
             over in seconds makes shorter ones. A request that meets a locked row

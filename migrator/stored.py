@@ -60,19 +60,21 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["upkeep"] = Upkeep(**values["upkeep"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
-    if "also" in values:
-        values["also"] = tuple(
-            TableLock(
-                table=TableName(**a["table"]),
-                lock=Lock(a["lock"]),
-                # Nor this.
-                first=a.get("first", False),
-                if_there=a.get("if_there", False),
-            )
-            for a in values["also"]
-        )
+    for field in ("also", "outlives"):
+        if field in values:
+            values[field] = tuple(map(_lock, values[field]))
     values["lock"] = Lock(values["lock"])
     return cls(**values)
+
+
+def _lock(data: Mapping[str, Any]) -> TableLock:
+    return TableLock(
+        table=TableName(**data["table"]),
+        lock=Lock(data["lock"]),
+        # Ledgers of earlier releases do not have them.
+        first=data.get("first", False),
+        if_there=data.get("if_there", False),
+    )
 
 
 def _chunking(data: Mapping[str, Any]) -> Chunking:

@@ -12,6 +12,7 @@ the old release, retire may not break the new one.
 Source: PostgreSQL manual, section 13.3.1.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, ClassVar
@@ -30,8 +31,25 @@ from migrator.plan import (
     State,
     Step,
     Steps,
+    TableLock,
     Transaction,
 )
+
+# Comments, strings and names in quotes, in which no word is one of a statement.
+_QUOTED = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"""
+    r"""|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
+    re.DOTALL,
+)
+# What begins or ends a transaction; a savepoint does not. An SQL body ends by END too.
+_CONTROL = re.compile(
+    r"(?:\A|;)\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|PREPARE\s+TRANSACTION"
+    r"|ROLLBACK(?!(?:\s+(?:WORK|TRANSACTION))?\s+TO\b))\b",
+    re.IGNORECASE,
+)
+_BUILD = re.compile(r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\b", re.IGNORECASE)
+_VALID = "indisvalid"
+_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +175,26 @@ class Custom(Pattern):
                 f"{what} needs a reverse, or a reason why it has none.",
                 next='write reverse="…", or no_reverse="why".',
             )
+        for text in (one.statement, one.reverse):
+            if (word := _control(text)) is not None:
+                raise Refused(
+                    f"{self.title}: {text!r} says {word}. A step is a transaction with"
+                    " its record, its locks and their timeouts: what stands behind"
+                    " would be in none, wait for locks without end, and run twice"
+                    " after a crash.",
+                    next="leave it out; write one Sql for each transaction.",
+                )
         if one.alone and not one.done:
             raise Refused(
                 f"{what} stands alone, and does not tell whether it is done.",
                 next='write done="SELECT EXISTS (…)".',
+            )
+        if _BUILD.search(_QUOTED.sub(" ", one.statement)) and _VALID not in one.done:
+            raise Refused(
+                f"{what} builds an index: one that was cut off leaves an invalid index,"
+                " which its `done` takes for a whole one.",
+                next="use CreateIndex, which looks; or let `done` ask pg_index for"
+                f" {_VALID}, and drop an invalid one by hand.",
             )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -221,10 +255,24 @@ class Custom(Pattern):
         )
 
 
+def _control(text: str) -> str | None:
+    """Return the word of a text that begins or ends a transaction."""
+    plain = _QUOTED.sub(" ", text)
+    if _BODY.search(plain):
+        return None
+    found = _CONTROL.search(plain)
+    return None if found is None else found[1].upper()
+
+
 def _action(table: TableName, one: Sql, statement: str, done: str) -> Action:
     lock = Lock(one.lock)
     if one.alone:
-        return Autocommit(statement=statement, lock=lock, table=table, done=done)
+        builds = "CONCURRENTLY" in _QUOTED.sub(" ", statement).upper()
+        # Of what it waits for the most is said: a DROP waits for readers too.
+        waits = (TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),) if builds else ()
+        return Autocommit(
+            statement=statement, lock=lock, table=table, done=done, outlives=waits
+        )
     first = () if lock is Lock.NONE else (direct.locked(table, lock),)
     return Transaction(
         statements=(*first, statement), lock=lock, table=table, done=done or None

@@ -163,6 +163,8 @@ def _anew(table: Table, index: Index) -> Step:
             leftover=render(sql.SQL("SELECT {}").format(_is_left(table, second))),
             remove=drop.statement,
             scans=True,
+            # The first one is dropped as any index is.
+            outlives=drop.outlives,
         ),
         no_reverse="it is the same index as before",
     )

@@ -10,7 +10,15 @@ import pytest
 
 from migrator.change import Change
 from migrator.errors import LockBudgetError
-from migrator.patterns import AddEnumValue, AddForeignKey, CreateIndex, RenameColumn
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    AddEnumValue,
+    AddForeignKey,
+    CreateIndex,
+    DropIndex,
+    Reindex,
+    RenameColumn,
+)
 from migrator.plan import State
 from migrator.progress import Silent
 from migrator.runner import Runner
@@ -36,6 +44,17 @@ def columns(sql: psycopg.Connection) -> set[str]:
         " AND attnum > 0 AND NOT attisdropped"
     )
     return {name for (name,) in rows}
+
+
+class Heard(Silent):
+    """A progress that keeps why it waits."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, reason: str, seconds: float = 0.0) -> None:
+        """Keep it."""
+        self.reasons.append(reason)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,53 @@ def test_build_waits_for_an_old_snapshot_within_its_own_budget(
     ).fetchone() == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "held"),
+    [
+        (DropIndex("t", "ix"), "SELECT FROM t LIMIT 1"),
+        (Reindex("t", "ix"), "SELECT FROM t LIMIT 1"),
+        (CreateIndex("t", ["id"], "t_id"), "UPDATE t SET name = 'x' WHERE id = 1"),
+    ],
+)
+def test_who_has_used_the_table_is_named(
+    pattern: Pattern,
+    held: str,
+    database: str,
+    runner: Runner,
+    sql: psycopg.Connection,
+) -> None:
+    """It holds no lock that conflicts with ours, and is waited for all the same."""
+    sql.execute("CREATE INDEX ix ON t (name)")
+    quick = replace(
+        runner, settings=Settings(build_budget_s=0.6, hold_s=0, step_budget_s=0.1)
+    )
+    quick.progress = heard = Heard()
+    change = Change(revision="b5", pattern=pattern)
+    drops = isinstance(pattern, DropIndex)
+    if drops:
+        quick.expand(change)
+        quick.retire("b5", old_release_gone="test")
+
+    def run() -> State:
+        return quick.drop("b5") if drops else quick.expand(change)
+
+    with psycopg.connect(database, application_name="report") as other:
+        other.execute(held.encode())
+        pid = other.info.backend_pid
+        with pytest.raises(LockBudgetError) as caught:
+            run()
+    who = f'pid {pid} (application "report", idle in transaction'
+    text = str(caught.value)
+    assert " waited 0.6 s for transactions that began before it." in text
+    assert "This step is half done" in text
+    assert f"Held by {who}" in text
+    assert any(f"until those before it are through: {who}" in r for r in heard.reasons)
+    run()
+    assert sql.execute("SELECT bool_and(indisvalid) FROM pg_index").fetchone() == (
+        True,
+    )
+
+
 def test_row_lock_delays_a_chunk_and_names_the_rows(
     database: str, runner: Runner
 ) -> None:
@@ -120,17 +186,6 @@ def test_row_lock_delays_a_chunk_and_names_the_rows(
         with pytest.raises(LockBudgetError, match=r"rows locked for .* s: blocks"):
             runner.backfill(CHANGE.id)
     assert runner.backfill(CHANGE.id) is State.BACKFILLED
-
-
-class Heard(Silent):
-    """A progress that keeps why it waits."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def waiting(self, reason: str, seconds: float = 0.0) -> None:
-        """Keep it."""
-        self.reasons.append(reason)
 
 
 def test_a_step_without_a_lock_on_a_table_waits_for_a_lock(

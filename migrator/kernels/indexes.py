@@ -17,6 +17,7 @@ from migrator.plan import (
     Lock,
     Refusal,
     Step,
+    TableLock,
     expression,
     render,
     type_name,
@@ -84,7 +85,13 @@ def index_exists(schema: str, name: str, *, valid: bool) -> str:
 
 
 def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
-    """Return the concurrent drop of an index, harmless where it is gone."""
+    """
+    Return the concurrent drop of an index, harmless where it is gone.
+
+    It waits for whoever has used the table in a transaction that is open.
+
+    Source: PostgreSQL manual, DROP INDEX, CONCURRENTLY.
+    """
     return Autocommit(
         statement=render(
             sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
@@ -93,6 +100,7 @@ def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
         ),
         lock=Lock.SHARE_UPDATE_EXCLUSIVE,
         table=table,
+        outlives=(TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),),
     )
 
 
@@ -227,6 +235,7 @@ def _build(
         leftover=index_exists(schema, name, valid=False),
         remove=drop.statement,
         scans=True,
+        outlives=(TableLock(table=table.name, lock=Lock.SHARE),),
     )
 
 

@@ -369,6 +369,7 @@ def detach_concurrently(parent: Table, part: TableName) -> Autocommit:
             TableLock(table=parent.name, lock=Lock.SHARE_UPDATE_EXCLUSIVE),
             *_weaker(parent),
         ),
+        outlives=(TableLock(table=parent.name, lock=Lock.ACCESS_EXCLUSIVE),),
     )
 
 

@@ -1,13 +1,14 @@
 """Custom: its text, its life, its locks and its messages."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.errors import LockBudgetError, Refused
+from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Facts, Table
 from migrator.names import TableName
 from migrator.patterns import Custom, Sql
@@ -21,7 +22,10 @@ FACTS = Facts(
     table=Table(name=TableName('my "sch', "or der"), oid=1, columns=()),
 )
 NOTHING = "\nNothing was changed.\nNext: "
-THERE = "SELECT to_regclass('by_id') IS NOT NULL"
+THERE = (
+    "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('by_id')"
+    " AND indisvalid)"
+)
 BUILD = Sql(
     "CREATE INDEX CONCURRENTLY by_id ON orders (id)",
     reverse="DROP INDEX CONCURRENTLY by_id",
@@ -181,6 +185,20 @@ def test_a_reader_makes_it_give_up(
             f' done.{NOTHING}write done="SELECT EXISTS (…)".',
         ),
         (
+            [Sql("SELECT 1; commit work", reverse="SELECT 2")],
+            "'SELECT 1; commit work' says COMMIT. A step is a transaction with its"
+            " record, its locks and their timeouts: what stands behind would be in"
+            " none, wait for locks without end, and run twice after a crash."
+            f"{NOTHING}leave it out; write one Sql for each transaction.",
+        ),
+        (
+            [replace(BUILD, done="SELECT to_regclass('by_id') IS NOT NULL")],
+            "the statement 'CREATE INDEX CONCURRENTLY by_id ON orders (id)' builds an"
+            " index: one that was cut off leaves an invalid index, which its `done`"
+            f" takes for a whole one.{NOTHING}use CreateIndex, which looks; or let"
+            " `done` ask pg_index for indisvalid, and drop an invalid one by hand.",
+        ),
+        (
             [Sql("SELECT 1", reverse="SELECT 2", lock="strong")],
             "the statement 'SELECT 1' names a lock that there is not, 'strong'."
             f"{NOTHING}take one of these: none, ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE,"
@@ -194,6 +212,32 @@ def test_message(given: list[Sql], message: str) -> None:
     with pytest.raises(Refused) as caught:
         Custom("orders", "own", at_retire=given).check(FACTS)
     assert str(caught.value) == f'run "own" on table "orders": {message}'
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("BEGIN; SELECT 1; COMMIT", "BEGIN"),
+        ("SELECT 1;\n rollback", "ROLLBACK"),
+        ("SELECT 1; END", "END"),
+        ("/* x */ start  transaction", "START  TRANSACTION"),
+        ("SAVEPOINT a; ROLLBACK TO a; ROLLBACK WORK TO SAVEPOINT a", None),
+        (
+            "DO $x$ BEGIN COMMIT; END $x$; SELECT '; COMMIT', \"; COMMIT\" -- ; COMMIT",
+            None,
+        ),
+        ("SELECT E'\\'; COMMIT'", None),
+        ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END", None),
+    ],
+)
+def test_control_of_transactions(text: str, word: str | None) -> None:
+    """It is known from what stands in strings, bodies and comments."""
+    pattern = Custom("orders", "own", at_expand=[Sql(text, no_reverse="why")])
+    if word is None:
+        pattern.check(FACTS)
+        return
+    with pytest.raises(Refused, match=rf"says {word}\."):
+        pattern.check(FACTS)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +264,22 @@ def test_message_about_done(
         f'run "own" on table "orders": {done!r} {message}'
         f"{NOTHING}let it answer true or false, also before its step."
     )
+
+
+def test_what_is_not_done_afterwards_is_told(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A statement that did nothing is not entered as done, though it succeeded."""
+    sql.execute("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute("CREATE UNIQUE INDEX CONCURRENTLY by_id ON orders (id)")
+    build = "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_id ON orders (id)"
+    pattern = Custom("orders", "own", at_expand=[replace(BUILD, statement=build)])
+    change = Change(revision="a1", pattern=pattern)
+    with pytest.raises(Failed, match="is not done by its own question: SELECT EXISTS"):
+        runner.expand(change)
+    sql.execute("DROP INDEX by_id")
+    assert runner.expand(change) is State.VERIFIED
 
 
 def test_message_about_a_drop_without_a_reverse() -> None:

@@ -156,7 +156,7 @@ def test_a_lock_in_the_way_makes_it_give_up(
     change = Change(revision="a1", pattern=DROP)
     runner.expand(change)
     runner.retire("a1", old_release_gone="test")
-    runner.settings = Settings(lock_timeout_ms=50, step_budget_s=0.2, hold_s=0)
+    runner.settings = Settings(lock_timeout_ms=50, build_budget_s=0.2, hold_s=0)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE")
         with pytest.raises(LockBudgetError):
