@@ -340,14 +340,7 @@ class Execution:
                     if action.done is None or not ask(run.conn, action.done):
                         self._conditions(run.conn, action, what)
                         self._checked_statement(run, action, what)
-                        if action.done is not None and not ask(run.conn, action.done):
-                            raise Failed(
-                                f"{what} ran, and is not done by its own question:"
-                                f" {action.done}",
-                                state="What it did stays, and what ran before.",
-                                next="look at what it made, correct that or the"
-                                " question, then run the same command again.",
-                            )
+                        self._require_done(run.conn, action, what)
             if not attempt.failed:
                 break
         with self.short(run, what):
@@ -355,6 +348,17 @@ class Execution:
                 store.set_status(run.conn, run.change.id, row, status)
             else:
                 self._half(run, row)
+
+    @staticmethod
+    def _require_done(conn: Connection, action: Autocommit, what: str) -> None:
+        """Refuse to enter a statement as done that did nothing, by its own question."""
+        if action.in_vain and not ask(conn, action.done or "SELECT true"):
+            raise Failed(
+                f"{what} ran, and is not done by its own question: {action.done}",
+                state="What it did stays, and what ran before.",
+                next="look at what it made, correct that or the question, then run the"
+                " same command again.",
+            )
 
     def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""

@@ -156,6 +156,8 @@ class Autocommit:
     #: Locks that it does not take: it waits for the end of transactions that hold what
     #: conflicts with them, and keeps nobody waiting meanwhile.
     outlives: tuple[TableLock, ...] = ()
+    #: Whether `done` is asked once more behind it: it may have run in vain.
+    in_vain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from migrator.kernels import (
     partitioned_index,
     requirements,
     unique_key,
+    unproved,
 )
 from migrator.kernels.index_definition import require_partition_key
 from migrator.kernels.partitioned_index import Part
@@ -93,8 +94,8 @@ class AddPrimaryKey(Pattern):
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
         constraints.require_lists(self.title, {"on": self.on})
-        for column in self.on:
-            facts.table.require(column)
+        requirements.require_stored(facts, *self.on)
+        unproved.require_not_null(facts, *self.on)
         for part in (facts.table, *facts.table.partitions):
             there = next((k for k in part.constraints if k.kind == "p"), None)
             if there is not None:

@@ -94,8 +94,7 @@ class AddUnique(Pattern):
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
         constraints.require_lists(self.title, {"on": self.on})
-        for column in (*self.on, *self.include):
-            facts.table.require(column)
+        requirements.require_stored(facts, *self.on, *self.include)
         if facts.table.kind == "p":
             require_partition_key(self.title, facts, self.on)
             partitioned_index.require_free(facts, self._parts(facts))

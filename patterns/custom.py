@@ -271,7 +271,12 @@ def _action(table: TableName, one: Sql, statement: str, done: str) -> Action:
         # Of what it waits for the most is said: a DROP waits for readers too.
         waits = (TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),) if builds else ()
         return Autocommit(
-            statement=statement, lock=lock, table=table, done=done, outlives=waits
+            statement=statement,
+            lock=lock,
+            table=table,
+            done=done,
+            outlives=waits,
+            in_vain=True,
         )
     first = () if lock is Lock.NONE else (direct.locked(table, lock),)
     return Transaction(

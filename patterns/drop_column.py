@@ -30,6 +30,7 @@ from migrator.kernels import (
     row_types,
     trials,
     trigger_arguments,
+    unproved,
 )
 from migrator.pattern import Pattern
 from migrator.plan import Notice, Probe, State, Step, Steps, expression, type_name
@@ -84,6 +85,7 @@ class DropColumn(Pattern):
         requirements.require_table(facts)
         column = facts.table.require(self.column)
         requirements.require_droppable(facts, column)
+        unproved.require_not_null(facts, self.column)
         if self.fill is not None and column.default is not None:
             raise Refused(
                 f"{self.title}: it has a default already, {column.default}.",

@@ -17,7 +17,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import not_null, requirements
+from migrator.kernels import not_null, requirements, unproved
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
 
@@ -69,6 +69,7 @@ class DropNotNull(Pattern):
         requirements.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
         requirements.require_plain(facts, column)
+        unproved.require_not_null(facts, self.column)
         if not column.not_null:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} may hold NULL'

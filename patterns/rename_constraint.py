@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
 
+from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
 from migrator.kernels import constraints, direct, requirements
@@ -66,6 +67,14 @@ class RenameConstraint(Pattern):
         """Refuse a constraint that is not there, and a name that is taken."""
         requirements.require_table(facts)
         found = constraints.require(facts, self.name)
+        for part in facts.table.partitions:
+            # What partitions have by inheritance has one name; a key's has not.
+            if found.kind in ("c", "n") and part.constraint(self.name) is None:
+                raise Refused(
+                    f'On partition {part.name} constraint "{self.name}" has another'
+                    " name: PostgreSQL renames it on all of them, or not at all.",
+                    next="leave its name, or drop it and add it anew.",
+                )
         # Of a key the index takes the name as well; a foreign key's is another's.
         indexed = found.kind in ("p", "u", "x")
         constraints.require_free_name(facts, self.to, indexed=indexed)

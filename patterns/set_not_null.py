@@ -20,7 +20,14 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import direct, not_null, reading, requirements, trials
+from migrator.kernels import (
+    direct,
+    not_null,
+    reading,
+    requirements,
+    trials,
+    unproved,
+)
 from migrator.kernels.mirror_columns import Fill
 from migrator.kernels.rows import comparisons
 from migrator.pattern import Pattern
@@ -92,6 +99,7 @@ class SetNotNull(Pattern):
         requirements.require_table(facts)
         requirements.require_all_rows_visible(facts)
         column = facts.table.require(self.column)
+        unproved.require_not_null(facts, self.column)
         if column.not_null:
             raise Refused(
                 f'Column "{self.column}" of table {facts.table.name} is NOT NULL'

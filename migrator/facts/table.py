@@ -37,6 +37,8 @@ class Column:
     name: str
     type: str
     not_null: bool = False
+    #: Whether its NOT NULL is NOT VALID (18+): rows may hold NULL all the same.
+    unproved: bool = False
     default: str | None = None
     #: The type under a domain, in the end; None where it is none.
     base: str | None = None

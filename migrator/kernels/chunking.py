@@ -269,7 +269,8 @@ def _usable(facts: Facts) -> list[Index]:
             # The server would look a bare `>` up in the search path, and there
             # find another order than the index has, or none.
             and "" not in (index.greater, index.not_greater)
-            and all(column is not None and column.not_null for column in found)
+            # A key that is NULL would come in no chunk.
+            and all(c is not None and c.not_null and not c.unproved for c in found)
         )
 
     return list(filter(usable, facts.table.indexes))

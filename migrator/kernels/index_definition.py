@@ -9,7 +9,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Misdeclared, Refused
 from migrator.facts import Facts, Index
-from migrator.kernels import indexes, reading, trials
+from migrator.kernels import indexes, reading, requirements, trials
 from migrator.pattern import Pattern
 from migrator.plan import Probe, State, expression, render, type_name
 
@@ -181,7 +181,7 @@ class Definition:
                     f'Table {facts.table.name} has no column "{column}".',
                     next=f"write an expression as Key(expression={column!r}).",
                 )
-            facts.table.require(column)
+            requirements.require_stored(facts, column)
         if facts.table.kind == "p" and self.unique:
             require_partition_key(self.title, facts, [k.column for k in self.keys])
 
@@ -211,7 +211,17 @@ class Definition:
         name = facts.table.name.name
         trial = sql.Identifier("pg_temp", name)
         held = replace(self, unique=False, nulls_not_distinct=False)
+        # In the copy that takes rows, what is generated is a plain column.
+        generated = (
+            sql.SQL("CREATE TEMP TABLE {} (LIKE {} INCLUDING GENERATED)").format(
+                sql.Identifier(name), facts.table.name.identifier
+            ),
+            sql.SQL("CREATE INDEX ON {} {}").format(trial, held.render()),
+            sql.SQL("DROP TABLE {}").format(trial),
+        )
+        virtual = any(c.virtual for c in facts.table.columns) and bool(self.texts())
         statements = (
+            *(generated if virtual else ()),
             sql.SQL("CREATE TEMP TABLE {} (LIKE {})").format(
                 sql.Identifier(name), facts.table.name.identifier
             ),

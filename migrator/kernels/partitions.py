@@ -101,9 +101,33 @@ def require_attachable(facts: Facts, part: Table) -> None:
             " implies the bounds of one names the parent by its number.",
             next="attach it with plain SQL, in a maintenance window.",
         )
-    mine = {t.name for t in facts.table.triggers}
+    if part.of_type is not None:
+        raise Refused(
+            f"{where} is a typed one, of {part.of_type}, which no partition is.",
+            next="free it of the type: ALTER TABLE … NOT OF.",
+        )
+    strict = {c.name for c in facts.table.columns if c.not_null}
+    for mine in part.constraints:
+        named = facts.table.constraint(mine.name)
+        kept = named is not None and named.kind == mine.kind == "c"
+        if mine.kind == "n":
+            kept = not strict.isdisjoint(mine.columns)
+        if kept and not mine.validated and not _unenforced(mine):
+            raise Refused(
+                f'{where} has "{mine.name}" NOT VALID, where its parent has the same:'
+                " PostgreSQL attaches none that is not proved.",
+                next=f'ALTER TABLE {part.name} VALIDATE CONSTRAINT "{mine.name}"'
+                " first, which keeps nobody waiting.",
+            )
+    parents = {t.name for t in facts.table.triggers}
     for trigger in part.triggers:
-        if trigger.name in mine:
+        if " REFERENCING " in trigger.definition and _FOR_ROW in trigger.definition:
+            raise Refused(
+                f'{where} has a trigger "{trigger.name}" for each row with a transition'
+                " table, which no partition has.",
+                next="make it FOR EACH STATEMENT, or drop it first.",
+            )
+        if trigger.name in parents:
             raise Refused(
                 f'{where} has a trigger "{trigger.name}" of its own; that of the'
                 " parent would take its name.",
@@ -125,6 +149,14 @@ def require_attachable(facts: Facts, part: Table) -> None:
                 " concurrently.",
                 next="make it on the table in a maintenance window.",
             )
+
+
+_FOR_ROW = " FOR EACH ROW "
+
+
+def _unenforced(found: Constraint) -> bool:
+    """Tell whether it holds no row at all (18+), which the trial refuses."""
+    return found.definition.endswith("NOT ENFORCED")
 
 
 def default_of(table: Table) -> Table | None:

@@ -7,7 +7,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table, Trigger
-from migrator.kernels import trigger_arguments
+from migrator.kernels import trigger_arguments, unproved
 from migrator.names import TableName
 from migrator.plan import Notice, Probe, render
 
@@ -264,11 +264,13 @@ def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
         written: the columns that the backfill writes.
 
     Raises:
-        Refused: a rule does something else in the place of an UPDATE.
+        Refused: a rule does something else in the place of an UPDATE, or a NOT NULL
+            was never proved.
 
     Source: PostgreSQL manual, CREATE TRIGGER (UPDATE OF); section 41.4 (Rules on
     INSERT, UPDATE, and DELETE).
     """
+    unproved.require_not_null(facts)
     fired = tuple(
         Notice(
             text=f'Trigger "{t.name}" fires for the rows that the backfill updates:'
@@ -281,7 +283,7 @@ def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
         and not t.name.startswith(names.TRIGGER_PREFIX)
         and (not t.update_of or not set(written).isdisjoint(t.update_of))
     )
-    return (*fired, *_rule_notices(facts))
+    return (*fired, *_rule_notices(facts), *unproved.notices(facts))
 
 
 def _rule_notices(facts: Facts) -> tuple[Notice, ...]:
@@ -384,6 +386,21 @@ def require_plain(facts: Facts, column: Column) -> None:
             " server makes its values.",
             next="use plain SQL, in a maintenance window.",
         )
+
+
+def require_stored(facts: Facts, *columns: str) -> None:
+    """
+    Refuse columns that are computed when they are read: no index holds them.
+
+    Source: PostgreSQL manual, section 5.4 (Generated Columns).
+    """
+    for name in columns:
+        if facts.table.require(name).virtual:
+            raise Refused(
+                f'Column "{name}" of table {facts.table.name} is generated and not'
+                " stored: PostgreSQL has no index on such a one.",
+                next="use what it is computed from: Key(expression=…) of CreateIndex.",
+            )
 
 
 def default_notices(facts: Facts, column: Column) -> tuple[Notice, ...]:

@@ -56,8 +56,15 @@ def _drawn(facts: Facts) -> sql.Composable | None:
         rows = max(10, min(rows, SAMPLE_BYTES // width))
         # More than that many, since pages are not full.
         share = min(share, 400.0 * rows / table.rows)
-    return sql.SQL("TABLESAMPLE SYSTEM ({}) LIMIT {}").format(
-        sql.Literal(share), sql.Literal(rows)
+    # The copy is NOT NULL there.
+    unproved = [present(sql.Identifier(c.name)) for c in table.columns if c.unproved]
+    held = [sql.SQL("WHERE"), sql.SQL(" AND ").join(unproved)] if unproved else []
+    return sql.SQL(" ").join(
+        (
+            sql.SQL("TABLESAMPLE SYSTEM ({})").format(sql.Literal(share)),
+            *held,
+            sql.SQL("LIMIT {}").format(sql.Literal(rows)),
+        )
     )
 
 

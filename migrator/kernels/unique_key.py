@@ -52,7 +52,8 @@ def duplicates(
 
 def may_be_null(table: Table, columns: Sequence[str]) -> list[str]:
     """Return those of the columns that may hold NULL."""
-    return [c for c in columns if not table.require(c).not_null]
+    found = map(table.require, columns)
+    return [c.name for c in found if not c.not_null or c.unproved]
 
 
 def _like(

@@ -73,8 +73,11 @@ def reads(conn: Connection, probe: Probe, *, lock_timeout_ms: int) -> Any:
     try:
         return _answer(conn, probe, lock_timeout_ms, {})
     except Refused as error:
-        if isinstance(error.__cause__, psycopg.OperationalError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        # What an object is not ready for is an answer, though of that class.
+        unready = isinstance(cause, psycopg.errors.ObjectNotInPrerequisiteState)
+        if isinstance(cause, psycopg.OperationalError) and not unready:
+            raise cause from None
         return None
 
 

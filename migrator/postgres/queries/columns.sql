@@ -48,6 +48,11 @@ WITH RECURSIVE part (oid) AS (
 SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
        a.attnotnull AS not_null,
+       EXISTS (
+         SELECT FROM pg_catalog.pg_constraint k
+          WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated
+            AND a.attnum = ANY (k.conkey)
+       ) AS unproved,
        CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS "default",
        CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(b.oid, b.mod) END AS base,
        CASE WHEN a.attcollation <> b.typcollation
