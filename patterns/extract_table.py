@@ -54,6 +54,7 @@ class ExtractTable(Pattern):
             "customers",
             {"customer_name": "name", "customer_email": "email"},
             reference="customer_id",
+            assured="gets or creates customers, retries 40P01",
         )
 
     Args:

@@ -42,7 +42,13 @@ class MergeTables(Pattern):
     Merge `table` into the table `into`, to whose rows its rows belong.
 
     Example:
-        change = MergeTables("profiles", "users", ["bio", "age"], key={"user_id": "id"})
+        change = MergeTables(
+            "profiles",
+            "users",
+            ["bio", "age"],
+            key={"user_id": "id"},
+            assured="no upsert into profiles",
+        )
 
     Args:
         table: the table that goes, without its schema.

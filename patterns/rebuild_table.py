@@ -78,7 +78,11 @@ class RebuildTable(Pattern):
     Write `table` anew; both releases use it under its name throughout.
 
     Example:
-        change = RebuildTable("events", alter=["SET (fillfactor = 70)"], assured="…")
+        change = RebuildTable(
+            "events",
+            alter=["SET (fillfactor = 70)"],
+            assured="nothing follows it by its OID",
+        )
 
     Args:
         table: the table's name, without its schema.

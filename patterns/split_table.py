@@ -41,7 +41,13 @@ class SplitTable(Pattern):
     Take the columns `move` of `table` out into a new table.
 
     Example:
-        change = SplitTable("users", "profiles", ["bio", "avatar"], key=["id"])
+        change = SplitTable(
+            "users",
+            "profiles",
+            ["bio", "avatar"],
+            key=["id"],
+            assured="no upsert into profiles",
+        )
 
     Args:
         table: the table's name, without its schema.
