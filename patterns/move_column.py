@@ -180,6 +180,7 @@ class MoveColumn(Pattern):
     def _check_column(self, facts: Facts, column: Column) -> None:
         requirements.require_plain(facts, column)
         requirements.require_droppable(facts, column)
+        requirements.require_no_identity(facts, column)
         where = f'Column "{column.name}" of table {facts.table.name}'
         if column.name in self.key:
             raise Refused(f"{where} is in the key.", next="move another column.")

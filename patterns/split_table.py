@@ -201,6 +201,7 @@ class SplitTable(Pattern):
     def _check_column(self, facts: Facts, column: Column) -> None:
         requirements.require_plain(facts, column)
         requirements.require_droppable(facts, column)
+        requirements.require_no_identity(facts, column)
         where = f'Column "{column.name}" of table {facts.table.name}'
         for c in facts.table.constraints:
             if column.name not in c.columns or c.kind == "n":

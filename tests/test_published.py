@@ -11,6 +11,7 @@ from migrator.patterns import (
     ChangeColumnType,
     DropColumn,
     ExtractTable,
+    MoveColumn,
     RebuildTable,
     RenameColumn,
     SplitColumn,
@@ -101,6 +102,45 @@ def test_a_table_that_is_made_is_published_with_all(
     sql.execute("CREATE PUBLICATION pub FOR ALL TABLES")
     with pytest.raises(Refused, match=f'Publication "pub" has all .* so {made}'):
         runner.plan(change)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        DropColumn("t", "n", assured="tried"),
+        SplitTable("t", "m", ["n"], key=["id"], assured="tried"),
+        MoveColumn("t", "n", to="u", key={"id": "id"}, assured="tried"),
+    ],
+    ids=lambda p: type(p).__name__,
+)
+def test_what_tells_a_subscriber_its_rows_is_not_dropped(
+    pattern: Pattern, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Without a replica identity the server refuses each UPDATE of the table."""
+    sql.execute(
+        f"{TABLE}; ALTER TABLE t ALTER n SET NOT NULL, ALTER n SET DEFAULT 0;"
+        "CREATE TABLE u (id int PRIMARY KEY REFERENCES t);"
+        "CREATE UNIQUE INDEX told ON t (id, n); CREATE PUBLICATION pub FOR TABLE t"
+        "".encode()
+    )
+    runner.plan(Change(revision="a1", pattern=pattern))
+    sql.execute("ALTER TABLE t REPLICA IDENTITY USING INDEX told")
+    with pytest.raises(Refused, match='is in index "told", the replica identity of'):
+        runner.plan(Change(revision="a1", pattern=pattern))
+
+
+def test_a_key_that_tells_a_subscriber_its_rows_is_not_dropped(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is the replica identity where no other one was chosen."""
+    sql.execute(f"{TABLE}; CREATE TABLE u (id int PRIMARY KEY, a int)".encode())
+    key = Change(revision="a1", pattern=DropColumn("t", "id", fill="0", assured="-"))
+    runner.plan(key)
+    sql.execute("CREATE PUBLICATION pub FOR TABLE t")
+    with pytest.raises(Refused, match='"t_pkey", the replica identity of table'):
+        runner.plan(key)
+    sql.execute("ALTER TABLE t REPLICA IDENTITY FULL")
+    runner.plan(key)
 
 
 def test_a_table_that_would_be_another_one_is_refused(

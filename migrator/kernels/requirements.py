@@ -467,6 +467,30 @@ def require_droppable(facts: Facts, column: Column) -> None:
             )
 
 
+def require_no_identity(facts: Facts, column: Column) -> None:
+    """
+    Refuse a column whose drop would take the replica identity of a table along.
+
+    Raises:
+        Refused: the server would refuse each UPDATE and DELETE of a published table
+            from then on.
+
+    Source: PostgreSQL manual, section 29.1 (Replica Identity).
+    """
+    for part in (facts.table, *facts.table.partitions):
+        by_key = part.publications and part.replica_identity == "DEFAULT"
+        for index in part.indexes:
+            told_by = index.replica_identity or (by_key and index.primary)
+            if told_by and column.name in index.columns:
+                raise Refused(
+                    f'Column "{column.name}" is in index "{index.name}", the replica'
+                    f" identity of table {part.name}, which would go with it: no row"
+                    " of a published table is updated or deleted without one.",
+                    next="give the table another one first (ALTER TABLE … REPLICA"
+                    " IDENTITY).",
+                )
+
+
 def blocks_drop(column: Column) -> list[str]:
     """Return what keeps a column: triggers of changes in flight go with them."""
     return [
