@@ -29,6 +29,7 @@ from migrator.patterns import (
     MergeColumns,
     PartitionTable,
     RebuildTable,
+    ReplaceCheck,
     ReplaceFunction,
     ReplaceIndex,
     ReplaceView,
@@ -45,8 +46,10 @@ from migrator.runner import Runner
 SETUP = """
 CREATE DOMAIN total AS int;
 CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL, n int, empty text,
-  word varchar(3), doc jsonb NOT NULL, amount total);
-INSERT INTO t SELECT g, 'n' || g, g - 3, NULL, NULL, '{"a": 1}', g
+  word varchar(3), doc jsonb NOT NULL, amount total, d int DEFAULT 0,
+  settings jsonb DEFAULT '{}',
+  CONSTRAINT held CHECK (id > 0));
+INSERT INTO t SELECT g, 'n' || g, g - 3, NULL, NULL, '{"a": 1}', g, 0, '{}'
   FROM generate_series(1, 9) g;
 CREATE INDEX t_name ON t (name);
 CREATE TABLE parted (LIKE t) PARTITION BY RANGE (id);
@@ -57,6 +60,7 @@ CREATE VIEW v AS SELECT id, name FROM read;
 CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
 """
 FUNCTION = "CREATE OR REPLACE FUNCTION f(int) RETURNS int LANGUAGE sql AS '{}'"
+TYPES = ("nope", "int +", "varchar(", "int; DROP TABLE t")
 EXPRESSIONS = ("1 +", "nope", "nope(1)", "'a", "(SELECT 1", "1; DROP TABLE t")
 
 
@@ -102,7 +106,7 @@ PLACES = (
         "type",
         lambda e: AddColumn("t", "x", e),
         "int",
-        broken=("nope", "int +", "varchar(", "int; DROP TABLE t"),
+        broken=TYPES,
     ),
     Place(
         "computed",
@@ -320,6 +324,66 @@ PLACES = (
         "SELECT false",
         ("SELECT NULL::bool",),
         broken=("SELECT", "nope", "SELECT nope", "SELECT true; DROP TABLE t"),
+    ),
+    Place(
+        "type of a column",
+        lambda e: ChangeColumnType("t", "n", e, to="x"),
+        "bigint",
+        ("date", "bit(3)"),
+        broken=TYPES,
+    ),
+    Place(
+        "type default",
+        lambda e: ChangeColumnType("t", "d", "bigint", to="x", default=e),
+        "7",
+        ("now()", "n", "'a'"),
+    ),
+    Place(
+        "type collation",
+        lambda e: ChangeColumnType("t", "name", "text", to="x", up="name", collation=e),
+        '"C"',
+        broken=("nope", '"C" +', '"C"; DROP TABLE t'),
+    ),
+    Place(
+        "json default",
+        lambda e: EvolveJson(
+            "t", "settings", "x", add={"k": "1"}, default=e, assured="tried"
+        ),
+        "'{\"k\": 1}'",
+        ("now()", "doc", "'{'"),
+    ),
+    Place(
+        "other check",
+        lambda e: ReplaceCheck("t", "held", e),
+        "n > 0",
+        ("name", "n", "now() > 'today'", "(SELECT true)", "1 / n = 0"),
+    ),
+    Place(
+        "other index",
+        lambda e: ReplaceIndex("t", "t_name", [Key(expression=e)]),
+        "upper(name)",
+        ("now()", "random()", "(SELECT 1)", "1 / n"),
+    ),
+    Place(
+        "operator class",
+        lambda e: CreateIndex("t", [Key("name", operators=e)], "i"),
+        "text_pattern_ops",
+        ("int4_ops",),
+        broken=("nope", "text_pattern_ops +", "text_pattern_ops); DROP TABLE t"),
+    ),
+    Place(
+        "operator",
+        lambda e: AddExclusion("t", [("id", e)], "x", method="btree", assured="small"),
+        "=",
+        ("<", "&&"),
+        broken=("nope", "= +", "=); DROP TABLE t; --"),
+    ),
+    Place(
+        "options of a table",
+        lambda e: CreateTable("made", "id int", options=e),
+        "PARTITION BY RANGE (id)",
+        ("PARTITION BY RANGE (nope)", "WITH (fillfactor = 7)"),
+        broken=("PARTITION BY", "nope", "WITH (nope = 1); DROP TABLE t"),
     ),
 )
 
