@@ -100,6 +100,8 @@ PIECES = {
     " STATISTICS known IS 'both'; ALTER STATISTICS known SET STATISTICS 99",
     "publication": "CREATE PUBLICATION pub FOR TABLE people",
     "publication of columns": "CREATE PUBLICATION part FOR TABLE people (id, {c})",
+    "publication of rows": "CREATE PUBLICATION rows FOR TABLE people WHERE ({c} IS NOT"
+    " NULL) WITH (publish = 'insert')",
     "view": "CREATE VIEW shown AS SELECT number, {c} FROM people; GRANT SELECT ON shown"
     " TO {r}",
     "materialized view": "CREATE MATERIALIZED VIEW kept AS SELECT {c} FROM people",
@@ -156,6 +158,7 @@ class Shape:
 BY_NAME = {
     "trigger of the column": "is used by trigger c_of on table people",
     "publication of columns": "is used by publication of table people in publication",
+    "publication of rows": "is used by publication of table people in publication rows",
     "rule": "is used by rule noted on table people",
 }
 #: What would go with a column, or has to be made anew for another one.
@@ -171,7 +174,7 @@ BY_NUMBER = {
 def clear(sql: psycopg.Connection) -> None:
     """Take all away that was made in a database; the ledger too if it has a change."""
     sql.execute(
-        "DROP PUBLICATION IF EXISTS pub, part;"
+        "DROP PUBLICATION IF EXISTS pub, part, rows;"
         "DROP SCHEMA IF EXISTS other, public CASCADE; CREATE SCHEMA public"
     )
     ledger = "SELECT to_regclass('migrator.changes')"

@@ -166,6 +166,7 @@ SHAPES: tuple[Shape, ...] = (
             "other rule": "is used by rule kept on table people, which",
             "publication": 'publication "pub" has it',
             "publication of columns": 'publication "part" has it',
+            "publication of rows": 'publication "rows" has it',
         },
         without=("comments on references", "exclusion"),
         # It takes no place of a table that others refer to.
@@ -193,7 +194,7 @@ SHAPES: tuple[Shape, ...] = (
         refused={},
         before=MOOD,
         # No cast of an enum is immutable.
-        without=("generated",),
+        without=("generated", "publication of rows"),
     ),
     Shape(
         name="rename_value",
@@ -205,7 +206,7 @@ SHAPES: tuple[Shape, ...] = (
         refused={},
         before=MOOD,
         # No cast of an enum is immutable.
-        without=("generated",),
+        without=("generated", "publication of rows"),
     ),
     Shape(
         name="remove_value",
@@ -218,7 +219,7 @@ SHAPES: tuple[Shape, ...] = (
         refused={},
         before=MOOD,
         # No cast of an enum is immutable.
-        without=("generated",),
+        without=("generated", "publication of rows"),
     ),
     Shape(
         name="domain",
@@ -230,6 +231,8 @@ SHAPES: tuple[Shape, ...] = (
         refused={},
         before="CREATE DOMAIN word AS text DEFAULT 'w'; COMMENT ON DOMAIN word IS 'w';"
         " ALTER TABLE people ADD word word",
+        # A filter takes no type of one's own.
+        without=("publication of rows",),
     ),
     Shape(
         name="attach",
@@ -261,6 +264,7 @@ SHAPES: tuple[Shape, ...] = (
         plain="DROP TABLE people",
         refused={
             "publication of columns": "is used by publication of table people in",
+            "publication of rows": "is used by publication of table people in",
             "view": "is used by view shown",
             "materialized view": "is used by materialized view kept",
         },

@@ -42,6 +42,9 @@ QUERIES = {
              k.convalidated, obj_description(k.oid, 'pg_constraint')
         FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
        WHERE {here} AND k.contype <> 'n'""",
+    "partition": """
+      SELECT c.oid::regclass, i.inhparent::regclass, pg_get_expr(c.relpartbound, c.oid)
+        FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE {here}""",
     "trigger": """
       SELECT c.oid::regclass || ' ' || t.tgname, pg_get_triggerdef(t.oid), t.tgenabled,
              obj_description(t.oid, 'pg_trigger')
