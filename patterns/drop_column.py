@@ -85,6 +85,7 @@ class DropColumn(Pattern):
         requirements.require_table(facts)
         column = facts.table.require(self.column)
         requirements.require_droppable(facts, column)
+        unproved.require_not_null(facts, self.column)
         requirements.require_no_identity(facts, column)
         if self.fill is not None and column.default is not None:
             raise Refused(
