@@ -111,6 +111,14 @@ def fitted(stem: str, suffix: str) -> str:
 # triggers run first (PostgreSQL fires triggers in order of their names).
 TRIGGER_PREFIX = "zzz_migrator_"
 
+# Sorts behind the server's own triggers, whose messages name the table, and before
+# an application's AFTER triggers: one that writes the table again, such as a row's next
+# version, finds the other table where it would find this one.
+AFTER_TRIGGER_PREFIX = "RI_migrator_"
+
+#: What the names of all triggers begin with that are a change's.
+TRIGGER_PREFIXES = (TRIGGER_PREFIX, AFTER_TRIGGER_PREFIX)
+
 
 #: What the names of all objects that a change owns for a while begin with.
 OWNED = "_migrator_"
@@ -119,6 +127,11 @@ OWNED = "_migrator_"
 def trigger(change_tag: str) -> str:
     """Return the name of a change's dual-write trigger."""
     return TRIGGER_PREFIX + change_tag
+
+
+def after_trigger(change_tag: str) -> str:
+    """Return the name of a dual-write trigger that fires before an application's."""
+    return AFTER_TRIGGER_PREFIX + change_tag
 
 
 def function(change_tag: str) -> sql.Identifier:

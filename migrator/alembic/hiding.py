@@ -9,7 +9,7 @@ from sqlalchemy.schema import SchemaItem
 
 from migrator.alembic.underway import target_of
 from migrator.ledger import store
-from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX, mentioned
+from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIXES, mentioned
 from migrator.plan import Footprint
 from migrator.postgres.connection import connect
 
@@ -47,7 +47,7 @@ def hiding(own: Callable[..., bool] | None) -> Callable[..., bool]:
             return False
         # alembic-utils has names with the schema in front, and these without.
         bare: str | None = getattr(item, "signature", name)
-        if bare is not None and bare.startswith((OWNED, TRIGGER_PREFIX)):
+        if bare is not None and bare.startswith((OWNED, *TRIGGER_PREFIXES)):
             return False
         if known is None:
             known, path, partitions, detached = _in_flight()

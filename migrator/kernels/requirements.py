@@ -180,7 +180,7 @@ def mention_notices(
         )
         for t in triggers(facts.table)
         for column in columns
-        if column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIX)
+        if column in t.mentions and not t.name.startswith(names.TRIGGER_PREFIXES)
     )
     return (*read, *trigger_arguments.notices(facts, *columns, to=to))
 
@@ -280,7 +280,7 @@ def backfill_notices(facts: Facts, *written: str) -> tuple[Notice, ...]:
         )
         for t in triggers(facts.table)
         if t.on_update
-        and not t.name.startswith(names.TRIGGER_PREFIX)
+        and not t.name.startswith(names.TRIGGER_PREFIXES)
         and (not t.update_of or not set(written).isdisjoint(t.update_of))
     )
     return (*fired, *_rule_notices(facts), *unproved.notices(facts))
@@ -496,7 +496,7 @@ def blocks_drop(column: Column) -> list[str]:
     return [
         d
         for d in column.dependents
-        if d != COLUMN_GRANTS and names.TRIGGER_PREFIX not in d
+        if d != COLUMN_GRANTS and not any(p in d for p in names.TRIGGER_PREFIXES)
     ]
 
 

@@ -24,7 +24,7 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIX, TableName
+from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIXES, TableName
 from migrator.postgres.connection import Connection, ask
 from migrator.postgres.queries import full_names, query
 
@@ -139,7 +139,7 @@ def _statistics(conn: Connection, table: int) -> tuple[ExtendedStatistics, ...]:
 
 
 def _row_users(conn: Connection, table: int) -> tuple[RowUser, ...]:
-    args = {"table": table, "own": TRIGGER_PREFIX, "ledger": LEDGER_SCHEMA}
+    args = {"table": table, "own": list(TRIGGER_PREFIXES), "ledger": LEDGER_SCHEMA}
     return tuple(RowUser(**row) for row in conn.execute(query("row_users"), args))
 
 
@@ -356,7 +356,7 @@ def cache_bytes(conn: Connection) -> int:
 
 def left_over(conn: Connection, tag: str) -> list[str]:
     """Return what a change owned for a while and is still there, by its tag."""
-    args = {"tag": tag, "owned": OWNED, "trigger": TRIGGER_PREFIX}
+    args = {"tag": tag, "owned": OWNED, "triggers": list(TRIGGER_PREFIXES)}
     return [row["what"] for row in conn.execute(query("left_over"), args)]
 
 

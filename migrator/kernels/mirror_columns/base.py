@@ -277,7 +277,7 @@ def require_last_trigger(facts: Facts) -> None:
         # That of another change writes what this one neither has nor reads.
         if t.before_row
         and t.name > names.trigger(facts.tag)
-        and not t.name.startswith(names.TRIGGER_PREFIX)
+        and not t.name.startswith(names.TRIGGER_PREFIXES)
     ]
     if late:
         raise Refused(

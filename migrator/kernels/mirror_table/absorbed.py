@@ -420,7 +420,7 @@ def _require_unused(merge: Absorbed) -> None:
             f" {merge.into.name} afterwards.",
         )
     for t in requirements.triggers(table):
-        if t.name.startswith(names.TRIGGER_PREFIX):
+        if t.name.startswith(names.TRIGGER_PREFIXES):
             continue
         raise Refused(
             f'Table {table.name} has a trigger "{t.name}", which a view would not'

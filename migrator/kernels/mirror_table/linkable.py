@@ -13,7 +13,7 @@ from migrator.kernels.mirror_table.extractable import (
     require_movable,
     require_names,
 )
-from migrator.names import TRIGGER_PREFIX, TableName
+from migrator.names import TRIGGER_PREFIXES, TableName
 from migrator.plan import Notice
 
 
@@ -179,7 +179,7 @@ def _notices(extract: ExtractMany) -> tuple[Notice, ...]:
         f'Trigger "{t.name}" fires where the array follows links that the new release'
         " writes."
         for t in requirements.triggers(extract.table)
-        if t.on_update and not t.name.startswith(TRIGGER_PREFIX)
+        if t.on_update and not t.name.startswith(TRIGGER_PREFIXES)
     ]
     return (
         *(Notice(text=text, needs_assurance=True) for text in hazards),

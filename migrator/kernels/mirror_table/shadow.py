@@ -131,7 +131,7 @@ class Shadow:
     @property
     def _triggers(self) -> tuple[str, str]:
         """The names of the triggers for rows and for TRUNCATE."""
-        return names.trigger(self.tag), names.trigger(f"{self.tag}_truncate")
+        return names.after_trigger(self.tag), names.trigger(f"{self.tag}_truncate")
 
     def _body(self) -> sql.Composable:
         """

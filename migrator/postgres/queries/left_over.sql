@@ -27,5 +27,5 @@ SELECT owned.kind || ' ' || owned.place AS what FROM (
 ) AS owned (kind, place, name)
 WHERE pg_catalog.right(owned.name::text, pg_catalog.length(%(tag)s)) = %(tag)s
   AND (pg_catalog.starts_with(owned.name::text, %(owned)s)
-    OR pg_catalog.starts_with(owned.name::text, %(trigger)s))
+    OR owned.name::text OPERATOR(pg_catalog.^@) ANY (%(triggers)s::text[]))
 ORDER BY 1

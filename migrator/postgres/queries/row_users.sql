@@ -19,7 +19,7 @@ SELECT t.tgname::text AS trigger, p.oid::pg_catalog.regprocedure::text AS functi
   JOIN part ON part.oid = t.tgrelid
   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
  WHERE NOT t.tgisinternal AND t.tgparentid = 0
-   AND NOT pg_catalog.starts_with(t.tgname, %(own)s)
+   AND NOT t.tgname::text OPERATOR(pg_catalog.^@) ANY (%(own)s::text[])
    AND (pg_catalog.regexp_replace(pg_catalog.regexp_replace(p.prosrc,
           '\m(old|new)\s*\.\s*\*\s*\)?\s*(is\s+(not\s+)?distinct\s+from|=|<>|!=)'
             '\s*(row\s*)?\(?\s*(old|new)\s*\.\s*\*', '', 'gi'),
