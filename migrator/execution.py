@@ -227,7 +227,7 @@ class Execution:
         """
         what = self._named(run.conn, row, action)
         if action.shows_copies:
-            self._outlive_snapshots(run, what)
+            self.outlive_snapshots(run, what)
         for attempt in self._attempts(run, action, what):
             with attempt, self.short(run, what):
                 if store.status_of(run.conn, row.id) == status:
@@ -241,7 +241,7 @@ class Execution:
             if not attempt.failed:
                 return
 
-    def _outlive_snapshots(self, run: Run, what: str) -> None:
+    def outlive_snapshots(self, run: Run, what: str) -> None:
         """
         Wait until nobody has a snapshot from before the change's rows were copied.
 

@@ -13,8 +13,9 @@ from migrator.facts import Facts
 from migrator.ledger import control, installation, lease, store
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
+from migrator.pattern import Pattern
 from migrator.phases import Phases
-from migrator.plan import Phase, State, Step
+from migrator.plan import Phase, State, Step, Transaction
 from migrator.postgres.connection import Connection, ask, require_primary
 from migrator.words import duration, moment
 
@@ -107,14 +108,32 @@ class Transitions(Phases):
                     " recorded, and the change can be taken back afterwards.",
                 )
             control.require_running(run.conn, run.change.id)
-            stored = store.steps(run.conn, run.change.id)
-            if not any(s.phase is Phase.RETIRE for s in stored):
+            stored = self._steps_of(run, Phase.RETIRE)
+            if all(s.status == "pending" for s in stored):
+                with self._execution.short(run, f"retire of {run.change.id}"):
+                    # None has run: what came onto the table since goes along.
+                    store.forget_steps(run.conn, stored)
+                self._outlive_copies(run, pattern)
                 self._verify_again(run, pattern)
             store.event(
                 run.conn, run.change.id, "gate", old_release_gone=old_release_gone
             )
             self._phase(run, Phase.RETIRE, pattern)
             return run.change.state
+
+    def _outlive_copies(self, run: Run, pattern: Pattern) -> None:
+        """
+        Wait for who could take back a row past its copy, before the last comparison.
+
+        To a snapshot from before the copy it is not there: a DELETE leaves it.
+
+        Raises:
+            LockBudgetError: names who has one when the budget is used up.
+        """
+        steps = pattern.steps(Phase.RETIRE, self._facts_of(run.conn, run.change))
+        for step in steps:
+            if isinstance(step.work, Transaction) and step.work.shows_copies:
+                self._execution.outlive_snapshots(run, f"Step '{step.name}'")
 
     def drop(self, change: str) -> State:
         """

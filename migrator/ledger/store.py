@@ -328,10 +328,11 @@ def status_of(conn: Connection, step: int) -> str:
 
 
 def copied_at(conn: Connection, change: str) -> datetime | None:
-    """Return when a change's rows were all copied, and compared where they are."""
+    """Return when a change's rows were all copied, or repaired by a comparison."""
     row = conn.execute(
         "SELECT max(status_at) AS at FROM migrator.steps WHERE change = %s"
-        " AND status = 'done' AND step -> 'work' ->> 'kind' LIKE 'chunked%%'",
+        " AND CASE step -> 'work' ->> 'kind' WHEN 'chunked_update' THEN status = 'done'"
+        " WHEN 'chunked_check' THEN rows > 0 AND status IN ('done', 'reversed') END",
         (change,),
     ).fetchone()
     return row["at"] if row else None
