@@ -150,7 +150,7 @@ class PartitionTable(Pattern):
                     else []
                 ),
                 *self._table_notices(facts),
-                *swap_notices(facts),
+                *swap_notices(facts, partitions=True),
             )
         )
 

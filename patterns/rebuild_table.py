@@ -8,7 +8,7 @@ backfill  INSERT … SELECT … FOR KEY SHARE         ROW SHARE, per chunk
 verify    both tables compared                    ACCESS SHARE
 retire    names exchanged, triggers swapped       ACCESS EXCLUSIVE, no scan
           CREATE OR REPLACE VIEW, those over it   the same, each view before it
-          foreign keys to it made anew            the same on their tables, no scan
+          foreign keys that act, made anew        the same on their tables, no scan
           VALIDATE CONSTRAINT (those)             ROW SHARE, full scan of their tables
 drop      DROP CONSTRAINT, DROP TABLE (former)    ACCESS EXCLUSIVE, no scan
 

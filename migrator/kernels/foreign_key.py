@@ -27,7 +27,14 @@ _MATCHES: dict[str, sql.SQL] = {
     "SIMPLE": sql.SQL("SIMPLE"),
     "FULL": sql.SQL("FULL"),
 }
+_NAME = re.compile(r'"(?:[^"]|"")*"')
+_ACTS = re.compile(r" ON (?:DELETE|UPDATE) (?!NO ACTION|RESTRICT)")
 _DEFAULT_COLLATION = 'pg_catalog."default"'
+
+
+def acts(definition: str) -> bool:
+    """Tell whether a foreign key, as the server spells it, changes rows that refer."""
+    return _ACTS.search(_NAME.sub("", definition)) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

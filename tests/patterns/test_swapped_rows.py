@@ -1,10 +1,12 @@
 """What statements do to a table that another one takes the place of, and to others."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
 import pytest
-from tables import rows
+from backfill.live import wait_for
+from tables import rows, waits
 
 from migrator.change import Change
 from migrator.errors import LockBudgetError, Refused
@@ -44,9 +46,13 @@ STATEMENTS = (
 )
 ITEMS = """
 CREATE TABLE items (id int PRIMARY KEY, pos int UNIQUE DEFERRABLE, during int4range,
-  number int GENERATED ALWAYS AS IDENTITY,
+  number int GENERATED ALWAYS AS IDENTITY, slot int UNIQUE,
   EXCLUDE USING gist (during WITH &&) DEFERRABLE);
-INSERT INTO items SELECT g, g, int4range(g, g + 1) FROM generate_series(1, 9) g;
+CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  insert into items (id, slot) VALUES (old.id + 100, old.slot); RETURN NULL; END $$;
+CREATE TRIGGER again AFTER DELETE ON items FOR EACH ROW EXECUTE FUNCTION again();
+INSERT INTO items (id, pos, during, slot)
+  SELECT g, g, int4range(g, g + 1), g FROM generate_series(1, 9) g;
 """
 # Each unique key has the partition key.
 PARTED = """
@@ -69,6 +75,8 @@ MOVES = (
     "BEGIN; UPDATE items SET pos = 10 - id; UPDATE items SET pos = id; TRUNCATE items;"
     " ROLLBACK",
     "UPDATE items SET pos = id",
+    # Its trigger writes the table again, with what is unique.
+    "DELETE FROM items WHERE id = 4",
 )
 
 
@@ -140,7 +148,8 @@ def test_a_snapshot_from_before_the_copy_is_waited_for(
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);"
         "CREATE TABLE p (id int PRIMARY KEY REFERENCES a, bio text NOT NULL);"
         "CREATE TABLE c (id int PRIMARY KEY); INSERT INTO a VALUES (1), (2);"
-        "INSERT INTO b TABLE a; INSERT INTO p SELECT id, 'b' FROM a"
+        "INSERT INTO b TABLE a; INSERT INTO c TABLE a;"
+        "INSERT INTO p SELECT id, 'b' FROM a"
     )
     runner.settings = replace(runner.settings, step_budget_s=0.3)
     into = MergeTables("p", "a", ["bio"], key={"id": "id"}, assured="test")
@@ -162,7 +171,11 @@ def test_a_snapshot_from_before_the_copy_is_waited_for(
                 runner.retire(name, old_release_gone="test")
             seen = rows(other, "SELECT (SELECT count(*) FROM p), count(*) FROM b")
             assert seen == [(2, 2)]
+        # It does not see the copy of the row either.
+        other.execute("DELETE FROM c WHERE id = 2")
         other.commit()
+        runner.retire("c", old_release_gone="test")
+        assert rows(sql, "TABLE c") == [(1,)]
         # One that began since is of no account.
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1")
@@ -194,7 +207,8 @@ def test_foreign_keys_that_went_since(runner: Runner, sql: psycopg.Connection) -
     sql.execute(
         "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1);"
         "CREATE TABLE b (x int CONSTRAINT kept REFERENCES a,"
-        " y int CONSTRAINT gone REFERENCES a, z int CONSTRAINT named REFERENCES a);"
+        " y int CONSTRAINT gone REFERENCES a, z int CONSTRAINT named REFERENCES a,"
+        ' w int CONSTRAINT "other%s" REFERENCES a);'
         "CREATE TABLE c (a int REFERENCES a); INSERT INTO b VALUES (1, 1, 1)"
     )
     runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
@@ -202,17 +216,112 @@ def test_foreign_keys_that_went_since(runner: Runner, sql: psycopg.Connection) -
     runner.retire("r", old_release_gone="test")
     sql.execute(
         "ALTER TABLE b DROP CONSTRAINT gone; DROP TABLE c; UPDATE b SET y = 2;"
-        "ALTER TABLE b RENAME CONSTRAINT named TO other"
+        "ALTER TABLE b RENAME CONSTRAINT named TO other;"
+        'ALTER TABLE b DROP CONSTRAINT "other%s", ADD CONSTRAINT "other%s" FOREIGN KEY'
+        " (w) REFERENCES a ON DELETE CASCADE DEFERRABLE NOT VALID;"
+        """COMMENT ON CONSTRAINT "other%s" ON b IS 'it''s %s'"""
     )
     with pytest.raises(Refused, match=r'key "other" of b came to refer to'):
         runner.rollback("r")
     sql.execute("ALTER TABLE b DROP CONSTRAINT other")
     runner.rollback("r")
     keys = (
-        "SELECT conname, convalidated FROM pg_constraint"
-        " WHERE contype = 'f' AND confrelid = 'a'::regclass"
+        "SELECT conname, pg_get_constraintdef(oid), obj_description(oid)"
+        " FROM pg_constraint WHERE contype = 'f' AND confrelid = 'a'::regclass"
+        " ORDER BY conname"
     )
-    assert rows(sql, keys) == [("kept", True)]
+    changed = "FOREIGN KEY (w) REFERENCES a(id) ON DELETE CASCADE DEFERRABLE"
+    assert rows(sql, keys) == [
+        ("kept", "FOREIGN KEY (x) REFERENCES a(id)", None),
+        ("other%s", changed, "it's %s"),
+    ]
+
+
+def test_what_comes_onto_the_table_is_not_left_with_the_other_one(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """It goes along, or is refused by its name, there and back."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, word text); CREATE FUNCTION f() RETURNS"
+        " trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        "CREATE TRIGGER first BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION f();"
+        "CREATE POLICY one ON a"
+    )
+    runner.settings = replace(runner.settings, step_budget_s=0.3)
+    runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
+    runner.settle("r")
+    sql.execute(
+        "ALTER TABLE a ADD CONSTRAINT few CHECK (id < 9), ALTER word SET NOT NULL"
+    )
+    unlike = r'refused: column "word", constraint "few" of .* is not alike'
+    with pytest.raises(Refused, match=unlike):
+        runner.retire("r", old_release_gone="test")
+    sql.execute("ALTER TABLE a DROP CONSTRAINT few, ALTER word DROP NOT NULL")
+    with psycopg.connect(database) as other:
+        other.execute("SELECT FROM a")
+        with pytest.raises(LockBudgetError):
+            runner.retire("r", old_release_gone="test")
+    sql.execute(
+        "DROP TRIGGER first ON a;"
+        "CREATE TRIGGER second AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+    runner.retire("r", old_release_gone="test")
+    triggers = (
+        "SELECT tgname FROM pg_trigger WHERE tgrelid = 'a'::regclass"
+        " AND NOT tgisinternal AND tgname NOT LIKE '%migrator%'"
+    )
+    assert rows(sql, triggers) == [("second",)]
+    sql.execute(
+        "CREATE TRIGGER third AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION f();"
+        "CREATE POLICY two ON a; ALTER TABLE a ADD COLUMN more int"
+    )
+    came = 'column "more", policy "two", trigger "third" came onto'
+    with pytest.raises(Refused, match=came):
+        runner.rollback("r")
+    sql.execute(
+        "DROP TRIGGER third ON a; DROP POLICY two ON a; ALTER TABLE a DROP COLUMN more;"
+        "DROP TRIGGER second ON a; DROP POLICY one ON a"
+    )
+    runner.rollback("r")
+
+
+def test_a_cascade_meets_a_request(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Who deletes a parent waits for who holds a row, and neither is ended."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY, a int"
+        " CONSTRAINT out REFERENCES a ON DELETE CASCADE, n int); INSERT INTO a"
+        " SELECT generate_series(1, 9); INSERT INTO b SELECT id, id FROM a"
+    )
+    sql.execute("COMMENT ON CONSTRAINT out ON b IS 'said'")
+    runner.expand(Change(revision="r", pattern=RebuildTable("b", assured="test")))
+    runner.settle("r")
+
+    def meet(row: int) -> None:
+        with (
+            psycopg.connect(database) as holds,
+            psycopg.connect(database, autocommit=True) as deletes,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            holds.execute("SELECT FROM b WHERE id = %s FOR UPDATE", (row,))
+            gone = pool.submit(deletes.execute, "DELETE FROM a WHERE id = %s", (row,))
+            wait_for("the delete waits", lambda: waits(sql))
+            holds.execute("UPDATE b SET n = 1 WHERE id = %s", (row,))
+            holds.commit()
+            gone.result()
+        assert rows(sql, f"SELECT count(*) FROM b WHERE id = {row}") == [(0,)]
+
+    meet(1)
+    runner.retire("r", old_release_gone="test")
+    meet(2)
+    runner.rollback("r")
+    meet(3)
+    key = (
+        "SELECT convalidated, obj_description(oid) FROM pg_constraint"
+        " WHERE conrelid = 'b'::regclass AND conname = 'out'"
+    )
+    assert rows(sql, key) == [(True, "said")]
 
 
 def test_a_plan_names_what_is_otherwise(

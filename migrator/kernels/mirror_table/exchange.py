@@ -12,23 +12,24 @@ from typing import LiteralString
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import ForeignKey, Trigger
+from migrator.facts import Trigger
 from migrator.facts import Sequence as Counter
 from migrator.kernels import direct, indexes, sequences
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import granted as column_granted
+from migrator.kernels.mirror_table.alike import came, unlike
 from migrator.kernels.mirror_table.bound import rebound
 from migrator.kernels.mirror_table.columns import KeyColumn, Value
 from migrator.kernels.mirror_table.facade import granted
+from migrator.kernels.mirror_table.moved_keys import MovedKeys, remark
 from migrator.kernels.mirror_table.shadow import Shadow
-from migrator.kernels.mirror_table.successor import Successor
 from migrator.kernels.privileges import nothing_by_default
 from migrator.names import TableName
-from migrator.plan import Refusal, Transaction, render, type_name
+from migrator.plan import Transaction, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange(Successor):
+class Exchange(MovedKeys):
     """A table and its successor, and the two transactions in which they exchange."""
 
     # -- mirrors ---------------------------------------------------------
@@ -116,9 +117,10 @@ class Exchange(Successor):
             *self.counters(),
             *self.referred(),
             *self.back().on(),
-            also=(self.shadow_name, *(k.table for k in self.moved_keys())),
+            also=(self.shadow_name, *self.beside()),
         )
-        work = replace(work, shows_copies=True, refusals=(self._later_keys(),))
+        refusals = (self.later_keys(), unlike(self.name, self.shadow_name))
+        work = replace(work, shows_copies=True, refusals=refusals)
         return rebound(work, self.facts.table, self.former_name)
 
     def made_alike(self) -> Iterator[sql.Composable]:
@@ -194,7 +196,8 @@ class Exchange(Successor):
             one = replace(index, clustered=False) if self.partition_by else index
             yield from indexes.index_looks(self.name, index.name, one)
         for found in table.constraints:
-            if found.comment is not None and not self.refers_to_itself(found):
+            moves = self.refers_to_itself(found) or self.goes_over(found)
+            if found.comment is not None and not moves:
                 yield remark(self.name, found.name, found.comment)
         for trigger in self._triggers():
             if trigger.comment is not None:
@@ -209,16 +212,16 @@ class Exchange(Successor):
         work = direct.catalogue_step(
             self.name,
             *self.back().off(),
-            *self._unreferred_since(),
+            *self.unreferred_since(),
             *self.stopped(),
             *(
-                sql.SQL("DROP TRIGGER {} ON {}").format(
+                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(
                     sql.Identifier(t.name), self.name.identifier
                 )
                 for t in self._triggers()
             ),
             *(
-                sql.SQL("DROP POLICY {} ON {}").format(
+                sql.SQL("DROP POLICY IF EXISTS {} ON {}").format(
                     sql.Identifier(p.name), self.name.identifier
                 )
                 for p in self.facts.table.row_policies
@@ -229,96 +232,18 @@ class Exchange(Successor):
             *self._sequences(self.name),
             *self._identities(forward=False),
             *(_enabled(self.name, t) for t in self._triggers()),
-            *self._referred_since(),
+            *self.referred_since(),
             *self.shadow().on(),
-            also=(self.former_name, *(k.table for k in self.moved_keys())),
+            also=(self.former_name, *self.beside()),
         )
         gone = sql.SQL("SELECT pg_catalog.to_regclass({}) IS NULL").format(
             sql.Literal(str(self.former_name))
         )
-        back = replace(work, done=render(gone), refusals=(self._later_keys(),))
-        others = tuple(dict.fromkeys(k.table for k in self.moved_keys()))
-        return rebound(back, self.facts.table, self.shadow_name, may_be_gone=others)
-
-    def moved_keys(self) -> tuple[ForeignKey, ...]:
-        """
-        Return foreign keys that refer to the table and are made anew in the exchange.
-
-        Each is there once, under its name. One that still referred to the former table
-        would act there too, on rows that the mirror deletes or gives another key: ON
-        DELETE CASCADE would delete what refers. By its name SET CONSTRAINTS would
-        defer but one of two, and TRUNCATE would miss the former table in its list.
-        """
-        return tuple(k for k in self.old.foreign_keys if k.to == self.old.name)
-
-    def _later_keys(self) -> Refusal:
-        """Refuse foreign keys that came since: they would stay with the other table."""
-        known = [
-            # Of a table that is gone there is none.
-            sql.SQL("(COALESCE(pg_catalog.to_regclass({})::oid, 0), {})").format(
-                sql.Literal(str(k.table)), sql.Literal(k.name)
-            )
-            for k in self.moved_keys()
-        ]
-        later = sql.SQL(
-            " FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0"
-            " AND confrelid = {}::pg_catalog.regclass"
-        ).format(sql.Literal(str(self.name)))
-        if known:
-            later += sql.SQL(" AND (conrelid, conname) NOT IN ({})").format(
-                sql.SQL(", ").join(known)
-            )
-        listed = sql.SQL(
-            "SELECT pg_catalog.string_agg(pg_catalog.format('%s of %s',"
-            " pg_catalog.to_json(conname), conrelid::pg_catalog.regclass), ', ')"
+        refusals = (self.later_keys(), came(self.name, self.former_name))
+        back = replace(work, done=render(gone), refusals=refusals)
+        return rebound(
+            back, self.facts.table, self.shadow_name, may_be_gone=self.beside()
         )
-        return Refusal(
-            count=render(sql.SQL("SELECT count(*)") + later),
-            listed=render(listed + later),
-            why=f"foreign key {{listed}} came to refer to {self.name} since",
-            next="drop it, then run the same command again; add it afterwards.",
-        )
-
-    def unreferred(self) -> Iterator[sql.Composable]:
-        """Yield the drops of those foreign keys."""
-        for key in self.moved_keys():
-            yield _unreferred(key)
-
-    def referred(self) -> Iterator[sql.Composable]:
-        """Yield what makes them again, to the table that has the name by then."""
-        for key in self.moved_keys():
-            yield from _referred(key)
-
-    def _unreferred_since(self) -> Iterator[sql.Composable]:
-        """Yield the drops of those that are there still, and what notes which are."""
-        for number, key in enumerate(self.moved_keys(), 1):
-            yield _done(
-                sql.SQL(
-                    "PERFORM pg_catalog.set_config({noted}, '', true);"
-                    " IF EXISTS (SELECT FROM pg_catalog.pg_constraint"
-                    " WHERE contype = 'f' AND conname = {key}"
-                    " AND conrelid = pg_catalog.to_regclass({table})"
-                    " AND confrelid = {to}::pg_catalog.regclass) THEN {drop};"
-                    " PERFORM pg_catalog.set_config({noted}, 'there', true); END IF;"
-                ).format(
-                    noted=sql.Literal(_noted(number)),
-                    key=sql.Literal(key.name),
-                    table=sql.Literal(str(key.table)),
-                    to=sql.Literal(str(self.name)),
-                    drop=_unreferred(key),
-                )
-            )
-
-    def _referred_since(self) -> Iterator[sql.Composable]:
-        """Yield what makes again those that were there."""
-        for number, key in enumerate(self.moved_keys(), 1):
-            yield _done(
-                sql.SQL(
-                    "IF pg_catalog.current_setting({}) = 'there' THEN {}; END IF;"
-                ).format(
-                    sql.Literal(_noted(number)), sql.SQL("; ").join(_referred(key))
-                )
-            )
 
     def renames(
         self, leaves: TableName, comes: TableName
@@ -418,15 +343,8 @@ class Exchange(Successor):
         return tuple(
             t
             for t in self.facts.table.triggers
-            if not t.name.startswith(names.TRIGGER_PREFIX)
+            if not t.name.startswith(names.TRIGGER_PREFIXES)
         )
-
-
-def remark(table: TableName, constraint: str, comment: str) -> sql.Composable:
-    """Return the statement that gives a constraint its comment."""
-    return sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
-        sql.Identifier(constraint), table.identifier, sql.Literal(comment)
-    )
 
 
 def _trigger(table: TableName, name: str, verb: str) -> sql.Composable:
@@ -446,30 +364,3 @@ _ENABLED = {
 
 def _enabled(table: TableName, trigger: Trigger) -> sql.Composable:
     return _trigger(table, trigger.name, _ENABLED[trigger.enabled])
-
-
-def _unreferred(key: ForeignKey) -> sql.Composable:
-    """Return the drop of a foreign key."""
-    return sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-        key.table.identifier, sql.Identifier(key.name)
-    )
-
-
-def _referred(key: ForeignKey) -> Iterator[sql.Composable]:
-    """Yield what makes a foreign key again, with its comment."""
-    yield sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {} NOT VALID").format(
-        key.table.identifier, sql.Identifier(key.name), type_name(key.definition)
-    )
-    if key.comment is not None:
-        yield remark(key.table, key.name, key.comment)
-
-
-def _noted(number: int) -> str:
-    """Return the setting that tells whether a foreign key was there."""
-    return f"migrator.key_{number}"
-
-
-def _done(body: sql.Composable) -> sql.Composable:
-    """Return the statement that runs a block."""
-    block = sql.SQL("BEGIN {} END").format(body)
-    return sql.SQL("DO {}").format(sql.Literal(render(block)))

@@ -11,7 +11,7 @@ from migrator.facts import Constraint, ExtendedStatistics, Facts, Index, Table
 from migrator.kernels import indexes, requirements
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import looks
-from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, acts
 from migrator.kernels.mirror_table.bound import STAYS
 from migrator.kernels.mirror_table.shadow import shadow_of
 from migrator.kernels.privileges import nothing_by_default
@@ -225,16 +225,49 @@ class Successor:
             self.former_name,
         )
 
+    def goes_over(self, constraint: Constraint) -> bool:
+        """
+        Tell whether a foreign key to another table is there once, as those to it are.
+
+        It is one that changes rows, or stands beside one, since the order in which they
+        were made is that in which they act. That of the table out of sight would change
+        its rows too, after the exchange before those of the one that has the name,
+        since it is older: in the other order than a request that writes a row, and so
+        they would deadlock. A partitioned table gets its own while it is empty, before
+        18; so there they may deadlock after a way back.
+        """
+        early = self.facts.server_version < NOT_VALID_ON_PARTITIONED
+        return constraint in going_over(self.facts.table) and not (
+            self.partition_by and early
+        )
+
     def foreign_keys(self) -> list[Constraint]:
-        """Return foreign keys to other tables, in the order in which they were made."""
+        """
+        Return foreign keys to other tables that both have.
+
+        In the order in which they were made.
+        """
         table = self.facts.table
         made = [k.name for k in table.foreign_keys if k.table == table.name]
         found = [
             c
             for c in table.constraints
-            if c.kind == "f" and not self.refers_to_itself(c)
+            if c.kind == "f"
+            and not self.refers_to_itself(c)
+            and not self.goes_over(c)
         ]
         return sorted(found, key=lambda c: c.name in made and made.index(c.name))
+
+
+def going_over(table: Table) -> list[Constraint]:
+    """Return foreign keys to other tables by which rows there change rows here."""
+    own = [
+        c
+        for c in table.constraints
+        if c.kind == "f" and c.references not in (None, table.name)
+    ]
+    acting = {c.references for c in own if acts(c.definition)}
+    return [c for c in own if c.references in acting]
 
 
 def _placed(index: Index) -> sql.Composable:
@@ -400,13 +433,27 @@ def _require_views(facts: Facts, title: str) -> None:
         )
 
 
-def swap_notices(facts: Facts) -> tuple[Notice, ...]:
-    """Return what a reviewer should know of what is bound to the new table."""
+def swap_notices(facts: Facts, *, partitions: bool = False) -> tuple[Notice, ...]:
+    """
+    Return what a reviewer should know of what is bound to the new table.
+
+    Args:
+        facts: of the table.
+        partitions: whether the new one is partitioned.
+    """
     found: list[Notice] = []
     table = facts.table
     keys = [
         f'"{k.name}" of {k.table}' for k in table.foreign_keys if k.to == table.name
     ]
+    own = [
+        c
+        for c in table.constraints
+        if c.kind == "f" and c.references not in (None, table.name)
+    ]
+    early = partitions and facts.server_version < NOT_VALID_ON_PARTITIONED
+    moved = [] if early else going_over(table)
+    keys += [f'"{c.name}" to {c.references}' for c in moved]
     if keys:
         found.append(
             Notice(
@@ -415,11 +462,7 @@ def swap_notices(facts: Facts) -> tuple[Notice, ...]:
                 " behind it."
             )
         )
-    out = [
-        f'"{c.name}" to {c.references}'
-        for c in table.constraints
-        if c.kind == "f" and c.references not in (None, table.name)
-    ]
+    out = [f'"{c.name}" to {c.references}' for c in own if c not in moved]
     if out:
         found.append(
             Notice(

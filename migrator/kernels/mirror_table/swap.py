@@ -120,7 +120,7 @@ class Swap(Exchange):
         """Return the exchange of names, and proofs of foreign keys to the new table."""
         proofs = [
             replace(
-                constraints.validated(k.table, k.name, self.name),
+                constraints.validated(k.table, k.name, k.to),
                 done=_proved_or_gone(k),
             )
             for k in self.moved_keys()
@@ -179,7 +179,7 @@ class Swap(Exchange):
             ),
             *self.made_alike(),
             *self.referred(),
-            also=(self.shadow_name, *(k.table for k in self.moved_keys())),
+            also=(self.shadow_name, *self.beside()),
         )
         table = self.facts.table
         sequences = (
@@ -212,7 +212,7 @@ class Swap(Exchange):
             *(
                 Step(
                     name=f"validate_foreign_key_to_{number}",
-                    work=constraints.validated(key.table, key.name, self.name),
+                    work=constraints.validated(key.table, key.name, key.to),
                     no_reverse="upgrade again",
                 )
                 for number, key in enumerate(self.moved_keys(), 1)
