@@ -27,7 +27,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import in_place, requirements
+from migrator.kernels import in_place, requirements, row_types
 from migrator.kernels.mirror_columns import require_mirrorable
 from migrator.kernels.parts import Part, require_unread
 from migrator.kernels.two_shapes import TwoShapes
@@ -138,10 +138,11 @@ class ChangeColumnType(TwoShapes):
             Notice(
                 text="The change is free, and is made in place at expand: both"
                 f' releases read the new type of "{self.column}" from then on, and a'
-                " prepared statement that returns it fails once in each session"
-                ' ("cached plan must not change result type").',
+                " prepared statement that returns it fails in each session until it is"
+                ' prepared anew ("cached plan must not change result type").',
                 needs_assurance=True,
             ),
+            Notice(text=row_types.RETYPED),
             Notice(
                 text="The column's statistics go with its old type; ANALYZE follows at"
                 " once, and until it ends plans may be worse."
@@ -176,11 +177,12 @@ class ChangeColumnType(TwoShapes):
                 Notice(
                     text=f'The name "{self.column}" stays: both releases read the old'
                     " type until retire and the new one afterwards, and a prepared"
-                    " statement that returns it fails once in each session at retire"
-                    ' ("cached plan must not change result type").',
+                    " statement that returns it fails in each session until it is"
+                    ' prepared anew ("cached plan must not change result type").',
                     needs_assurance=True,
                 )
             )
+            notices.append(Notice(text=row_types.RETYPED))
         notices += [
             Notice(
                 text=f"Sequence {sequence} goes over to the new column and keeps its"

@@ -130,12 +130,13 @@ class ChangePrimaryKey(Pattern):
             " and from then on refuses values that they cannot hold.",
             "An identity gets a new sequence of the same name, which goes on where the"
             " former one stood; currval() of a session is unset until its next number.",
+            row_types.RETYPED,
         ]
         hazards = [
             f"The name {name} stays: both releases read {column.type} until retire"
             f" and {key.type} afterwards, and a prepared statement that returns such a"
-            ' column fails once in each session ("cached plan must not change result'
-            f' type"). A function that returns it as {column.type} fails until it is'
+            ' column fails in each session until it is prepared anew ("cached plan must'
+            f' not change result type"). A function that returns it as {column.type} fails until it is'
             " made anew.",
             "From retire on these columns are the last of their tables: SELECT * and"
             " COPY without a column list see another order, and an INSERT without one"

@@ -476,7 +476,7 @@ change = zd.undecided("whether this is safe here; the reason goes into `assured`
         imports="from migrator.patterns import ChangeColumnType  # noqa: F401",
         code="""\
 # Decide a name of its own in the new release (`to`), or the same name, where a prepared
-# statement fails once in each session (`assured` says why that is no harm).
+# statement fails until it is prepared anew (`assured` says why that is no harm).
 #
 # Under a name of its own, also in the model, each release has its type.
 # change = ChangeColumnType("users", "n", "BIGINT", to="…", old_type="integer")
@@ -485,7 +485,7 @@ change = zd.undecided("whether this is safe here; the reason goes into `assured`
 # change = ChangeColumnType("users", "n", "BIGINT", old_type="integer", assured="…")
 change = zd.undecided(
     "a name of its own in the new release (`to`), or the same name, where a prepared"
-    " statement fails once in each session (`assured` says why that is no harm)"
+    " statement fails until it is prepared anew (`assured` says why that is no harm)"
 )""",
         way=1,
         given={"assured": "no prepared statements"},
@@ -498,10 +498,10 @@ change = zd.undecided(
 # Decide whether this is safe here; the reason goes into `assured`.
 #
 # The name "id" stays: both releases read integer until retire and bigint afterwards,
-# and a prepared statement that returns such a column fails once in each session
-# ("cached plan must not change result type"). A function that returns it as integer
-# fails until it is made anew. From retire on these columns are the last of their
-# tables: SELECT * and COPY without a column list see another order, and an INSERT
+# and a prepared statement that returns such a column fails in each session until it is
+# prepared anew ("cached plan must not change result type"). A function that returns it
+# as integer fails until it is made anew. From retire on these columns are the last of
+# their tables: SELECT * and COPY without a column list see another order, and an INSERT
 # without one puts values elsewhere. While retire builds and exchanges, each key has two
 # unique indexes: of two sessions that INSERT … ON CONFLICT the same new key at once,
 # one may fail with a unique violation.

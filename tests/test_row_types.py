@@ -13,6 +13,8 @@ from migrator.facts import Facts, Kind, RowUser, Table
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddColumn,
+    ChangeColumnType,
+    ChangePrimaryKey,
     MergeTables,
     RebuildTable,
     RenameColumn,
@@ -167,3 +169,39 @@ def _fails(sql: psycopg.Connection, statement: str) -> bool:
     except psycopg.Error:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        ChangePrimaryKey("t", "id", assured="tried"),
+        ChangeColumnType("t", "n", "bigint", assured="tried"),
+        ChangeColumnType("t", "word", "text", assured="tried"),
+    ],
+    ids=["key", "second column", "in place"],
+)
+def test_a_session_goes_on_with_triggers_that_it_ran(
+    runner: Runner, sql: psycopg.Connection, pattern: Pattern
+) -> None:
+    """PL/pgSQL would keep expressions with the type that the column had there."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, word varchar(9));"
+        "CREATE TABLE noted (id bigint, n bigint, word text);"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO"
+        " noted (id, n, word) VALUES (NEW.id, NEW.n, NEW.word); RETURN NULL; END';"
+        "CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    change = Change(revision="a1", pattern=pattern)
+
+    def write(id: int) -> None:
+        sql.execute("INSERT INTO t (id, n, word) VALUES (%s, 1, 'a')", [id])
+
+    write(1)
+    runner.expand(change)
+    runner.settle("a1")
+    write(2)
+    runner.retire("a1", old_release_gone="test")
+    write(3)
+    runner.rollback("a1")
+    write(4)
+    assert sql.execute("SELECT count(*) FROM noted").fetchone() == (4,)

@@ -210,12 +210,20 @@ def change_type(
     )
     reverse: tuple[Action, ...] = ()
     if back is not None:
-        again = catalogue_step(table, _alter(table.identifier, column.name, back))
+        again = catalogue_step(
+            table,
+            _alter(table.identifier, column.name, back),
+            row_types.compiled_anew(table),
+        )
         reverse = (replace(again, done=_type_is(table, column)), analyze)
     return (
         Step(
             name="change_type",
-            work=catalogue_step(table, _alter(table.identifier, column.name, kind)),
+            work=catalogue_step(
+                table,
+                _alter(table.identifier, column.name, kind),
+                row_types.compiled_anew(table),
+            ),
             reverse=reverse,
             no_reverse="" if reverse else no_reverse,
         ),

@@ -12,11 +12,15 @@ from psycopg import sql
 
 from migrator.facts import Facts
 from migrator.kernels.direct import members
+from migrator.names import TableName
 from migrator.plan import Notice, render
 
 # Statements whose columns are those that the table has by then.
 _ALL = "Prepared SELECT *, INSERT … SELECT * and COPY without a column list"
-_ONCE = 'once in each session ("cached plan must not change result type").'
+_UNTIL = (
+    "in each session until it is prepared anew"
+    ' ("cached plan must not change result type").'
+)
 
 
 def not_stored(facts: Facts) -> str:
@@ -47,6 +51,58 @@ def not_stored(facts: Facts) -> str:
     )
 
 
+def compiled_anew(*tables: TableName) -> sql.Composable:
+    """
+    Return what lets sessions compile the functions of tables' triggers anew.
+
+    PL/pgSQL keeps an expression with the types that a row's columns had when it first
+    ran in a session: one that reads a column whose type has changed under its name
+    fails from then on, and with it each write that fires the trigger. A function is
+    compiled anew where its catalogue entry is another one. Looked for is what is there
+    by then, since triggers come and go; functions of other roles are left.
+
+    Args:
+        tables: those with a column that changes its type.
+
+    Source: PostgreSQL manual, section 41.11.2 (Plan Caching).
+    """
+    body = sql.SQL(
+        """
+DECLARE
+  statement text;
+BEGIN
+  FOR statement IN
+    SELECT DISTINCT pg_catalog.format('ALTER FUNCTION %s COST %s',
+             p.oid::pg_catalog.regprocedure, p.procost)
+      FROM pg_catalog.pg_trigger t
+      JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+      JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+     WHERE ({on_tables})
+       AND NOT t.tgisinternal AND l.lanname = 'plpgsql'
+       AND pg_catalog.pg_has_role(p.proowner, 'USAGE')
+     ORDER BY 1
+  LOOP
+    EXECUTE statement;
+  END LOOP;
+END
+"""
+    ).format(
+        on_tables=sql.SQL(" OR ").join(
+            sql.SQL("t.tgrelid IN ({})").format(members(table)) for table in tables
+        )
+    )
+    return sql.SQL("DO {}").format(sql.Literal(render(body)))
+
+
+#: What a reviewer should know of a type that changes under a column's name.
+RETYPED = (
+    "PL/pgSQL functions of the table's triggers are compiled anew with it, as far as"
+    " this role owns them; any other one that reads the column of a row fails in each"
+    ' session that ran it before, until that connects anew ("type of parameter … does'
+    ' not match that when preparing the plan").'
+)
+
+
 def comes(facts: Facts, *, until: str = "") -> tuple[Notice, ...]:
     """
     Return what a reviewer should know of a table that gets a column at expand.
@@ -59,7 +115,7 @@ def comes(facts: Facts, *, until: str = "") -> tuple[Notice, ...]:
     return (
         Notice(
             text=f"{_ALL} see more columns of table {facts.table.name}{when}: a"
-            f" prepared SELECT * fails {_ONCE}"
+            f" prepared SELECT * fails {_UNTIL}"
         ),
         *breaks(facts),
     )
@@ -71,7 +127,7 @@ def goes(facts: Facts) -> tuple[Notice, ...]:
         Notice(
             text=f"{_ALL} see a column of table {facts.table.name} under another name"
             " from retire on, and one less from the drop on: after either a prepared"
-            f" SELECT * fails {_ONCE}"
+            f" SELECT * fails {_UNTIL}"
         ),
         *breaks(facts, "drop"),
     )

@@ -139,10 +139,12 @@ def test_text_in_place() -> None:
     given = facts(replace(WORD, type="character varying(5)"), answers=("free", "back"))
     alter, analyze = pattern.steps(Phase.EXPAND, given)
     assert isinstance(alter.work, Transaction)
-    assert alter.work.statements == (
+    *statements, compiled = alter.work.statements
+    assert statements == [
         'LOCK TABLE "my ""sch"."or%der" IN ACCESS EXCLUSIVE MODE',
         'ALTER TABLE "my ""sch"."or%der" ALTER COLUMN "a ""b" TYPE text',
-    )
+    ]
+    assert compiled.startswith("DO ")
     back, again = alter.reverse
     assert isinstance(back, Transaction)
     assert back.statements[1] == (
@@ -601,15 +603,16 @@ def test_messages(runner: Runner, sql: psycopg.Connection) -> None:
     assert said(runner, replace(SAME, assured="")) == (
         f'{title}: The name "n" stays: both releases read the old type until retire'
         " and the new one afterwards, and a prepared statement that returns it fails"
-        ' once in each session at retire ("cached plan must not change result'
-        ' type").\nNothing was changed.\nNext: look into it, then write assured="why'
-        ' it is safe here" into the pattern.'
+        " in each session until it is prepared anew"
+        ' ("cached plan must not change result type").\nNothing was changed.\n'
+        'Next: look into it, then write assured="why it is safe here" into the'
+        " pattern."
     )
     assert said(runner, ChangeColumnType("items", "word", "text")) == (
         'change the type of column "word" of table "items" to text: The change is'
         " free, and is made in place at expand: both releases read the new type of"
-        ' "word" from then on, and a prepared statement that returns it fails once in'
-        ' each session ("cached plan must not change result type").\nNothing was'
+        ' "word" from then on, and a prepared statement that returns it fails in each'
+        ' session until it is prepared anew ("cached plan must not change result type").\nNothing was'
         ' changed.\nNext: look into it, then write assured="why it is safe here" into'
         " the pattern."
     )

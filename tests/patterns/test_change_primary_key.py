@@ -1050,7 +1050,8 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             'change the primary key "id" of table "users" to bigint, with what refers'
             ' to it: The name "id" stays: both releases read integer until retire and'
             " bigint afterwards, and a prepared statement that returns such a column"
-            ' fails once in each session ("cached plan must not change result type").'
+            " fails in each session until it is prepared anew"
+            ' ("cached plan must not change result type").'
             " A function that returns it as integer fails until it is made anew."
             " From retire on these columns are the last of their tables: SELECT * and"
             " COPY without a column list see another order, and an INSERT without one"

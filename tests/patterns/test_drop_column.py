@@ -541,8 +541,8 @@ def test_notices() -> None:
     assert [n.text for n in notices if not n.needs_assurance] == [
         "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see a"
         ' column of table "public"."users" under another name from retire on, and one'
-        " less from the drop on: after either a prepared SELECT * fails once in each"
-        ' session ("cached plan must not change result type").',
+        " less from the drop on: after either a prepared SELECT * fails in each session"
+        ' until it is prepared anew ("cached plan must not change result type").',
         'With the column go, at the drop: index "u", constraint "c", grants on it.',
     ]
     assert [n.text for n in notices if n.needs_assurance] == [

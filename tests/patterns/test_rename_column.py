@@ -591,8 +591,8 @@ def test_notices() -> None:
     assert [n.text for n in RENAME.check(given)] == [
         'A join with another table\'s "full_name" must qualify it.',
         "Prepared SELECT *, INSERT … SELECT * and COPY without a column list see more"
-        ' columns of table "public"."users": a prepared SELECT * fails once in each'
-        ' session ("cached plan must not change result type").',
+        ' columns of table "public"."users": a prepared SELECT * fails in each session'
+        ' until it is prepared anew ("cached plan must not change result type").',
         "view v: what reads the column by its number goes on reading it. A view goes on"
         " showing it under its own name for it.",
         'Index "part" has an expression or a predicate; it is not copied for the'

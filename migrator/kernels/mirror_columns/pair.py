@@ -32,6 +32,7 @@ from migrator.kernels.mirror_columns.base import (
 from migrator.kernels.mirror_columns.marks import Marks
 from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
+from migrator.kernels.row_types import compiled_anew
 from migrator.plan import (
     Step,
     Steps,
@@ -371,6 +372,8 @@ END
         given = [s for s in self.new if s.default is not None]
         for s in proven:
             checks[s.name] = names.owned("check", s.name, self.tag)
+        retyped = any(s.takes for s in self.new)
+        compiled = (compiled_anew(self.table),) if retyped else ()
         forward = catalogue_step(
             self.table,
             *self.remove(),
@@ -389,6 +392,7 @@ END
                 for s in given
             ),
             *self._on_after_retire(),
+            *compiled,
         )
         back = catalogue_step(
             self.table,
@@ -406,6 +410,7 @@ END
                 )
                 for s in strict
             ),
+            *compiled,
         )
         back = replace(
             back,

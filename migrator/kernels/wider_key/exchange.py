@@ -18,6 +18,7 @@ from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
 from migrator.kernels.privileges import nothing_by_default
+from migrator.kernels.row_types import compiled_anew
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.plan import Refusal, Transaction, expression, render, type_name
 
@@ -56,6 +57,7 @@ def exchange(whole: WiderKey, *, back: bool) -> Transaction:
             for table, found in whole.by_text()
         ),
         *(s for p in parts for s in _remarks(whole, p)),
+        compiled_anew(*(m.table for _, m in whole.mirrors())),
         also=tuple(others),
     )
     work = replace(work, refusals=(later_keys(whole),))

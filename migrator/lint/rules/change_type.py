@@ -108,8 +108,8 @@ def _safe(statement: st.ChangeType, cast: casts.Cast, scene: Scene) -> Safe:
         ]
         decide.append(
             "a name of its own in the new release (`to`), or the same name, where a"
-            " prepared statement fails once in each session (`assured` says why that"
-            " is no harm)"
+            " prepared statement fails until it is prepared anew (`assured` says why"
+            " that is no harm)"
         )
     if key is not None and cast.column is None:
         decide.append("ChangePrimaryKey is for a key, and what refers to one")
