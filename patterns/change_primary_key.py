@@ -3,7 +3,7 @@
 phase     statement                            lock on each of the tables
 expand    ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
 backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
-verify    count of rows out of step            ACCESS SHARE
+verify    count of rows out of step, orphans   ACCESS SHARE
 retire    CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE, two scans
           ADD CHECK NOT VALID (if NOT NULL)    ACCESS EXCLUSIVE, no scan
           VALIDATE CONSTRAINT                  SHARE UPDATE EXCLUSIVE, full scan

@@ -32,6 +32,7 @@ from migrator.facts import (
     IndexColumn,
     Table,
 )
+from migrator.ledger.control import Mode
 from migrator.names import TableName
 from migrator.patterns import ChangePrimaryKey
 from migrator.plan import Autocommit, Footprint, Lock, Phase, State, Transaction
@@ -856,6 +857,26 @@ def test_rows_that_stay_out_of_step(runner: Runner, sql: psycopg.Connection) -> 
     assert str(caught.value).startswith(
         'Verification of a1 found 1 row of table "public"."orders" that is not in step'
     )
+
+
+def test_a_reference_to_nothing_holds_the_change(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Written past a key that counts as proved, it would be in the way of its proof."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY);"
+        "CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users);"
+        "SET session_replication_role = replica; INSERT INTO orders VALUES (1, 7);"
+        "RESET session_replication_role"
+    )
+    runner.expand(CHANGE)
+    runner.backfill("a1")
+    with pytest.raises(MismatchError, match=r"no row of \"public\".\"users\""):
+        runner.verify("a1")
+    sql.execute("INSERT INTO users VALUES (7)")
+    runner.say("a1", Mode.RUN, "corrected")
+    assert runner.verify("a1") is State.VERIFIED
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
 
 
 def test_changes_that_share_an_index_follow_one_another(

@@ -7,8 +7,10 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.kernels import constraints, indexes
+from migrator.kernels.foreign_key import ForeignKey
 from migrator.kernels.mirror_columns import Widened
 from migrator.kernels.not_null import not_null_by_check
+from migrator.kernels.rows import comparisons
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.kernels.wider_key.exchange import exchange, later_keys
 from migrator.plan import (
@@ -42,13 +44,46 @@ def backfill(whole: WiderKey) -> Steps:
 
 
 def verify(whole: WiderKey) -> Steps:
-    """Return the comparisons."""
+    """Return the comparisons, and the counts of what the keys' proofs would refuse."""
     _require_shadows(whole)
-    return tuple(
+    compared = (
         replace(step, name=f"{step.name}{p.suffix}")
         for p, m in whole.mirrors()
         for step in m.verify(p.facts)
     )
+    return (*compared, *_orphans(whole))
+
+
+def _orphans(whole: WiderKey) -> Iterator[Step]:
+    """
+    Yield the counts of rows that refer to nothing, past a key that counts as proved.
+
+    Replication and dumps write them (session_replication_role). Behind the exchange
+    neither way would come to its end.
+    """
+    parts = {p.table.name: p for p in whole.parts()}
+    for number, key in enumerate(whole.foreign_keys(), 1):
+        part, parent = parts[key.table], parts[key.to].table
+        # What refers to a period is held to another condition than `=`.
+        if not key.validated or "PERIOD" in key.definition:
+            continue
+        wanted = ForeignKey(
+            title=whole.title,
+            name=key.name,
+            facts=part.facts,
+            parent=parent,
+            columns=key.columns,
+            referenced=key.to_columns,
+            match="FULL" if " MATCH FULL" in key.definition else None,
+        )
+        yield from comparisons(
+            part.facts,
+            f"count_orphans_{number}{part.suffix}",
+            wanted.orphans(),
+            shown=key.columns,
+            no_reverse="nothing is changed",
+            wrong=f"a reference to no row of {parent.name}",
+        )
 
 
 def retire(whole: WiderKey) -> Steps:
