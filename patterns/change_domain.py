@@ -148,7 +148,8 @@ class ChangeDomain(Pattern):
             )
         if self.drop_default and domain.default is None:
             raise Refused(f"{where} has no default.", next=gone)
-        if self.drop_not_null and not domain.not_null:
+        held = domain.not_null or domain.check(self._held) is not None
+        if self.drop_not_null and not held:
             raise Refused(f"{where} allows NULL already.", next=gone)
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -207,16 +208,18 @@ class ChangeDomain(Pattern):
                 ),
             )
         if self.drop_not_null:
-            check = names.fitted(self.table, "_not_null")
-            back = domains.check_again(facts, check, "VALUE IS NOT NULL")
-            return (
-                Step(
-                    name="drop_not_null",
-                    work=domains.altered(facts, sql.SQL("DROP NOT NULL")),
-                    reverse=(back,),
-                ),
-            )
+            back = domains.check_again(facts, self._held, "VALUE IS NOT NULL")
+            lifted = domains.altered(facts, sql.SQL("DROP NOT NULL"))
+            if not domains.require(facts).not_null:
+                # A way back has left the check.
+                lifted = domains.drop_check(facts, self._held)
+            return (Step(name="drop_not_null", work=lifted, reverse=(back,)),)
         return (domains.set_default(facts, None),) if self.drop_default else ()
+
+    @property
+    def _held(self) -> str:
+        """The name of the check that stands for NOT NULL after a way back."""
+        return names.fitted(self.table, "_not_null")
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the drop of the check; the rest is rolled back."""

@@ -36,6 +36,8 @@ _SECRET = {
 _SECRET_WORDS = ("credential", "key", "passphrase", "passw", "secret", "token")
 # With these a session of the engine could not take them back.
 _LOCKS_OUT = {"default_transaction_read_only", "transaction_read_only"}
+# With a library that is not there no session can begin at all.
+_SHUTS_OUT = {"local_preload_libraries", "session_preload_libraries"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,13 @@ class SetParameter(Pattern):
                 f"{self.title}: then no session could write, to take it back either.",
                 next="set it by hand.",
             )
+        if name in _SHUTS_OUT and self.value is not None:
+            raise Refused(
+                f"{self.title}: where the server cannot load one of them, no session"
+                " begins any more, of a release or to take it back.",
+                next="set it by hand, from a session that stays open, and try another"
+                " one at once.",
+            )
         if answers.get("fixed", False):
             raise Refused(
                 f"{self.title}: {name} is fixed in this server; it only tells.",
@@ -158,7 +167,7 @@ class SetParameter(Pattern):
     def expand(self, facts: Facts) -> Steps:
         """Return the assignment, and the reload of the configuration."""
         setting = facts.table.name
-        back = parameters.change(setting, facts.definition)
+        back = parameters.put_back(setting, self.value, facts.definition)
         reload = Transaction(statements=("SELECT pg_catalog.pg_reload_conf()",))
         to = parameters.change(setting, self.value)
         if setting.schema != parameters.SYSTEM:

@@ -1,6 +1,7 @@
 """Parameters of the server: set where they are kept, and put back."""
 
 import re
+from dataclasses import replace
 from typing import LiteralString
 
 from psycopg import sql
@@ -12,6 +13,7 @@ from migrator.plan import (
     Autocommit,
     Lock,
     Probe,
+    Refusal,
     Transaction,
     render,
     type_name,
@@ -39,6 +41,16 @@ _WRITTEN: LiteralString = (
     "(SELECT f.setting FROM pg_catalog.pg_file_settings f WHERE lower(f.name) = {name}"
     " AND f.sourcefile = pg_catalog.current_setting('data_directory')"
     " || '/postgresql.auto.conf' ORDER BY f.seqno DESC LIMIT 1)"
+)
+
+# The same of a database or a role, whose setting `scope` names as DDL does.
+_SCOPED: LiteralString = (
+    "(SELECT substr(one, strpos(one, '=') + 1) FROM pg_catalog.pg_db_role_setting s"
+    " LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase"
+    " LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) AS one"
+    " WHERE lower(split_part(one, '=', 1)) = {name} AND concat_ws(' IN ',"
+    " 'ROLE \"' || replace(r.rolname, '\"', '\"\"') || '\"',"
+    " 'DATABASE \"' || replace(d.datname, '\"', '\"\"') || '\"') = {scope})"
 )
 
 
@@ -92,24 +104,71 @@ def change(setting: TableName, value: str | None) -> Action:
     statement = assigned(setting, value)
     if setting.schema != SYSTEM:
         return Transaction(statements=(statement,))
-    name = sql.Literal(setting.name.lower())
-    written = sql.SQL(_WRITTEN).format(name=name)
-    wanted: sql.Composable = sql.SQL("NULL")
-    if value is not None:
-        wanted = _values(setting.name, value)
-        if setting.name.lower() in _LISTS:
-            # As the server writes a list.
-            wanted = sql.SQL(
-                "(SELECT string_agg(quote_ident(item), ', ' ORDER BY place)"
-                " FROM unnest(ARRAY[{}]) WITH ORDINALITY AS list (item, place))"
-            ).format(wanted)
     return Autocommit(
         statement=statement,
         lock=Lock.NONE,
         done=render(
-            sql.SQL("SELECT {} IS NOT DISTINCT FROM {}").format(written, wanted)
+            sql.SQL("SELECT {} IS NOT DISTINCT FROM {}").format(
+                _kept(setting), _stored(setting.name, value)
+            )
         ),
     )
+
+
+def put_back(setting: TableName, value: str | None, former: str | None) -> Action:
+    """
+    Return what gives a parameter its former value, unless it has another by then.
+
+    Args:
+        setting: the parameter, and where it is set.
+        value: the one that it was given.
+        former: the one before; None where there was none of its own.
+    """
+    kept = _kept(setting)
+    given = sql.SQL(
+        "{kept} IS DISTINCT FROM {value} AND {kept} IS DISTINCT FROM {former}"
+    ).format(kept=kept, value=_stored(setting.name, value), former=_former(former))
+    changed = Refusal(
+        count=render(sql.SQL("SELECT ({})::int").format(given)),
+        listed=render(
+            sql.SQL("SELECT COALESCE(quote_literal({}), 'none')").format(kept)
+        ),
+        why=f"{setting.name} of {setting.schema} was given another value since:"
+        " {listed}",
+        next=f"where that may go, run {assigned(setting, value)}; then the same command"
+        " again.",
+    )
+    work = change(setting, former)
+    if isinstance(work, Transaction):
+        # The first one runs before conditions are read.
+        first = "SET LOCAL search_path = pg_catalog"
+        work = replace(work, statements=(first, *work.statements))
+    return replace(work, refusals=(changed,))
+
+
+def _kept(setting: TableName) -> sql.Composable:
+    """Return the query of the value that is kept where a parameter is set."""
+    name = sql.Literal(setting.name.lower())
+    if setting.schema == SYSTEM:
+        return sql.SQL(_WRITTEN).format(name=name)
+    return sql.SQL(_SCOPED).format(name=name, scope=sql.Literal(setting.schema))
+
+
+def _stored(name: str, value: str | None) -> sql.Composable:
+    """Return the expression of a value as the server keeps it."""
+    if value is None:
+        return sql.SQL("NULL")
+    wanted = _values(name, value)
+    if name.lower() not in _LISTS:
+        return wanted
+    return sql.SQL(
+        "(SELECT string_agg(quote_ident(item), ', ' ORDER BY place)"
+        " FROM unnest(ARRAY[{}]) WITH ORDINALITY AS list (item, place))"
+    ).format(wanted)
+
+
+def _former(value: str | None) -> sql.Composable:
+    return sql.SQL("NULL") if value is None else sql.Literal(value)
 
 
 def questions(setting: TableName) -> dict[str, Probe]:

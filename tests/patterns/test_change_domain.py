@@ -161,6 +161,11 @@ def test_life_of_not_null(runner: Runner, sql: psycopg.Connection) -> None:
     assert sql.execute(CHECKS).fetchall() == [("price_not_null", False)]
     with pytest.raises(psycopg.errors.CheckViolation):
         insert(sql, "NULL")
+    # The same change goes over that check, there and back.
+    retired(runner, ChangeDomain("price", drop_not_null=True))
+    assert sql.execute(CHECKS).fetchall() == []
+    assert runner.rollback("d1") is State.VERIFIED
+    assert sql.execute(CHECKS).fetchall() == [("price_not_null", False)]
 
 
 def test_life_of_a_default(runner: Runner, sql: psycopg.Connection) -> None:

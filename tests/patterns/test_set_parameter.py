@@ -43,7 +43,7 @@ def texts(pattern: SetParameter, old: str | None) -> tuple[str, str]:
     assert isinstance(work, Transaction)
     assert isinstance(back, Transaction)
     assert work.lock is Lock.NONE
-    return work.statements[0], back.statements[0]
+    return work.statements[0], back.statements[-1]
 
 
 # -- text --------------------------------------------------------------------
@@ -195,6 +195,30 @@ def test_life_of_a_reset_and_of_an_own_one(
     assert kept(sql) == start
 
 
+@pytest.mark.parametrize("scope", ["", "both"])
+def test_a_value_that_came_since(
+    scope: str, runner: Runner, sql: psycopg.Connection, role: str
+) -> None:
+    """What somebody has set meanwhile is not taken away by the way back."""
+    where = {"role": role, "database": sql.info.dbname} if scope else {}
+    pattern = SetParameter("search_path", '"A,b", PUBLIC', assured="test", **where)
+    scoped = pattern.subject[1] or f'DATABASE "{sql.info.dbname}"'
+    change = Change(revision="a1", pattern=pattern)
+    start = kept(sql)
+    runner.expand(change)
+    sql.execute(f"ALTER {scoped} SET search_path = 'it''s', c".encode())
+    with pytest.raises(Refused) as caught:
+        runner.rollback("a1")
+    assert str(caught.value).endswith(
+        f"is refused: search_path of {scoped} was given another value since:"
+        f" '\"it''s\", c'.{NOTHING}where that may go, run ALTER {scoped} SET"
+        " \"search_path\" = 'A,b', 'public'; then the same command again."
+    )
+    sql.execute(f"ALTER {scoped} SET search_path = 'A,b', 'public'".encode())
+    assert runner.rollback("a1") is State.PLANNED
+    assert kept(sql) == start
+
+
 def soon(question: Callable[[], object], wanted: object) -> None:
     """Assert that an answer comes: a reload is read by each session in its time."""
     end = time.monotonic() + 10
@@ -317,6 +341,13 @@ def test_a_role_that_may_not(sql: psycopg.Connection, database: str) -> None:
             SetParameter("checkpoint_timeout", "1h"),
             "set checkpoint_timeout to '1h' of this database: checkpoint_timeout is one"
             f" of the whole server.{NOTHING}give system=True.",
+        ),
+        (
+            SetParameter("session_preload_libraries", "x"),
+            "set session_preload_libraries to 'x' of this database: where the server"
+            " cannot load one of them, no session begins any more, of a release or to"
+            f" take it back.{NOTHING}set it by hand, from a session that stays open,"
+            " and try another one at once.",
         ),
         (
             SetParameter("block_size", "1", system=True),
