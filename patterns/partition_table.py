@@ -258,6 +258,12 @@ class PartitionTable(Pattern):
                     " nothing holds rows of several partitions apart.",
                     next="drop it with plain SQL first.",
                 )
+            if c.kind == "c" and c.definition.endswith(" NO INHERIT"):
+                raise Refused(
+                    f'{self.title}: constraint "{c.name}" is NO INHERIT, and would hold'
+                    " for no partition: a partitioned table has none such.",
+                    next="drop it, and make it again without that, first.",
+                )
             if c.kind == "p" and c.deferrable:
                 raise Refused(
                     f'{self.title}: primary key "{c.name}" is deferrable; the new one,'

@@ -445,6 +445,18 @@ MESSAGES: list[tuple[Table, dict[str, Any], str]] = [
         {},
         'exclusion constraint "apart" cannot go over',
     ),
+    (
+        replace(
+            TABLE,
+            constraints=(
+                Constraint(
+                    name="alone", kind="c", definition="CHECK ((id > 0)) NO INHERIT"
+                ),
+            ),
+        ),
+        {},
+        'constraint "alone" is NO INHERIT',
+    ),
     (replace(TABLE, dependents=("view v",)), {}, "is used by view v"),
     (replace(TABLE, indexes=()), {}, "has no unique index over NOT NULL columns"),
 ]
