@@ -111,6 +111,9 @@ def test_table_name_is_quoted(table: TableName, text: str) -> None:
 def test_trigger_sorts_behind_an_applications_own() -> None:
     """The server fires triggers in order of their names."""
     assert names.trigger("0123456789") == "zzz_migrator_0123456789"
+    # The server's own come first, then a mirror's AFTER triggers.
+    order = ["RI_ConstraintTrigger_c_99", names.after_trigger("0"), "_audit", "audit"]
+    assert order == sorted(order)
 
 
 @pytest.mark.parametrize(

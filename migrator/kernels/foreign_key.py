@@ -28,13 +28,21 @@ _MATCHES: dict[str, sql.SQL] = {
     "FULL": sql.SQL("FULL"),
 }
 _NAME = re.compile(r'"(?:[^"]|"")*"')
-_ACTS = re.compile(r" ON (?:DELETE|UPDATE) (?!NO ACTION|RESTRICT)")
+_ACTIONS_AT = re.compile(r" ON (?:DELETE|UPDATE) ")
 _DEFAULT_COLLATION = 'pg_catalog."default"'
+
+
+def actions(definition: str) -> str:
+    """Return what a foreign key, as the server spells it, says from its actions on."""
+    bare = _NAME.sub('""', definition)
+    found = _ACTIONS_AT.search(bare)
+    return bare[found.start() :] if found else ""
 
 
 def acts(definition: str) -> bool:
     """Tell whether a foreign key, as the server spells it, changes rows that refer."""
-    return _ACTS.search(_NAME.sub("", definition)) is not None
+    said = actions(definition)
+    return "CASCADE" in said or " SET " in said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

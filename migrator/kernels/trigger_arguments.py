@@ -117,13 +117,16 @@ def _named(
         " FROM pg_catalog.pg_trigger t CROSS JOIN"
         " pg_catalog.unnest(ARRAY[{wanted}]::text[]) AS c (name)"
         " WHERE t.tgrelid IN ({members}) AND t.tgparentid = 0 AND NOT t.tgisinternal"
-        " AND t.tgenabled <> 'D' AND NOT t.tgname::text OPERATOR(pg_catalog.^@) ANY ({own})"
+        " AND t.tgenabled <> 'D'"
+        " AND NOT t.tgname::text OPERATOR(pg_catalog.^@) ANY ({own})"
         # Each argument ends with a byte of zero.
         " AND pg_catalog.position('\\x00'::bytea || t.tgargs, '\\x00'::bytea ||"
         " pg_catalog.convert_to(c.name, pg_catalog.getdatabaseencoding()) ||"
         " '\\x00'::bytea) > 0"
     ).format(
-        wanted=wanted, members=members(table), own=sql.Literal(list(names.TRIGGER_PREFIXES))
+        wanted=wanted,
+        members=members(table),
+        own=sql.Literal(list(names.TRIGGER_PREFIXES)),
     ) + (taken if late else sql.SQL(""))
     if sure:
         found += sql.SQL(

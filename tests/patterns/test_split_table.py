@@ -126,7 +126,7 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     ) == [("users_bio", "profiles")]
     assert not rows(
         sql,
-        "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'zzz%' UNION ALL"
+        "SELECT tgname FROM pg_trigger WHERE tgname LIKE '%migrator%' UNION ALL"
         " SELECT proname FROM pg_proc WHERE pronamespace = 'migrator'::regnamespace"
         " AND proname LIKE 'mirror%'",
     )
@@ -466,7 +466,8 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
     ((trigger,),) = rows(
         sql,
         "SELECT tgname FROM pg_trigger WHERE tgrelid = 'users'::regclass"
-        f" AND tgname LIKE 'zzz%' AND tgname {'' if event else 'NOT '}LIKE '%truncate'",
+        " AND tgname LIKE '%migrator%'"
+        f" AND tgname {'' if event else 'NOT '}LIKE '%truncate'",
     )
     sql.execute(f'ALTER TABLE users DISABLE TRIGGER "{trigger}"'.encode())
     with pytest.raises(Failed, match=r'on table "public"."users" is missing or not'):

@@ -8,7 +8,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Constraint, Facts, Index, Table
-from migrator.kernels import requirements, trials
+from migrator.kernels import foreign_key, requirements, trials
 from migrator.kernels.column_definition import carried, definition
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value
 from migrator.kernels.mirror_table.facade import viewed
@@ -204,8 +204,7 @@ class Absorbed:
             and c.validated
             and not c.deferrable
             and c.references != self.into.name
-            and "CASCADE" not in _acts(c)
-            and " SET " not in _acts(c)
+            and not foreign_key.acts(c.definition)
             and all(self.columns.get(name) == name for name in c.columns)
         )
 
@@ -274,11 +273,6 @@ class Absorbed:
         )
 
 
-def _acts(constraint: Constraint) -> str:
-    """Return what a foreign key says behind the columns that it refers to."""
-    return constraint.definition.rpartition(")")[2]
-
-
 def require_mergeable(merge: Absorbed, title: str) -> None:
     """
     Refuse a table whose columns could not stand in the other one.
@@ -329,7 +323,7 @@ def _require_keys(merge: Absorbed) -> None:
                 next="give both one type by a change of its own first.",
             )
     for c in merge.references():
-        acts = _acts(c)
+        acts = foreign_key.actions(c.definition)
         if "RESTRICT" in acts or " SET " in acts:
             raise Refused(
                 f'Foreign key "{c.name}" of table {facts.table.name} says'

@@ -12,8 +12,8 @@ from typing import LiteralString
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Trigger
 from migrator.facts import Sequence as Counter
+from migrator.facts import Trigger
 from migrator.kernels import direct, indexes, sequences
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import granted as column_granted

@@ -102,7 +102,7 @@ class MovedKeys(Successor):
                 yield remark(key.table, key.name, key.comment)
 
     def unreferred_since(self) -> Iterator[sql.Composable]:
-        """Yield the drops of those that are there still, and what notes how they are."""
+        """Yield the drops of those that are there, and what notes how they are."""
         for number, key in enumerate(self.moved_keys(), 1):
             noted = sql.SQL(
                 "SELECT pg_catalog.set_config({as_}, COALESCE(pg_catalog.max("

@@ -252,9 +252,7 @@ class Successor:
         found = [
             c
             for c in table.constraints
-            if c.kind == "f"
-            and not self.refers_to_itself(c)
-            and not self.goes_over(c)
+            if c.kind == "f" and not self.refers_to_itself(c) and not self.goes_over(c)
         ]
         return sorted(found, key=lambda c: c.name in made and made.index(c.name))
 
