@@ -287,8 +287,10 @@ class Execution:
         action = _without_gone(conn, action)
         locks = _locks(action)
         self._lock(conn, locks if attempt % 2 else _turned(action, locks))
-        # Under a strong lock nothing may scan a table: an index answers.
-        configure(conn, {"enable_seqscan": "off"}, local=True)
+        # Under a strong lock nothing may scan a table: an index answers. Up to 17 a
+        # catalogue that has none is scanned at a cost so high that the query would be
+        # compiled for a second.
+        configure(conn, {"enable_seqscan": "off", "jit": "off"}, local=True)
         self._conditions(conn, action, what)
         for statement in action.statements[len(locks) :]:
             execute_stored(conn, statement)

@@ -74,11 +74,11 @@ BEGIN
   FOR statement IN
     SELECT DISTINCT pg_catalog.format('ALTER FUNCTION %s COST %s',
              p.oid::pg_catalog.regprocedure, p.procost)
-      FROM pg_catalog.pg_trigger t
+      FROM ({members}) AS part
+      JOIN pg_catalog.pg_trigger t ON t.tgrelid = part.oid
       JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
       JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-     WHERE ({on_tables})
-       AND NOT t.tgisinternal AND l.lanname = 'plpgsql'
+     WHERE NOT t.tgisinternal AND l.lanname = 'plpgsql'
        AND pg_catalog.pg_has_role(p.proowner, 'USAGE')
      ORDER BY 1
   LOOP
@@ -87,8 +87,8 @@ BEGIN
 END
 """
     ).format(
-        on_tables=sql.SQL(" OR ").join(
-            sql.SQL("t.tgrelid IN ({})").format(members(table)) for table in tables
+        members=sql.SQL(" UNION ").join(
+            sql.SQL("({})").format(members(table)) for table in tables
         )
     )
     return sql.SQL("DO {}").format(sql.Literal(render(body)))
