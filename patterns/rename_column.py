@@ -141,6 +141,17 @@ class RenameColumn(Pattern):
             for i in facts.table.indexes
             if self.column in i.name and i.name not in self.indexes
         ]
+        if column.base is not None:
+            notices.append(
+                Notice(
+                    text=f'Column "{self.column}" is of domain {column.type}, and its'
+                    f' copy of the type underneath: "{self.to}" changes its type at'
+                    " retire, so that a prepared statement of the new release that"
+                    " returns it fails in each session until it is prepared anew"
+                    ' ("cached plan must not change result type").',
+                    needs_assurance=True,
+                )
+            )
         if column.default is not None:
             notices.append(
                 Notice(

@@ -177,18 +177,22 @@ def _fails(sql: psycopg.Connection, statement: str) -> bool:
         ChangePrimaryKey("t", "id", assured="tried"),
         ChangeColumnType("t", "n", "bigint", assured="tried"),
         ChangeColumnType("t", "word", "text", assured="tried"),
+        RenameColumn("t", "few", "some", assured="tried"),
     ],
-    ids=["key", "second column", "in place"],
+    ids=["key", "second column", "in place", "of a domain"],
 )
 def test_a_session_goes_on_with_triggers_that_it_ran(
     runner: Runner, sql: psycopg.Connection, pattern: Pattern
 ) -> None:
     """PL/pgSQL would keep expressions with the type that the column had there."""
     sql.execute(
-        "CREATE TABLE t (id int PRIMARY KEY, n int, word varchar(9));"
+        "CREATE DOMAIN few AS int CHECK (value < 9);"
+        "CREATE TABLE t (id int PRIMARY KEY, n int, word varchar(9), few few);"
         "CREATE TABLE noted (id bigint, n bigint, word text);"
-        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO"
-        " noted (id, n, word) VALUES (NEW.id, NEW.n, NEW.word); RETURN NULL; END';"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
+        " IF to_jsonb(NEW) ? ''some'' THEN NEW.n := NEW.n + coalesce(NEW.some, 0);"
+        " END IF; INSERT INTO noted (id, n, word) VALUES (NEW.id, NEW.n, NEW.word);"
+        " RETURN NULL; END';"
         "CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()"
     )
     change = Change(revision="a1", pattern=pattern)

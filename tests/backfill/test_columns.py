@@ -20,7 +20,7 @@ from migrator.postgres.connection import Target
 from migrator.runner import Runner
 from migrator.settings import Settings
 
-RENAME = RenameColumn("t", "old", "new")
+RENAME = RenameColumn("t", "old", "new", assured="tried")
 SPLIT = SplitColumn(
     "t",
     "old",

@@ -10,6 +10,7 @@ from migrator.facts import Facts
 from migrator.kernels.column_definition import granted_on_parts
 from migrator.kernels.direct import catalogue_step, members
 from migrator.kernels.mirror_columns.base import Mirror, distinct, new_value, old_value
+from migrator.kernels.row_types import compiled_anew
 from migrator.plan import Refusal, Step, render, type_name
 
 
@@ -166,6 +167,8 @@ END
         Args:
             indexes: names of indexes before and after, exchanged along with it.
         """
+        # The name goes from the type underneath to the domain.
+        compiled = (compiled_anew(self.table),) if self.domain else ()
         forward = catalogue_step(
             self.table,
             *self.remove(),
@@ -173,6 +176,7 @@ END
             self._rename(self.old, self.new),
             *self._rename_indexes(indexes),
             *self._on_after_retire(),
+            *compiled,
         )
         back = catalogue_step(
             self.table,
@@ -181,6 +185,7 @@ END
             self._rename(self.retired, self.new),
             *self._rename_indexes({new: old for old, new in indexes.items()}),
             *self._on_in_window(),
+            *compiled,
         )
         why = (
             f"the dual-write trigger on {self.table} is missing or not enabled"
