@@ -282,6 +282,8 @@ def test_a_read_only_server(runner: Runner, sql: psycopg.Connection) -> None:
     )
     with refused(sql, "The server takes no writes"):
         runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
+    with refused(sql, "Nothing can be tried out here"):
+        runner.plan(Change(revision="a1", pattern=AddCheck("t", "c", "a > 0")))
 
 
 def test_a_server_that_is_too_old(

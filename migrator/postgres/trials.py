@@ -103,6 +103,12 @@ def _answer(
             f" {said(error)}.",
             next="grant the privilege, or connect as a role that has it.",
         ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise Refused(
+            "Nothing can be tried out here, since the server takes no writes: it is a"
+            " standby, or read-only by setting.",
+            next="connect to the primary.",
+        ) from error
     except psycopg.Error as error:
         what, cure = probe.failed, probe.next
         if not probe.failed:

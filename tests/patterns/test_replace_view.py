@@ -59,7 +59,8 @@ def view(sql: psycopg.Connection) -> psycopg.Connection:
         "COMMENT ON VIEW sales IS 'what''s \\ sold';"
         "COMMENT ON COLUMN sales.total IS 'in cents';"
         "ALTER VIEW sales ALTER COLUMN total SET DEFAULT 7;"
-        'ALTER VIEW sales OWNER TO "se ller"; GRANT ALL ON orders TO "se ller"'
+        'ALTER VIEW sales OWNER TO "se ller"; GRANT ALL ON orders TO "se ller";'
+        'REVOKE TRUNCATE ON sales FROM "se ller"'
     )
     return sql
 
@@ -72,7 +73,8 @@ SELECT pg_get_viewdef('sales'::regclass), c.reloptions, c.relacl::text,
           FROM pg_attribute WHERE attrelid = c.oid),
        (SELECT array_agg(pg_get_expr(adbin, adrelid)) FROM pg_attrdef
          WHERE adrelid = c.oid),
-       (SELECT array_agg(pg_get_triggerdef(oid)) FROM pg_trigger WHERE tgrelid = c.oid)
+       (SELECT array_agg(pg_get_triggerdef(oid) || obj_description(oid, 'pg_trigger'))
+          FROM pg_trigger WHERE tgrelid = c.oid)
   FROM pg_class c WHERE oid = 'sales'::regclass
 """
 
@@ -214,7 +216,8 @@ def test_life_under_one_name(
         "CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
         " INSERT INTO orders VALUES (NEW.id, 5, now()); RETURN NEW; END';"
         ' CREATE TRIGGER "a ON b" INSTEAD OF INSERT OR UPDATE ON sales'
-        " FOR EACH ROW EXECUTE FUNCTION kept('x')"
+        " FOR EACH ROW EXECUTE FUNCTION kept('x');"
+        "COMMENT ON TRIGGER \"a ON b\" ON sales IS 'its ''own'"
     )
     before = state(view)
     made = change("SELECT total, id FROM orders WHERE total > 0", assured="copes")

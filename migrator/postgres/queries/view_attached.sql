@@ -31,6 +31,17 @@ WITH view AS (
          || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, "column", true
     FROM grants
   UNION ALL
+  -- What the owner took from itself; the one who makes the view is it until the end.
+  SELECT 2, 'REVOKE ' || string_agg(lacks.what, ', ' ORDER BY lacks.what) || ' ON ',
+         ' FROM CURRENT_USER', NULL, true
+    FROM (SELECT d.privilege_type AS what
+            FROM view, pg_catalog.aclexplode(pg_catalog.acldefault('r', view.relowner)) d
+           WHERE view.relacl IS NOT NULL
+          EXCEPT
+          SELECT a.privilege_type FROM view, pg_catalog.aclexplode(view.relacl) a
+           WHERE a.grantee = view.relowner) AS lacks
+  HAVING count(*) > 0
+  UNION ALL
   SELECT 3, 'ALTER VIEW ', ' SET (' || string_agg(quote_ident(o.option_name) || ' = '
          || quote_literal(o.option_value), ', ' ORDER BY o.place) || ')', NULL, false
     FROM view, pg_catalog.pg_options_to_table(view.reloptions)
@@ -57,6 +68,12 @@ WITH view AS (
      AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
     LEFT JOIN pg_catalog.pg_attribute t ON t.attrelid = view.oid AND t.attnum = d.objsubid
      AND d.objsubid > 0
+  UNION ALL
+  SELECT 6, 'COMMENT ON TRIGGER ' || quote_ident(g.tgname) || ' ON ',
+         ' IS ' || quote_literal(d.description), NULL, true
+    FROM view JOIN pg_catalog.pg_trigger g ON g.tgrelid = view.oid AND NOT g.tgisinternal
+    JOIN pg_catalog.pg_description d ON d.objoid = g.oid
+     AND d.classoid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
   UNION ALL
   SELECT 7, 'ALTER VIEW ', ' OWNER TO ' || quote_ident(pg_catalog.pg_get_userbyid(relowner)),
          NULL, true
