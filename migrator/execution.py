@@ -340,7 +340,7 @@ class Execution:
                         execute_stored(run.conn, action.remove)
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
-                        self._conditions(run.conn, action, what)
+                        self._conditions_or_back(run, row, action, what)
                         self._checked_statement(run, action, what)
                         self._require_done(run.conn, action, what)
             if not attempt.failed:
@@ -350,6 +350,27 @@ class Execution:
                 store.set_status(run.conn, run.change.id, row, status)
             else:
                 self._half(run, row)
+
+    def _conditions_or_back(
+        self, run: Run, row: StepRow, action: Autocommit, what: str
+    ) -> None:
+        """Read the conditions; where one refuses, take back what came before it."""
+        try:
+            self._conditions(run.conn, action, what)
+        except Refused:
+            if action.withdraw:
+                assert action.table is not None
+                lock = Lock.ACCESS_EXCLUSIVE
+                also = tuple(replace(a, lock=lock) for a in action.also)
+                first = locked(action.table, lock, *(a.table for a in also))
+                work = Transaction(
+                    statements=(first, *action.withdraw),
+                    lock=lock,
+                    table=action.table,
+                    also=also,
+                )
+                self._transaction(run, row, work, "done")
+            raise
 
     @staticmethod
     def _require_done(conn: Connection, action: Autocommit, what: str) -> None:

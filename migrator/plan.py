@@ -156,6 +156,9 @@ class Autocommit:
     #: Locks that it does not take: it waits for the end of transactions that hold what
     #: conflicts with them, and keeps nobody waiting meanwhile.
     outlives: tuple[TableLock, ...] = ()
+    #: Statements that take back what came before it on a way back, run where one of its
+    #: conditions refuses that: else it would be held against the release that goes on.
+    withdraw: tuple[str, ...] = ()
     #: Whether `done` is asked once more behind it: it may have run in vain.
     in_vain: bool = False
 

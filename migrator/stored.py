@@ -58,6 +58,8 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["chunking"] = _chunking(values["chunking"])
     if values.get("upkeep"):
         values["upkeep"] = Upkeep(**values["upkeep"])
+    if "withdraw" in values:
+        values["withdraw"] = tuple(values["withdraw"])
     if "refusals" in values:
         values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
     for field in ("also", "outlives"):

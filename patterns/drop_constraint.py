@@ -179,7 +179,11 @@ class DropConstraint(Pattern):
             constraints.counted(table, refusal, done=is_there),
             # All partitions of both are locked within one budget.
             self._added(facts, found, definition + sql.SQL(" NOT VALID")),
-            replace(validated, refusals=(refusal,)),
+            replace(
+                validated,
+                refusals=(refusal,),
+                withdraw=(constraints.withdrawn(table, self.name),),
+            ),
         )
 
     @staticmethod

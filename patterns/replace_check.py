@@ -199,7 +199,11 @@ class ReplaceCheck(Pattern):
         return (
             constraints.counted(table, refusal, done=is_beside),
             beside,
-            replace(constraints.validated(table, again), refusals=(refusal,)),
+            replace(
+                constraints.validated(table, again),
+                refusals=(refusal,),
+                withdraw=(constraints.withdrawn(table, again),),
+            ),
             self._exchange(facts, again),
         )
 

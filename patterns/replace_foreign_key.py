@@ -26,7 +26,17 @@ from migrator.kernels.foreign_key import ForeignKey
 from migrator.pattern import Pattern
 from migrator.patterns.add_foreign_key import AddForeignKey
 from migrator.patterns.drop_constraint import DropConstraint
-from migrator.plan import Footprint, Notice, Probe, Reach, State, Step, Steps
+from migrator.plan import (
+    Autocommit,
+    Footprint,
+    Notice,
+    Probe,
+    Reach,
+    State,
+    Step,
+    Steps,
+    render,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,13 @@ class ReplaceForeignKey(Pattern):
             replace(action, done=constraints.is_there(table, made.name))
             for action in again[:counted]
         )
-        rest = again[counted:]
+        named = render(constraints.renamed(table, made.name, self.name))
+        rest = tuple(
+            replace(action, withdraw=(*action.withdraw, named))
+            if isinstance(action, Autocommit)
+            else action
+            for action in again[counted:]
+        )
         # Both hold from here on, until the first step's way back drops the new one.
         away = replace(
             direct.catalogue_step(

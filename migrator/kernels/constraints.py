@@ -330,6 +330,15 @@ def drop(table: TableName, name: str, also: TableName | None = None) -> Transact
     )
 
 
+def withdrawn(table: TableName, name: str) -> str:
+    """Return the drop of a constraint that came back, and that rows violate by then."""
+    return render(
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+            table.identifier, sql.Identifier(name)
+        )
+    )
+
+
 def renamed(table: TableName, name: str, to: str) -> sql.Composable:
     """Return what gives a constraint another name."""
     return sql.SQL("ALTER TABLE {} RENAME CONSTRAINT {} TO {}").format(

@@ -199,5 +199,19 @@ def nullable(table: TableName, column: str, check: str, why: str) -> Step:
             ),
         ),
         # NULLs that came between the count and the check are counted once more.
-        reverse=(add, replace(validate, refusals=(nulls,)), again),
+        reverse=(
+            add,
+            replace(
+                validate,
+                refusals=(nulls,),
+                withdraw=(
+                    render(
+                        sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
+                            table.identifier, name
+                        )
+                    ),
+                ),
+            ),
+            again,
+        ),
     )

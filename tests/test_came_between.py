@@ -1,0 +1,89 @@
+"""Rows that come between the count of a way back and its constraint."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import psycopg
+import pytest
+
+from migrator.change import Change
+from migrator.errors import Refused
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    DropConstraint,
+    DropNotNull,
+    ReplaceCheck,
+    ReplaceForeignKey,
+)
+from migrator.plan import State
+from migrator.runner import Runner
+
+TABLES = (
+    "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE q (id int PRIMARY KEY);"
+    "INSERT INTO p VALUES (1), (9); INSERT INTO q VALUES (1), (7);"
+    "CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL CONSTRAINT ck CHECK (a < 5),"
+    " b int CONSTRAINT fk REFERENCES p);"
+    "INSERT INTO t VALUES (1, 1, 1)"
+)
+WAITS = (
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What is dropped or replaced, and what only the new release writes."""
+
+    pattern: Pattern
+    row: str
+    told: str
+    retired: bool = True
+
+
+RACES = (
+    Race(DropNotNull("t", "a"), "NULL, 1", "holds NULL"),
+    Race(DropConstraint("t", "ck"), "7, 1", "violates the constraint"),
+    Race(DropConstraint("t", "fk"), "1, 2", "violates the constraint"),
+    Race(
+        ReplaceForeignKey("t", ["b"], "q", ["id"], "fk"),
+        "1, 7",
+        "violates the constraint",
+    ),
+    # Its way back from before retire is the one that proves.
+    Race(ReplaceCheck("t", "ck", "a < 9"), "7, 1", "violates", retired=False),
+)
+
+
+def test_what_came_between(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Going back is refused behind its constraint, which goes: nobody is held to it."""
+    runner.settings = replace(runner.settings, lock_timeout_ms=5000)
+    for number, race in enumerate(RACES):
+        sql.execute(f"DROP TABLE IF EXISTS t, p, q; {TABLES}".encode())
+        before = f"r{number}"
+        change = Change(revision=before, pattern=replace(race.pattern, assured="x"))
+        runner.expand(change)
+        if race.retired:
+            if runner.change(before).state is State.EXPANDED:
+                runner.backfill(before)
+            if runner.change(before).state is State.BACKFILLED:
+                runner.verify(before)
+            runner.retire(before, old_release_gone="test")
+        state = runner.change(before).state
+        with psycopg.connect(database) as new, ThreadPoolExecutor() as pool:
+            # Not to be counted yet, and there once the lock is given.
+            new.execute(f"INSERT INTO t VALUES (2, {race.row})".encode())
+            back = pool.submit(runner.rollback, before)
+            while sql.execute(WAITS.encode()).fetchone() == (0,):
+                assert not back.done()
+            new.commit()
+            with pytest.raises(Refused, match=f"1 row {race.told}"):
+                back.result()
+            new.execute(f"INSERT INTO t VALUES (3, {race.row})".encode())
+        assert runner.change(before).state is state
+        sql.execute("DELETE FROM t WHERE id > 1")
+        runner.rollback(before, to=State.PLANNED)
+        with pytest.raises(psycopg.errors.IntegrityError):
+            sql.execute(f"INSERT INTO t VALUES (2, {race.row})".encode())
