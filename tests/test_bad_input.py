@@ -286,6 +286,16 @@ def test_a_read_only_server(runner: Runner, sql: psycopg.Connection) -> None:
         runner.plan(Change(revision="a1", pattern=AddCheck("t", "c", "a > 0")))
 
 
+def test_backslashes_that_are_none(runner: Runner, sql: psycopg.Connection) -> None:
+    """A database whose strings are read as they once were changes no text of ours."""
+    sql.execute("CREATE TABLE t (a int)")
+    name = sql.info.dbname
+    sql.execute(f"ALTER DATABASE {name} SET standard_conforming_strings = off".encode())
+    pattern = AddCheck("t", "c", "a::text <> E'\\\\'")
+    assert runner.complete(Change(revision="a1", pattern=pattern)).rank > 0
+    sql.execute("INSERT INTO t VALUES (1)")
+
+
 def test_a_server_that_is_too_old(
     runner: Runner, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,9 @@ def connect(target: Target, application_name: str) -> Connection:
     if not (conn.info.parameter_status("DateStyle") or "").startswith("ISO"):
         # The driver reads times of no other style. Poolers keep track of this one.
         configure(conn, {"datestyle": "ISO"}, local=False)
+    if conn.info.parameter_status("standard_conforming_strings") != "on":
+        # Else a backslash is none in our own text; poolers keep track of it too.
+        configure(conn, {"standard_conforming_strings": "on"}, local=False)
     if not is_pooled(conn):
         configure(conn, _session(conn.info.server_version), local=False)
     return conn
