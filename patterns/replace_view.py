@@ -247,6 +247,7 @@ class ReplaceView(Pattern):
                 work=views.step(
                     facts,
                     view,
+                    *([views.same_privileges(view, aside)] if swapped else []),
                     *(views.rename(old, new) for old, new in move),
                     also=(aside,) if swapped else (),
                     refusals=(views.unused(view, _MOVE),),
@@ -255,6 +256,7 @@ class ReplaceView(Pattern):
                     views.step(
                         facts,
                         view if swapped else retired,
+                        *([views.same_privileges(view, retired)] if swapped else []),
                         *(views.rename(new, old) for new, old in back),
                         also=(retired,) if swapped else (),
                         refusals=() if swapped else (direct.name_taken(view),),

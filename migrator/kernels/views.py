@@ -245,6 +245,52 @@ def rename(given: TableName, wanted: TableName) -> sql.Composed:
     )
 
 
+# Whoever has a privilege on the one view gets it on the other one, where that has the
+# column, and nobody else; what came while both stood there is not known when a step is
+# written.
+_SAME_PRIVILEGES = """
+DO $do$ DECLARE one text; BEGIN FOR one IN
+  WITH given AS (
+    SELECT a.grantee, a.is_grantable, a.privilege_type AS what
+      FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+     WHERE c.oid = pg_catalog.to_regclass({of}) AND a.grantee <> c.relowner
+    UNION ALL
+    SELECT a.grantee, a.is_grantable,
+           pg_catalog.format('%s (%I)', a.privilege_type, t.attname)
+      FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a
+     WHERE t.attrelid = pg_catalog.to_regclass({of}) AND t.attname IN (
+       SELECT n.attname FROM pg_catalog.pg_attribute n
+        WHERE n.attrelid = pg_catalog.to_regclass({to}))
+  ), taken AS (
+    SELECT a.grantee
+      FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+     WHERE c.oid = pg_catalog.to_regclass({to}) AND a.grantee <> c.relowner
+    UNION
+    SELECT a.grantee
+      FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a
+     WHERE t.attrelid = pg_catalog.to_regclass({to})
+  ), told (place, text, grantee, more) AS (
+    SELECT 1, 'REVOKE ALL ON %s FROM %s', grantee, ' CASCADE' FROM taken
+    UNION ALL
+    SELECT 2, 'GRANT ' || pg_catalog.replace(what, '%', '%%') || ' ON %s TO %s',
+           grantee, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+      FROM given
+  )
+  SELECT pg_catalog.format(text, {to}, CASE grantee WHEN 0 THEN 'PUBLIC'
+           ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END)
+         || more
+    FROM told ORDER BY place
+LOOP EXECUTE one; END LOOP; END $do$
+"""
+
+
+def same_privileges(of: TableName, to: TableName) -> sql.Composed:
+    """Return what gives one view the privileges that there are on another one."""
+    return sql.SQL(_SAME_PRIVILEGES).format(
+        of=sql.Literal(str(of)), to=sql.Literal(str(to))
+    )
+
+
 def locked(view: TableName, owner: str) -> str:
     """
     Return the statement that takes a view's lock first, and changes nothing.

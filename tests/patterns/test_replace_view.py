@@ -244,6 +244,32 @@ def test_life_under_one_name(
     assert state(view) == before
 
 
+def test_privileges_that_came_since(runner: Runner, view: psycopg.Connection) -> None:
+    """Who was given some, or lost them, while both views stood there, is known."""
+    made = change("SELECT total, id, paid FROM orders", assured="copes")
+    runner.expand(made)
+    view.execute("REVOKE ALL ON sales FROM PUBLIC; REVOKE SELECT ON sales FROM reader")
+    view.execute("GRANT INSERT, UPDATE (id) ON sales TO reader WITH GRANT OPTION")
+    acl = (
+        "SELECT c.relacl::text, array_agg(attname || attacl::text ORDER BY attname)"
+        " FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attacl IS NOT NULL"
+        " WHERE c.oid = 'sales'::regclass GROUP BY 1"
+    )
+    given = view.execute(acl.encode()).fetchone()
+    assert "=r/" not in str(given)
+    runner.retire("a1", old_release_gone="test")
+    assert view.execute(acl.encode()).fetchone() == given
+    view.execute(
+        "GRANT SELECT ON sales TO PUBLIC; GRANT UPDATE (paid) ON sales TO reader"
+    )
+    view.execute("REVOKE UPDATE (id) ON sales FROM reader")
+    now = view.execute("SELECT relacl::text FROM pg_class WHERE relname = 'sales'")
+    given = now.fetchone()
+    assert runner.rollback("a1") is State.VERIFIED
+    now = view.execute("SELECT relacl::text FROM pg_class WHERE relname = 'sales'")
+    assert now.fetchone() == given
+
+
 def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None:
     """Both are there until retire; what depends on the old one holds it."""
     view.execute("CREATE VIEW top AS SELECT max(total) AS most FROM sales")
