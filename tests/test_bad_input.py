@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import BigInteger
 
 from migrator.change import Change
-from migrator.errors import Held, Refused, UsageError
+from migrator.errors import Failed, Held, Refused, UsageError
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddCheck,
@@ -19,6 +19,7 @@ from migrator.patterns import (
     ChangeColumnType,
     CreateIndex,
     DropColumn,
+    DropConstraint,
     Key,
     RebuildTable,
     RenameColumn,
@@ -284,6 +285,24 @@ def test_a_read_only_server(runner: Runner, sql: psycopg.Connection) -> None:
         runner.expand(Change(revision="a1", pattern=RenameColumn("t", "a", "b")))
     with refused(sql, "Nothing can be tried out here"):
         runner.plan(Change(revision="a1", pattern=AddCheck("t", "c", "a > 0")))
+
+
+def test_an_event_trigger_that_refuses(runner: Runner, sql: psycopg.Connection) -> None:
+    """Its words may hold anything; where they are, and what it was on, is told."""
+    sql.execute("CREATE TABLE t (a int CONSTRAINT c CHECK (a > 0))")
+    change = Change(revision="a1", pattern=DropConstraint("t", "c"))
+    runner.expand(change)
+    sql.execute(
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RAISE ''hidden''; END';"
+        "CREATE EVENT TRIGGER no ON sql_drop EXECUTE FUNCTION no()"
+    )
+    with pytest.raises(Failed, match="event trigger's; the server's log") as caught:
+        runner.retire("a1", old_release_gone="test")
+    assert 'Step \'drop_constraint\' on table "public"."t"' in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    sql.execute("DROP EVENT TRIGGER no")
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
 
 
 def test_backslashes_that_are_none(runner: Runner, sql: psycopg.Connection) -> None:

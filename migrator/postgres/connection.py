@@ -395,7 +395,10 @@ def said(error: psycopg.Error) -> str:
 def told(error: psycopg.Error) -> str:
     """Return of the server's words what holds no value of a row."""
     code = error.sqlstate or ""
-    return masked(code, said(error)) or f"{type(error).__name__} ({code})"
+    return masked(code, said(error)) or (
+        f"{type(error).__name__} ({code}), raised by a function of the database, be it"
+        " a trigger's or an event trigger's; the server's log has its words"
+    )
 
 
 # What a role has switched off is switched on, what it asks of standbys stays.
