@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from typing import Any
 
 import psycopg
 
+from migrator import attempts
 from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.events import EventKind
@@ -25,7 +25,6 @@ from migrator.kernels.direct import locked
 from migrator.ledger import store
 from migrator.ledger.lease import Lease
 from migrator.ledger.store import ChangeRow, StepRow
-from migrator.names import TableName
 from migrator.plan import (
     Action,
     Autocommit,
@@ -50,7 +49,7 @@ from migrator.postgres.connection import (
 )
 from migrator.progress import Progress
 from migrator.settings import Settings
-from migrator.words import counted, filled
+from migrator.words import filled
 
 log = logging.getLogger(__name__)
 
@@ -284,9 +283,9 @@ class Execution:
         self, conn: Connection, action: Transaction, what: str, attempt: int
     ) -> None:
         """Run a transaction's statements; the condition is read under its locks."""
-        action = _without_gone(conn, action)
-        locks = _locks(action)
-        self._lock(conn, locks if attempt % 2 else _turned(action, locks))
+        action = attempts.without_gone(conn, action)
+        locks = attempts.locks(action)
+        self._lock(conn, locks if attempt % 2 else attempts.turned(action, locks))
         # Under a strong lock nothing may scan a table: an index answers. Up to 17 a
         # catalogue that has none is scanned at a cost so high that the query would be
         # compiled for a second.
@@ -327,7 +326,7 @@ class Execution:
         what = self._named(run.conn, row, action)
         require_session(run.conn, what)
         budget_ms = int(self.settings.build_budget_s * 1000)
-        lock_ms = budget_ms if _waits(action) else self.settings.lock_timeout_ms
+        lock_ms = budget_ms if attempts.waits(action) else self.settings.lock_timeout_ms
         if row.status == "pending":
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, "running")
@@ -387,7 +386,7 @@ class Execution:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, "lease"):
             pass
-        if _waits(action) and (before := self._blockers(run.conn, action)):
+        if attempts.waits(action) and (before := attempts.blockers(run.conn, action)):
             self.progress.waiting(f"until those before it are through: {before[0]}")
         try:
             execute_stored(run.conn, action.statement)
@@ -426,7 +425,9 @@ class Execution:
             return step
         return f"{step} on {subjects.kind_of(conn, table)} {table}"
 
-    def _attempts(self, run: Run, action: Action, what: str) -> Iterator["_Attempt"]:
+    def _attempts(
+        self, run: Run, action: Action, what: str
+    ) -> Iterator[attempts.Attempt]:
         """
         Yield attempts until one succeeds or the budget is used up.
 
@@ -442,13 +443,20 @@ class Execution:
         pause, number = FIRST_PAUSE_S, 0
         while True:
             number += 1
-            attempt = _Attempt(number)
+            attempt = attempts.Attempt(number)
             yield attempt
             if not attempt.failed:
                 return
-            blockers = self._blockers(run.conn, action)
+            blockers = attempts.blockers(run.conn, action)
             if time.monotonic() + pause > deadline:
-                raise self._no_lock(run, action, what, number, blockers)
+                raise attempts.no_lock(
+                    run.conn,
+                    self.settings,
+                    action,
+                    what,
+                    attempts=number,
+                    found=blockers,
+                )
             held = f", held by {blockers[0]}" if blockers else ""
             named = action.table is not None and action.lock is not Lock.NONE
             wanted = f"{action.lock} on {action.table}" if named else "a lock"
@@ -457,117 +465,3 @@ class Execution:
                 continue
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LAST_PAUSE_S)
-
-    def _blockers(self, conn: Connection, action: Action) -> list[Blocker]:
-        if action.table is None or action.lock is Lock.NONE:
-            return []
-        found = blocking.blockers_of(conn, action.table, action.lock)
-        others = action.also
-        if isinstance(action, Autocommit) and action.outlives:
-            others += action.outlives
-            if action.leftover is None:
-                # A drop waits for no snapshot.
-                found = [b for b in found if b.table is not None]
-        for other in others:
-            found += blocking.blockers_of(conn, other.table, other.lock)
-        return list({(b.pid, b.prepared): b for b in found}.values())
-
-    def _no_lock(
-        self,
-        run: Run,
-        action: Action,
-        what: str,
-        attempts: int,
-        blockers: list[Blocker],
-    ) -> LockBudgetError:
-        """Return the error that tells who is in the way, and what was done by then."""
-        got = (
-            f"{what} got no lock within {self.settings.lock_timeout_ms} ms"
-            f" ({counted(attempts, 'attempt')})."
-        )
-        state = "This step changed nothing; steps before it stay."
-        if isinstance(action, Autocommit) and action.outlives:
-            if _waits(action):
-                got = (
-                    f"{what} waited {self.settings.build_budget_s:g} s for transactions"
-                    " that began before it."
-                )
-            looked = (action.leftover, action.done)
-            if action.leftover is None or any(q and ask(run.conn, q) for q in looked):
-                state = (
-                    "This step is half done, and the next try goes on from there: an"
-                    " index that is half built or dropped serves no query, and is"
-                    " written all the same. Steps before it stay."
-                    if _waits(action)
-                    else "This step is half done, and the next try goes on from there;"
-                    " steps before it stay."
-                )
-        return LockBudgetError(
-            got,
-            state=f"{state}\n{blocking.held_by(blockers)}",
-            next=blocking.advice(blockers),
-        )
-
-
-def _waits(action: Autocommit) -> bool:
-    """Tell whether a statement may wait in one go: nobody waits behind it."""
-    weak = action.lock.rank <= Lock.SHARE_UPDATE_EXCLUSIVE.rank
-    return weak and bool(action.leftover or action.outlives)
-
-
-def _locks(action: Transaction) -> tuple[str, ...]:
-    """Return the statements that take a transaction's locks: the first, or more."""
-    more = takewhile(lambda s: s.startswith("LOCK TABLE "), action.statements[1:])
-    return (*action.statements[:1], *more)
-
-
-def _without_gone(conn: Connection, action: Transaction) -> Transaction:
-    """Return a transaction that does not lock tables that it can do without."""
-    there = tuple(a for a in action.also if not a.if_there or _is_there(conn, a.table))
-    if action.table is None or there == action.also:
-        return action
-    first, *rest = action.statements
-    if first == locked(action.table, action.lock, *(a.table for a in action.also)):
-        first = locked(action.table, action.lock, *(a.table for a in there))
-    return replace(action, statements=(first, *rest), also=there)
-
-
-def _is_there(conn: Connection, table: TableName) -> bool:
-    row = conn.execute(
-        "SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS there", (str(table),)
-    ).fetchone()
-    return row is not None and bool(row["there"])
-
-
-def _turned(action: Transaction, locks: tuple[str, ...]) -> tuple[str, ...]:
-    """
-    Return the statements that take a transaction's locks, in the other order.
-
-    Where requests without a pause between them take two tables in one order, a lock
-    on the second is held against one of them at any time: it waits for us, we for it.
-    The other order lets those that have begun come to their end.
-    """
-    others = [t.table for t in action.also]
-    if action.table is None or locks != (locked(action.table, action.lock, *others),):
-        return locks[::-1]
-    return (locked(action.table, action.lock, *others, turned=True),)
-
-
-class _Attempt:
-    """One try; swallows the errors after which another one is made."""
-
-    __slots__ = ("failed", "number")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.failed = False
-
-    def __enter__(self) -> "_Attempt":
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if isinstance(error, RETRIED):
-            log.info("no lock: %s", error)
-            self.failed = True
-            return True
-        return False

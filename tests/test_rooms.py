@@ -38,7 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "ledger": {"postgres", "plan", "stored", "names", "errors", "words"},
     "guard": {"ledger", "postgres", "events", "names", "errors"},
     "backfill": ENGINE | {"guard"},
-    "execution": ENGINE | {"backfill", "guard"},
+    "attempts": {"errors", "facts", "kernels", "names", "plan", "postgres"}
+    | {"settings", "words"},
+    "execution": ENGINE | {"attempts", "backfill", "guard"},
     "way_back": {"execution", "ledger", "plan", "postgres", "words"},
     "engine": ENGINE | {"execution", "guard", "patterns"},
     "inspection": ENGINE | {"backfill", "engine", "guard"},
