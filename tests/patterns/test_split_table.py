@@ -381,6 +381,19 @@ def test_the_copy_waits_for_who_writes_the_row(
     assert same(sql)
 
 
+def test_a_repair_waits_for_who_writes_the_row(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """What it read before would overwrite what the row's trigger wrote."""
+    name = backfilled(runner, sql)
+    sql.execute(f"UPDATE {name} SET bio = 'apart' WHERE user_id = 5".encode())
+    newer = "UPDATE users SET bio = 'newer' WHERE id = 5"
+    backfill_behind(runner, database, "s", newer, go=runner.verify)
+    assert same(sql)
+    repaired = {s.step.name: s.rows for s in runner.steps("s")}
+    assert repaired["compare_rows"] == 1
+
+
 @pytest.mark.parametrize(
     "statement",
     [
