@@ -150,7 +150,6 @@ class DropColumn(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return what lets the new release insert without the column."""
-        table = facts.table.name
         column = facts.table.require(self.column)
         if self.fill is not None:
             return (direct.set_default(facts, column, self.fill),)
@@ -158,7 +157,7 @@ class DropColumn(Pattern):
             return ()
         check = names.owned("check", self.column, facts.tag)
         why = "from the new release"
-        return (not_null.nullable(table, self.column, check, why),)
+        return (not_null.nullable(facts, self.column, check, why),)
 
     def retire(self, facts: Facts) -> Steps:
         """

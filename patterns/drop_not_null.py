@@ -97,4 +97,4 @@ class DropNotNull(Pattern):
     def _lift(self, facts: Facts) -> Steps:
         check = names.owned("check", self.column, facts.tag)
         why = "written since it was lifted"
-        return (not_null.nullable(facts.table.name, self.column, check, why),)
+        return (not_null.nullable(facts, self.column, check, why),)

@@ -89,7 +89,8 @@ PIECES = {
     " FOR EACH ROW EXECUTE FUNCTION noted(); ALTER TABLE people ENABLE ALWAYS TRIGGER"
     " a_log; COMMENT ON TRIGGER a_log ON people IS 'logs'; CREATE TRIGGER b_off AFTER"
     " DELETE ON people EXECUTE FUNCTION noted(); ALTER TABLE people DISABLE TRIGGER"
-    " b_off",
+    " b_off; CREATE TRIGGER d_far AFTER DELETE ON people EXECUTE FUNCTION noted();"
+    " ALTER TABLE people ENABLE REPLICA TRIGGER d_far",
     "trigger of the column": "CREATE TRIGGER c_of AFTER UPDATE OF {c} ON people"
     " FOR EACH ROW EXECUTE FUNCTION noted()",
     "policies": "ALTER TABLE people ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON"
@@ -102,6 +103,9 @@ PIECES = {
     "publication of columns": "CREATE PUBLICATION part FOR TABLE people (id, {c})",
     "publication of rows": "CREATE PUBLICATION rows FOR TABLE people WHERE ({c} IS NOT"
     " NULL) WITH (publish = 'insert')",
+    "not null": "DO $$ BEGIN IF current_setting('server_version_num')::int >= 180000"
+    " THEN ALTER TABLE people RENAME CONSTRAINT people_name_not_null TO given_name;"
+    " COMMENT ON CONSTRAINT given_name ON people IS 'has one'; END IF; END $$",
     "view": "CREATE VIEW shown AS SELECT number, {c} FROM people; GRANT SELECT ON shown"
     " TO {r}",
     "materialized view": "CREATE MATERIALIZED VIEW kept AS SELECT {c} FROM people",

@@ -255,7 +255,14 @@ SHAPES: tuple[Shape, ...] = (
         refused={},
         before="DROP TABLE orders, notes; ALTER TABLE people DROP CONSTRAINT chain;"
         f" {FOLK}; {ATTACHED}",
-        without=("sequence grants", "comments on references", "generated", "restarted"),
+        without=(
+            "sequence grants",
+            "comments on references",
+            "generated",
+            "restarted",
+            # Its name is the parent's.
+            "not null",
+        ),
     ),
     Shape(
         name="drop_table",

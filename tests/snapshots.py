@@ -42,6 +42,12 @@ QUERIES = {
              k.convalidated, obj_description(k.oid, 'pg_constraint')
         FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
        WHERE {here} AND k.contype <> 'n'""",
+    # The names that a team gave to a NOT NULL, where the server knows any.
+    "not null": """
+      SELECT c.oid::regclass || ' ' || k.conname, pg_get_constraintdef(k.oid),
+             k.convalidated, obj_description(k.oid, 'pg_constraint')
+        FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+       WHERE {here} AND k.contype = 'n' AND k.conname LIKE 'given%'""",
     "partition": """
       SELECT c.oid::regclass, i.inhparent::regclass, pg_get_expr(c.relpartbound, c.oid)
         FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE {here}""",

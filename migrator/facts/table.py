@@ -423,6 +423,13 @@ class Table:
         """Return the constraint of that name, None where there is none."""
         return next((c for c in self.constraints if c.name == name), None)
 
+    def not_null(self, column: str) -> Constraint | None:
+        """Return the constraint of a column's NOT NULL; before 18 there is none."""
+        return next(
+            (c for c in self.constraints if c.kind == "n" and c.columns == (column,)),
+            None,
+        )
+
     def require(self, name: str) -> Column:
         """
         Return the column of that name.

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from psycopg import sql
 
-from migrator.facts import Facts
+from migrator.facts import Constraint, Facts
+from migrator.kernels.constraints import comments
 from migrator.kernels.direct import catalogue_step
-from migrator.names import TableName
+from migrator.names import TableName, fitted
 from migrator.plan import (
     Action,
     Autocommit,
@@ -96,21 +97,34 @@ def not_null_by_check(
 
 
 def set_not_null(
-    table: TableName, column: str, check: str
-) -> tuple[sql.Composable, sql.Composable]:
-    """Return the statements that set NOT NULL by a check that proves it."""
-    return (
-        sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
-            table.identifier, sql.Identifier(column)
-        ),
-        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-            table.identifier, sql.Identifier(check)
-        ),
+    table: TableName, column: str, check: str, like: Constraint | None = None
+) -> tuple[sql.Composable, ...]:
+    """
+    Return the statements that set NOT NULL by a check that proves it.
+
+    Args:
+        table: the table.
+        column: its column.
+        check: the check's name; it is dropped.
+        like: the NOT NULL that there was, whose name and comment it gets.
+    """
+    drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+        table.identifier, sql.Identifier(check)
     )
+    by_server = fitted(f"{table.name}_{column}", "_not_null")
+    if like is None or (like.name == by_server and like.comment is None):
+        alter = sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
+            table.identifier, sql.Identifier(column)
+        )
+        return (alter, drop)
+    add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} NOT NULL {}").format(
+        table.identifier, sql.Identifier(like.name), sql.Identifier(column)
+    )
+    return (add, drop, *comments(table, like))
 
 
 def not_null_again(
-    table: TableName, column: str, check: str
+    table: TableName, column: str, check: str, like: Constraint | None = None
 ) -> tuple[Autocommit, Transaction]:
     """
     Return the actions that turn a `NOT VALID` check into NOT NULL again.
@@ -119,6 +133,7 @@ def not_null_again(
         table: the table.
         column: the column that the check holds to NOT NULL.
         check: the check's name; it is dropped.
+        like: as in `set_not_null`.
 
     Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
     """
@@ -140,7 +155,7 @@ def not_null_again(
         ),
         scans=True,
     )
-    again = catalogue_step(table, *set_not_null(table, column, check))
+    again = catalogue_step(table, *set_not_null(table, column, check, like))
     done = render(
         sql.SQL(
             "SELECT attnotnull FROM pg_catalog.pg_attribute"
@@ -150,18 +165,19 @@ def not_null_again(
     return validate, replace(again, done=done)
 
 
-def nullable(table: TableName, column: str, check: str, why: str) -> Step:
+def nullable(facts: Facts, column: str, check: str, why: str) -> Step:
     """
     Return the step that lifts NOT NULL; its reverse proves it again by a check.
 
     Args:
-        table: the table.
+        facts: of the table.
         column: the column.
         check: name for the check of the reverse.
         why: what left NULLs, for the message, e.g. "from the new release".
 
     Source: PostgreSQL manual, ALTER TABLE, SET NOT NULL (12+).
     """
+    table = facts.table.name
     ident, name = sql.Identifier(column), sql.Identifier(check)
     nulls = Refusal(
         count=render(
@@ -189,7 +205,8 @@ def nullable(table: TableName, column: str, check: str, why: str) -> Step:
         ),
         refusals=(nulls,),
     )
-    validate, again = not_null_again(table, column, check)
+    like = facts.table.not_null(column)
+    validate, again = not_null_again(table, column, check, like)
     return Step(
         name="lift_not_null",
         work=catalogue_step(

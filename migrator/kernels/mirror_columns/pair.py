@@ -384,7 +384,12 @@ END
             *(
                 statement
                 for s in proven
-                for statement in set_not_null(self.table, s.final, checks[s.name])
+                for statement in set_not_null(
+                    self.table,
+                    s.final,
+                    checks[s.name],
+                    s.heir_of and facts.table.not_null(s.heir_of.name),
+                )
             ),
             *(
                 self._alter("ALTER COLUMN {} SET DEFAULT ", s.final)
@@ -420,7 +425,9 @@ END
         proofs = tuple(
             action
             for s in strict
-            for action in not_null_again(self.table, s.name, checks[s.name])
+            for action in not_null_again(
+                self.table, s.name, checks[s.name], facts.table.not_null(s.name)
+            )
         )
         return (
             *self._later_indexes(facts),

@@ -159,7 +159,7 @@ class Split:
         name, shadow, facade = self.table.name, self.shadow(), self.facade()
         lifted = (
             not_null.nullable(
-                name,
+                self.facts,
                 c.name,
                 names.owned("check", c.name, self.facts.tag),
                 "from the new release",
