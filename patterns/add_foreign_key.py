@@ -4,7 +4,8 @@ phase   statement                        lock on the table     on the referenced
 expand  CREATE INDEX CONCURRENTLY,       SHARE UPDATE          none
           where the columns have none    EXCLUSIVE, two scans
 verify  count of rows without a parent   ACCESS SHARE          ACCESS SHARE
-retire  ADD CONSTRAINT … NOT VALID       SHARE ROW EXCLUSIVE   SHARE ROW EXCLUSIVE
+retire  ADD CONSTRAINT … NOT VALID       SHARE ROW             SHARE ROW EXCLUSIVE
+                                         EXCLUSIVE, no scan
         VALIDATE CONSTRAINT              SHARE UPDATE          ROW SHARE
                                          EXCLUSIVE, full scan
 

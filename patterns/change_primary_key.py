@@ -136,8 +136,8 @@ class ChangePrimaryKey(Pattern):
             f"The name {name} stays: both releases read {column.type} until retire"
             f" and {key.type} afterwards, and a prepared statement that returns such a"
             ' column fails in each session until it is prepared anew ("cached plan must'
-            f' not change result type"). A function that returns it as {column.type} fails until it is'
-            " made anew.",
+            f' not change result type"). A function that returns it as {column.type}'
+            " fails until it is made anew.",
             "From retire on these columns are the last of their tables: SELECT * and"
             " COPY without a column list see another order, and an INSERT without one"
             " puts values elsewhere.",

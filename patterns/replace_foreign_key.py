@@ -2,10 +2,12 @@
 
 phase   statement                      lock on the table     on the referenced one
 verify  count of rows without a parent ACCESS SHARE          ACCESS SHARE
-retire  ADD CONSTRAINT … NOT VALID     SHARE ROW EXCLUSIVE   SHARE ROW EXCLUSIVE
+retire  ADD CONSTRAINT … NOT VALID     SHARE ROW             SHARE ROW EXCLUSIVE
+                                       EXCLUSIVE, no scan
         VALIDATE CONSTRAINT            SHARE UPDATE          ROW SHARE
                                        EXCLUSIVE, full scan
-        DROP and RENAME CONSTRAINT     ACCESS EXCLUSIVE      ACCESS EXCLUSIVE
+        DROP and RENAME CONSTRAINT     ACCESS EXCLUSIVE,     ACCESS EXCLUSIVE
+                                       no scan
 
 The new one is added and proved under a name of the change, beside the old one, so that
 rows are never without a foreign key. Going back adds the old one NOT VALID and proves

@@ -19,7 +19,12 @@ import migrator.patterns
 from migrator.cli import output
 from migrator.cli.patterns import Entry
 from migrator.pattern import Pattern
-from migrator.patterns import CATALOGUE
+from migrator.patterns import (
+    CATALOGUE,
+    AddExclusion,
+    Custom,
+    RefreshMaterializedView,
+)
 from migrator.plan import Lock, Phase
 
 TOP = Path(__file__).parent.parent
@@ -91,6 +96,16 @@ def test_the_table_of_a_file_says_what_its_steps_do(pattern: Pattern) -> None:
             assert phase in entry.phases
             assert step.work.lock.rank <= strongest.rank
             assert not step.loses or entry.reversible != "always"
+
+
+@each
+def test_a_lock_that_keeps_writers_waiting_is_brief(pattern: type[Pattern]) -> None:
+    """The list says so of each but a few, which are refused where they would not be."""
+    line = Entry.of(pattern).strongest
+    blocks = line.strength.rank >= Lock.SHARE_ROW_EXCLUSIVE.rank
+    # A small table alone; a view that nobody writes; SQL of a person.
+    lasting = (AddExclusion, RefreshMaterializedView, Custom)
+    assert line.brief or not blocks or pattern in lasting
 
 
 def test_list(tmp_path: Path) -> None:

@@ -13,9 +13,7 @@ from migrator.patterns import RenameColumn
 from migrator.plan import State
 from migrator.runner import Runner
 
-CHANGE = Change(
-    revision="v", pattern=RenameColumn("t", "old", "new", assured="tried")
-)
+CHANGE = Change(revision="v", pattern=RenameColumn("t", "old", "new", assured="tried"))
 TAG = CHANGE.tag(TableName("public", "t"))
 # Sessions of the releases write and read in other forms than the engine's.
 OLD_SESSION = "SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'"

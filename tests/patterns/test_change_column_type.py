@@ -612,9 +612,9 @@ def test_messages(runner: Runner, sql: psycopg.Connection) -> None:
         'change the type of column "word" of table "items" to text: The change is'
         " free, and is made in place at expand: both releases read the new type of"
         ' "word" from then on, and a prepared statement that returns it fails in each'
-        ' session until it is prepared anew ("cached plan must not change result type").\nNothing was'
-        ' changed.\nNext: look into it, then write assured="why it is safe here" into'
-        " the pattern."
+        ' session until it is prepared anew ("cached plan must not change result'
+        ' type").\nNothing was changed.\nNext: look into it, then write assured="why'
+        ' it is safe here" into the pattern.'
     )
     assert said(runner, replace(OTHER, up="n + 1")) == (
         'Column "n" of table "public"."items" has the default 7, which an expression'

@@ -4,6 +4,8 @@ Plain DDL on a table that another one is to take the place of, or has, reaches t
 that has the name, and would be gone with it.
 """
 
+from typing import LiteralString
+
 from psycopg import sql
 
 from migrator import names
@@ -92,7 +94,7 @@ def came(table: TableName, other: TableName) -> Refusal:
 
 
 def _refused(
-    found: str, table: TableName, other: TableName, *, why: str, next: str
+    found: LiteralString, table: TableName, other: TableName, *, why: str, next: str
 ) -> Refusal:
     rows = sql.SQL(found).format(
         table=sql.Literal(str(table)),
