@@ -423,10 +423,11 @@ def _complete(whole: Part, missing: str) -> Step:
                     count=render(invalid),
                     why=f'index "{whole.index}" is not valid, since a partition of'
                     " the table has none: it was attached before the index was"
-                    " made, and not known yet",
+                    " made, and not known yet. Or the last one that lacked it was"
+                    " detached or dropped, which the server does not look at",
                     next=f"build it there ({missing}, then ALTER INDEX … ATTACH"
-                    " PARTITION) and run the same command again; or `migrator"
-                    " rollback`, and start anew.",
+                    " PARTITION) and run the same command again. Where none lacks"
+                    " it, `migrator rollback`, and start anew.",
                 ),
             ),
         ),
