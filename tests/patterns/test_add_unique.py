@@ -284,7 +284,7 @@ def test_a_lock_on_the_table(
     ):
         runner.retire("a1", old_release_gone="test")
     assert str(caught.value).startswith(
-        'Step \'build_index\' on table "public"."users" got no lock within'
+        'Step \'build_index\' on table "public"."users" waited 2 s for'
     )
     assert '(application "billing"' in str(caught.value)
     assert sql.execute(KEYS).fetchall() == []
