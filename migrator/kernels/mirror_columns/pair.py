@@ -388,7 +388,7 @@ END
                     self.table,
                     s.final,
                     checks[s.name],
-                    s.heir_of and facts.table.not_null(s.heir_of.name),
+                    facts.table.not_null(s.heir_of.name) if s.heir_of else None,
                 )
             ),
             *(
