@@ -81,6 +81,7 @@ class DropTable(Pattern):
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""
         requirements.require_table(facts)
+        requirements.require_no_member(facts.table)
         self._require_unused(facts)
         held = tuple(
             Notice(

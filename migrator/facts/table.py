@@ -358,6 +358,8 @@ class Table:
     rules: tuple[Rule, ...] = ()
     #: The type whose columns it has, as SQL (CREATE TABLE … OF); None for its own.
     of_type: str | None = None
+    #: The extension that it belongs to; None for none.
+    extension: str | None = None
     #: Table access method; "" where the table holds no rows itself.
     method: str = "heap"
     owned: bool = True

@@ -65,6 +65,22 @@ def require_table(facts: Facts) -> None:
     _ = facts.leaves
 
 
+def require_no_member(table: Table) -> None:
+    """
+    Refuse a table of an extension, which the server does not drop.
+
+    Raises:
+        Refused: names the extension.
+    """
+    if table.extension is not None:
+        raise Refused(
+            f'Table {table.name} belongs to extension "{table.extension}", and can only'
+            " be dropped with that.",
+            next=f"ALTER EXTENSION {sql.Identifier(table.extension).as_string()} DROP"
+            f" TABLE {table.name}, where it is not the extension's own work.",
+        )
+
+
 def require_not_key(facts: Facts, column: Column) -> None:
     """
     Refuse a column that decides on a row's partition, and that would be written.

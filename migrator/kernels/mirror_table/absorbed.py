@@ -402,6 +402,7 @@ def _require_known(merge: Absorbed) -> None:
 def _require_unused(merge: Absorbed) -> None:
     """Refuse what would have to be there for a view."""
     table = merge.table
+    requirements.require_no_member(table)
     used = [
         *table.dependents,
         *(rule.described for rule in table.rules),

@@ -301,6 +301,7 @@ def require_swappable(facts: Facts, title: str) -> None:
         Refused: something hangs on it that stays with the former table.
     """
     requirements.require_table(facts)
+    requirements.require_no_member(facts.table)
     requirements.require_logged(facts)
     table = facts.table
     # Policies go over, and all that stays is named at once below.

@@ -24,6 +24,11 @@ SELECT c.oid::bigint AS oid,
        END AS filled,
        COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam), '') AS method,
        NULLIF(c.reloftype, 0)::pg_catalog.regtype::text AS of_type,
+       (SELECT e.extname::text FROM pg_catalog.pg_depend d
+          JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+           AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+           AND d.deptype = 'e') AS extension,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
        ARRAY(
