@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -20,7 +21,7 @@ from migrator.patterns import (
     RenameColumn,
     ReplaceView,
 )
-from migrator.plan import Autocommit, Phase, Transaction
+from migrator.plan import Autocommit, Phase, State, Transaction
 from migrator.runner import Runner
 
 #: What changes a row of a table, with the phase in which it matters to readers.
@@ -209,3 +210,31 @@ def test_a_session_goes_on_with_triggers_that_it_ran(
     runner.rollback("a1")
     write(4)
     assert sql.execute("SELECT count(*) FROM noted").fetchone() == (4,)
+
+
+def test_a_function_that_another_session_changes_is_waited_for(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """The server would refuse to change it a second time, and all is tried again."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS trigger"
+        " LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER f BEFORE INSERT"
+        " ON t FOR EACH ROW EXECUTE FUNCTION f()"
+    )
+    runner.expand(
+        Change(revision="a1", pattern=ChangePrimaryKey("t", "id", assured="x"))
+    )
+    runner.settle("a1")
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = %s"
+    with (
+        psycopg.connect(database) as other,
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):
+        other.execute("ALTER FUNCTION f() COST 7")
+        retired = pool.submit(runner.retire, "a1", old_release_gone="test")
+        while not retired.done():
+            if sql.execute(waits, ["transactionid"]).fetchone() != (0,):
+                other.commit()
+        assert retired.result() is State.RETIRED
+    cost = sql.execute("SELECT procost FROM pg_proc WHERE proname = 'f'").fetchone()
+    assert cost == (7,)

@@ -84,6 +84,10 @@ BEGIN
   LOOP
     EXECUTE statement;
   END LOOP;
+EXCEPTION WHEN internal_error THEN
+  -- Another session changes the same function ("tuple concurrently updated"), as a
+  -- change of another table with that trigger does: all is tried again.
+  RAISE serialization_failure USING MESSAGE = SQLERRM;
 END
 """
     ).format(

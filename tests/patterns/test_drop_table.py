@@ -207,10 +207,10 @@ def test_message(table: Table, message: str) -> None:
         ("CREATE TABLE other (n int DEFAULT nextval('old_made_seq'))", "default value"),
         (
             "ALTER EXTENSION plpgsql ADD TABLE old",
-            'Table "public"."old" belongs to extension "plpgsql", and can only be dropped'
-            " with that.\nNothing was changed.\nNext: ALTER EXTENSION"
-            ' "plpgsql" DROP TABLE "public"."old", where it is not the extension\'s own'
-            " work.",
+            'Table "public"."old" belongs to extension "plpgsql", and can only be'
+            " dropped with that.\nNothing was changed.\nNext: ALTER EXTENSION"
+            ' "plpgsql" DROP TABLE "public"."old", where it is not the extension\'s'
+            " own work.",
         ),
     ],
 )
