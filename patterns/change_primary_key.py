@@ -24,7 +24,7 @@ from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
-from migrator.kernels import requirements, row_types, wider_key
+from migrator.kernels import dropping, requirements, row_types, wider_key
 from migrator.kernels.mirror_columns.widened import BITS
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -216,7 +216,7 @@ class ChangePrimaryKey(Pattern):
         """Return the key, where nothing came to read the former columns since."""
         key = self._key(facts)
         for part in key.parts():
-            requirements.require_unread(part.facts, *(c.name for c in part.columns))
+            dropping.require_unread(part.facts, *(c.name for c in part.columns))
         return key
 
     def _key(self, facts: Facts) -> wider_key.WiderKey:

@@ -25,6 +25,8 @@ from migrator.final import Final
 from migrator.kernels import (
     along,
     direct,
+    dropping,
+    mentions,
     not_null,
     requirements,
     row_types,
@@ -84,9 +86,9 @@ class DropColumn(Pattern):
         """Refuse what depends on the column and would not go with it."""
         requirements.require_table(facts)
         column = facts.table.require(self.column)
-        requirements.require_droppable(facts, column)
+        dropping.require_droppable(facts, column)
         unproved.require_not_null(facts, self.column)
-        requirements.require_no_identity(facts, column)
+        dropping.require_no_identity(facts, column)
         if self.fill is not None and column.default is not None:
             raise Refused(
                 f"{self.title}: it has a default already, {column.default}.",
@@ -95,19 +97,19 @@ class DropColumn(Pattern):
         if requirements.given_by_insert(column) and self.fill is None:
             requirements.require_all_rows_visible(facts)
             way = 'give fill="…", or make another primary key first.'
-            requirements.require_not_primary(facts, column, way)
+            dropping.require_not_primary(facts, column, way)
         return self.assure(
             (
                 *requirements.publication_notices(facts),
                 *row_types.goes(facts),
-                *requirements.goes_along(facts, column),
+                *dropping.goes_along(facts, column),
                 *self._held_to(facts, column),
             )
         )
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the column."""
-        return requirements.functions_that_read(facts.table.name, [self.column])
+        return mentions.functions_that_read(facts.table.name, [self.column])
 
     def _held_to(self, facts: Facts, column: Column) -> tuple[Notice, ...]:
         """Return what the column still asks of releases that do not know it."""
@@ -135,8 +137,8 @@ class DropColumn(Pattern):
         ]
         return (
             *(Notice(text=text, needs_assurance=True) for text in found),
-            *requirements.mention_notices(facts, self.column),
-            *requirements.function_notices(facts, [self.column]),
+            *mentions.trigger_notices(facts, self.column),
+            *mentions.function_notices(facts, [self.column]),
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -166,7 +168,7 @@ class DropColumn(Pattern):
         Raises:
             Refused: something came to read the column since.
         """
-        requirements.require_unread(facts, self.column)
+        dropping.require_unread(facts, self.column)
         table, retired = facts.table.name, self._retired(facts)
         step = Step(
             name="retire_column",
@@ -183,7 +185,7 @@ class DropColumn(Pattern):
         Raises:
             Refused: something came to read the column since.
         """
-        requirements.require_unread(facts, self.column)
+        dropping.require_unread(facts, self.column)
         table, retired = facts.table.name, self._retired(facts)
         held = retired if facts.table.column(retired) else self.column
         last = Step(

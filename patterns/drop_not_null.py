@@ -17,7 +17,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.final import Final
-from migrator.kernels import not_null, requirements, unproved
+from migrator.kernels import dropping, not_null, requirements, unproved
 from migrator.pattern import Pattern
 from migrator.plan import Notice, State, Steps
 
@@ -77,7 +77,7 @@ class DropNotNull(Pattern):
                 next="remove the change from the revision.",
             )
         way = "make another primary key first."
-        requirements.require_not_primary(facts, column, way)
+        dropping.require_not_primary(facts, column, way)
         early = "From expand on the old release may read NULL in this column."
         late = (
             "Until retire a NULL is refused, also one of the new release. With"

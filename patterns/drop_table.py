@@ -20,7 +20,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, ForeignKey
 from migrator.final import Final
-from migrator.kernels import direct, requirements
+from migrator.kernels import direct, mentions, requirements
 from migrator.names import TableName
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -76,7 +76,7 @@ class DropTable(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the table."""
-        return requirements.functions_that_read(facts.known_as)
+        return mentions.functions_that_read(facts.known_as)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what depends on the table and would not go with it."""
@@ -95,7 +95,7 @@ class DropTable(Pattern):
             text="Names of its indexes, sequences and partitions stay taken until the"
             " drop."
         )
-        return self.assure((size, *held, *requirements.function_notices(facts)))
+        return self.assure((size, *held, *mentions.function_notices(facts)))
 
     def _require_unused(self, facts: Facts) -> None:
         table = facts.table

@@ -33,7 +33,12 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from migrator.errors import Refused
 from migrator.facts import Facts
-from migrator.kernels import constraints, requirements, trigger_arguments
+from migrator.kernels import (
+    constraints,
+    dropping,
+    mentions,
+    trigger_arguments,
+)
 from migrator.kernels.mirror_table import Extract, ExtractMany, extractable, linkable
 from migrator.names import TableName
 from migrator.pattern import Pattern
@@ -123,7 +128,7 @@ class ExtractTable(Pattern):
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read columns that go."""
         comes = not self.through
-        return requirements.functions_that_read(facts.known_as, self.move, comes=comes)
+        return mentions.functions_that_read(facts.known_as, self.move, comes=comes)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""
@@ -152,7 +157,7 @@ class ExtractTable(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
-        requirements.require_unread(facts, *self._mapping())
+        dropping.require_unread(facts, *self._mapping())
         steps = self._extract(facts).retire()
         return trigger_arguments.held(
             steps, facts.table.name, *self.move, assured=self.assured
@@ -160,7 +165,7 @@ class ExtractTable(Pattern):
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the columns, and of what kept them in step."""
-        requirements.require_unread(facts, *self._mapping())
+        dropping.require_unread(facts, *self._mapping())
         steps = self._extract(facts).drop()
         table = facts.table.name
         return trigger_arguments.held(

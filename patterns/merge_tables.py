@@ -25,7 +25,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 from migrator.facts import Facts, Table
-from migrator.kernels import constraints, requirements, row_types, trigger_arguments
+from migrator.kernels import (
+    constraints,
+    mentions,
+    requirements,
+    row_types,
+    trigger_arguments,
+)
 from migrator.kernels.mirror_table import (
     Merge,
     require_mergeable,
@@ -104,7 +110,7 @@ class MergeTables(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the table that goes."""
-        return requirements.functions_that_read(facts.known_as)
+        return mentions.functions_that_read(facts.known_as)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse tables whose rows do not belong together, and what cannot go along."""
@@ -119,7 +125,7 @@ class MergeTables(Pattern):
         require_pair(into, facts.table, pair)
         require_mergeable(self._merge(facts), self.title)
         notices = requirements.backfill_notices(into, *self._columns.values())
-        notices += requirements.function_notices(facts)
+        notices += mentions.function_notices(facts)
         notices += (*requirements.publication_notices(into), *row_types.comes(into))
         return self.assure((*self._notices(facts), *notices))
 

@@ -29,7 +29,13 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table
-from migrator.kernels import requirements, row_types, trigger_arguments
+from migrator.kernels import (
+    dropping,
+    mentions,
+    requirements,
+    row_types,
+    trigger_arguments,
+)
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Moved, require_pair
 from migrator.pattern import Pattern
@@ -100,7 +106,7 @@ class MoveColumn(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the column."""
-        return requirements.functions_that_read(facts.known_as, [self.column])
+        return mentions.functions_that_read(facts.known_as, [self.column])
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse tables whose rows do not belong together, and columns that cannot."""
@@ -158,8 +164,8 @@ class MoveColumn(Pattern):
                     if self.column in i.columns and i.name not in going
                 ),
                 *self._grant_notices(facts),
-                *requirements.mention_notices(facts, self.column),
-                *requirements.function_notices(facts, [self.column]),
+                *mentions.trigger_notices(facts, self.column),
+                *mentions.function_notices(facts, [self.column]),
                 *requirements.backfill_notices(child, self._name),
             )
         )
@@ -179,8 +185,8 @@ class MoveColumn(Pattern):
 
     def _check_column(self, facts: Facts, column: Column) -> None:
         requirements.require_plain(facts, column)
-        requirements.require_droppable(facts, column)
-        requirements.require_no_identity(facts, column)
+        dropping.require_droppable(facts, column)
+        dropping.require_no_identity(facts, column)
         where = f'Column "{column.name}" of table {facts.table.name}'
         if column.name in self.key:
             raise Refused(f"{where} is in the key.", next="move another column.")
@@ -229,13 +235,13 @@ class MoveColumn(Pattern):
 
     def retire(self, facts: Facts) -> Steps:
         """Return the rename of the column, out of the old release's sight."""
-        requirements.require_unread(facts, self.column)
+        dropping.require_unread(facts, self.column)
         steps, table = self._moved(facts).retire(), facts.table.name
         return trigger_arguments.held(steps, table, self.column, assured=self.assured)
 
     def drop(self, facts: Facts) -> Steps:
         """Return the drop of the column."""
-        requirements.require_unread(facts, self.column)
+        dropping.require_unread(facts, self.column)
         steps, table = self._moved(facts).drop(), facts.table.name
         return trigger_arguments.held(
             steps, table, self.column, late=True, assured=self.assured

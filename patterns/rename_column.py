@@ -27,6 +27,7 @@ from migrator.final import Final
 from migrator.kernels import (
     direct,
     indexes,
+    mentions,
     requirements,
     row_types,
     trials,
@@ -97,8 +98,8 @@ class RenameColumn(Pattern):
             *row_types.comes(facts),
         ]
         notices += requirements.backfill_notices(facts, self.to)
-        notices += requirements.mention_notices(facts, self.column, to=self.to)
-        notices += requirements.function_notices(facts, [self.column])
+        notices += mentions.trigger_notices(facts, self.column, to=self.to)
+        notices += mentions.function_notices(facts, [self.column])
         if column.by_number:
             notices.append(
                 Notice(
@@ -163,9 +164,7 @@ class RenameColumn(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read the old name."""
-        return requirements.functions_that_read(
-            facts.table.name, [self.column], comes=True
-        )
+        return mentions.functions_that_read(facts.table.name, [self.column], comes=True)
 
     def _conflict(self, facts: Facts, index: str) -> str:
         where = f'Column "{self.column}" is part of unique index "{index}": an'

@@ -27,7 +27,14 @@ from typing import ClassVar
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import constraints, requirements, row_types, trigger_arguments
+from migrator.kernels import (
+    constraints,
+    dropping,
+    mentions,
+    requirements,
+    row_types,
+    trigger_arguments,
+)
 from migrator.kernels.column_definition import constant_default
 from migrator.kernels.mirror_table import Split, shadow_of
 from migrator.names import TableName
@@ -102,7 +109,7 @@ class SplitTable(Pattern):
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
         """Return the question which functions read columns that go."""
-        return requirements.functions_that_read(facts.known_as, self.move)
+        return mentions.functions_that_read(facts.known_as, self.move)
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse columns whose move would break what hangs on them."""
@@ -162,8 +169,8 @@ class SplitTable(Pattern):
                     facts, *self.makes(facts.table.name, facts.tag)
                 ),
                 *row_types.goes(facts),
-                *requirements.mention_notices(facts, *self.move),
-                *requirements.function_notices(facts, self.move),
+                *mentions.trigger_notices(facts, *self.move),
+                *mentions.function_notices(facts, self.move),
             )
         )
 
@@ -200,8 +207,8 @@ class SplitTable(Pattern):
 
     def _check_column(self, facts: Facts, column: Column) -> None:
         requirements.require_plain(facts, column)
-        requirements.require_droppable(facts, column)
-        requirements.require_no_identity(facts, column)
+        dropping.require_droppable(facts, column)
+        dropping.require_no_identity(facts, column)
         where = f'Column "{column.name}" of table {facts.table.name}'
         for c in facts.table.constraints:
             if column.name not in c.columns or c.kind == "n":
@@ -238,7 +245,7 @@ class SplitTable(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
         view = TableName(facts.table.name.schema, self.into)
-        requirements.require_unread(facts, *_mapping(self.move), view=view)
+        dropping.require_unread(facts, *_mapping(self.move), view=view)
         steps = self._split(facts).retire()
         return trigger_arguments.held(
             steps, facts.table.name, *self.move, assured=self.assured
@@ -247,7 +254,7 @@ class SplitTable(Pattern):
     def drop(self, facts: Facts) -> Steps:
         """Return the exchange of the view for the table."""
         view = TableName(facts.table.name.schema, self.into)
-        requirements.require_unread(facts, *_mapping(self.move), view=view)
+        dropping.require_unread(facts, *_mapping(self.move), view=view)
         steps = self._split(facts).drop()
         table = facts.table.name
         return trigger_arguments.held(

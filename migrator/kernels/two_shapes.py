@@ -17,6 +17,7 @@ from migrator.facts import Column, Facts
 from migrator.kernels import (
     direct,
     indexes,
+    mentions,
     reading,
     requirements,
     row_types,
@@ -87,8 +88,8 @@ class TwoShapes(Pattern):
             *requirements.partition_notices(facts),
             *requirements.publication_notices(facts),
             *requirements.backfill_notices(facts, *(part.name for part in new)),
-            *requirements.mention_notices(facts, *gone),
-            *(requirements.function_notices(facts, gone) if gone else ()),
+            *mentions.trigger_notices(facts, *gone),
+            *(mentions.function_notices(facts, gone) if gone else ()),
         ]
         notices += [
             Notice(
@@ -114,9 +115,7 @@ class TwoShapes(Pattern):
                 trial=tuple(map(render, self.trial(facts, sql.SQL("LIMIT 0")))),
             )
         if gone:
-            found |= requirements.functions_that_read(
-                facts.table.name, gone, comes=True
-            )
+            found |= mentions.functions_that_read(facts.table.name, gone, comes=True)
         return found
 
     def _gone(self, facts: Facts) -> list[str]:

@@ -12,7 +12,8 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import direct
 from migrator.kernels.direct import members
-from migrator.kernels.requirements import meanwhile, require_not_key, triggers
+from migrator.kernels.dropping import meanwhile
+from migrator.kernels.requirements import require_not_key, triggers
 from migrator.kernels.rows import Update, comparisons, writes
 from migrator.names import TableName
 from migrator.plan import (

@@ -8,7 +8,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Constraint, Facts, Index, Table
-from migrator.kernels import foreign_key, requirements, trials
+from migrator.kernels import dropping, foreign_key, requirements, trials
 from migrator.kernels.column_definition import carried, definition
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value
 from migrator.kernels.mirror_table.facade import viewed
@@ -360,7 +360,7 @@ def _require_whole(merge: Absorbed, title: str) -> None:
                 f"{where} is neither in `move` nor in `key`: it would be lost.",
                 next="name it, or drop it by a change of its own first.",
             )
-        requirements.require_droppable(facts, column)
+        dropping.require_droppable(facts, column)
     names_there = list(merge.columns.values())
     for name in names_there:
         if names_there.count(name) > 1:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import constraints, requirements, row_types
+from migrator.kernels import constraints, dropping, mentions, requirements, row_types
 from migrator.kernels.mirror_columns.base import require_last_trigger
 from migrator.kernels.mirror_table.extract import Extract
 from migrator.kernels.mirror_table.extraction import Extraction
@@ -41,11 +41,11 @@ def check(title: str, extract: Extract) -> tuple[Notice, ...]:
     return (
         *_hazards(extract),
         *_smaller(extract),
-        *(n for c in moved for n in requirements.goes_along(facts, c, granted=True)),
+        *(n for c in moved for n in dropping.goes_along(facts, c, granted=True)),
         *requirements.publication_notices(facts, extract.into),
         *row_types.comes(facts),
-        *requirements.mention_notices(facts, *extract.columns),
-        *requirements.function_notices(facts, extract.columns),
+        *mentions.trigger_notices(facts, *extract.columns),
+        *mentions.function_notices(facts, extract.columns),
         *requirements.backfill_notices(facts, extract.reference),
     )
 
@@ -134,7 +134,7 @@ def require_movable(facts: Facts, column: Column) -> None:
         Refused: something hangs on it, or on how its values look.
     """
     requirements.require_plain(facts, column)
-    requirements.require_droppable(facts, column)
+    dropping.require_droppable(facts, column)
     where = f'Column "{column.name}" of table {facts.table.name}'
     if not column.image_equal:
         raise Refused(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Table
-from migrator.kernels import requirements, row_types
+from migrator.kernels import dropping, mentions, requirements, row_types
 from migrator.kernels.mirror_table.extract_many import ExtractMany
 from migrator.kernels.mirror_table.extractable import (
     require_apart,
@@ -105,11 +105,11 @@ def check(title: str, extract: ExtractMany) -> tuple[Notice, ...]:
         )
     return (
         *_notices(extract),
-        *requirements.goes_along(facts, column),
+        *dropping.goes_along(facts, column),
         *requirements.publication_notices(facts, extract.into, extract.through),
         *row_types.goes(facts),
-        *requirements.mention_notices(facts, extract.array),
-        *requirements.function_notices(facts, [extract.array]),
+        *mentions.trigger_notices(facts, extract.array),
+        *mentions.function_notices(facts, [extract.array]),
     )
 
 

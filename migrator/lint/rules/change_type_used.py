@@ -9,7 +9,7 @@ Source: `ATExecAlterColumnType` in the server.
 
 from collections.abc import Iterator
 
-from migrator.kernels.requirements import blocks_drop
+from migrator.kernels.dropping import blocks_drop
 from migrator.lint import casts
 from migrator.lint import statements as st
 from migrator.lint.rule import Finding, Harm, Rule, Safe, Severity, Trial, Work
