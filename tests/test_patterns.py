@@ -194,7 +194,7 @@ def test_a_phase_stands_once(tmp_path: Path) -> None:
         "  SHARE UPDATE EXCLUSIVE, two scans"
     )
     assert rows[2].endswith(
-        "SHARE ROW EXCLUSIVE; SHARE ROW EXCLUSIVE on the referenced one"
+        "SHARE ROW EXCLUSIVE, no scan; SHARE ROW EXCLUSIVE on the referenced one"
     )
 
 

@@ -317,27 +317,12 @@ def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
 
 
 def plain_indexes(table: Table, column: str) -> tuple[Index, ...]:
-    """
-    Return the indexes of a table, over a column, that can be copied.
-
-    Raises:
-        Refused: one of them is that of a key WITHOUT OVERLAPS (18+).
-    """
-    found = tuple(
+    """Return the indexes of a table, over a column, that can be copied."""
+    return tuple(
         i
         for i in table.indexes
         if i.plain and i.valid and column in {*(k.name for k in i.keys), *i.include}
     )
-    for index in found:
-        if index.exclusion:
-            raise Refused(
-                f'Column "{column}" of table {table.name} is in index "{index.name}",'
-                " which keeps rows apart: PostgreSQL builds no such index beside the"
-                " traffic.",
-                next="drop its constraint first, and make it again in a maintenance"
-                " window.",
-            )
-    return found
 
 
 def index_copy(table: Table, index: Index, tag: str) -> str:

@@ -123,6 +123,15 @@ def standby(private_server: Server) -> Iterator[Standby]:
         yield made
 
 
+def _behind(sql: psycopg.Connection) -> int:
+    """Return how many bytes of WAL the standby has not replayed."""
+    row = sql.execute(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint"
+        " FROM pg_stat_replication"
+    ).fetchone()
+    return 1 if row is None or row[0] is None else int(row[0])
+
+
 def test_a_standby_that_stops_pauses_the_backfill(
     private_server: Server, standby: Standby
 ) -> None:
@@ -146,6 +155,8 @@ def test_a_standby_that_stops_pauses_the_backfill(
         runner.expand(CHANGE)
         # As slow as a large table would be: some 2 MB of WAL a second.
         runner.limit("c", Limits(max_rows_per_s=10_000))
+        # Else it lags by what came before.
+        wait_for("the standby to have it all", lambda: _behind(sql) == 0)
         standby.tell(signal.SIGSTOP)
         thread = threading.Thread(target=runner.backfill, args=("c",))
         thread.start()

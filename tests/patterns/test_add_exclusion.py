@@ -217,8 +217,13 @@ def test_a_conflict_behind_the_last_look(
     runner.verify("a1")
     retire = AddExclusion.retire
 
+    looks: list[Facts] = []
+
     def late(self: AddExclusion, given: Facts) -> Any:
-        sql.execute("INSERT INTO bookings VALUES (200, 1, '[5,7)')")
+        looks.append(given)
+        # The first is ahead of the comparison.
+        if len(looks) == 2:
+            sql.execute("INSERT INTO bookings VALUES (200, 1, '[5,7)')")
         return retire(self, given)
 
     monkeypatch.setattr(AddExclusion, "retire", late)

@@ -212,8 +212,13 @@ def test_a_duplicate_behind_the_last_look(
     verified(runner)
     retire = AddUnique.retire
 
+    looks: list[Facts] = []
+
     def late(self: AddUnique, facts: Facts) -> tuple[Step, ...]:
-        table.execute("INSERT INTO \"t %\" VALUES (12, 'n12')")
+        looks.append(facts)
+        # The first is ahead of the comparison.
+        if len(looks) == 2:
+            table.execute("INSERT INTO \"t %\" VALUES (12, 'n12')")
         return retire(self, facts)
 
     monkeypatch.setattr(AddUnique, "retire", late)
