@@ -242,6 +242,7 @@ def test_what_comes_onto_the_table_is_not_left_with_the_other_one(
 ) -> None:
     """It goes along, or is refused by its name, there and back."""
     sql.execute(
+        "CREATE TABLE b (id int PRIMARY KEY);"
         "CREATE TABLE a (id int PRIMARY KEY, word text); CREATE FUNCTION f() RETURNS"
         " trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
         "CREATE TRIGGER first BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION f();"
@@ -251,12 +252,16 @@ def test_what_comes_onto_the_table_is_not_left_with_the_other_one(
     runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
     runner.settle("r")
     sql.execute(
-        "ALTER TABLE a ADD CONSTRAINT few CHECK (id < 9), ALTER word SET NOT NULL"
+        "ALTER TABLE a ADD CONSTRAINT few CHECK (id < 9), ALTER word SET NOT NULL,"
+        " ADD CONSTRAINT known FOREIGN KEY (id) REFERENCES b"
     )
-    unlike = r'refused: column "word", constraint "few" of .* is not alike'
+    unlike = r'"word", constraint "few", constraint "known" of .* is not alike'
     with pytest.raises(Refused, match=unlike):
         runner.retire("r", old_release_gone="test")
-    sql.execute("ALTER TABLE a DROP CONSTRAINT few, ALTER word DROP NOT NULL")
+    sql.execute(
+        "ALTER TABLE a DROP CONSTRAINT few, ALTER word DROP NOT NULL,"
+        " DROP CONSTRAINT known"
+    )
     with psycopg.connect(database) as other:
         other.execute("SELECT FROM a")
         with pytest.raises(LockBudgetError):
@@ -283,6 +288,51 @@ def test_what_comes_onto_the_table_is_not_left_with_the_other_one(
         "DROP TRIGGER second ON a; DROP POLICY one ON a"
     )
     runner.rollback("r")
+
+
+def test_keys_that_were_made_for_the_other_table_are_kept(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """One that acts makes its neighbours go over: with it gone, they would not."""
+    sql.execute(
+        "CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE a (id int PRIMARY KEY,"
+        " x int CONSTRAINT acts REFERENCES b ON DELETE CASCADE,"
+        " y int CONSTRAINT plain REFERENCES b);"
+    )
+    runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
+    runner.settle("r")
+    sql.execute("ALTER TABLE a DROP CONSTRAINT acts")
+    with pytest.raises(Refused, match=r'constraint "plain" of .* is not alike'):
+        runner.retire("r", old_release_gone="test")
+    sql.execute("ALTER TABLE a ADD CONSTRAINT acts FOREIGN KEY (x) REFERENCES b")
+    with pytest.raises(Refused, match=r'constraint "acts", constraint "plain" of'):
+        runner.retire("r", old_release_gone="test")
+    sql.execute(
+        "ALTER TABLE a DROP CONSTRAINT acts, ADD CONSTRAINT acts"
+        " FOREIGN KEY (x) REFERENCES b ON DELETE CASCADE"
+    )
+    runner.retire("r", old_release_gone="test")
+    keys = "SELECT conname FROM pg_constraint WHERE conrelid = 'a'::regclass"
+    assert rows(sql, f"{keys} AND contype = 'f' AND convalidated ORDER BY 1") == [
+        ("acts",),
+        ("plain",),
+    ]
+
+
+def test_a_new_table_may_have_another_collation(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What it was asked to have is no difference that came since."""
+    sql.execute("CREATE TABLE a (id int PRIMARY KEY, word text)")
+    alter = ['ALTER word TYPE text COLLATE "C"', "ALTER word SET DEFAULT 'x'"]
+    pattern = RebuildTable("a", alter=alter, assured="test")
+    runner.expand(Change(revision="r", pattern=pattern))
+    runner.settle("r")
+    runner.retire("r", old_release_gone="test")
+    sql.execute("INSERT INTO a VALUES (1)")
+    assert rows(sql, "SELECT word, pg_collation_for(word) FROM a") == [("x", '"C"')]
+    runner.rollback("r")
+    assert rows(sql, "SELECT word FROM a") == [("x",)]
 
 
 def test_a_cascade_meets_a_request(

@@ -4,6 +4,7 @@ Plain DDL on a table that another one is to take the place of, or has, reaches t
 that has the name, and would be gone with it.
 """
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 from psycopg import sql
@@ -12,12 +13,14 @@ from migrator import names
 from migrator.names import TableName
 from migrator.plan import Refusal, render
 
-# Columns and checks of two tables; what is generated is written by nobody.
+# Columns, checks and foreign keys of two tables. What is generated nobody writes, and
+# keys to the tables themselves go over.
 _PARTS = (
     "SELECT a.attrelid AS of, pg_catalog.format('column %s',"
     " pg_catalog.to_json(a.attname)) AS what, ROW(pg_catalog.format_type(a.atttypid,"
-    " a.atttypmod), a.attnotnull, a.attcollation, a.attidentity,"
-    " pg_catalog.pg_get_expr(d.adbin, d.adrelid))::text AS shape"
+    " a.atttypmod), a.attnotnull, CASE WHEN {strictly} THEN ROW(a.attcollation,"
+    " a.attidentity, pg_catalog.pg_get_expr(d.adbin, d.adrelid))::text END)::text"
+    " AS shape"
     " FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d"
     " ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE a.attrelid IN"
     " ({table}::pg_catalog.regclass, {other}::pg_catalog.regclass)"
@@ -26,7 +29,10 @@ _PARTS = (
     " pg_catalog.to_json(k.conname)), pg_catalog.pg_get_constraintdef(k.oid)"
     " FROM pg_catalog.pg_constraint k WHERE k.conrelid IN"
     " ({table}::pg_catalog.regclass, {other}::pg_catalog.regclass)"
-    " AND k.contype = 'c'"
+    " AND (k.contype = 'c' OR k.contype = 'f' AND k.conparentid = 0 AND k.confrelid"
+    " NOT IN ({table}::pg_catalog.regclass, {other}::pg_catalog.regclass)"
+    " AND NOT (k.conrelid = {table}::pg_catalog.regclass"
+    " AND k.conname = ANY ({moved}::text[])))"
 )
 _UNLIKE = (
     f" FROM (SELECT DISTINCT what FROM (WITH part AS ({_PARTS}) SELECT p.what"
@@ -55,13 +61,17 @@ _CAME = (
 )
 
 
-def unlike(table: TableName, other: TableName) -> Refusal:
+def unlike(
+    table: TableName, other: TableName, *, moved: Sequence[str], altered: bool
+) -> Refusal:
     """
-    Refuse a table whose columns or checks are not those of the one that follows it.
+    Refuse a table whose columns, checks or foreign keys the one that follows lacks.
 
     Args:
         table: the one that has the name.
         other: the one that is to have it.
+        moved: foreign keys of `table` that `other` gets in the exchange.
+        altered: whether `other` was given collations or defaults of its own.
     """
     return _refused(
         _UNLIKE,
@@ -71,6 +81,8 @@ def unlike(table: TableName, other: TableName) -> Refusal:
         " place: it came, went or was changed since that one was made",
         next="put it back as it was, or roll the change back to planned and expand it"
         " again.",
+        moved=moved,
+        strictly=not altered,
     )
 
 
@@ -94,12 +106,21 @@ def came(table: TableName, other: TableName) -> Refusal:
 
 
 def _refused(
-    found: LiteralString, table: TableName, other: TableName, *, why: str, next: str
+    found: LiteralString,
+    table: TableName,
+    other: TableName,
+    *,
+    why: str,
+    next: str,
+    moved: Sequence[str] = (),
+    strictly: bool = True,
 ) -> Refusal:
     rows = sql.SQL(found).format(
         table=sql.Literal(str(table)),
         other=sql.Literal(str(other)),
         own=sql.Literal(list(names.TRIGGER_PREFIXES)),
+        moved=sql.Literal(list(moved)),
+        strictly=sql.Literal(strictly),
     )
     listed = sql.SQL("SELECT pg_catalog.string_agg(what, ', ' ORDER BY what)")
     return Refusal(

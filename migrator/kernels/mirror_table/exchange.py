@@ -119,7 +119,13 @@ class Exchange(MovedKeys):
             *self.back().on(),
             also=(self.shadow_name, *self.beside()),
         )
-        refusals = (self.later_keys(), unlike(self.name, self.shadow_name))
+        alike = unlike(
+            self.name,
+            self.shadow_name,
+            moved=self.given(),
+            altered=bool(self.made) and not self.partition_by,
+        )
+        refusals = (self.later_keys(), alike)
         work = replace(work, shows_copies=True, refusals=refusals)
         return rebound(work, self.facts.table, self.former_name)
 

@@ -55,6 +55,12 @@ class MovedKeys(Successor):
         early = self.facts.server_version < NOT_VALID_ON_PARTITIONED
         return bool(self.partition_by) and early and self._acts(key)
 
+    def given(self) -> tuple[str, ...]:
+        """Return the names of those of the table that the successor has not yet."""
+        return tuple(
+            k.name for k in self.moved_keys() if self._acts(k) and not self._is_there(k)
+        )
+
     def later_keys(self) -> Refusal:
         """Refuse foreign keys that came since: they would stay with the other table."""
         known = [
