@@ -339,8 +339,7 @@ class Execution:
                         execute_stored(run.conn, action.remove)
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
-                        self._conditions_or_back(run, row, action, what)
-                        self._checked_statement(run, action, what)
+                        self._run_or_withdraw(run, row, action, what)
                         self._require_done(run.conn, action, what)
             if not attempt.failed:
                 break
@@ -350,13 +349,14 @@ class Execution:
             else:
                 self._half(run, row)
 
-    def _conditions_or_back(
+    def _run_or_withdraw(
         self, run: Run, row: StepRow, action: Autocommit, what: str
     ) -> None:
-        """Read the conditions; where one refuses, take back what came before it."""
+        """Run the statement; where rows refuse it, take back what came before it."""
         try:
             self._conditions(run.conn, action, what)
-        except Refused:
+            self._checked_statement(run, action, what)
+        except (Refused, psycopg.IntegrityError):
             if action.withdraw:
                 assert action.table is not None
                 lock = Lock.ACCESS_EXCLUSIVE

@@ -24,7 +24,7 @@ from migrator.kernels import (
     requirements,
     unique_key,
 )
-from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, is_full
 from migrator.kernels.unique_key import other_row, value_of
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -229,12 +229,15 @@ def _orphans(facts: Facts, found: Constraint) -> sql.Composable:
         for (value, mine), theirs in zip(columns, key.to_columns, strict=True)
     )
     given = [present(value) for value, _ in columns]
-    return sql.SQL("{} AND NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        sql.SQL(" AND ").join(given),
-        key.to.identifier,
-        other,
-        sql.SQL(" AND ").join(same),
+    whole = sql.SQL(" AND ").join(given)
+    there = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        key.to.identifier, other, sql.SQL(" AND ").join(same)
     )
+    if is_full(found.definition):
+        return sql.SQL("({}) AND NOT ({} AND {})").format(
+            sql.SQL(" OR ").join(given), whole, there
+        )
+    return sql.SQL("{} AND NOT {}").format(whole, there)
 
 
 _UNTIL = Notice(

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from migrator.change import Change
-from migrator.errors import Refused
+from migrator.errors import Failed, Refused
 from migrator.pattern import Pattern
 from migrator.patterns import (
     DropConstraint,
@@ -87,3 +87,44 @@ def test_what_came_between(
         runner.rollback(before, to=State.PLANNED)
         with pytest.raises(psycopg.errors.IntegrityError):
             sql.execute(f"INSERT INTO t VALUES (2, {race.row})".encode())
+
+
+def test_half_a_key_that_is_to_be_given_whole(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A row that MATCH FULL refuses is counted before the way back adds anything."""
+    sql.execute(
+        "CREATE TABLE p (a int, b int, PRIMARY KEY (a, b));"
+        "CREATE TABLE t (id int PRIMARY KEY, a int, b int,"
+        " CONSTRAINT fk FOREIGN KEY (a, b) REFERENCES p MATCH FULL)"
+    )
+    runner.expand(Change(revision="r", pattern=DropConstraint("t", "fk")))
+    runner.retire("r", old_release_gone="test")
+    sql.execute("INSERT INTO t VALUES (1, 1, NULL)")
+    with pytest.raises(Refused, match="1 row violates the constraint"):
+        runner.rollback("r")
+    sql.execute("INSERT INTO t VALUES (2, 1, NULL); DELETE FROM t")
+    assert runner.rollback("r") is State.VERIFIED
+
+
+def test_a_key_over_periods_that_the_server_refuses(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """No count tells that a period is covered: its proof does, and it goes again."""
+    if sql.info.server_version < 180000:
+        pytest.skip("PERIOD is of 18 and later")
+    sql.execute(
+        "CREATE TABLE p (id int4range, d daterange,"
+        " PRIMARY KEY (id, d WITHOUT OVERLAPS));"
+        "CREATE TABLE t (id int4range, d daterange,"
+        " CONSTRAINT fk FOREIGN KEY (id, PERIOD d) REFERENCES p (id, PERIOD d))"
+    )
+    runner.expand(Change(revision="r", pattern=DropConstraint("t", "fk")))
+    runner.retire("r", old_release_gone="test")
+    sql.execute("INSERT INTO t VALUES ('[1,2)', '[2020-01-01,2021-01-01)')")
+    with pytest.raises(Failed, match="violates foreign key"):
+        runner.rollback("r")
+    # It does not hold for the release that goes on.
+    sql.execute("INSERT INTO t VALUES ('[2,3)', '[2020-01-01,2021-01-01)')")
+    sql.execute("DELETE FROM t")
+    assert runner.rollback("r") is State.VERIFIED

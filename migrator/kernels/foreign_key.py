@@ -45,6 +45,11 @@ def acts(definition: str) -> bool:
     return "CASCADE" in said or " SET " in said
 
 
+def is_full(definition: str) -> bool:
+    """Tell whether a foreign key, as the server spells it, is MATCH FULL."""
+    return " MATCH FULL" in _NAME.sub("", definition)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignKey:
     """
