@@ -9,7 +9,6 @@ from migrator.change import Change
 from migrator.errors import Held, Refused, UsageError
 from migrator.events import EventKind
 from migrator.execution import Run
-from migrator.facts import Facts
 from migrator.ledger import control, installation, lease, store
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
@@ -49,10 +48,11 @@ class Transitions(Phases):
                 wait_s=self._lease_wait_s,
                 tell=self.progress.waiting,
             ) as mine:
-                row, facts = self._entered(conn, change)
+                row = self._entered(conn, change)
                 run = self._run(conn, mine, row)
                 with self._recorded(conn, row):
-                    self._phase(run, Phase.EXPAND, change.pattern, facts)
+                    # With facts from behind the trials and listeners, which take time.
+                    self._phase(run, Phase.EXPAND, change.pattern)
                     return self._pass_empty(run, change.pattern)
 
     def backfill(self, change: str) -> State:
@@ -313,19 +313,13 @@ class Transitions(Phases):
                 self._phase(run, phase, self.pattern(run.change))
             return run.change.state
 
-    def _entered(
-        self, conn: Connection, change: Change
-    ) -> tuple[ChangeRow, Facts | None]:
-        """
-        Enter a change, or return what the ledger has of it.
-
-        With it come the facts that it was checked against, where it was.
-        """
+    def _entered(self, conn: Connection, change: Change) -> ChangeRow:
+        """Enter a change, or return what the ledger has of it."""
         pattern = change.pattern
         row = store.find(conn, change.id)
         if row is not None and (row.begun or row.finished):
             self._require_unedited(change, row)
-            return row, None
+            return row
         known = store.changes(conn)
         missing = waiting.unfinished(known, change.requires, change.version_table)
         if missing:
@@ -353,7 +347,7 @@ class Transitions(Phases):
         with conn.transaction():
             store.add(conn, fresh)
             store.event(conn, change.id, "planned", title=pattern.title)
-        return store.get(conn, change.id), facts
+        return store.get(conn, change.id)
 
     def _require_hold(
         self, conn: Connection, since: datetime, what: str, command: str

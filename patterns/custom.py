@@ -48,6 +48,11 @@ _CONTROL = re.compile(
     re.IGNORECASE,
 )
 _BUILD = re.compile(r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\b", re.IGNORECASE)
+# What waits with nobody behind it; DETACH PARTITION CONCURRENTLY is not of that kind.
+_INDEX = re.compile(
+    r"\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX|DROP\s+INDEX|REINDEX)\b.*\bCONCURRENTLY\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _VALID = "indisvalid"
 _BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 
@@ -267,7 +272,7 @@ def _control(text: str) -> str | None:
 def _action(table: TableName, one: Sql, statement: str, done: str) -> Action:
     lock = Lock(one.lock)
     if one.alone:
-        builds = "CONCURRENTLY" in _QUOTED.sub(" ", statement).upper()
+        builds = _INDEX.match(_QUOTED.sub(" ", statement)) is not None
         # Of what it waits for the most is said: a DROP waits for readers too.
         waits = (TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),) if builds else ()
         return Autocommit(

@@ -106,10 +106,10 @@ def require_attachable(facts: Facts, part: Table) -> None:
             f"{where} is a typed one, of {part.of_type}, which no partition is.",
             next="free it of the type: ALTER TABLE … NOT OF.",
         )
-    strict = {c.name for c in facts.table.columns if c.not_null}
+    strict = {c.name for c in facts.table.columns if c.not_null and not c.unproved}
     for mine in part.constraints:
         named = facts.table.constraint(mine.name)
-        kept = named is not None and named.kind == mine.kind == "c"
+        kept = named is not None and named.validated and named.kind == mine.kind == "c"
         if mine.kind == "n":
             kept = not strict.isdisjoint(mine.columns)
         if kept and not mine.validated and not _unenforced(mine):

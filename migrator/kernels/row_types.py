@@ -70,7 +70,10 @@ def compiled_anew(*tables: TableName) -> sql.Composable:
         """
 DECLARE
   statement text;
+  before text := pg_catalog.current_setting('lock_timeout');
 BEGIN
+  -- The table is locked: who makes a function anew just now is not waited for.
+  PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
   FOR statement IN
     SELECT DISTINCT pg_catalog.format('ALTER FUNCTION %s COST %s',
              p.oid::pg_catalog.regprocedure, p.procost)
@@ -80,10 +83,12 @@ BEGIN
       JOIN pg_catalog.pg_language l ON l.oid = p.prolang
      WHERE NOT t.tgisinternal AND l.lanname = 'plpgsql'
        AND pg_catalog.pg_has_role(p.proowner, 'USAGE')
+       AND pg_catalog.has_schema_privilege(p.pronamespace, 'USAGE')
      ORDER BY 1
   LOOP
     EXECUTE statement;
   END LOOP;
+  PERFORM pg_catalog.set_config('lock_timeout', before, true);
 EXCEPTION WHEN internal_error THEN
   -- Another session changes the same function ("tuple concurrently updated"), as a
   -- change of another table with that trigger does: all is tried again.

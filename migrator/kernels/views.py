@@ -257,8 +257,10 @@ DO $do$ DECLARE one text; BEGIN FOR one IN
     UNION ALL
     SELECT a.grantee, a.is_grantable,
            pg_catalog.format('%s (%I)', a.privilege_type, t.attname)
-      FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a
-     WHERE t.attrelid = pg_catalog.to_regclass({of}) AND t.attname IN (
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid,
+           pg_catalog.aclexplode(t.attacl) a
+     WHERE c.oid = pg_catalog.to_regclass({of}) AND a.grantee <> c.relowner
+       AND t.attname IN (
        SELECT n.attname FROM pg_catalog.pg_attribute n
         WHERE n.attrelid = pg_catalog.to_regclass({to}))
   ), taken AS (
@@ -267,8 +269,9 @@ DO $do$ DECLARE one text; BEGIN FOR one IN
      WHERE c.oid = pg_catalog.to_regclass({to}) AND a.grantee <> c.relowner
     UNION
     SELECT a.grantee
-      FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a
-     WHERE t.attrelid = pg_catalog.to_regclass({to})
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid,
+           pg_catalog.aclexplode(t.attacl) a
+     WHERE c.oid = pg_catalog.to_regclass({to}) AND a.grantee <> c.relowner
   ), told (place, text, grantee, more) AS (
     SELECT 1, 'REVOKE ALL ON %s FROM %s', grantee, ' CASCADE' FROM taken
     UNION ALL
