@@ -24,7 +24,7 @@ from migrator.kernels import (
     requirements,
     unique_key,
 )
-from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, is_full
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, is_full, unmatched
 from migrator.kernels.unique_key import other_row, value_of
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -37,7 +37,6 @@ from migrator.plan import (
     Steps,
     Transaction,
     expression,
-    present,
     type_name,
 )
 
@@ -228,16 +227,11 @@ def _orphans(facts: Facts, found: Constraint) -> sql.Composable:
         )
         for (value, mine), theirs in zip(columns, key.to_columns, strict=True)
     )
-    given = [present(value) for value, _ in columns]
-    whole = sql.SQL(" AND ").join(given)
     there = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
         key.to.identifier, other, sql.SQL(" AND ").join(same)
     )
-    if is_full(found.definition):
-        return sql.SQL("({}) AND NOT ({} AND {})").format(
-            sql.SQL(" OR ").join(given), whole, there
-        )
-    return sql.SQL("{} AND NOT {}").format(whole, there)
+    values = [value for value, _ in columns]
+    return unmatched(values, there, full=is_full(found.definition))
 
 
 _UNTIL = Notice(

@@ -1,6 +1,7 @@
 """A foreign key: its text, what it needs, the rows that it would refuse, its steps."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -48,6 +49,28 @@ def acts(definition: str) -> bool:
 def is_full(definition: str) -> bool:
     """Tell whether a foreign key, as the server spells it, is MATCH FULL."""
     return " MATCH FULL" in _NAME.sub("", definition)
+
+
+def unmatched(
+    values: Sequence[sql.Composable], found: sql.Composable, *, full: bool
+) -> sql.Composable:
+    """
+    Return the condition of rows that a foreign key refuses.
+
+    Args:
+        values: those of its columns.
+        found: the condition that the other table has them.
+        full: whether it is MATCH FULL: all of them are given, or none.
+
+    Source: PostgreSQL manual, CREATE TABLE, REFERENCES (MATCH).
+    """
+    given = [present(value) for value in values]
+    whole = sql.SQL(" AND ").join(given)
+    if not full:
+        return sql.SQL("{} AND NOT {}").format(whole, found)
+    return sql.SQL("({}) AND NOT ({} AND {})").format(
+        sql.SQL(" OR ").join(given), whole, found
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,11 +258,7 @@ class ForeignKey:
         )
 
     def orphans(self) -> sql.Composable:
-        """
-        Return the condition of rows that refer to none of the parent's.
-
-        Source: PostgreSQL manual, CREATE TABLE, REFERENCES (MATCH).
-        """
+        """Return the condition of rows that refer to none of the parent's."""
         name = self.facts.table.name.name
         row, other = sql.Identifier(name), sql.Identifier(other_row(name))
         # OFFSET: as in `unique_key.duplicates`.
@@ -251,13 +270,9 @@ class ForeignKey:
                 for mine, theirs in zip(self.columns, self.referenced, strict=True)
             ),
         )
-        given = [present(value_of(row, column)) for column in self.columns]
-        whole = sql.SQL(" AND ").join(given)
-        if self.match is None or self.match.upper() == "SIMPLE":
-            return sql.SQL("{} AND NOT {}").format(whole, found)
-        return sql.SQL("({}) AND NOT ({} AND {})").format(
-            sql.SQL(" OR ").join(given), whole, found
-        )
+        values = [value_of(row, column) for column in self.columns]
+        full = self.match is not None and self.match.upper() != "SIMPLE"
+        return unmatched(values, found, full=full)
 
     def _equal(
         self, left: sql.Composable, right: sql.Composable, mine: str, theirs: str

@@ -5,7 +5,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from migrator.facts import Constraint, Facts
-from migrator.kernels.constraints import comments
+from migrator.kernels.constraints import comments, withdrawn
 from migrator.kernels.direct import catalogue_step
 from migrator.names import TableName, fitted
 from migrator.plan import (
@@ -221,13 +221,7 @@ def nullable(facts: Facts, column: str, check: str, why: str) -> Step:
             replace(
                 validate,
                 refusals=(nulls,),
-                withdraw=(
-                    render(
-                        sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}").format(
-                            table.identifier, name
-                        )
-                    ),
-                ),
+                withdraw=(withdrawn(table, check),),
             ),
             again,
         ),
