@@ -258,6 +258,13 @@ class Deployer(Runner):
             )
         if edit := edits.edited(change, row):
             return replace(verdict, ok=False, reason=edit.reason, next=edit.next)
+        if row is not None and row.going_back is not None:
+            return replace(
+                verdict,
+                ok=False,
+                reason=f"it is on its way back to {row.going_back}",
+                next=waiting.command(row),
+            )
         if row is None or row.state is State.PLANNED:
             return replace(
                 verdict,

@@ -32,6 +32,7 @@ from migrator.plan import (
     ChunkedUpdate,
     Lock,
     Refusal,
+    State,
     Transaction,
 )
 from migrator.postgres import blocking, catalog, subjects
@@ -82,8 +83,9 @@ class Run:
     One process at work on one change: its connection and its lease.
 
     `watches` is what it watches while rows are moved, by the change, made with the
-    first step that moves some; further runs of the same command share it. Of one that
-    `repeats` a comparison the log has only what it finds.
+    step that moves some; further runs of the same command share it. Of one that
+    `repeats` a comparison the log has only what it finds. `back_to` is where a way back
+    leads.
     """
 
     target: Target
@@ -92,6 +94,7 @@ class Run:
     change: ChangeRow
     watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
     repeats: bool = False
+    back_to: State | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -196,7 +199,7 @@ class Execution:
         actions: tuple[Action, ...] = () if undone else row.step.reverse
         if not actions:
             with self.short(run, row.step.name):
-                store.set_status(run.conn, run.change.id, row, "reversed")
+                self._enter(run, row, "reversed")
             return
         for action in actions[:-1]:
             self._action(run, row, action, None)
@@ -233,10 +236,7 @@ class Execution:
                     return
                 if action.done is None or not ask(run.conn, action.done):
                     self._statements(run.conn, action, what, attempt.number)
-                if status is not None:
-                    store.set_status(run.conn, run.change.id, row, status)
-                else:
-                    self._half(run, row)
+                self._enter(run, row, status)
             if not attempt.failed:
                 return
 
@@ -274,10 +274,18 @@ class Execution:
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LAST_PAUSE_S)
 
-    def _half(self, run: Run, row: StepRow) -> None:
-        """Enter that a step is half taken back: whoever looks has to see that."""
-        if store.status_of(run.conn, row.id) == "done":
+    def _enter(self, run: Run, row: StepRow, status: str | None) -> None:
+        """Enter what a step is now; None where it is half taken back."""
+        self._enter_back(run)
+        if status is not None:
+            store.set_status(run.conn, run.change.id, row, status)
+        elif store.status_of(run.conn, row.id) == "done":
+            # Whoever looks has to see that.
             store.set_status(run.conn, run.change.id, row, "running")
+
+    def _enter_back(self, run: Run) -> None:
+        if run.back_to is not None:
+            store.go_back(run.conn, run.change.id, run.back_to)
 
     def _statements(
         self, conn: Connection, action: Transaction, what: str, attempt: int
@@ -344,10 +352,7 @@ class Execution:
             if not attempt.failed:
                 break
         with self.short(run, what):
-            if status is not None:
-                store.set_status(run.conn, run.change.id, row, status)
-            else:
-                self._half(run, row)
+            self._enter(run, row, status)
 
     def _run_or_withdraw(
         self, run: Run, row: StepRow, action: Autocommit, what: str
@@ -384,8 +389,8 @@ class Execution:
 
     def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""
-        with self.short(run, "lease"):
-            pass
+        with self.short(run, what):
+            self._enter_back(run)
         if attempts.waits(action) and (before := attempts.blockers(run.conn, action)):
             self.progress.waiting(f"until those before it are through: {before[0]}")
         try:

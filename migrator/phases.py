@@ -72,30 +72,18 @@ class Phases(Inspection):
                 next=f"{first}`{waiting.command(row)}`, then the same command again.",
             )
 
-    def _require_settled(self, conn: Connection, row: ChangeRow, phase: Phase) -> None:
-        """Refuse a phase while a retire, or its way back, is cut off half-way."""
-        retired = row.state.rank >= State.RETIRED.rank
-        half = [
-            s
-            for s in store.steps(conn, row.id, ("pending", "running", "done"))
-            if s.phase is Phase.RETIRE and (s.status != "done" or not retired)
-        ]
-        gone = retired and self._rolling_back(conn, row)
-        if half or gone:
+    def _require_settled(self, conn: Connection, row: ChangeRow) -> None:
+        """Refuse to compare while a retire is cut off half-way."""
+        if row.state.rank < State.RETIRED.rank and any(
+            s.phase is Phase.RETIRE for s in store.steps(conn, row.id)
+        ):
             raise Held(
-                f"{row.id} was cut off while it was retired or taken back;"
-                f" {phase} would work on half of it.",
+                f"{row.id} was cut off while it was retired; a comparison would work on"
+                " half of it.",
                 next="run the command that was cut off again: `migrator contract"
-                f' {row.id} --old-release-gone "reason"` or `migrator rollback'
+                f' {row.id} --old-release-gone "reason"`; or `migrator rollback'
                 f" {row.id}`.",
             )
-
-    def _rolling_back(self, conn: Connection, row: ChangeRow) -> bool:
-        """Tell whether a step of a retired change was taken back since."""
-        return any(
-            s.phase is Phase.RETIRE and s.status_at > row.state_at
-            for s in store.steps(conn, row.id, ("reversed", "parked"))
-        )
 
     def _phase(
         self, run: Run, phase: Phase, pattern: Pattern, facts: Facts | None = None

@@ -4,6 +4,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 
+from migrator import waiting
 from migrator.change import Change
 from migrator.errors import Busy, Held
 from migrator.ledger import control, lease, store, windows
@@ -42,6 +43,7 @@ class Runner(Transitions):
             MismatchError: rows are left that repair did not bring into step.
         """
         known = self.change(change)
+        waiting.require_forward(known)
         if not known.finished:
             steps = self.steps(known.id)
             stored = (s.step for s in steps if s.phase is Phase.BACKFILL)

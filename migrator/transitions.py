@@ -1,6 +1,7 @@
 """From one state of a change to the next, forward and back, by its steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +52,7 @@ class Transitions(Phases):
                 row = self._entered(conn, change)
                 run = self._run(conn, mine, row)
                 with self._recorded(conn, row):
+                    waiting.require_forward(row)
                     # With facts from behind the trials and listeners, which take time.
                     self._phase(run, Phase.EXPAND, change.pattern)
                     return self._pass_empty(run, change.pattern)
@@ -69,9 +71,9 @@ class Transitions(Phases):
         return self._verified(change)
 
     def _verified(self, change: str, *, repeats: bool = False) -> State:
-        with self._held(change) as run:
+        with self._forward(change) as run:
             run.repeats = repeats
-            self._require_settled(run.conn, run.change, Phase.VERIFY)
+            self._require_settled(run.conn, run.change)
             self._require(run.change, Phase.VERIFY)
             if run.change.finished or run.change.state.rank > State.VERIFIED.rank:
                 return run.change.state
@@ -94,10 +96,8 @@ class Transitions(Phases):
         Raises:
             Held: no reason is given.
         """
-        with self._held(change) as run:
+        with self._forward(change) as run:
             pattern = self.pattern(run.change)
-            if run.change.state is State.RETIRED:
-                self._require_settled(run.conn, run.change, Phase.RETIRE)
             if run.change.finished or run.change.state.rank >= State.RETIRED.rank:
                 return run.change.state
             self._require(run.change, Phase.RETIRE)
@@ -142,7 +142,7 @@ class Transitions(Phases):
         Raises:
             Held: the hold is not over.
         """
-        with self._held(change) as run:
+        with self._forward(change) as run:
             if run.change.state is State.DROPPED or run.change.finished:
                 return run.change.state
             self._require_due(run.conn, run.change)
@@ -168,8 +168,8 @@ class Transitions(Phases):
                 self._require_due(conn, row)
 
     def _require_due(self, conn: Connection, row: ChangeRow) -> None:
+        waiting.require_forward(row)
         self._require(row, Phase.DROP)
-        self._require_settled(conn, row, Phase.DROP)
         self._require_hold(
             conn, row.state_at, f"{row.id} retired", f"contract {row.id} --drop"
         )
@@ -182,12 +182,13 @@ class Transitions(Phases):
 
         Args:
             change: its id.
-            to: planned or verified; None means verified from retired, and
-                planned from anywhere before. A pause or an abort ends with planned;
-                limits stay.
+            to: planned or verified; None means where a way back leads that was cut
+                off, else verified from retired, and planned from anywhere before. A
+                pause or an abort ends with planned; limits stay.
 
         Raises:
             Refused: it is dropped.
+            Held: a way back that was cut off leads further.
         """
         with self._held(change) as run:
             active = store.steps(run.conn, run.change.id)
@@ -210,15 +211,19 @@ class Transitions(Phases):
             retiring = run.change.state is State.RETIRED or any(
                 s.phase is Phase.RETIRE for s in active
             )
-            goal = to or (State.VERIFIED if retiring else State.PLANNED)
+            begun = run.change.going_back
+            goal = to or begun or (State.VERIFIED if retiring else State.PLANNED)
             if goal not in (State.PLANNED, State.VERIFIED):
                 raise UsageError(
                     f"A change is rolled back to planned or verified, not to {goal}.",
                     next="give --to planned or --to verified.",
                 )
+            if begun and begun.rank < goal.rank:
+                waiting.require_forward(run.change)
             back = [s for s in active if s.phase.reaches.rank > goal.rank]
-            if goal.rank >= run.change.state.rank and not back:
+            if goal.rank >= run.change.state.rank and not back and not begun:
                 return run.change.state
+            run.back_to = goal
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
@@ -306,12 +311,19 @@ class Transitions(Phases):
             self._set_state(run, State.PLANNED, finished=False)
 
     def _advance(self, change: str, phase: Phase) -> State:
-        with self._held(change) as run:
+        with self._forward(change) as run:
             if run.change.state.rank < phase.reaches.rank:
                 control.require_running(run.conn, run.change.id)
                 self._require(run.change, phase)
                 self._phase(run, phase, self.pattern(run.change))
             return run.change.state
+
+    @contextmanager
+    def _forward(self, change: str) -> Iterator[Run]:
+        """Hold a change that is carried on."""
+        with self._held(change) as run:
+            waiting.require_forward(run.change)
+            yield run
 
     def _entered(self, conn: Connection, change: Change) -> ChangeRow:
         """Enter a change, or return what the ledger has of it."""

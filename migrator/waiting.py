@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from migrator import names
 from migrator.change import DEFAULT_VERSION_TABLE, id_of
-from migrator.errors import Overlaps, Waits
+from migrator.errors import Held, Overlaps, Waits
 from migrator.ledger.store import ChangeRow
 from migrator.plan import Footprint, State
 from migrator.words import moment
@@ -112,8 +112,27 @@ def told(missing: Sequence[ChangeRow]) -> str:
     return f"{' and '.join(each)}, {'is' if len(each) == 1 else 'are'} finished"
 
 
+def require_forward(row: ChangeRow) -> None:
+    """
+    Refuse to carry a change on that is being taken back.
+
+    Steps that were taken back already would be passed over.
+
+    Raises:
+        Held: its way back has begun.
+    """
+    if row.going_back is not None:
+        raise Held(
+            f"{row.id} ({row.title}) is on its way back to {row.going_back}, and some"
+            " of its steps are taken back.",
+            next=f"`{command(row)}` finishes that; then the same command again.",
+        )
+
+
 def command(row: ChangeRow) -> str:
-    """Return the command that carries a change on by a phase."""
+    """Return the command that carries a change on, or finishes its way back."""
+    if row.going_back is not None:
+        return f"migrator rollback {row.id} --to {row.going_back}"
     return {
         State.PLANNED: f"migrator expand {row.id}",
         State.EXPANDED: f"migrator backfill {row.id}",
@@ -144,6 +163,8 @@ def road(row: ChangeRow, hold_s: float) -> str:
         row: the change.
         hold_s: how long what was retired is kept.
     """
+    if row.going_back is not None:
+        return f"`{command(row)}`"
     if row.state is State.RETIRED:
         until = held_until(row, hold_s)
         return f"{until and f'from {until} on, '}`{command(row)}`"

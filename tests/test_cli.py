@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from test_interleavings import CrashError, crash_at, fresh
 
 from migrator.change import Change
 from migrator.cli.main import cli
@@ -179,6 +180,34 @@ def test_verify_and_rollback_say_what_was_compared(
     assert status["changes"][0]["compared"] is False
     done = run("verify", cwd=tmp_path, env=env)
     assert done.stdout.startswith("abc123 is verified. Next: deploy the new release")
+
+
+def test_a_way_back_that_died_is_told(
+    change: Change, database: str, tmp_path: Path
+) -> None:
+    """Status and each command that goes forward say what finishes it."""
+    env = {"MIGRATOR_DATABASE_URL": database}
+    run("backfill", cwd=tmp_path, env=env)
+    with crash_at("set_status", 1), pytest.raises(CrashError):
+        fresh(database).rollback(change.id)
+    status = run("status", "--json", cwd=tmp_path, env=env).stdout
+    (found,) = json.loads(status)["changes"]
+    back = "migrator rollback abc123 --to planned"
+    assert (found["state"], found["going_back"]) == ("verified", "planned")
+    assert (found["in_flight"], found["next"]) == (True, back)
+    told = run("status", cwd=tmp_path, env=env).stdout
+    assert "verified, on its way back to planned" in told
+    for words in (
+        ("backfill", "abc123"),
+        ("verify",),
+        ("contract", "--old-release-gone", "x"),
+        ("contract", "--drop", "--yes"),
+        ("rollback", "--to", "verified"),
+    ):
+        held = run(*words, cwd=tmp_path, env=env)
+        assert (held.returncode, back in held.stderr) == (3, True), words
+    done = run("rollback", cwd=tmp_path, env=env)
+    assert done.stdout.startswith("abc123 is planned. Next: migrator expand abc123")
 
 
 def test_status_counts_what_does_not_fit(

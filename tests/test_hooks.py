@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from projects import MAIL, NAME, PLAIN, Release, answer, change
+from test_interleavings import CrashError, crash_at, fresh
 
 from migrator.change import Change
 from migrator.deployment import Deployer, Retire, brought_in
@@ -19,6 +20,7 @@ from migrator.errors import Held
 from migrator.ledger.deployments import Deployment
 from migrator.ledger.lease import held
 from migrator.patterns import RenameColumn
+from migrator.plan import State
 from migrator.postgres.connection import Target, connect
 from migrator.progress import Silent
 from migrator.settings import Settings
@@ -604,6 +606,21 @@ def test_what_was_rolled_back_is_expanded_again(
     other.hook("pre-deploy")
     other.alembic("downgrade", "r1")
     assert states(other.hook("pre-deploy")) == {"r3": "verified"}
+
+
+def test_a_change_on_its_way_back_keeps_a_release_out(
+    releases: tuple[Release, ...],
+) -> None:
+    """Verified is what it was: some of its steps are taken back."""
+    _, v2, _ = releases
+    v2.hook("pre-deploy")
+    with crash_at("set_status", 1), pytest.raises(CrashError):
+        fresh(v2.url).rollback("r2", to=State.PLANNED)
+    assert reason(v2.hook("gate", code=3), "r2") == "it is on its way back to planned"
+    found = v2.hook("pre-deploy", code=3)
+    assert "is on its way back to planned" in reason(found, "r2")
+    v2.run("rollback", "r2")
+    assert states(v2.hook("pre-deploy")) == {"r2": "verified"}
 
 
 def test_a_listener_holds_a_deployment(

@@ -278,7 +278,7 @@ def test_a_way_back_that_dies_half_way_is_told(
     fresh(database).retire("a1", old_release_gone="test")
     with crash_at("set_status", 1), pytest.raises(CrashError):
         fresh(database).rollback("a1")
-    with pytest.raises(Held, match="was cut off while it was retired or taken back"):
+    with pytest.raises(Held, match="on its way back to verified"):
         fresh(database).retire("a1", old_release_gone="test")
     assert fresh(database).rollback("a1") is State.VERIFIED
     with pytest.raises(psycopg.errors.NotNullViolation):

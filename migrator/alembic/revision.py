@@ -133,7 +133,7 @@ def _downgrade(pattern: "Pattern") -> None:
         runner = _runner(ctx)
         known = runner.change(change.id)
         alone = command.mode == "complete" or _nobody_uses(ctx, change, known)
-        if known.state is State.PLANNED:
+        if not known.begun:
             return
         lost = runner.is_lost(change.id)
         if lost and alone:

@@ -6,7 +6,14 @@ import click
 
 from migrator.cli import output
 from migrator.cli.app import App, change_argument, example, json_option, pass_app
-from migrator.cli.report import JSON_SCHEMA, detail, event, note_edits, status_of
+from migrator.cli.report import (
+    JSON_SCHEMA,
+    detail,
+    event,
+    note_edits,
+    stands,
+    status_of,
+)
 from migrator.errors import Refused
 from migrator.stored import plan_to_dict
 
@@ -95,7 +102,7 @@ def status(app: App, change: str | None, json: bool) -> None:
             (
                 r.id,
                 r.title,
-                f"{r.state}{', finished' if r.finished else ''}",
+                f"{stands(r)}{', finished' if r.finished else ''}",
                 f"{r.state_at:%Y-%m-%d %H:%M:%S}",
             )
             for r in rows

@@ -121,7 +121,7 @@ def note(edit: Edit, then: str = "") -> None:
 def note_return(app: App, change: str) -> None:
     """Tell before a change is expanded who rolled it back, and when."""
     back = [e for e in app.runner().events(change) if e["kind"] == "rollback"]
-    if back:
+    if back and app.runner().change(change).going_back is None:
         last = back[-1]
         click.echo(
             f"{change} was rolled back on {moment(last['at'])} by {last['actor']}; it"
@@ -143,12 +143,12 @@ def said(app: App, change: str, json: bool) -> None:
         output.as_json({"schema": JSON_SCHEMA, **status_of(app, row)})
     else:
         said_to = app.runner().said(row.id)
-        state = f"{row.id} is {row.state}"
+        state = f"{row.id} is {stands(row)}"
         if not _in_step(app, row):
             state += ", but not compared since it was retired"
         if row.finished:
             click.echo(f"{state}; nothing is left to do.")
-        elif said_to.mode is Mode.RUN:
+        elif said_to.mode is Mode.RUN or row.going_back:
             click.echo(f"{state}. Next: {next_step(app, row)}")
         else:
             click.echo(f"{state}, and {said_to.said}. Next: migrator resume {row.id}")
@@ -159,6 +159,13 @@ def said_of(app: App, changes: Sequence[str]) -> None:
     found = [status_of(app, app.runner().change(change)) for change in changes]
     told = found[0] if len(found) == 1 else {"changes": found}
     output.as_json({"schema": JSON_SCHEMA, **told})
+
+
+def stands(row: ChangeRow) -> str:
+    """Return a change's state for a person, and where it is going back to."""
+    if row.going_back is not None:
+        return f"{row.state}, on its way back to {row.going_back}"
+    return row.state
 
 
 def _in_step(app: App, row: ChangeRow) -> bool:
@@ -182,6 +189,8 @@ def next_step(app: App, row: ChangeRow) -> str:
     """Return the command that carries a change on."""
     if row.finished:
         return "nothing, it is finished."
+    if row.going_back is not None:
+        return waiting.command(row)
     if app.runner().said(row.id).mode is not Mode.RUN:
         return f"migrator resume {row.id}"
     if edit := app.edit_of(row):

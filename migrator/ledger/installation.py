@@ -18,7 +18,7 @@ from migrator.postgres.connection import Connection, ask, execute_stored
 # concurrent build.
 INSTALL_KEY = 0x6D696772
 
-VERSIONS = (1, 2, 3, 4, 5, 6, 7, 8)
+VERSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 #: The ledger's tables, of all forms.
 TABLES = (

@@ -50,6 +50,8 @@ class ChangeRow:
     #: Whether it left planned, be it without a step, or a step of it was entered
     #: and not taken back.
     begun: bool = False
+    #: Where a way back leads that has taken back a step, and has not arrived.
+    going_back: State | None = None
 
     @property
     def in_flight(self) -> bool:
@@ -102,10 +104,15 @@ def _change(row: Mapping[str, Any]) -> ChangeRow:
     values = dict(row)
     table = TableName(values.pop("table_schema"), values.pop("table_name"))
     footprints = tuple(map(footprint_from_dict, values.pop("footprints")))
+    # A ledger of before does not have it.
+    back = values.pop("going_back", None)
+    begun = values.pop("begun") or back is not None
     return ChangeRow(
         table=table,
         footprints=footprints,
         state=State(values.pop("state")),
+        begun=begun,
+        going_back=back and State(back),
         **values,
     )
 
@@ -188,11 +195,27 @@ def set_state(
         detail: what the event tells besides.
     """
     conn.execute(
-        "UPDATE migrator.changes SET state = %s, finished = %s,"
+        "UPDATE migrator.changes SET state = %s, finished = %s, going_back = NULL,"
         " state_at = clock_timestamp() WHERE id = %s",
         (state.value, finished, change),
     )
     event(conn, change, "state", state=state.value, **detail)
+
+
+def go_back(conn: Connection, change: str, to: State) -> None:
+    """
+    Enter that a way back takes back a step, until a state is entered.
+
+    Args:
+        conn: in the transaction that does, or before a statement that does.
+        change: its id.
+        to: where the way back leads.
+    """
+    conn.execute(
+        "UPDATE migrator.changes SET going_back = %s, finished = false"
+        " WHERE id = %s AND going_back IS DISTINCT FROM %s",
+        (to.value, change, to.value),
+    )
 
 
 def event(conn: Connection, change: str, kind: str, **detail: Any) -> int:

@@ -22,7 +22,10 @@ CREATE TABLE migrator.changes (
   state_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   finished boolean NOT NULL DEFAULT false,
   -- All that it touches: a list of tables with their columns, null for all.
-  footprints jsonb NOT NULL
+  footprints jsonb NOT NULL,
+  -- The state that a way back leads to, from the first step that it has taken back until
+  -- that state is reached.
+  going_back text
 );
 
 CREATE TABLE migrator.steps (

@@ -1,0 +1,91 @@
+"""A way back that died half-way: nothing goes forward over what it took back."""
+
+import psycopg
+import pytest
+from snapshots import same, snapshot
+from test_interleavings import CrashError, crash_at, fresh, go
+
+from migrator.change import Change
+from migrator.errors import Held
+from migrator.pattern import Pattern
+from migrator.patterns import (
+    AddForeignKey,
+    AddUnique,
+    ChangeColumnType,
+    CreateIndex,
+    RebuildTable,
+    SetNotNull,
+)
+from migrator.plan import State
+
+SETUP = (
+    "CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1);"
+    "CREATE TABLE t (id int PRIMARY KEY, a int,"
+    " p int REFERENCES p); INSERT INTO t VALUES (1, 1, 1);"
+    "CREATE TABLE u (id int PRIMARY KEY, p int); INSERT INTO u VALUES (1, 1)"
+)
+CHANGES: dict[str, Pattern] = {
+    "a foreign key": AddForeignKey("u", ["p"], "p", ["id"], name="u_p"),
+    "NOT NULL": SetNotNull("t", "a"),
+    "a key": AddUnique("u", ["p"], name="u_key"),
+    "an index": CreateIndex("u", ["p"], name="u_i"),
+    "a type": ChangeColumnType("t", "a", "bigint", to="b"),
+    "a table": RebuildTable("t", alter=["SET (fillfactor = 80)"], assured="tried"),
+}
+FORWARD = ("expand", "backfill", "verify", "retire")
+
+
+def held(url: str, change: Change) -> set[str]:
+    """Run each command that goes forward; return those that the way back holds."""
+    found: set[str] = set()
+    for step in FORWARD:
+        try:
+            go(url, change, step)
+        except Held as error:
+            if "on its way back to planned" in error.what:
+                found.add(step)
+    return found
+
+
+def died_at(url: str, skip: int) -> bool:
+    """Take a change back, and die at a step; tell whether there was one."""
+    try:
+        with crash_at("set_status", skip):
+            fresh(url).rollback("a1", to=State.PLANNED)
+    except CrashError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("state", FORWARD)
+@pytest.mark.parametrize("name", CHANGES)
+def test_forward_is_held(
+    database: str, sql: psycopg.Connection, name: str, state: str
+) -> None:
+    """At whichever step it died, the rest is taken back before all goes on."""
+    sql.execute(SETUP)
+    before = snapshot(sql)
+    change = Change(revision="a1", pattern=CHANGES[name])
+    for step in FORWARD:
+        go(database, change, step)
+    wanted = snapshot(sql)
+    fresh(database).rollback("a1", to=State.PLANNED)
+    skip = 0
+    while True:
+        for step in FORWARD[: FORWARD.index(state) + 1]:
+            go(database, change, step)
+        died = died_at(database, skip)
+        stopped = held(database, change)
+        if skip or not died:
+            assert stopped == ({*FORWARD} if died else set())
+        # Dead at its first step, it may have taken nothing back yet.
+        if not stopped:
+            same(snapshot(sql), wanted)
+        assert fresh(database).rollback("a1", to=State.PLANNED) is State.PLANNED
+        fresh(database).drop_parked("a1", at_once=True)
+        same(snapshot(sql), before)
+        if not died:
+            break
+        skip += 1
+    # NOT NULL has nothing to do before verify.
+    assert skip or name == "NOT NULL"
