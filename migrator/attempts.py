@@ -78,6 +78,14 @@ def waits(action: Autocommit) -> bool:
     return weak and bool(action.leftover or action.outlives)
 
 
+def leaves_nothing(conn: Connection, action: Autocommit) -> bool:
+    """Tell whether a statement that failed is known to have changed nothing."""
+    if conn.closed or conn.broken or (action.outlives and action.leftover is None):
+        # A concurrent drop, or a detach, is half done by then.
+        return False
+    return not any(q and ask(conn, q) for q in (action.leftover, action.done))
+
+
 def locks(action: Transaction) -> tuple[str, ...]:
     """Return the statements that take a transaction's locks: the first, or more."""
     more = takewhile(lambda s: s.startswith("LOCK TABLE "), action.statements[1:])

@@ -283,9 +283,12 @@ class Execution:
             # Whoever looks has to see that.
             store.set_status(run.conn, run.change.id, row, "running")
 
-    def _enter_back(self, run: Run) -> None:
-        if run.back_to is not None:
-            store.go_back(run.conn, run.change.id, run.back_to)
+    def _enter_back(self, run: Run) -> bool:
+        """Enter where a way back leads; tell whether this is its first step."""
+        if run.back_to is None:
+            return False
+        fresh = store.go_back(run.conn, run.change.id, run.back_to)
+        return fresh and run.change.going_back is None
 
     def _statements(
         self, conn: Connection, action: Transaction, what: str, attempt: int
@@ -390,7 +393,16 @@ class Execution:
     def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, what):
-            self._enter_back(run)
+            first = self._enter_back(run)
+        try:
+            self._statement(run, action, what)
+        except Exception:
+            if first and attempts.leaves_nothing(run.conn, action):
+                with self.short(run, what):
+                    store.go_back(run.conn, run.change.id, None)
+            raise
+
+    def _statement(self, run: Run, action: Autocommit, what: str) -> None:
         if attempts.waits(action) and (before := attempts.blockers(run.conn, action)):
             self.progress.waiting(f"until those before it are through: {before[0]}")
         try:

@@ -6,13 +6,14 @@ from snapshots import same, snapshot
 from test_interleavings import CrashError, crash_at, fresh, go
 
 from migrator.change import Change
-from migrator.errors import Held
+from migrator.errors import Failed, Held
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddForeignKey,
     AddUnique,
     ChangeColumnType,
     CreateIndex,
+    DropIndex,
     RebuildTable,
     SetNotNull,
 )
@@ -89,3 +90,21 @@ def test_forward_is_held(
         skip += 1
     # NOT NULL has nothing to do before verify.
     assert skip or name == "NOT NULL"
+
+
+def test_a_statement_that_fails_holds_nothing(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """Where a way back took nothing back, the change goes on as it stands."""
+    sql.execute("CREATE TABLE t (a int); CREATE UNIQUE INDEX u ON t (a)")
+    change = Change(revision="a1", pattern=DropIndex("t", "u", assured="tried"))
+    for step in (*FORWARD, "drop"):
+        go(database, change, step)
+    sql.execute("INSERT INTO t VALUES (1), (1)")
+    with pytest.raises(Failed, match="rows have the same key"):
+        fresh(database).rollback("a1", to=State.PLANNED)
+    row = fresh(database).change("a1")
+    assert (row.going_back, row.finished) == (None, True)
+    assert go(database, change, "verify") is row.state
+    sql.execute("DELETE FROM t")
+    assert fresh(database).rollback("a1", to=State.PLANNED) is State.PLANNED

@@ -107,11 +107,13 @@ def _change(row: Mapping[str, Any]) -> ChangeRow:
     # A ledger of before does not have it.
     back = values.pop("going_back", None)
     begun = values.pop("begun") or back is not None
+    finished = values.pop("finished") and back is None
     return ChangeRow(
         table=table,
         footprints=footprints,
         state=State(values.pop("state")),
         begun=begun,
+        finished=finished,
         going_back=back and State(back),
         **values,
     )
@@ -202,20 +204,25 @@ def set_state(
     event(conn, change, "state", state=state.value, **detail)
 
 
-def go_back(conn: Connection, change: str, to: State) -> None:
+def go_back(conn: Connection, change: str, to: State | None) -> bool:
     """
     Enter that a way back takes back a step, until a state is entered.
 
     Args:
         conn: in the transaction that does, or before a statement that does.
         change: its id.
-        to: where the way back leads.
+        to: where the way back leads; None where it took back nothing after all.
+
+    Returns:
+        Whether that was not entered before.
     """
-    conn.execute(
-        "UPDATE migrator.changes SET going_back = %s, finished = false"
+    goal = to and to.value
+    done = conn.execute(
+        "UPDATE migrator.changes SET going_back = %s"
         " WHERE id = %s AND going_back IS DISTINCT FROM %s",
-        (to.value, change, to.value),
+        (goal, change, goal),
     )
+    return done.rowcount > 0
 
 
 def event(conn: Connection, change: str, kind: str, **detail: Any) -> int:
