@@ -8,7 +8,8 @@ backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
           CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE
 verify    count of rows out of step            ACCESS SHARE
 retire    CREATE INDEX CONCURRENTLY (marks)    SHARE UPDATE EXCLUSIVE
-          ADD CHECK NOT VALID (if NOT NULL)    ACCESS EXCLUSIVE, no scan
+          CREATE UNIQUE INDEX CONCURRENTLY     SHARE UPDATE EXCLUSIVE
+          ADD CHECK, FOREIGN KEY NOT VALID     ACCESS EXCLUSIVE, no scan
           VALIDATE CONSTRAINT                  SHARE UPDATE EXCLUSIVE, full scan
           RENAME COLUMN, trigger swapped       ACCESS EXCLUSIVE, no scan
 drop      DROP COLUMN of the retired side      ACCESS EXCLUSIVE, no scan
@@ -28,8 +29,8 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import in_place, requirements, row_types
-from migrator.kernels.mirror_columns import require_mirrorable
-from migrator.kernels.parts import Part, require_unread
+from migrator.kernels.mirror_columns import carried, require_mirrorable
+from migrator.kernels.parts import Part, going_over, require_unread
 from migrator.kernels.two_shapes import TwoShapes
 from migrator.plan import Notice, Phase, Probe, Steps
 
@@ -183,6 +184,9 @@ class ChangeColumnType(TwoShapes):
                 )
             )
             notices.append(Notice(text=row_types.RETYPED))
+        for part in self.new_parts(facts):
+            over = going_over(facts, part)
+            notices += carried.notices(over, self.column, self.to)
         notices += [
             Notice(
                 text=f"Sequence {sequence} goes over to the new column and keeps its"
@@ -234,6 +238,7 @@ class ChangeColumnType(TwoShapes):
                 takes=None if self.to else self.column,
                 heir_of=self.column,
                 default=default,
+                keeps_constraints=True,
             ),
         )
 

@@ -96,7 +96,7 @@ def refused(sql: psycopg.Connection, words: str) -> Iterator[None]:
         (RenameColumn("t", "name", ""), "is empty"),
         (RenameColumn("t", "made", "x"), "is generated"),
         (ChangeColumnType("t", "auto", "int", "x"), "is an identity column"),
-        (ChangeColumnType("t", "parent", "int", "x"), "takes part in foreign key"),
+        (ChangeColumnType("t", "parent", "text", "x"), "refuses foreign key"),
         (RenameColumn("child", "k", "x"), "inheritance"),
         (ChangeColumnType("t", "key", "int", "x"), "takes part in foreign key"),
         (DropColumn("t", "seen"), "view v"),

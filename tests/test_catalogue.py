@@ -95,8 +95,6 @@ SHAPES: tuple[Shape, ...] = (
         | BY_NUMBER
         | {
             "expression": 'is in index "people_loud", whose expression',
-            "unique": 'is under "called", which values made from',
-            "check": 'is under "named", which values made from',
         },
     ),
     Shape(

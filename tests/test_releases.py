@@ -441,6 +441,18 @@ SCENARIOS += [
         new=ANY_TYPE,
     ),
     Scenario(
+        # Held to a check, a key and a foreign key, by each name in turn.
+        name="type_bound",
+        setup=TYPED + "; CREATE TABLE sums (n int PRIMARY KEY);"
+        " INSERT INTO sums SELECT generate_series(0, 2000000);"
+        " GRANT ALL ON sums TO PUBLIC; ALTER TABLE t ADD CHECK (amount >= 0),"
+        " ADD FOREIGN KEY (amount) REFERENCES sums, ADD UNIQUE (id, amount)",
+        pattern=ChangeColumnType("t", "amount", "bigint", "total", assured="tried"),
+        old=number("amount"),
+        new=number("total"),
+        apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM total",
+    ),
+    Scenario(
         name="type_in_place",
         expands_to=State.VERIFIED,
         setup=TYPED,

@@ -292,9 +292,17 @@ def build_as(step: str, table: Table, name: str, index: Index) -> Step:
     return build(step, table, name, definition, unique=index.unique)
 
 
-def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
+def copy_indexes(
+    facts: Facts, old: str, new: str, *, unique: bool = True
+) -> tuple[Step, ...]:
     """
     Return the builds of copies of all plain indexes, over another column.
+
+    Args:
+        facts: of the table.
+        old: the column.
+        new: the other one.
+        unique: whether the copies of unique ones are, for ON CONFLICT.
 
     Each leaf of a partitioned table gets its own: an index of the parent cannot be
     built concurrently, and queries use those of the leaves. Two columns with the same
@@ -307,7 +315,7 @@ def copy_indexes(facts: Facts, old: str, new: str) -> tuple[Step, ...]:
         build_like(
             f"copy_index_{number}",
             leaf.table,
-            replace(index, unique=index.arbitrates),
+            replace(index, unique=unique and index.arbitrates),
             index_copy(leaf.table, index, facts.tag),
             {old: new},
         )

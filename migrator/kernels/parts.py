@@ -4,6 +4,7 @@ A new column may be another one's heir: it stands in its place after retire, and
 its indexes, its look and its default.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -13,6 +14,8 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import indexes
 from migrator.kernels.column_definition import looks
+from migrator.kernels.mirror_columns import carried
+from migrator.kernels.mirror_columns.carried import Carried
 from migrator.plan import expression, type_name
 
 
@@ -36,6 +39,8 @@ class Part:
         default: of an heir, from retire on; an SQL expression.
         bare_of_expressions: whether an heir goes without the indexes that read the
             old column by an expression or predicate, which stay with that one.
+        keeps_constraints: whether an heir gets the checks, the foreign keys and the
+            unique indexes of the old column too.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Part:
     privileges_of: tuple[str, ...] = ()
     default: str | None = None
     bare_of_expressions: bool = False
+    keeps_constraints: bool = False
 
     @property
     def ddl(self) -> sql.Composable:
@@ -84,7 +90,23 @@ def inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
     made += looks(trial, part.name, column)
     if part.default is not None:
         made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
-    return tuple(made)
+    return (*made, *carried.checks_tried(going_over(facts, part)))
+
+
+def going_over(facts: Facts, part: Part) -> tuple[Carried, ...]:
+    """Return what goes over to an heir at retire, by facts from before it."""
+    if part.heir_of is None or not part.keeps_constraints:
+        return ()
+    column = heir(facts, part)
+    if column is None or column.name != part.heir_of:
+        return ()
+    return carried.found(
+        facts.table,
+        facts.tag,
+        column,
+        heir=part.name,
+        type=part.type or "",
+    )
 
 
 def require_heritable(facts: Facts, part: Part) -> None:
@@ -123,11 +145,26 @@ def require_unread(facts: Facts, column: Column) -> None:
         )
 
 
-def require_loose(facts: Facts, column: Column) -> None:
-    """Refuse what the retired column could violate, or what reads it."""
+def require_loose(facts: Facts, column: Column, kept: Collection[str] = ()) -> None:
+    """
+    Refuse what the retired column could violate, or what reads it.
+
+    Args:
+        facts: of the table.
+        column: the column of the old release.
+        kept: constraints and indexes that go over to its heir.
+    """
     require_unread(facts, column)
     where = f'Column "{column.name}" of table {facts.table.name}'
-    strict = (*column.checks, *column.unique_indexes)
+    identity = next((i for i in facts.table.indexes if i.replica_identity), None)
+    if identity is not None and identity.name in column.unique_indexes:
+        raise Refused(
+            f'{where} is in index "{identity.name}", the table\'s replica identity,'
+            " without which updates could not be replicated for a moment.",
+            next="give the table another one first (ALTER TABLE … REPLICA IDENTITY"
+            " FULL), and its own back afterwards.",
+        )
+    strict = [n for n in (*column.checks, *column.unique_indexes) if n not in kept]
     if strict:
         raise Refused(
             f'{where} is under "{strict[0]}", which values made from the new'

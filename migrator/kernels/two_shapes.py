@@ -24,9 +24,16 @@ from migrator.kernels import (
     trials,
     trigger_arguments,
 )
-from migrator.kernels.mirror_columns import Pair, Side, read_as, require_mirrorable
+from migrator.kernels.mirror_columns import (
+    Pair,
+    Side,
+    carried,
+    read_as,
+    require_mirrorable,
+)
 from migrator.kernels.parts import (
     Part,
+    going_over,
     heir,
     inherits,
     require_heritable,
@@ -126,7 +133,9 @@ class TwoShapes(Pattern):
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns of both shapes, and what the expressions read besides."""
         own = Pattern.footprints(self, facts)
-        return (*own, *reading.footprints(facts, self))
+        parts = self.new_parts(facts)
+        beside = carried.footprints([c for p in parts for c in going_over(facts, p)])
+        return (*own, *reading.footprints(facts, self), *beside)
 
     def _require_carried(self, facts: Facts) -> None:
         """Refuse what hangs on the old columns and would go with them."""
@@ -134,10 +143,14 @@ class TwoShapes(Pattern):
         for part in self.old_parts(facts):
             column = facts.table.require(part.name)
             granted = [p for p in new if part.name in (p.heir_of, *p.privileges_of)]
+            over = [c.name for n in granted for c in going_over(facts, n)]
             require_mirrorable(
-                facts, column, kept=(requirements.COLUMN_GRANTS,) if granted else ()
+                facts,
+                column,
+                kept=(requirements.COLUMN_GRANTS,) if granted else (),
+                keys=over,
             )
-            require_loose(facts, column)
+            require_loose(facts, column, over)
         for part in new:
             require_heritable(facts, part)
 
@@ -202,6 +215,16 @@ class TwoShapes(Pattern):
                 otherwise="",
             ),
             *self.there_and_back(facts),
+            *(
+                probe
+                for part in new
+                for probe in carried.keys_tried(
+                    self.title,
+                    going_over(facts, part),
+                    facts,
+                    self.trial(facts, sql.SQL("LIMIT 0")),
+                )
+            ),
         )
 
     def there_and_back(self, facts: Facts) -> tuple[Probe, ...]:
@@ -402,6 +425,7 @@ class TwoShapes(Pattern):
             heir_of=heir_of,
             privileges_of=part.privileges_of,
             default=part.default,
+            keeps_constraints=part.keeps_constraints,
         )
 
 

@@ -313,7 +313,7 @@ def stored(sql: psycopg.Connection) -> list[tuple[object, ...]]:
         ),
         ("text", "citext", "DROP INDEX items_was_idx", True),
         ("text", "citext", "", False),
-        ("varchar(9)", "varchar(20)", "ALTER TABLE items ADD CHECK (was <> '')", None),
+        ("varchar(9)", "varchar(20)", "ALTER TABLE items ADD CHECK (was <> '')", False),
         ("varchar(9)", "text", "CREATE INDEX by ON items (lower(was))", None),
         ("varchar(9)", "text", "CREATE UNIQUE INDEX one ON items (was)", True),
     ],
@@ -334,7 +334,7 @@ def test_what_is_free(
     pattern = change(ChangeColumnType("items", "was", new, assured="tried"))
     try:
         if free is None:
-            with pytest.raises(Refused, match=r'"items_was_check"|"by"'):
+            with pytest.raises(Refused, match='"by"'):
                 runner.plan(pattern)
             return
         plan = runner.plan(pattern)
@@ -499,7 +499,10 @@ def test_an_index_that_comes_in_the_window_is_kept(
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        ("ALTER TABLE items ADD CONSTRAINT c CHECK (n > 0)", 'is under "c", which'),
+        (
+            "ALTER TABLE items ADD CONSTRAINT c EXCLUDE USING btree (n WITH =)",
+            'is under "c", which',
+        ),
         ("CREATE VIEW v AS SELECT n FROM items", "is used by view v"),
         ("CREATE MATERIALIZED VIEW v AS SELECT n FROM items", "view go on where a t"),
         ("CREATE INDEX i ON items ((n + 1))", 'is in index "i", whose expression'),

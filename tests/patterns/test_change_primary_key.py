@@ -936,8 +936,9 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             "CREATE TABLE users (id text PRIMARY KEY)",
             {},
             'Column "id" of table "public"."users" is of type text; only smallint and'
-            " integer become wider.\nNothing was changed.\nNext: use ChangeColumnType,"
-            " after its foreign keys are dropped.",
+            " integer become wider.\nNothing was changed.\nNext: make a key of a further"
+            " column of that type: AddColumn, AddUnique, DropConstraint and"
+            " AddPrimaryKey, each a change of its own.",
         ),
         (
             f"{MANY}; CREATE TABLE t (u int REFERENCES users) PARTITION BY LIST (u)",

@@ -225,6 +225,7 @@ def require_mirrorable(
     *,
     is_key: bool = False,
     kept: Collection[str] = (),
+    keys: Collection[str] = (),
 ) -> None:
     """
     Refuse a column of the old release that no second column could follow.
@@ -234,6 +235,7 @@ def require_mirrorable(
         column: the column.
         is_key: whether its identity and its foreign keys stay on it, or go over.
         kept: those of its dependents that stay on it, or go over.
+        keys: the foreign keys of it that do.
 
     Raises:
         Refused: it is generated, an identity, part of a foreign key or of a
@@ -253,11 +255,11 @@ def require_mirrorable(
             f"{where} is an identity column: its values cannot be mirrored.",
             next="keep it, or change it in a maintenance window.",
         )
-    if column.foreign_keys and not is_key:
-        keys = ", ".join(f'"{k}"' for k in column.foreign_keys)
+    bound = [f'"{k}"' for k in column.foreign_keys if k not in keys]
+    if bound and not is_key:
         raise Refused(
-            f"{where} takes part in foreign key {keys}; its actions would not"
-            " reach a second column.",
+            f"{where} takes part in foreign key {', '.join(bound)}; its actions would"
+            " not reach a second column.",
             next="drop the foreign key first, and add it again afterwards.",
         )
     used = [d for d in column.dependents if d not in kept]

@@ -29,6 +29,7 @@ from migrator.kernels.mirror_columns.base import (
     new_value,
     old_value,
 )
+from migrator.kernels.mirror_columns.carried import Carried, found, none_came
 from migrator.kernels.mirror_columns.marks import Marks
 from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
@@ -343,7 +344,8 @@ END
             step
             for s in self.new
             if s.heir_of is not None
-            for step in copy_indexes(facts, s.heir_of.name, s.name)
+            # Values of the old release may be apart where those made of them are not.
+            for step in copy_indexes(facts, s.heir_of.name, s.name, unique=False)
         )
 
     def shown(self) -> tuple[str, ...]:
@@ -372,11 +374,14 @@ END
         given = [s for s in self.new if s.default is not None]
         for s in proven:
             checks[s.name] = names.owned("check", s.name, self.tag)
+        over = self._going_over(facts)
+        also = tuple(t for c in over for t in c.also)
         retyped = any(s.takes for s in self.new)
         compiled = (compiled_anew(self.table),) if retyped else ()
         forward = catalogue_step(
             self.table,
             *self.remove(),
+            *(c.freed() for c in over),
             *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in strict),
             *(self._rename(s.name, s.retired) for s in self.old),
             *(self._rename(s.name, s.takes) for s in self.new if s.takes),
@@ -396,12 +401,17 @@ END
                 + expression(s.default or "NULL")
                 for s in given
             ),
+            *(statement for c in over for statement in c.exchanged()),
             *self._on_after_retire(),
             *compiled,
+            also=also,
         )
+        came = tuple(none_came(self.table, s.name, over) for s in self.old)
+        forward = replace(forward, refusals=came)
         back = catalogue_step(
             self.table,
             *self.remove(),
+            *(c.freed() for c in over),
             *(self._rename(s.takes, s.name) for s in self.new if s.takes),
             *(self._rename(s.retired, s.name) for s in self.old),
             *(self._alter("ALTER COLUMN {} DROP DEFAULT", s.name) for s in given),
@@ -415,13 +425,12 @@ END
                 )
                 for s in strict
             ),
+            *(statement for c in over for statement in c.given_back()),
             *compiled,
+            also=also,
         )
-        back = replace(
-            back,
-            refusals=(marks.none(),),
-            done=has_columns(self.table, *(s.name for s in (*self.old, *self.new))),
-        )
+        is_back = has_columns(self.table, *(s.name for s in (*self.old, *self.new)))
+        back = replace(back, refusals=(marks.none(),), done=is_back)
         proofs = tuple(
             action
             for s in strict
@@ -438,11 +447,26 @@ END
                 for s in proven
                 for step in not_null_by_check(self.table, s.name, checks[s.name])[:2]
             ),
+            *(step for c in over for step in c.prepared()),
             Step(
                 name="exchange_shapes",
                 work=self.needs_compared(self.needs_on(forward, why)),
-                reverse=(self.needs_on(back, why), *proofs),
+                reverse=(
+                    *(a for c in over for a in c.before_back(is_back, marks.none())),
+                    self.needs_on(back, why),
+                    *proofs,
+                    *(a for c in over for a in c.after_back()),
+                ),
             ),
+        )
+
+    def _going_over(self, facts: Facts) -> tuple[Carried, ...]:
+        """Return the constraints and unique indexes that heirs get at retire."""
+        return tuple(
+            one
+            for s in self.new
+            if s.heir_of is not None and s.keeps_constraints
+            for one in found(facts.table, self.tag, s.heir_of, heir=s.name, type=s.type)
         )
 
     def _later_indexes(self, facts: Facts) -> Steps:
@@ -485,12 +509,23 @@ END
             for column, name in heirs
             for sequence in column.sequences
         )
+        # Those of unique indexes, in whose place others stand by now.
+        copies = (
+            sql.SQL("DROP INDEX IF EXISTS {}").format(
+                sql.Identifier(leaf.name.schema, index_copy(leaf, index, self.tag))
+            )
+            for _, name in heirs
+            for leaf in facts.table.leaves
+            for index in plain_indexes(leaf, name)
+            if index.unique
+        )
         return Step(
             name="drop_retired_side",
             work=catalogue_step(
                 self.table,
                 *self.remove(),
                 *sequences,
+                *copies,
                 *(self._alter("DROP COLUMN {}", name) for name in gone),
                 *indexes,
                 *remarks,

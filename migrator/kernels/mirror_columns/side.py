@@ -32,6 +32,7 @@ class Side:
         privileges_of: the old columns whose privileges it gets, as far as they have
             them in common, where it is no heir.
         default: of an heir, from retire on; an SQL expression.
+        keeps_constraints: whether an heir gets the constraints and unique indexes too.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Side:
     heir_of: Column | None = None
     privileges_of: tuple[str, ...] = ()
     default: str | None = None
+    keeps_constraints: bool = False
 
     @property
     def final(self) -> str:

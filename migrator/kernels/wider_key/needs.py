@@ -57,7 +57,8 @@ def _require_column(part: Part, column: Column) -> None:
         raise Refused(
             f"{where} is of type {column.type}; only smallint and integer become"
             " wider.",
-            next="use ChangeColumnType, after its foreign keys are dropped.",
+            next="make a key of a further column of that type: AddColumn, AddUnique,"
+            " DropConstraint and AddPrimaryKey, each a change of its own.",
         )
     require_mirrorable(
         part.facts, column, is_key=True, kept=(requirements.COLUMN_GRANTS,)

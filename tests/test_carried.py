@@ -1,0 +1,193 @@
+"""Constraints and unique indexes that go over to a column of another type."""
+
+import psycopg
+import pytest
+from snapshots import same, snapshot
+from test_interleavings import CrashError, crash_at, fresh, go
+
+from migrator.change import Change
+from migrator.errors import Failed, Refused
+from migrator.patterns import ChangeColumnType
+from migrator.plan import State
+
+FORWARD = ("expand", "backfill", "verify", "retire")
+SETUP = """
+CREATE TABLE p (id int PRIMARY KEY);
+INSERT INTO p SELECT generate_series(0, 200);
+CREATE TABLE t (
+  id int PRIMARY KEY, n int NOT NULL DEFAULT 0, a int,
+  CONSTRAINT t_n_key UNIQUE (n) DEFERRABLE,
+  CONSTRAINT t_both UNIQUE NULLS NOT DISTINCT (n, a),
+  CONSTRAINT "n's" CHECK (n >= 0 AND n < coalesce(a, 999) AND 'n' <> 'm'),
+  CONSTRAINT "N fk" FOREIGN KEY (n) REFERENCES p ON UPDATE CASCADE ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX t_n_u ON t (n DESC) INCLUDE (a) WITH (fillfactor = 80);
+CREATE INDEX t_n_i ON t (n);
+ALTER TABLE t ADD CONSTRAINT given_unproved CHECK (n <> 3) NOT VALID;
+COMMENT ON CONSTRAINT "n's" ON t IS 'it''s';
+COMMENT ON CONSTRAINT "N fk" ON t IS 'fk';
+COMMENT ON CONSTRAINT t_n_key ON t IS 'key';
+COMMENT ON INDEX t_n_u IS 'index';
+INSERT INTO t SELECT g, g FROM generate_series(4, 100) g;
+"""
+
+
+def change(type: str, to: str | None = None, table: str = "t") -> Change:
+    """Return the change of column n."""
+    pattern = ChangeColumnType(table, "n", type, to=to, assured="tried")
+    return Change(revision="a1", pattern=pattern)
+
+
+def carry(url: str, given: Change, *steps: str) -> None:
+    """Run commands one after the other."""
+    for step in steps:
+        go(url, given, step)
+
+
+@pytest.mark.parametrize("to", [None, "m"])
+def test_all_stays(database: str, sql: psycopg.Connection, to: str | None) -> None:
+    """Each binds in each state, comes back with it, and ends as by plain DDL."""
+    sql.execute(SETUP)
+    before = snapshot(sql)
+    given = change("bigint", to)
+    for number in range(1, len(FORWARD) + 1):
+        carry(database, given, *FORWARD[:number])
+        name = to if to and number == len(FORWARD) else "n"
+        for value, error in (
+            ("-1", psycopg.errors.CheckViolation),
+            ("3", psycopg.errors.CheckViolation),
+            ("8", psycopg.errors.UniqueViolation),
+            ("201", psycopg.errors.ForeignKeyViolation),
+        ):
+            with pytest.raises(error):
+                sql.execute(f"UPDATE t SET {name} = {value} WHERE id = 7".encode())
+        # The foreign key's actions reach both columns.
+        sql.execute("UPDATE p SET id = 150 + 100 WHERE id = 9")
+        query = f"SELECT id, {name} FROM t WHERE id IN (9, 10) ORDER BY 1".encode()
+        assert sql.execute(query).fetchall() == [(9, 250), (10, 10)]
+        sql.execute("UPDATE p SET id = 9 WHERE id = 250")
+        if number == len(FORWARD):
+            go(database, given, "rollback")
+        fresh(database).rollback("a1", to=State.PLANNED)
+        fresh(database).drop_parked("a1", at_once=True)
+        same(snapshot(sql), before)
+    carry(database, given, *FORWARD, "drop")
+    after = snapshot(sql)
+    sql.execute("DROP TABLE t, p")
+    sql.execute(SETUP.encode())
+    sql.execute(
+        "ALTER TABLE t ALTER n TYPE bigint, ALTER n SET DEFAULT (0)::bigint"
+        + (f"; ALTER TABLE t RENAME n TO {to}" if to else "")
+    )
+    same(after, snapshot(sql))
+
+
+def test_a_wider_varchar_under_a_check(database: str, sql: psycopg.Connection) -> None:
+    """The server would scan the table for the check, under ACCESS EXCLUSIVE."""
+    setup = "CREATE TABLE t (id int PRIMARY KEY, n varchar(9) UNIQUE CHECK (n <> ''))"
+    sql.execute(setup.encode())
+    carry(database, change("varchar(20)"), *FORWARD, "drop")
+    after = snapshot(sql)
+    sql.execute("DROP TABLE t")
+    sql.execute(setup.encode())
+    sql.execute("ALTER TABLE t ALTER n TYPE varchar(20)")
+    same(after, snapshot(sql))
+
+
+def test_equal_by_the_new_type(database: str, sql: psycopg.Connection) -> None:
+    """Nothing holds the old release to the new type's =; retire names the rows."""
+    sql.execute(
+        "CREATE EXTENSION citext; CREATE TABLE t (id int PRIMARY KEY, n text UNIQUE);"
+        "INSERT INTO t VALUES (1, 'bob')"
+    )
+    given = change("citext", "m")
+    carry(database, given, *FORWARD[:2])
+    sql.execute("INSERT INTO t VALUES (2, 'Bob')")
+    go(database, given, "verify")
+    with pytest.raises(Failed, match="rows have the same key"):
+        go(database, given, "retire")
+    sql.execute("INSERT INTO t VALUES (3, 'BOB'); DELETE FROM t WHERE id > 1")
+    go(database, given, "retire")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute("INSERT INTO t (id, m) VALUES (2, 'Bob')")
+
+
+def test_equal_by_the_old_type(database: str, sql: psycopg.Connection) -> None:
+    """What the retired column cannot tell apart is stored, and holds the way back."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int UNIQUE)")
+    given = change("numeric", "m")
+    carry(database, given, *FORWARD)
+    sql.execute("INSERT INTO t (id, m) VALUES (1, 1.1), (2, 1.2)")
+    with pytest.raises(Failed, match="rows have the same key"):
+        go(database, given, "rollback")
+    assert fresh(database).change("a1").going_back is None
+    sql.execute("UPDATE t SET m = 2 WHERE id = 2")
+    go(database, given, "rollback")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute("INSERT INTO t (id, n) VALUES (3, 2)")
+
+
+def test_values_that_a_check_refuses(database: str, sql: psycopg.Connection) -> None:
+    """They are counted before the new column is held to it."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n numeric(9,2) CHECK (n <> 1.3))")
+    given = change("numeric(9,1)", "m")
+    carry(database, given, *FORWARD[:3])
+    sql.execute("INSERT INTO t (id, n) VALUES (1, 1.25)")
+    go(database, given, "verify")
+    with pytest.raises(Refused, match='1 row violates the constraint "t_n_check" by'):
+        go(database, given, "retire")
+    sql.execute("INSERT INTO t (id, n) VALUES (2, 1.25); UPDATE t SET n = 1.1")
+    go(database, given, "retire")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql.execute("UPDATE t SET m = 1.3")
+
+
+def test_a_type_that_a_foreign_key_cannot_have(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """It is tried on empty tables, before anything is changed."""
+    sql.execute(
+        "CREATE TABLE p (id int PRIMARY KEY);"
+        "CREATE TABLE t (id int PRIMARY KEY, n int CONSTRAINT fk REFERENCES p)"
+    )
+    with pytest.raises(Refused, match='refuses foreign key "fk" to '):
+        go(database, change("text", "m"), "expand")
+
+
+@pytest.mark.parametrize(
+    ("column", "also", "words"),
+    [
+        ("int PRIMARY KEY", "", 'is under "t_pkey"'),
+        ("int UNIQUE", "CREATE TABLE c (n int REFERENCES t (n))", "foreign key"),
+        ("int", "ALTER TABLE t ADD EXCLUDE USING btree (n WITH =)", 'is under "t_n_ex'),
+        (
+            "int UNIQUE NOT NULL",
+            "ALTER TABLE t REPLICA IDENTITY USING INDEX t_n_key",
+            "the table's replica identity",
+        ),
+    ],
+)
+def test_what_does_not_go_over(
+    database: str, sql: psycopg.Connection, column: str, also: str, words: str
+) -> None:
+    """It is refused by name, with the way out."""
+    sql.execute(f"CREATE TABLE t (n {column}); {also}".encode())
+    with pytest.raises(Refused, match=words):
+        go(database, change("bigint", "m"), "expand")
+
+
+def test_what_came_since(database: str, sql: psycopg.Connection) -> None:
+    """Behind a retire that died it holds the exchange; what came before goes over."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n > 0))")
+    given = change("bigint", "m")
+    carry(database, given, *FORWARD[:3])
+    sql.execute("ALTER TABLE t ADD CONSTRAINT before CHECK (n > 1)")
+    with crash_at("set_status", 5), pytest.raises(CrashError):
+        go(database, given, "retire")
+    sql.execute("ALTER TABLE t ADD CONSTRAINT since CHECK (n > 2)")
+    with pytest.raises(Refused, match="1 constraint or unique index came onto column"):
+        go(database, given, "retire")
+    sql.execute("ALTER TABLE t DROP CONSTRAINT since")
+    go(database, given, "retire")
+    with pytest.raises(psycopg.errors.CheckViolation, match="before"):
+        sql.execute("INSERT INTO t (id, m) VALUES (1, 1)")
