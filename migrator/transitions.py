@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from migrator import waiting, way_back
 from migrator.change import Change
@@ -14,7 +15,7 @@ from migrator.ledger import control, installation, lease, store
 from migrator.ledger.control import Mode
 from migrator.ledger.store import ChangeRow, StepRow
 from migrator.pattern import Pattern
-from migrator.phases import Phases
+from migrator.phases import NEXT, Phases
 from migrator.plan import Phase, State, Step, Transaction
 from migrator.postgres.connection import Connection, ask, require_primary
 from migrator.words import duration, moment
@@ -227,7 +228,10 @@ class Transitions(Phases):
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
-            for row in reversed(back):
+            for before, row in pairwise((None, *reversed(back))):
+                assert row is not None
+                if before is not None and before.phase is not row.phase:
+                    self._pass_back(run, before.phase)
                 self.progress.step(row.step.name, None)
                 self._execution.reverse(run, row)
                 if row.step.no_reverse and row.status != "pending":
@@ -241,6 +245,21 @@ class Transitions(Phases):
                 self._tell(EventKind.RESUME, run.change, {"reason": "rolled back"})
             self._set_state(run, goal, finished=False)
             return goal
+
+    def _pass_back(self, run: Run, phase: Phase) -> None:
+        """
+        Enter that a phase is taken back whole, on the way to an earlier state.
+
+        Where the way back ends here, the change goes on as one that was never further.
+        """
+        _, state = NEXT[phase]
+        change = run.change.id
+        with self._execution.short(run, f"{change} back to {state}"):
+            if run.change.state.rank > state.rank:
+                store.set_state(run.conn, change, state, finished=False, told=False)
+            else:
+                store.go_back(run.conn, change, None)
+        run.change = store.get(run.conn, change)
 
     def is_lost(self, change: str) -> bool:
         """Tell whether a change is dropped, and what it dropped is gone for good."""

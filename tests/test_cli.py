@@ -183,20 +183,22 @@ def test_verify_and_rollback_say_what_was_compared(
 
 
 def test_a_way_back_that_died_is_told(
-    change: Change, database: str, tmp_path: Path
+    change: Change, sql: psycopg.Connection, database: str, tmp_path: Path
 ) -> None:
     """Status and each command that goes forward say what finishes it."""
     env = {"MIGRATOR_DATABASE_URL": database}
+    sql.execute("CREATE INDEX ON users (name)")
     run("backfill", cwd=tmp_path, env=env)
-    with crash_at("set_status", 1), pytest.raises(CrashError):
+    # Behind the copy of the index, before that of the rows.
+    with crash_at("set_status", 2), pytest.raises(CrashError):
         fresh(database).rollback(change.id)
     status = run("status", "--json", cwd=tmp_path, env=env).stdout
     (found,) = json.loads(status)["changes"]
     back = "migrator rollback abc123 --to planned"
-    assert (found["state"], found["going_back"]) == ("verified", "planned")
+    assert (found["state"], found["going_back"]) == ("backfilled", "planned")
     assert (found["in_flight"], found["next"]) == (True, back)
     told = run("status", cwd=tmp_path, env=env).stdout
-    assert "verified, on its way back to planned" in told
+    assert "backfilled, on its way back to planned" in told
     for words in (
         ("backfill", "abc123"),
         ("verify",),

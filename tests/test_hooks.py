@@ -609,12 +609,13 @@ def test_what_was_rolled_back_is_expanded_again(
 
 
 def test_a_change_on_its_way_back_keeps_a_release_out(
-    releases: tuple[Release, ...],
+    releases: tuple[Release, ...], sql: psycopg.Connection
 ) -> None:
-    """Verified is what it was: some of its steps are taken back."""
+    """Backfilled is what it was: some of its steps are taken back."""
     _, v2, _ = releases
+    sql.execute("CREATE INDEX ON users (name)")
     v2.hook("pre-deploy")
-    with crash_at("set_status", 1), pytest.raises(CrashError):
+    with crash_at("set_status", 2), pytest.raises(CrashError):
         fresh(v2.url).rollback("r2", to=State.PLANNED)
     assert reason(v2.hook("gate", code=3), "r2") == "it is on its way back to planned"
     found = v2.hook("pre-deploy", code=3)

@@ -184,7 +184,13 @@ def add(conn: Connection, row: ChangeRow) -> None:
 
 
 def set_state(
-    conn: Connection, change: str, state: State, *, finished: bool, **detail: Any
+    conn: Connection,
+    change: str,
+    state: State,
+    *,
+    finished: bool,
+    told: bool = True,
+    **detail: Any,
 ) -> None:
     """
     Enter a change's new state, with an event.
@@ -194,6 +200,7 @@ def set_state(
         change: its id.
         state: the new state.
         finished: whether nothing is left to do.
+        told: whether the log has it: not of one that a way back passes.
         detail: what the event tells besides.
     """
     conn.execute(
@@ -201,7 +208,8 @@ def set_state(
         " state_at = clock_timestamp() WHERE id = %s",
         (state.value, finished, change),
     )
-    event(conn, change, "state", state=state.value, **detail)
+    if told:
+        event(conn, change, "state", state=state.value, **detail)
 
 
 def go_back(conn: Connection, change: str, to: State | None) -> bool:
