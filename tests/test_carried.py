@@ -23,6 +23,8 @@ CREATE TABLE t (
 );
 CREATE UNIQUE INDEX t_n_u ON t (n DESC) INCLUDE (a) WITH (fillfactor = 80);
 CREATE INDEX t_n_i ON t (n);
+CREATE INDEX t_n_some ON t (n, a) WHERE a IS NULL;
+CREATE UNIQUE INDEX t_n_few ON t (n) WHERE a > 5;
 ALTER TABLE t ADD CONSTRAINT given_unproved CHECK (n <> 3) NOT VALID;
 COMMENT ON CONSTRAINT "n's" ON t IS 'it''s';
 COMMENT ON CONSTRAINT "N fk" ON t IS 'fk';

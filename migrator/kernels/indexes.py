@@ -329,8 +329,16 @@ def plain_indexes(table: Table, column: str) -> tuple[Index, ...]:
     return tuple(
         i
         for i in table.indexes
-        if i.plain and i.valid and column in {*(k.name for k in i.keys), *i.include}
+        if column in {*(k.name for k in i.keys), *i.include}
+        and can_be_copied(i, column)
     )
+
+
+def can_be_copied(index: Index, column: str) -> bool:
+    """Tell whether an index can be built again with another column in one's place."""
+    # Its predicate is taken as it is, so that it may read other columns alone.
+    by_names = all(k.name for k in index.keys) and column not in index.mentions
+    return index.valid and by_names
 
 
 def index_copy(table: Table, index: Index, tag: str) -> str:

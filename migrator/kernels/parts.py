@@ -119,10 +119,11 @@ def require_heritable(facts: Facts, part: Part) -> None:
         for index in table.indexes:
             if part.bare_of_expressions and not index.unique:
                 continue
-            if not index.plain and column.name in index.columns:
+            is_read = index.valid and column.name in index.columns
+            if is_read and not indexes.can_be_copied(index, column.name):
                 raise Refused(
                     f'{where} is in index "{index.name}", whose expression or'
-                    " predicate cannot be carried over to another type.",
+                    " predicate that reads it cannot be carried over to another type.",
                     next="drop it first, and build its like on the new column"
                     " afterwards.",
                 )

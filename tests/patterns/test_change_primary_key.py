@@ -639,7 +639,7 @@ def test_a_process_killed_about_the_exchange(
             text=True,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
-    with pytest.raises(Held, match="cut off while it was retired or taken back"):
+    with pytest.raises(Held, match="on its way back to verified"):
         runner.drop("a1")
     assert runner.rollback("a1") is State.VERIFIED
     assert apart(sql) == 0
@@ -936,8 +936,8 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             "CREATE TABLE users (id text PRIMARY KEY)",
             {},
             'Column "id" of table "public"."users" is of type text; only smallint and'
-            " integer become wider.\nNothing was changed.\nNext: make a key of a further"
-            " column of that type: AddColumn, AddUnique, DropConstraint and"
+            " integer become wider.\nNothing was changed.\nNext: make a key of a"
+            " further column of that type: AddColumn, AddUnique, DropConstraint and"
             " AddPrimaryKey, each a change of its own.",
         ),
         (

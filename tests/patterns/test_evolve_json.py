@@ -313,7 +313,7 @@ def test_message_about_a_unique_index_by_an_expression() -> None:
     index = Index(
         name="one",
         method="btree",
-        keys=(IndexColumn(name="x"),),
+        keys=(IndexColumn(name=""),),
         unique=True,
         plain=False,
         columns=("payload",),

@@ -129,13 +129,18 @@ def test_text_keeps_type_and_collation() -> None:
 
 
 def test_text_of_copied_indexes() -> None:
-    """Plain, valid indexes with the column are copied; others are not."""
+    """Valid indexes with the column are copied, but where a text reads it."""
     keys = (IndexColumn(name="id"), IndexColumn(name="name", options="DESC"))
     indexes = (
         Index(name="both", method="btree", keys=keys, include=("name",), unique=True),
         Index(name="broken", method="btree", keys=keys, valid=False),
         Index(name="other", method="btree", keys=(IndexColumn(name="id"),)),
-        Index(name="partial", method="btree", keys=keys, plain=False),
+        Index(
+            name="partial", method="btree", keys=keys, plain=False, mentions=("name",)
+        ),
+        Index(
+            name="by", method="btree", keys=(IndexColumn(name=""),), columns=("name",)
+        ),
     )
     _, *steps = RENAME.backfill(
         facts(Column(name="id", type="int"), NAME, indexes=indexes)

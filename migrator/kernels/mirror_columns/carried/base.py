@@ -349,8 +349,8 @@ def found(
         used = index.constraints if key is None else key.dependents
         # On the way back NOT NULL, which a replica identity needs, comes later.
         stays = used or index.primary or index.replica_identity
-        is_whole = index.plain and index.valid
-        if index.name in column.unique_indexes and is_whole and not stays:
+        is_like = indexes.can_be_copied(index, column.name)
+        if index.name in column.unique_indexes and is_like and not stays:
             number = len(over) + 1
             over.append(CarriedIndex(place=place, number=number, index=index, key=key))
     for one in table.constraints:
