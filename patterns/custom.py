@@ -35,12 +35,14 @@ from migrator.plan import (
     Transaction,
 )
 
-# Comments, strings and names in quotes, in which no word is one of a statement.
+# Strings, names in quotes, comments to the line's end, and where another one begins: in
+# these no word is one of a statement.
 _QUOTED = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"""
-    r"""|"(?:[^"]|"")*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$""",
+    r"""--[^\n]*|/\*|(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"""
+    r"""|"(?:[^"]|"")*"|(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
     re.DOTALL,
 )
+_COMMENT_MARK = re.compile(r"/\*|\*/")
 # What begins or ends a transaction; a savepoint does not. An SQL body ends by END too.
 _CONTROL = re.compile(
     r"(?:\A|;)\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|PREPARE\s+TRANSACTION"
@@ -194,7 +196,7 @@ class Custom(Pattern):
                 f"{what} stands alone, and does not tell whether it is done.",
                 next='write done="SELECT EXISTS (…)".',
             )
-        if _BUILD.search(_QUOTED.sub(" ", one.statement)) and _VALID not in one.done:
+        if _BUILD.search(_plain(one.statement)) and _VALID not in one.done:
             raise Refused(
                 f"{what} builds an index: one that was cut off leaves an invalid index,"
                 " which its `done` takes for a whole one.",
@@ -260,9 +262,27 @@ class Custom(Pattern):
         )
 
 
+def _plain(text: str) -> str:
+    """Return a text without its comments, strings and names in quotes."""
+    kept: list[str] = []
+    at = 0
+    while found := _QUOTED.search(text, at):
+        kept.append(text[at : found.start()])
+        at = found.end()
+        # A comment may have others within.
+        depth = int(found[0] == "/*")
+        while depth:
+            mark = _COMMENT_MARK.search(text, at)
+            depth += 0 if mark is None else 1 if mark[0] == "/*" else -1
+            if mark is None:
+                return " ".join(kept)
+            at = mark.end()
+    return " ".join((*kept, text[at:]))
+
+
 def _control(text: str) -> str | None:
     """Return the word of a text that begins or ends a transaction."""
-    plain = _QUOTED.sub(" ", text)
+    plain = _plain(text)
     if _BODY.search(plain):
         return None
     found = _CONTROL.search(plain)
@@ -272,7 +292,7 @@ def _control(text: str) -> str | None:
 def _action(table: TableName, one: Sql, statement: str, done: str) -> Action:
     lock = Lock(one.lock)
     if one.alone:
-        builds = _INDEX.match(_QUOTED.sub(" ", statement)) is not None
+        builds = _INDEX.match(_plain(statement)) is not None
         # Of what it waits for the most is said: a DROP waits for readers too.
         waits = (TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),) if builds else ()
         return Autocommit(

@@ -227,6 +227,11 @@ def test_message(given: list[Sql], message: str) -> None:
             None,
         ),
         ("SELECT E'\\'; COMMIT'", None),
+        ("SELECT date'\\'; COMMIT; SELECT '", "COMMIT"),
+        ("/* a /* b */ ; COMMIT; */ SELECT 1", None),
+        ("/* a /* b */ c */ COMMIT", "COMMIT"),
+        ("SELECT 1 /* a /* b */ ; COMMIT", None),
+        ("SELECT a$b$ FROM t; COMMIT; SELECT 1 AS b$", "COMMIT"),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END", None),
     ],
 )
