@@ -38,6 +38,8 @@ _SECRET_WORDS = ("credential", "key", "passphrase", "passw", "secret", "token")
 _LOCKS_OUT = {"default_transaction_read_only", "transaction_read_only"}
 # With a library that is not there no session can begin at all.
 _SHUTS_OUT = {"local_preload_libraries", "session_preload_libraries"}
+# With such a one the server does not start.
+_KEEPS_DOWN = {"shared_preload_libraries"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,13 @@ class SetParameter(Pattern):
                 f"{self.title}: {name} is one of the whole server.",
                 next="give system=True.",
             )
-        if self.value is not None:
-            parameters.items(name, self.value)
+        items = () if self.value is None else parameters.items(name, self.value)
+        if name in _KEEPS_DOWN and "" in items:
+            raise Refused(
+                f"{self.title}: the server keeps an empty list as a library without a"
+                " name, and does not start again.",
+                next="write None, which resets it to what postgresql.conf says.",
+            )
         return self.assure(tuple(self._notices(facts)))
 
     def _notices(self, facts: Facts) -> Iterator[Notice]:

@@ -350,6 +350,12 @@ def test_a_role_that_may_not(sql: psycopg.Connection, database: str) -> None:
             " and try another one at once.",
         ),
         (
+            SetParameter("Shared_Preload_Libraries", ' ""', system=True, assured="r"),
+            "set Shared_Preload_Libraries to ' \"\"' of SYSTEM: the server keeps an"
+            " empty list as a library without a name, and does not start again."
+            f"{NOTHING}write None, which resets it to what postgresql.conf says.",
+        ),
+        (
             SetParameter("block_size", "1", system=True),
             "set block_size to '1' of SYSTEM: block_size is fixed in this server; it"
             f" only tells.{NOTHING}leave it.",
