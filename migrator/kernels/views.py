@@ -249,7 +249,7 @@ def rename(given: TableName, wanted: TableName) -> sql.Composed:
 # column, and nobody else; what came while both stood there is not known when a step is
 # written.
 _SAME_PRIVILEGES = """
-DO $do$ DECLARE one text; BEGIN FOR one IN
+DECLARE one text; BEGIN FOR one IN
   WITH given AS (
     SELECT a.grantee, a.is_grantable, a.privilege_type AS what
       FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
@@ -283,15 +283,17 @@ DO $do$ DECLARE one text; BEGIN FOR one IN
            ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END)
          || more
     FROM told ORDER BY place
-LOOP EXECUTE one; END LOOP; END $do$
+LOOP EXECUTE one; END LOOP; END
 """
 
 
 def same_privileges(of: TableName, to: TableName) -> sql.Composed:
     """Return what gives one view the privileges that there are on another one."""
-    return sql.SQL(_SAME_PRIVILEGES).format(
+    body = sql.SQL(_SAME_PRIVILEGES).format(
         of=sql.Literal(str(of)), to=sql.Literal(str(to))
     )
+    # In quotes, since a name may have whatever stands between dollar signs.
+    return sql.SQL("DO {}").format(sql.Literal(render(body)))
 
 
 def locked(view: TableName, owner: str) -> str:

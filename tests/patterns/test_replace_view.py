@@ -270,6 +270,25 @@ def test_privileges_that_came_since(runner: Runner, view: psycopg.Connection) ->
     assert now.fetchone() == given
 
 
+def test_dollar_signs_in_names(runner: Runner, sql: psycopg.Connection) -> None:
+    """Nothing in a name ends the text in which privileges go over."""
+    sql.execute(
+        "CREATE TABLE orders (id int, paid int);"
+        'CREATE VIEW "a$do$ %s" AS SELECT id, paid AS "b$$\\" FROM orders;'
+        'GRANT SELECT ("b$$\\") ON "a$do$ %s" TO PUBLIC'
+    )
+    pattern = ReplaceView(
+        "a$do$ %s", 'SELECT paid AS "b$$\\", id FROM orders', assured="copes"
+    )
+    acl = "SELECT attacl::text FROM pg_attribute WHERE attname = 'b$$\\'"
+    runner.expand(Change(revision="a1", pattern=pattern))
+    given = sql.execute(acl.encode()).fetchall()
+    assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+    assert set(sql.execute(acl.encode()).fetchall()) == set(given)
+    assert runner.rollback("a1") is State.VERIFIED
+    assert set(sql.execute(acl.encode()).fetchall()) == set(given)
+
+
 def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None:
     """Both are there until retire; what depends on the old one holds it."""
     view.execute("CREATE VIEW top AS SELECT max(total) AS most FROM sales")
