@@ -87,7 +87,6 @@ class DropColumn(Pattern):
         requirements.require_table(facts)
         column = facts.table.require(self.column)
         dropping.require_droppable(facts, column)
-        unproved.require_not_null(facts, self.column)
         dropping.require_no_identity(facts, column)
         if self.fill is not None and column.default is not None:
             raise Refused(
@@ -95,6 +94,8 @@ class DropColumn(Pattern):
                 next="remove `fill`.",
             )
         if requirements.given_by_insert(column) and self.fill is None:
+            # Going back proves it again; where inserts have a value, it stays as it is.
+            unproved.require_not_null(facts, self.column)
             requirements.require_all_rows_visible(facts)
             way = 'give fill="…", or make another primary key first.'
             dropping.require_not_primary(facts, column, way)

@@ -75,6 +75,15 @@ def test_a_not_null_that_was_never_proved(
             "\nNothing was changed.\nNext: give such rows a value, then ALTER TABLE"
             ' "public"."t" VALIDATE CONSTRAINT "nn", which keeps nobody waiting.'
         )
+    # A column that may be left out goes as it is, and comes back as it was.
+    filled = Change(revision="b1", pattern=DropColumn("t", "z", fill="0", assured=WORD))
+    assert runner.expand(filled) is State.VERIFIED
+    sql.execute("INSERT INTO t (id, name) VALUES (10, 'n')")
+    runner.retire("b1", old_release_gone="test")
+    assert runner.rollback("b1", to=State.PLANNED) is State.PLANNED
+    assert sql.execute(
+        "SELECT convalidated FROM pg_constraint WHERE conname = 'nn'"
+    ).fetchone() == (False,)
     # Of the rows that it is tried on none is NULL.
     assert runner.expand(change(CreateIndex("t", ["z"], "t_z"))) is State.VERIFIED
 

@@ -164,7 +164,8 @@ def _renamed(part: Part, mirror: Widened, *, back: bool) -> Iterator[sql.Composa
                 table.identifier, sql.Identifier(given), sql.Identifier(wanted)
             )
         if one.column.not_null:
-            yield from set_not_null(table, one.name, part.check(one))
+            like = part.table.not_null(one.name)
+            yield from set_not_null(table, one.name, part.check(one), like)
         if one.column.default is not None:
             yield mirror.alter("ALTER COLUMN {} SET DEFAULT ", one.name) + (
                 expression(one.column.default)
