@@ -133,9 +133,17 @@ class AddCheck(Pattern):
         )
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the constraint, then its proof."""
+        """
+        Return the constraint, then its proof.
+
+        Raises:
+            Refused: another constraint got its name since.
+        """
         proof = constraints.validate(facts.table.name, self.name)
-        return (proof,) if self.enforce_early else (self._add(facts), proof)
+        if self.enforce_early:
+            return (proof,)
+        constraints.require_none_since(facts, self.name)
+        return (self._add(facts), proof)
 
     def rebuild(self, facts: Facts) -> Steps:
         """Return the drop of the constraint."""

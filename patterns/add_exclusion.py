@@ -224,8 +224,14 @@ class AddExclusion(Pattern):
         )
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the constraint, and the end of the other index."""
+        """
+        Return the constraint, and the end of the other index.
+
+        Raises:
+            Refused: the table has grown, or something else got the name since.
+        """
         self._require_small(facts)
+        constraints.require_none_since(facts, self.name, indexed=True)
         table = facts.table.name
         work = constraints.add(table, self.name, self._definition)
         more = sql.SQL(

@@ -165,7 +165,13 @@ class AddForeignKey(Pattern):
         )
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the constraint, then its proof."""
+        """
+        Return the constraint, then its proof.
+
+        Raises:
+            Refused: another constraint got its name since.
+        """
+        constraints.require_none_since(facts, self.name)
         table, parent = facts.table.name, facts.others[0].name
         return (
             Step(

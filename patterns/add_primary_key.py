@@ -176,7 +176,13 @@ class AddPrimaryKey(Pattern):
         )
 
     def retire(self, facts: Facts) -> Steps:
-        """Return NOT NULL with its proofs, the unique index, and the key."""
+        """
+        Return NOT NULL with its proofs, the unique index, and the key.
+
+        Raises:
+            Refused: another constraint, or index, got its name since.
+        """
+        constraints.require_none_since(facts, self.name, indexed=True)
         nullable = unique_key.may_be_null(facts.table, self.on)
         steps = (self._not_null(facts, c, n) for n, c in enumerate(nullable, 1))
         return (

@@ -169,7 +169,13 @@ class AddUnique(Pattern):
         )
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the unique index, its constraint, and the end of the other index."""
+        """
+        Return the unique index, its constraint, and the end of the other index.
+
+        Raises:
+            Refused: another constraint, or index, got its name since.
+        """
+        constraints.require_none_since(facts, self.name, indexed=True)
         gone = constraints.lookup_gone(facts, tuple(self.on), self._lookup(facts))
         return (*self._key(facts), *gone)
 

@@ -23,7 +23,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Domain, Facts, Kind
-from migrator.kernels import domains, trials
+from migrator.kernels import constraints, domains, trials
 from migrator.pattern import Pattern
 from migrator.plan import Footprint, Notice, Probe, State, Step, Steps
 
@@ -135,11 +135,9 @@ class ChangeDomain(Pattern):
         gone = "remove the change from the revision."
         if self.name is not None:
             names.checked(self.name, "constraint")
-            if domain.check(self.name) is not None:
-                raise Refused(
-                    f'{where} has a check "{self.name}" already.',
-                    next="choose another name, or drop it first.",
-                )
+            self._require_free(
+                facts, self.name, "choose another name, or drop it first."
+            )
         if self.drop_check is not None and domain.check(self.drop_check) is None:
             known = ", ".join(f'"{c.name}"' for c in domain.checks) or "none"
             raise Refused(
@@ -151,6 +149,13 @@ class ChangeDomain(Pattern):
         held = domain.not_null or domain.check(self._held) is not None
         if self.drop_not_null and not held:
             raise Refused(f"{where} allows NULL already.", next=gone)
+
+    @staticmethod
+    def _require_free(facts: Facts, name: str, next: str) -> None:
+        if domains.require(facts).check(name) is not None:
+            raise Refused(
+                f'Domain {facts.table.name} has a check "{name}" already.', next=next
+            )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trials of the check, or of the default, on a domain like it."""
@@ -188,8 +193,14 @@ class ChangeDomain(Pattern):
         return domains.violations(facts, self.add_check)
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the change, once no old release is left."""
+        """
+        Return the change, once no old release is left.
+
+        Raises:
+            Refused: another check got the name since.
+        """
         if self.add_check is not None and self.name is not None:
+            self._require_free(facts, self.name, constraints.RENAME_OR_DROP)
             return (
                 Step(
                     name="add_check",

@@ -137,7 +137,13 @@ class RemoveEnumValue(Pattern):
         return ()
 
     def retire(self, facts: Facts) -> Steps:
-        """Return the move of the rows, the check, and its proof."""
+        """
+        Return the move of the rows, the check, and its proof.
+
+        Raises:
+            Refused: another constraint got its name since.
+        """
+        constraints.require_none_since(facts, self.check_name)
         column = sql.Identifier(self.column)
         instead = sql.SQL("NULL") if self.instead is None else sql.Literal(self.instead)
         held = sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(

@@ -1,6 +1,6 @@
 """What others put on a shape in mid-flight is found before it is taken away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
@@ -9,12 +9,20 @@ from migrator.change import Change
 from migrator.errors import Refused
 from migrator.pattern import Pattern
 from migrator.patterns import (
+    AddCheck,
+    AddExclusion,
+    AddForeignKey,
+    AddPrimaryKey,
+    AddUnique,
+    ChangeDomain,
     ChangePrimaryKey,
     DropColumn,
     DropTable,
     ExtractTable,
+    Key,
     MergeTables,
     MoveColumn,
+    RemoveEnumValue,
     SplitTable,
 )
 from migrator.plan import Phase, State
@@ -230,3 +238,67 @@ def test_what_comes_onto_a_key_or_a_table_that_goes(
     sql.execute("CREATE TABLE child (id int CONSTRAINT late REFERENCES gone)")
     with pytest.raises(Refused, match='is referred to by foreign key "late"'):
         runner.retire("gone", old_release_gone="test")
+
+
+NAMED = {
+    "check": (AddCheck("t", "k", "a > 0"), "CHECK (a <> 17)"),
+    "unique": (AddUnique("t", ["a"], "k"), "UNIQUE (b)"),
+    "index": (AddUnique("t", ["a"], "k"), ""),
+    "primary_key": (AddPrimaryKey("t", ["a"], "k"), "UNIQUE (b)"),
+    "foreign_key": (AddForeignKey("t", ["a"], "o", ["id"], "k"), "CHECK (a <> 17)"),
+    "exclusion": (
+        AddExclusion("t", [(Key(expression="int4range(a, a + 1)"), "&&")], "k"),
+        "CHECK (a <> 17)",
+    ),
+    "enum": (RemoveEnumValue("t", "e", "no", instead="yes", name="k"), "UNIQUE (b)"),
+    "domain": (
+        ChangeDomain("price", add_check="VALUE > 0", name="k"),
+        "CHECK (VALUE <> 17)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_another_constraint_of_the_name(
+    kind: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It does not count as made by the change, and no way back takes it along."""
+    sql.execute(
+        "CREATE DOMAIN price AS int; CREATE TABLE o (id int PRIMARY KEY);"
+        "INSERT INTO o SELECT generate_series(1, 9);"
+        "CREATE TYPE answer AS ENUM ('yes', 'no');"
+        "CREATE TABLE t (a int NOT NULL, b int, c price, e answer);"
+        "INSERT INTO t SELECT g, g, g FROM generate_series(1, 9) g"
+    )
+    pattern, other = NAMED[kind]
+    pattern = replace(pattern, assured="tried")
+    runner.expand(Change(revision="two", pattern=pattern))
+    runner.settle("two")
+    on, found = (
+        ("DOMAIN price", "contypid <> 0")
+        if kind == "domain"
+        else (
+            "TABLE t",
+            "conrelid = 't'::regclass",
+        )
+    )
+    made = (
+        f"ALTER {on} ADD CONSTRAINT k {other}" if other else "CREATE INDEX k ON t (b)"
+    )
+    gone = f"ALTER {on} DROP CONSTRAINT k" if other else "DROP INDEX k"
+    named = f"SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE {found}"
+    before = sql.execute(named.encode()).fetchall()
+    sql.execute(made.encode())
+    with pytest.raises(
+        Refused, match=r'a (check|constraint|relation) "k" already'
+    ) as e:
+        runner.retire("two", old_release_gone="test")
+    assert e.value.next == (
+        "rename that one, or drop it; then run the same command again."
+    )
+    assert steps(runner) == []
+    sql.execute(gone.encode())
+    assert runner.retire("two", old_release_gone="test") is State.RETIRED
+    assert sql.execute(named.encode()).fetchall() != before
+    assert runner.rollback("two") is State.VERIFIED
+    assert sql.execute(named.encode()).fetchall() == before

@@ -29,6 +29,8 @@ from migrator.plan import (
     render,
 )
 
+#: What is to be done about what got a name since expand.
+RENAME_OR_DROP = "rename that one, or drop it; then run the same command again."
 _DEFERRABLE = {
     None: sql.SQL(""),
     "immediate": sql.SQL(" DEFERRABLE INITIALLY IMMEDIATE"),
@@ -96,6 +98,23 @@ def require_free_name(facts: Facts, name: str, *, indexed: bool = False) -> None
             )
     if indexed:
         require_free_index(facts, name)
+
+
+def require_none_since(facts: Facts, name: str, *, indexed: bool = False) -> None:
+    """
+    Refuse retire where somebody gave away the name that a constraint is to get.
+
+    The other one would count as made by the change, and go with its way back.
+
+    Args:
+        facts: of the table, before the constraint is added.
+        name: the constraint's.
+        indexed: whether an index bears it as well.
+    """
+    try:
+        require_free_name(facts, name, indexed=indexed)
+    except Refused as error:
+        raise Refused(error.what, next=RENAME_OR_DROP) from None
 
 
 def require_free_index(facts: Facts, name: str) -> None:
