@@ -20,6 +20,7 @@ from migrator.facts import Constraint, Facts
 from migrator.final import Final
 from migrator.kernels import (
     constraints,
+    indexes,
     partitioned_index,
     requirements,
     unique_key,
@@ -116,6 +117,11 @@ class DropConstraint(Pattern):
                 f"{which} is needed by {'; '.join(found.dependents)}.",
                 next="drop what depends on it first, by changes of their own.",
             )
+        if found.kind in KEYS and index is not None:
+            for part in partitioned_index.found(facts, index):
+                # The server refuses each UPDATE of a published table without one.
+                if part.table.publications:
+                    indexes.require_no_identity(part.table, part.like or index)
         early = facts.server_version < NOT_VALID_ON_PARTITIONED
         if found.kind == "f" and facts.table.kind == "p" and early:
             raise Refused(

@@ -103,6 +103,21 @@ class ReplaceIndex(IndexPattern):
                     " one cannot have: from the drop on the table has none."
                 )
             )
+        bare = [
+            f'"{own.name}"'
+            for table in facts.table.partitions
+            for own in table.indexes
+            if own.root == old.name
+            and (own.comment is not None or own.clustered or own.targets)
+        ]
+        if bare:
+            notices.append(
+                Notice(
+                    text=f"On partitions {', '.join(bare)} have a comment, the mark of"
+                    " CLUSTER or statistics targets, which those of the new one do not"
+                    " get."
+                )
+            )
         if old.targets:
             notices.append(
                 Notice(

@@ -10,6 +10,7 @@ from migrator.patterns import (
     AddColumn,
     ChangeColumnType,
     DropColumn,
+    DropConstraint,
     ExtractTable,
     MoveColumn,
     RebuildTable,
@@ -141,6 +142,30 @@ def test_a_key_that_tells_a_subscriber_its_rows_is_not_dropped(
         runner.plan(key)
     sql.execute("ALTER TABLE t REPLICA IDENTITY FULL")
     runner.plan(key)
+
+
+@pytest.mark.parametrize("key", ["PRIMARY KEY", "UNIQUE"])
+def test_a_constraint_that_tells_a_subscriber_its_rows_is_not_dropped(
+    key: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its index was chosen as the replica identity, of a partition maybe."""
+    sql.execute(
+        "CREATE TABLE t (id int NOT NULL) PARTITION BY LIST (id);"
+        "CREATE TABLE t_1 PARTITION OF t FOR VALUES IN (1);"
+        f"ALTER TABLE t ADD CONSTRAINT k {key} (id)".encode()
+    )
+    drop = Change(revision="a1", pattern=DropConstraint("t", "k", assured="-"))
+    runner.plan(drop)
+    (made,) = sql.execute(
+        "SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 't_1'::regclass"
+    ).fetchall()
+    sql.execute(f"ALTER TABLE t_1 REPLICA IDENTITY USING INDEX {made[0]}".encode())
+    runner.plan(drop)
+    sql.execute("CREATE PUBLICATION pub FOR TABLE t_1")
+    with pytest.raises(
+        Refused, match=r'"public"."t_1" is the table\'s replica identity'
+    ):
+        runner.plan(drop)
 
 
 def test_a_table_that_would_be_another_one_is_refused(

@@ -63,13 +63,17 @@ def require_unused(facts: Facts, index: Index) -> None:
                 next="drop the constraint first; the index of a primary key or unique"
                 " constraint goes with it.",
             )
-        if part.replica_identity:
-            raise Refused(
-                f"{where} is the table's replica identity: without it its updates"
-                " cannot be replicated.",
-                next="give the table another one first (ALTER TABLE … REPLICA"
-                " IDENTITY).",
-            )
+        require_no_identity(table, part)
+
+
+def require_no_identity(table: Table, index: Index) -> None:
+    """Refuse an index that was chosen as its table's replica identity."""
+    if index.replica_identity:
+        raise Refused(
+            f'Index "{index.name}" of table {table.name} is the table\'s replica'
+            " identity: without it its updates cannot be replicated.",
+            next="give the table another one first (ALTER TABLE … REPLICA IDENTITY).",
+        )
 
 
 def index_exists(schema: str, name: str, *, valid: bool) -> str:

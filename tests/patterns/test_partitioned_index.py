@@ -438,6 +438,26 @@ def test_scans_of_all_parts_count(runner: Runner, table: psycopg.Connection) -> 
     assert len(found(table)) == 5
 
 
+def test_what_a_part_has_of_its_own(runner: Runner, table: psycopg.Connection) -> None:
+    """What those of a new index do not get is said before."""
+    table.execute("CREATE INDEX by_name ON t (name)")
+    change = Change(revision="a1", pattern=ReplaceIndex("t", "by_name", ["id"]))
+
+    def said() -> list[str]:
+        notices = runner.plan(change).notices
+        return [n.text for n in notices if n.text.startswith("On partitions")]
+
+    assert said() == []
+    table.execute(
+        "ALTER TABLE t_1 CLUSTER ON t_1_name_idx;"
+        " COMMENT ON INDEX far.t_2_2_name_idx IS 'x'"
+    )
+    assert said() == [
+        'On partitions "t_1_name_idx", "t_2_2_name_idx" have a comment, the mark of'
+        " CLUSTER or statistics targets, which those of the new one do not get."
+    ]
+
+
 def test_what_rests_on_a_part(runner: Runner, table: psycopg.Connection) -> None:
     """A partition's replica identity goes with the whole, and is named."""
     table.execute(
