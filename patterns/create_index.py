@@ -1,18 +1,16 @@
 """Build an index without blocking reads or writes.
 
-phase     statement                        lock on the table
-expand    CREATE INDEX CONCURRENTLY        SHARE UPDATE EXCLUSIVE, two scans
-retire    the same for UNIQUE              SHARE UPDATE EXCLUSIVE, two scans
+phase     statement                            lock on the table
+expand    CREATE INDEX CONCURRENTLY            SHARE UPDATE EXCLUSIVE, two scans
+          partitioned: CREATE INDEX … ON ONLY  SHARE ROW EXCLUSIVE, no scan
+          partitioned: ATTACH PARTITION        ACCESS EXCLUSIVE, no scan, on each leaf
+retire    all that for UNIQUE                  SHARE UPDATE EXCLUSIVE, two scans
+          partitioned: ATTACH PARTITION        ACCESS EXCLUSIVE, no scan, on each leaf
 
-Of a partitioned table, in the same phases:
-
-          CREATE INDEX … ON ONLY           SHARE ROW EXCLUSIVE, no scan
-          CREATE INDEX CONCURRENTLY        SHARE UPDATE EXCLUSIVE, on each leaf
-          ATTACH PARTITION                 ACCESS EXCLUSIVE, no scan, on each leaf
-
-A unique index is built at retire, since the old release could violate it. Going back
-drops an index concurrently; that of a partitioned table in one transaction that locks
-all partitions (ACCESS EXCLUSIVE, no scan), since PostgreSQL knows no other way.
+Of a partitioned table the index is built concurrently on each leaf. A unique index is
+built at retire, since the old release could violate it. Going back drops an index
+concurrently; that of a partitioned table in one transaction that locks all partitions
+(ACCESS EXCLUSIVE, no scan), since PostgreSQL knows no other way.
 
 Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently; section
 5.12.2.2.

@@ -3,6 +3,7 @@
 phase     statement                  lock on the table
 retire    SELECT, the scans so far   none
 drop      DROP INDEX CONCURRENTLY    SHARE UPDATE EXCLUSIVE, no scan
+          partitioned: DROP INDEX    ACCESS EXCLUSIVE, no scan
 
 The index of a partitioned table cannot be dropped concurrently, nor can its parts: it
 goes in one transaction that locks the table and all partitions (ACCESS EXCLUSIVE, no

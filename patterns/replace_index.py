@@ -2,11 +2,14 @@
 
 phase     statement                       lock on the table
 expand    CREATE INDEX CONCURRENTLY       SHARE UPDATE EXCLUSIVE, two scans
+          partitioned: ATTACH PARTITION   ACCESS EXCLUSIVE, no scan, on each leaf
 retire    the same for UNIQUE             SHARE UPDATE EXCLUSIVE, two scans
+          partitioned: ATTACH PARTITION   ACCESS EXCLUSIVE, no scan, on each leaf
           ALTER INDEX … RENAME TO, twice  none, no scan
           COMMENT ON INDEX, if it has any none, no scan
           CLUSTER ON, if it was marked    SHARE UPDATE EXCLUSIVE, no scan
 drop      DROP INDEX CONCURRENTLY         SHARE UPDATE EXCLUSIVE, no scan
+          partitioned: DROP INDEX         ACCESS EXCLUSIVE, no scan
 
 Both are there until the drop, so that no query is without its index. Names and comment
 lock the indexes alone, by SHARE UPDATE EXCLUSIVE, which queries and writes pass. Going

@@ -127,8 +127,17 @@ def test_list(tmp_path: Path) -> None:
         "phases": ["expand", "retire"],
         "strongest_lock": "SHARE UPDATE EXCLUSIVE",
         "brief": False,
+        "partitioned": {"strongest_lock": "ACCESS EXCLUSIVE", "brief": True},
         "reversible": "always",
     }
+    told = "; partitioned: ACCESS EXCLUSIVE, briefly"
+    assert [row.split()[0] for row in rows if told in row] == [
+        "CreateIndex",
+        "DropIndex",
+        "ReplaceIndex",
+    ]
+    (other,) = [p for p in data["patterns"] if p["name"] == "AddUnique"]
+    assert other["partitioned"] is None
 
 
 @pytest.mark.parametrize("name", ["SetNotNull", "set_not_null", "set-not-null"])

@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any
@@ -24,6 +24,8 @@ group = click.Group()
 
 #: What a docstring's table says of a lock that is held for milliseconds.
 BRIEF = ("no scan", "per chunk")
+#: How it begins of a statement that only a partitioned table takes.
+PARTITIONED = "partitioned: "
 
 INDENT = "  "
 
@@ -48,6 +50,14 @@ class Line:
     def brief(self) -> bool:
         """Whether the lock is held for milliseconds, whatever the table's size."""
         return any(word in self.lock for word in BRIEF)
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether only a partitioned table takes it."""
+        return self.statement.startswith(PARTITIONED)
+
+    def __str__(self) -> str:
+        return f"{self.strength}, {'briefly' if self.brief else 'as long as it takes'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,14 @@ class Entry:
 
     @property
     def strongest(self) -> Line:
-        """The line with the strongest lock; of several the longest."""
-        return max(self.lines, key=lambda line: (line.strength.rank, not line.brief))
+        """The line with the strongest lock on a plain table; of several the longest."""
+        return _strongest(line for line in self.lines if not line.partitioned)
+
+    @property
+    def partitioned(self) -> Line | None:
+        """The same of a partitioned one, where that is another lock."""
+        line = _strongest(self.lines)
+        return line if line.partitioned else None
 
     def as_data(self) -> dict[str, Any]:
         """Return the row of the list as plain data."""
@@ -115,8 +131,18 @@ class Entry:
             "phases": list(self.phases),
             "strongest_lock": self.strongest.strength,
             "brief": self.strongest.brief,
+            "partitioned": None
+            if self.partitioned is None
+            else {
+                "strongest_lock": self.partitioned.strength,
+                "brief": self.partitioned.brief,
+            },
             "reversible": self.reversible,
         }
+
+
+def _strongest(lines: Iterable[Line]) -> Line:
+    return max(lines, key=lambda line: (line.strength.rank, not line.brief))
 
 
 def _table(text: str) -> Iterator[Line]:
@@ -234,8 +260,9 @@ def patterns(name: str | None, json: bool) -> None:
                 e.name,
                 e.about,
                 ", ".join(e.phases),
-                f"{e.strongest.strength},"
-                f" {'briefly' if e.strongest.brief else 'as long as it takes'}",
+                str(e.strongest)
+                if e.partitioned is None
+                else f"{e.strongest}; {PARTITIONED}{e.partitioned}",
                 e.reversible,
             )
             for e in entries
