@@ -152,6 +152,13 @@ class AddColumn(Pattern):
             *requirements.publication_notices(facts),
             *row_types.comes(facts),
         ]
+        if all(requirements.COLUMN_GRANTS in c.dependents for c in facts.table.columns):
+            text = (
+                f"Each column of table {facts.table.name} is granted by itself: a role"
+                " that may read all of them, and not the table, is refused SELECT *"
+                f' from expand on, until it is granted SELECT ("{self.column}").'
+            )
+            notices.append(Notice(text=text, needs_assurance=True))
         if self.virtual is not None:
             text = (
                 "Rows are not looked at: where the expression is an error for one of"

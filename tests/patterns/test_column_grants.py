@@ -8,7 +8,13 @@ import pytest
 from migrator.change import Change
 from migrator.errors import Refused
 from migrator.pattern import Pattern
-from migrator.patterns import ExtractTable, MergeColumns, MergeTables, MoveColumn
+from migrator.patterns import (
+    AddColumn,
+    ExtractTable,
+    MergeColumns,
+    MergeTables,
+    MoveColumn,
+)
 from migrator.runner import Runner
 
 SETUP = """
@@ -104,3 +110,15 @@ def test_a_privilege_on_some_of_merged_columns_takes_a_word(
     sql.execute(f"REVOKE UPDATE (last) ON t FROM {role}".encode())
     with pytest.raises(Refused, match="has UPDATE on some of the columns alone"):
         runner.expand(Change(revision="two", pattern=MERGED))
+
+
+def test_a_column_that_nobody_is_granted_yet(
+    role: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Who may read each column, and not the table, meets it in SELECT *."""
+    sql.execute(SETUP.format(role=role).encode())
+    change = Change(revision="a1", pattern=AddColumn("t", "more", "int"))
+    with pytest.raises(Refused, match=r'SELECT \* .* granted SELECT \("more"\)'):
+        runner.plan(change)
+    sql.execute(f"REVOKE SELECT (id) ON t FROM {role}".encode())
+    runner.plan(change)
