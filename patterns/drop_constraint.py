@@ -38,6 +38,7 @@ from migrator.plan import (
     Steps,
     Transaction,
     expression,
+    render,
     type_name,
 )
 
@@ -148,7 +149,7 @@ class DropConstraint(Pattern):
                 work=constraints.drop(
                     facts.table.name, self.name, also=found.references
                 ),
-                reverse=self.again(facts, found),
+                reverse=(*_unless_taken(facts, found), *self.again(facts, found)),
             ),
         )
 
@@ -215,6 +216,32 @@ class DropConstraint(Pattern):
             also=found.references,
         )
         return constraints.with_comment(added, table, found)
+
+
+def _unless_taken(facts: Facts, found: Constraint) -> tuple[Action, ...]:
+    """Return what refuses the way back where another constraint got the name since."""
+    if found.kind in KEYS:
+        return ()
+    table = facts.table.name
+    # One that the way back has brought itself is the same, or not proved yet.
+    mine = sql.SQL("pg_catalog.pg_get_constraintdef(oid) = {}").format(
+        sql.Literal(found.definition)
+    )
+    if found.references is not None:
+        mine = sql.SQL("contype = 'f' AND confrelid = {}::pg_catalog.regclass").format(
+            sql.Literal(str(found.references))
+        )
+    count = sql.SQL(
+        "SELECT count(*) FROM pg_catalog.pg_constraint WHERE conrelid ="
+        " {}::pg_catalog.regclass AND conname = {} AND convalidated AND NOT ({})"
+    ).format(sql.Literal(str(table)), sql.Literal(found.name), mine)
+    taken = Refusal(
+        count=render(count),
+        why=f'another constraint of table {table} got the name "{found.name}" since',
+        next=constraints.RENAME_OR_DROP,
+    )
+    none = render(sql.SQL("SELECT ({}) = 0").format(count))
+    return (constraints.counted(table, taken, done=none),)
 
 
 def _orphans(facts: Facts, found: Constraint) -> sql.Composable:

@@ -17,6 +17,7 @@ from migrator.patterns import (
     ChangeDomain,
     ChangePrimaryKey,
     DropColumn,
+    DropConstraint,
     DropTable,
     ExtractTable,
     Key,
@@ -302,3 +303,39 @@ def test_another_constraint_of_the_name(
     assert sql.execute(named.encode()).fetchall() != before
     assert runner.rollback("two") is State.VERIFIED
     assert sql.execute(named.encode()).fetchall() == before
+
+
+@pytest.mark.parametrize("kind", ["check", "unproved", "foreign_key", "domain"])
+def test_another_constraint_of_a_name_that_went(
+    kind: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It does not count as the one that comes back, which holds the way back."""
+    unproved = " NOT VALID" if kind == "unproved" else ""
+    sql.execute(
+        b"CREATE DOMAIN price AS int; CREATE TABLE o (id int PRIMARY KEY);"
+        b"INSERT INTO o SELECT generate_series(1, 9); CREATE TABLE t (a int, c price);"
+        b"INSERT INTO t SELECT g, g FROM generate_series(1, 9) g"
+    )
+    made, other = {
+        "domain": ("CHECK (VALUE > 0)", "CHECK (VALUE <> 17)"),
+        "foreign_key": ("FOREIGN KEY (a) REFERENCES o", "CHECK (a <> 17)"),
+    }.get(kind, (f"CHECK (a > 0){unproved}", "CHECK (a <> 17)"))
+    on = "DOMAIN price" if kind == "domain" else "TABLE t"
+    sql.execute(f"ALTER {on} ADD CONSTRAINT k {made}".encode())
+    told = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'k'"
+    before = sql.execute(told.encode()).fetchall()
+    pattern: Pattern = DropConstraint("t", "k", assured="tried")
+    if kind == "domain":
+        pattern = ChangeDomain("price", drop_check="k")
+    runner.expand(Change(revision="two", pattern=pattern))
+    runner.settle("two")
+    runner.retire("two", old_release_gone="test")
+    sql.execute(f"ALTER {on} ADD CONSTRAINT k {other}".encode())
+    with pytest.raises(Refused, match=r'another (check|constraint) .* the name "k"'):
+        runner.rollback("two")
+    sql.execute(f"ALTER {on} DROP CONSTRAINT k".encode())
+    assert runner.rollback("two") is State.VERIFIED
+    after = sql.execute(told.encode()).fetchall()
+    assert [str(t).replace(" NOT VALID", "") for t in after] == [
+        str(t).replace(" NOT VALID", "") for t in before
+    ]

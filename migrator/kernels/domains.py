@@ -17,6 +17,7 @@ from psycopg import sql
 from migrator.errors import Refused
 from migrator.facts import Column, Domain, Facts
 from migrator.kernels import requirements
+from migrator.kernels.constraints import RENAME_OR_DROP
 from migrator.kernels.mirror_columns import read_as
 from migrator.kernels.rows import comparisons
 from migrator.plan import (
@@ -117,24 +118,34 @@ def check_again(facts: Facts, name: str, condition: str) -> Autocommit:
         condition: over VALUE.
     """
     (statement,) = add_check(facts, name, condition).statements
+    # What this adds stays NOT VALID: one that is proved is somebody else's.
+    own = _is_there(facts, name, proved=False)
+    taken = Refusal(
+        count=f"SELECT ({_is_there(facts, name, proved=True)})::int",
+        why=f'another check of domain {facts.table.name} got the name "{name}" since',
+        next=RENAME_OR_DROP,
+    )
     return Autocommit(
         statement=statement,
         lock=Lock.NONE,
-        done=_is_there(facts, name),
-        refusals=tuple(
-            Refusal(
-                count=render(
-                    sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
-                        table.table.name.identifier, violates
-                    )
-                ),
-                why="{count:row holds a value|rows hold values}"
-                f' in "{column.name}" of table {table.table.name} that the check'
-                f' "{name}" would not allow',
-                next="give them another value, then run the same command again; or"
-                " keep the new release.",
-            )
-            for table, column, violates in _columns(facts, condition)
+        done=own,
+        refusals=(
+            taken,
+            *(
+                Refusal(
+                    count=render(
+                        sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+                            table.table.name.identifier, violates
+                        )
+                    ),
+                    why="{count:row holds a value|rows hold values}"
+                    f' in "{column.name}" of table {table.table.name} that the check'
+                    f' "{name}" would not allow',
+                    next="give them another value, then run the same command again; or"
+                    " keep the new release.",
+                )
+                for table, column, violates in _columns(facts, condition)
+            ),
         ),
     )
 
@@ -193,10 +204,11 @@ def trial(domain: Domain, name: str, condition: str) -> str:
     )
 
 
-def _is_there(facts: Facts, name: str) -> str:
+def _is_there(facts: Facts, name: str, *, proved: bool | None = None) -> str:
+    only = "" if proved is None else f" AND {'' if proved else 'NOT '}convalidated"
     return render(
         sql.SQL(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint"
-            " WHERE contypid = {}::pg_catalog.regtype AND conname = {})"
-        ).format(sql.Literal(str(facts.table.name)), sql.Literal(name))
+            " WHERE contypid = {}::pg_catalog.regtype AND conname = {}{})"
+        ).format(sql.Literal(str(facts.table.name)), sql.Literal(name), type_name(only))
     )

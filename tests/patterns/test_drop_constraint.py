@@ -79,7 +79,13 @@ def test_text_with_hostile_names() -> None:
         f"LOCK TABLE {both} IN ACCESS EXCLUSIVE MODE",
         f'ALTER TABLE "my ""sch"."or der" DROP CONSTRAINT IF EXISTS "{long}"',
     )
-    count, add, validate = step.reverse
+    name, count, add, validate = step.reverse
+    assert isinstance(name, Autocommit)
+    (other,) = name.refusals
+    assert other.count.endswith(
+        f" AND conname = '{long}' AND convalidated AND NOT (contype = 'f' AND"
+        """ confrelid = '"%s".":p''"'::pg_catalog.regclass)"""
+    )
     # One statement, so that locks on partitions of both share one budget.
     assert isinstance(add, Transaction)
     assert add.statements == (
@@ -109,7 +115,7 @@ def test_text_of_a_constraint_that_was_never_proved() -> None:
     late = replace(FACTS.table.constraints[0], definition=text, validated=False)
     table = replace(FACTS.table, constraints=(late,))
     (step,) = PLAIN.retire(replace(FACTS, table=table))
-    (add,) = step.reverse
+    _, add = step.reverse
     assert isinstance(add, Transaction)
     assert add.statements[1] == (
         f'ALTER TABLE "public"."orders" ADD CONSTRAINT "positive" {text}'
@@ -272,7 +278,7 @@ def test_no_step_locks_more_than_it_claims(
     if name in ("key", "one"):
         assert first.lock is Lock.SHARE_UPDATE_EXCLUSIVE
         return
-    (add,) = added
+    _, add = added
     assert isinstance(add, Transaction)
     assert taken(sql, add, "orders", also) == dict.fromkeys(("orders", also), add.lock)
     assert last.lock is Lock.SHARE_UPDATE_EXCLUSIVE
