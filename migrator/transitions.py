@@ -276,9 +276,14 @@ class Transitions(Phases):
 
         Returns:
             How many steps had parked something.
+
+        Raises:
+            Held: the hold is not over, or another change is made of what was parked.
         """
         with self._held(change) as run:
             rows = store.steps(run.conn, run.change.id, ("parked",))
+            if rows:
+                self._require_alone(run.conn, run.change)
             if not at_once:
                 self._require_parked_due(run.conn, run.change.id, rows)
             for row in rows:
@@ -290,14 +295,27 @@ class Transitions(Phases):
         Tell whether anything is parked, before anybody is asked.
 
         Raises:
-            Held: the hold is not over.
+            Held: the hold is not over, or another change is made of what was parked.
         """
         with self._connected("migrator:status") as conn:
             row = self._current(conn, change)
             rows = store.steps(conn, row.id, ("parked",))
             with self._recorded(conn, row):
+                if rows:
+                    self._require_alone(conn, row)
                 self._require_parked_due(conn, row.id, rows)
             return bool(rows)
+
+    def _require_alone(self, conn: Connection, row: ChangeRow) -> None:
+        """Hold the drop of what was parked while a mirror may have it."""
+        for other in waiting.in_the_way(store.changes(conn), row.id, row.footprints):
+            raise Held(
+                f"What the rollback of {row.id} parked may be part of what {other.id}"
+                f" ({other.title}) is changing; that one is {other.state}.",
+                next=f"finish or roll back {other.id} first:"
+                f" {waiting.road(other, self.settings.hold_s)}; then run the same"
+                " command again.",
+            )
 
     def _require_parked_due(
         self, conn: Connection, change: str, rows: Sequence[StepRow]

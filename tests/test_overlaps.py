@@ -12,6 +12,7 @@ from migrator.patterns import (
     AddColumn,
     CreateTable,
     DropColumn,
+    RebuildTable,
     RenameColumn,
     ReplaceFunction,
     SetDefault,
@@ -159,3 +160,24 @@ def test_a_reader_comes_before_or_after(
     renamed = RenameColumn("t", "name", "full_name")
     runner.expand(Change(revision="first", pattern=renamed))
     held(runner, reader)
+
+
+def test_what_a_rollback_parked_waits_for_a_mirror_of_it(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its drop is held while the column is one that another change's trigger writes."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    runner.expand(Change(revision="a", pattern=AddColumn("t", "x", "int")))
+    sql.execute("INSERT INTO t VALUES (1, 1)")
+    runner.rollback("a")
+    runner.expand(Change(revision="b", pattern=RebuildTable("t", assured="test")))
+    said = r"(?s)rollback of a parked may be part of what b \(.*roll back b first"
+    for asked in (runner.drop_parked, runner.require_parked_due):
+        with pytest.raises(Held, match=said):
+            asked("a")
+    sql.execute("INSERT INTO t VALUES (2)")
+    runner.settle("b")
+    runner.retire("b", old_release_gone="test")
+    runner.drop("b")
+    assert runner.drop_parked("a") == 1
+    assert sorted(sql.execute("TABLE t")) == [(1,), (2,)]
