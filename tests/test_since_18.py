@@ -14,6 +14,7 @@ from migrator.patterns import (
     DropConstraint,
     Key,
     RenameConstraint,
+    SplitTable,
 )
 from migrator.plan import State
 from migrator.runner import Runner
@@ -93,3 +94,30 @@ def test_names_of_not_null(runner: Runner, sql: psycopg.Connection) -> None:
         runner.plan(rename)
     sql.execute("ALTER TABLE t DETACH PARTITION p")
     assert runner.expand(rename) is State.VERIFIED
+
+
+def test_names_of_not_null_in_a_new_table(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Those that somebody gave go along, with their comments; others are its own."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, bio text CONSTRAINT given NOT NULL,"
+        " word text NOT NULL); COMMENT ON CONSTRAINT given ON users IS 'why';"
+        "INSERT INTO users VALUES (1, 'b', 'w')"
+    )
+    split = SplitTable(
+        "users", "profiles", {"bio": "bio", "word": "said"}, key=["id"], assured="test"
+    )
+    runner.expand(change(split))
+    runner.settle("a1")
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    found = sql.execute(
+        "SELECT conname, obj_description(oid) FROM pg_constraint"
+        " WHERE conrelid = 'profiles'::regclass AND contype = 'n' ORDER BY conname"
+    )
+    assert found.fetchall() == [
+        ("given", "why"),
+        ("profiles_id_not_null", None),
+        ("profiles_said_not_null", None),
+    ]

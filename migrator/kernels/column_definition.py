@@ -10,15 +10,28 @@ from migrator.names import TableName
 from migrator.plan import Probe, expression, render, type_name
 
 
-def definition(column: Column, name: str) -> sql.Composable:
-    """Return a column's DDL under another name."""
+def definition(
+    column: Column, name: str, *, required: str | None = None
+) -> sql.Composable:
+    """
+    Return a column's DDL under another name.
+
+    Args:
+        column: the one that it is like.
+        name: the other name.
+        required: the name of its NOT NULL; None for the server's choice.
+    """
     collation = f" COLLATE {column.collation}" if column.collation else ""
     text = sql.SQL("{} {}").format(
         sql.Identifier(name), type_name(column.type + collation)
     )
     if column.default is not None:
         text += sql.SQL(" DEFAULT ") + expression(column.default)
-    return text + sql.SQL(" NOT NULL" if column.not_null else "")
+    if not column.not_null:
+        return text
+    if required is not None:
+        text += sql.SQL(" CONSTRAINT {}").format(sql.Identifier(required))
+    return text + sql.SQL(" NOT NULL")
 
 
 def looks(

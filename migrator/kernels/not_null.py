@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from psycopg import sql
 
-from migrator.facts import Constraint, Facts
+from migrator.facts import Constraint, Facts, Table
 from migrator.kernels.constraints import comments, withdrawn
 from migrator.kernels.direct import catalogue_step
 from migrator.names import TableName, fitted
@@ -121,6 +121,25 @@ def set_not_null(
         table.identifier, sql.Identifier(like.name), sql.Identifier(column)
     )
     return (add, drop, *comments(table, like))
+
+
+def elsewhere(table: Table, column: str, at: TableName, name: str) -> Constraint | None:
+    """
+    Return the NOT NULL that a column has in another table; None where it has no name.
+
+    Args:
+        table: the one that has the column.
+        column: its name there.
+        at: the other table, under the name that it has in the end.
+        name: the column's name in that one.
+    """
+    found = next(
+        (c for c in table.constraints if c.kind == "n" and c.columns == (column,)), None
+    )
+    by_server = fitted(f"{table.name.name}_{column}", "_not_null")
+    if found is None or found.name != by_server:
+        return found
+    return replace(found, name=fitted(f"{at.name}_{name}", "_not_null"))
 
 
 def not_null_again(

@@ -370,11 +370,19 @@ class Split:
     def _create(self) -> tuple[sql.Composable, ...]:
         """Return the new table, with what hangs on the columns."""
         table = self.shadow_name.identifier
-        keys = [
-            definition(replace(self.table.require(c), default=None), name)
+        made = {
+            name: replace(self.table.require(c), default=None)
             for c, name in self.key.items()
+        } | self._columns()
+        required = {
+            name: not_null.elsewhere(self.table, c.name, self.into, name)
+            for name, c in made.items()
+        }
+        columns = [
+            definition(c, name, required=one.name if one else None)
+            for name, c in made.items()
+            for one in (required[name],)
         ]
-        columns = [definition(c, name) for name, c in self._columns().items()]
         primary = sql.SQL("CONSTRAINT {} PRIMARY KEY ({})").format(
             sql.Identifier(names.fitted(self.into.name, "_pkey")),
             _list(self.key.values()),
@@ -387,7 +395,13 @@ class Split:
         )
         return (
             sql.SQL("CREATE TABLE {} ({})").format(
-                table, sql.SQL(", ").join((*keys, *columns, primary, *checks))
+                table, sql.SQL(", ").join((*columns, primary, *checks))
+            ),
+            *(
+                statement
+                for one in required.values()
+                if one is not None
+                for statement in constraints.comments(self.shadow_name, one)
             ),
             *(
                 constraints.comment(self.shadow_name, c)
