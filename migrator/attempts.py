@@ -86,9 +86,18 @@ def leaves_nothing(conn: Connection, action: Autocommit) -> bool:
     return not any(q and ask(conn, q) for q in (action.leftover, action.done))
 
 
+# What statements begin with that take locks; a block takes those of tables that may be
+# gone by then, and is spelt otherwise where a name has a backslash.
+_LOCKING = (
+    "LOCK TABLE ",
+    "DO 'BEGIN LOCK TABLE ",
+    "DO  E'BEGIN LOCK TABLE ",
+)
+
+
 def locks(action: Transaction) -> tuple[str, ...]:
     """Return the statements that take a transaction's locks: the first, or more."""
-    more = takewhile(lambda s: s.startswith("LOCK TABLE "), action.statements[1:])
+    more = takewhile(lambda s: s.startswith(_LOCKING), action.statements[1:])
     return (*action.statements[:1], *more)
 
 

@@ -223,6 +223,26 @@ def test_readers_of_views_wait_no_longer_than_others(
     assert not requests.failed
 
 
+def test_requests_that_use_the_table_before_a_view(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """At any time one of them has the table; the other order lets the exchange in."""
+    sql.execute((SETUP + VIEWS).encode())
+    requests = Requests(database, 5, deadlock_timeout="1s")
+    both = "UPDATE events SET note = 'v' WHERE id = {0}; SELECT pg_sleep(0.02);"
+    try:
+        ready(runner)
+        requests.begin(*[f"{both} SELECT count(*) FROM few"] * 4)
+        for _ in range(2):
+            requests.meet()
+            runner.retire("r", old_release_gone="test")
+            requests.meet()
+            runner.rollback("r")
+    finally:
+        requests.end()
+    assert not requests.failed
+
+
 def test_locks_are_those_that_are_claimed(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
@@ -251,7 +271,8 @@ def test_an_outer_view_is_locked_before_an_inner_one(
     ready(runner)
     (step, *_) = runner.plan(CHANGE).steps(Phase.RETIRE)
     assert isinstance(step.work, Transaction)
-    lock = step.work.statements[0].encode()
+    first, second, *_ = step.work.statements
+    lock = f"{first}; {second}".encode()
     strong = (
         "SELECT relation::regclass::text FROM pg_locks WHERE granted AND relation"
         " IS NOT NULL AND mode = 'AccessExclusiveLock'"

@@ -144,13 +144,14 @@ def rebound(
     """
     lock, *rest = work.statements
     views = tuple(v.name for v in table.views)
+    locks: tuple[str, ...] = (lock,)
     if views:
         others = (a.table for a in work.also if a.table not in may_be_gone)
-        lock = _locked(table.name, *others, gone=may_be_gone)
+        locks = _locked(table.name, *others, gone=may_be_gone)
     return replace(
         work,
         statements=(
-            lock,
+            *locks,
             *map(render, spelt(table.name, away)),
             *rest,
             render(MADE_AGAIN),
@@ -178,24 +179,28 @@ def spelt(table: TableName, away: TableName) -> tuple[sql.Composable, ...]:
 MADE_AGAIN = sql.SQL("DO {}").format(sql.Literal(_MADE_AGAIN))
 
 
-def _locked(table: TableName, *others: TableName, gone: tuple[TableName, ...]) -> str:
+def _locked(
+    table: TableName, *others: TableName, gone: tuple[TableName, ...]
+) -> tuple[str, str]:
     """
-    Return the statement that locks the views over a table, that one, and others.
+    Return the statements that lock the views over a table, then that one and others.
 
     Requests take them in this order: who reads a view locks it first, and a trigger of
-    the table writes another one. LOCK TABLE would lock all that a view reads; the owner
-    that it gets is the one that it has.
+    the table writes another one. Those that use the table before a view of it let the
+    other order through, which every second try takes. LOCK TABLE would lock all that a
+    view reads; the owner that it gets is the one that it has.
     """
-    return _block(
-        sql.SQL(
-            "FOR _one IN {} LOOP EXECUTE _one; END LOOP; LOCK TABLE {} IN {} MODE; {}"
-        ).format(
-            sql.SQL(_VIEWS).format(table=sql.Literal(str(table))),
-            sql.SQL(", ").join(t.identifier for t in (table, *others)),
-            sql.SQL(Lock.ACCESS_EXCLUSIVE.value),
-            _if_there(gone),
-        )
+    views = sql.SQL(
+        "DECLARE _one text; BEGIN FOR _one IN {} LOOP EXECUTE _one; END LOOP; END"
+    ).format(sql.SQL(_VIEWS).format(table=sql.Literal(str(table))))
+    tables = sql.SQL("LOCK TABLE {} IN {} MODE").format(
+        sql.SQL(", ").join(t.identifier for t in (table, *others)),
+        sql.SQL(Lock.ACCESS_EXCLUSIVE.value),
     )
+    if gone:
+        block = sql.SQL("BEGIN {}; {} END").format(tables, _if_there(gone))
+        tables = sql.SQL("DO {}").format(sql.Literal(render(block)))
+    return render(sql.SQL("DO {}").format(sql.Literal(render(views)))), render(tables)
 
 
 def _if_there(tables: tuple[TableName, ...]) -> sql.Composable:
@@ -210,12 +215,6 @@ def _if_there(tables: tuple[TableName, ...]) -> sql.Composable:
         )
         for t in sorted(tables)
     )
-
-
-def _block(body: sql.Composable) -> str:
-    """Return the statement that runs a block; `_one` is a text in it."""
-    whole = sql.SQL("DECLARE _one text; BEGIN {} END").format(body)
-    return render(sql.SQL("DO {}").format(sql.Literal(render(whole))))
 
 
 def _nothing_left(table: TableName) -> Refusal:
