@@ -217,6 +217,9 @@ class Trigger:
     arguments: tuple[str, ...] = ()
     #: Whether it fires for rows, and its function's text asks which table it is on.
     names_table: bool = False
+    #: Whether it fires behind a row, before a mirror's does, and may write the table
+    #: again: its function's text names it, or runs statements that it makes up.
+    early: bool = False
     #: `pg_trigger.tgenabled`: O for ordinary sessions, A always, R replica, D not.
     enabled: str = "O"
     #: The statement that makes it, each name with its schema.

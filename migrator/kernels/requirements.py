@@ -328,3 +328,29 @@ def default_notices(facts: Facts, column: Column) -> tuple[Notice, ...]:
         for part in facts.table.partitions
         if part.require(column.name).default not in (None, column.default)
     )
+
+
+def require_mirror_first(facts: Facts, title: str) -> None:
+    """
+    Refuse triggers that may write a row again before a mirror has it as it is.
+
+    Raises:
+        Refused: with the name under which it fires behind the mirror's.
+    """
+    table = facts.table
+    if sum(i.unique or i.exclusion for i in table.indexes) < 2:
+        # By its only key a row is written over.
+        return
+    for trigger in table.triggers:
+        if not trigger.early:
+            continue
+        both = (trigger.name, f"z_{trigger.name}")
+        was, to = (sql.Identifier(name).as_string(None) for name in both)
+        raise Refused(
+            f'{title}: trigger "{trigger.name}" of table {table.name} comes before the'
+            f" mirror's ({names.AFTER_TRIGGER_PREFIX}…) by its name. What it writes to"
+            " the table would meet the row in the other table as it was: a unique key"
+            " refuses it there.",
+            next="rename it, so that it fires behind that one: ALTER TRIGGER"
+            f" {was} ON {table.name} RENAME TO {to}.",
+        )

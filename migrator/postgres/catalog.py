@@ -24,7 +24,13 @@ from migrator.facts import (
     Table,
     Trigger,
 )
-from migrator.names import LEDGER_SCHEMA, OWNED, TRIGGER_PREFIXES, TableName
+from migrator.names import (
+    AFTER_TRIGGER_PREFIX,
+    LEDGER_SCHEMA,
+    OWNED,
+    TRIGGER_PREFIXES,
+    TableName,
+)
 from migrator.postgres.connection import Connection, ask
 from migrator.postgres.queries import full_names, query
 
@@ -214,7 +220,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "arguments": tuple(t["arguments"]),
                 }
             )
-            for t in _definitions(conn, "triggers", row["oid"])
+            for t in _definitions(
+                conn, "triggers", row["oid"], mirror=AFTER_TRIGGER_PREFIX
+            )
         ),
         row_policies=tuple(
             Policy(**p) for p in _definitions(conn, "policies", row["oid"])
@@ -238,10 +246,12 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     )
 
 
-def _definitions(conn: Connection, file: str, table: int) -> list[dict[str, Any]]:
+def _definitions(
+    conn: Connection, file: str, table: int, **given: str
+) -> list[dict[str, Any]]:
     """Return rows with texts of DDL, which leave out what the search path has."""
     with full_names(conn):
-        return conn.execute(query(file), {"table": table}).fetchall()
+        return conn.execute(query(file), {"table": table, **given}).fetchall()
 
 
 def _above(row: dict[str, Any], which: str) -> TableName | None:

@@ -613,6 +613,13 @@ def test_a_partitioned_table_that_refers(
             'publication "p" has all tables, of the database or of the schema',
         ),
         (
+            "ALTER TABLE events ADD UNIQUE (number, id);"
+            "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN"
+            " INSERT INTO events SELECT new.*; RETURN NULL; END'; CREATE TRIGGER"
+            ' "Next" AFTER DELETE ON events FOR EACH ROW EXECUTE FUNCTION again()',
+            'ALTER TRIGGER "Next" ON "public"."events" RENAME TO "z_Next"',
+        ),
+        (
             "REVOKE INSERT ON events FROM CURRENT_USER",
             "has an owner who took INSERT on it from itself, and writes both tables",
         ),

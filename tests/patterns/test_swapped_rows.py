@@ -12,6 +12,7 @@ from migrator.change import Change
 from migrator.errors import LockBudgetError, Refused
 from migrator.pattern import Pattern
 from migrator.patterns import MergeTables, PartitionTable, RebuildTable
+from migrator.plan import State
 from migrator.runner import Runner
 
 USERS = """
@@ -200,6 +201,58 @@ def test_a_foreign_key_that_comes_since(
     runner.rollback("r")
     keys = "SELECT conname FROM pg_constraint WHERE confrelid = 'a'::regclass"
     assert rows(sql, keys) == [("first",)]
+
+
+def test_a_foreign_key_that_nobody_proved(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It goes over and back as it is, with the rows that it would refuse."""
+    sql.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, b int); CREATE TABLE b (id int PRIMARY"
+        " KEY, a int); INSERT INTO a VALUES (1, 9); INSERT INTO b VALUES (1, 9)"
+    )
+    runner.expand(Change(revision="r", pattern=RebuildTable("a", assured="test")))
+    runner.settle("r")
+    sql.execute(
+        "ALTER TABLE b ADD FOREIGN KEY (a) REFERENCES a NOT VALID; ALTER TABLE a ADD"
+        " FOREIGN KEY (b) REFERENCES b ON DELETE CASCADE NOT VALID"
+    )
+    keys = (
+        "SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f'"
+        " AND confrelid IN ('a'::regclass, 'b'::regclass) ORDER BY conname"
+    )
+    runner.retire("r", old_release_gone="test")
+    assert rows(sql, keys) == [("a_b_fkey", False), ("b_a_fkey", False)]
+    runner.rollback("r")
+    assert rows(sql, keys) == [("a_b_fkey", False), ("b_a_fkey", False)]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "said"),
+    [
+        ("ADD COLUMN more int", 'column "more" of "public"."a" came'),
+        ("RENAME COLUMN word TO text", 'column "text", column "word" of'),
+        ("ALTER COLUMN word TYPE varchar(9)", 'column "word" of "public"."a" came'),
+    ],
+)
+def test_a_column_that_comes_before_the_other_table(
+    runner: Runner, sql: psycopg.Connection, database: str, ddl: str, said: str
+) -> None:
+    """A first try got no lock; its triggers would not know the table's columns."""
+    sql.execute("CREATE TABLE a (id int PRIMARY KEY, word varchar(5))")
+    change = Change(revision="r", pattern=RebuildTable("a", assured="test"))
+    runner.settings = replace(runner.settings, step_budget_s=0.1)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+        with pytest.raises(LockBudgetError):
+            runner.expand(change)
+    sql.execute(f"ALTER TABLE a {ddl}".encode())
+    with pytest.raises(Refused, match=said):
+        runner.expand(change)
+    runner.rollback("r", to=State.PLANNED)
+    runner.expand(change)
+    sql.execute("INSERT INTO a VALUES (1, 'word')")
+    assert runner.settle("r") is State.VERIFIED
 
 
 def test_foreign_keys_that_went_since(runner: Runner, sql: psycopg.Connection) -> None:

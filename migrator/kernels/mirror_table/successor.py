@@ -308,6 +308,7 @@ def require_swappable(facts: Facts, title: str) -> None:
     requirements.require_mirrored(facts.of(replace(table, policies=False, rules=())))
     requirements.require_all_rows_visible(facts)
     _require_writable(facts)
+    requirements.require_mirror_first(facts, title)
     _require_published(facts, title)
     _require_views(facts, title)
     _require_referring(facts, title)

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from migrator.facts import ForeignKey
 from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
+from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
 from migrator.plan import Autocommit, Lock, Step, Steps, render, type_name
@@ -39,19 +40,20 @@ class Swap(Exchange):
             for c in self.foreign_keys()
             if self.partition_by and c.references
         )
+        work = direct.catalogue_step(
+            self.name,
+            sql.SQL("SET LOCAL search_path = {}").format(
+                direct.pinned_path(self.facts.path, self.name.schema)
+            ),
+            *self.create(),
+            *shadow.on(),
+            lock=Lock.SHARE_ROW_EXCLUSIVE,
+            also=also,
+        )
         return (
             Step(
                 name="create_shadow",
-                work=direct.catalogue_step(
-                    self.name,
-                    sql.SQL("SET LOCAL search_path = {}").format(
-                        direct.pinned_path(self.facts.path, self.name.schema)
-                    ),
-                    *self.create(),
-                    *shadow.on(),
-                    lock=Lock.SHARE_ROW_EXCLUSIVE,
-                    also=also,
-                ),
+                work=replace(work, refusals=(altered(self.facts.table),)),
                 reverse=(
                     direct.catalogue_step(self.name, *shadow.off(), drop, also=also),
                 ),
@@ -124,6 +126,8 @@ class Swap(Exchange):
                 done=_proved_or_gone(k),
             )
             for k in self.moved_keys()
+            # One that came since, and has not been proved, stays so.
+            if k.validated
         ]
         return (
             Step(

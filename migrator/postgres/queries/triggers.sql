@@ -1,13 +1,20 @@
 -- A table's triggers but for internal ones, under an empty search path, so that
 -- definitions name every schema. Bits of tgtype: 1 row, 2 before,
--- 16 update. Enabled "O" and "A" is what fires for an ordinary session. What a
--- function reads is known to nobody but itself; the words of its text are a hint.
+-- 16 update, 64 instead. Enabled "O" and "A" is what fires for an ordinary session.
+-- What a function reads is known to nobody but itself; the words of its text are a hint.
 -- Each argument ends with a byte of zero.
 SELECT t.tgname::text AS name,
        (t.tgtype & 3) = 3 AS before_row,
        (t.tgtype & 16) = 16 AND t.tgenabled IN ('O', 'A') AS on_update,
        (t.tgtype & 1) = 1
          AND p.prosrc ~* '\mtg_(table_name|relname|relid)\M' AS names_table,
+       (t.tgtype & 67) = 1 AND t.tgenabled IN ('O', 'A')
+         AND t.tgname < %(mirror)s::name
+         AND (p.prosrc ~* ('(^|[^[:alnum:]_])'
+                || pg_catalog.regexp_replace(c.relname, '([^[:alnum:]_])', '\\\1', 'g')
+                || '([^[:alnum:]_]|$)')
+              OR p.prosrc ~* '\mtg_(table_name|relname|relid)\M'
+                AND p.prosrc ~* '\mexecute\M') AS early,
        t.tgenabled::text AS enabled,
        pg_catalog.pg_get_triggerdef(t.oid) AS definition,
        pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment,
@@ -34,5 +41,6 @@ SELECT t.tgname::text AS name,
        ) AS arguments
   FROM pg_catalog.pg_trigger t
   JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
  WHERE t.tgrelid = %(table)s::oid AND NOT t.tgisinternal
  ORDER BY t.tgname
