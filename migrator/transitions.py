@@ -366,9 +366,12 @@ class Transitions(Phases):
         """Enter a change, or return what the ledger has of it."""
         pattern = change.pattern
         row = store.find(conn, change.id)
+        stored = store.steps(conn, change.id)
         if row is not None and (row.begun or row.finished):
             self._require_unedited(change, row)
-            return row
+            if not stored or any(s.status != "pending" for s in stored):
+                return row
+        # None has run: what came onto the table since goes along.
         known = store.changes(conn)
         missing = waiting.unfinished(known, change.requires, change.version_table)
         if missing:
@@ -394,6 +397,7 @@ class Transitions(Phases):
             finished=False,
         )
         with conn.transaction():
+            store.forget_steps(conn, stored)
             store.add(conn, fresh)
             store.event(conn, change.id, "planned", title=pattern.title)
         return store.get(conn, change.id)

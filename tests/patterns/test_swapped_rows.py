@@ -238,21 +238,41 @@ def test_a_foreign_key_that_nobody_proved(
 def test_a_column_that_comes_before_the_other_table(
     runner: Runner, sql: psycopg.Connection, database: str, ddl: str, said: str
 ) -> None:
-    """A first try got no lock; its triggers would not know the table's columns."""
+    """The step waits for who makes it, and its triggers would not know it."""
     sql.execute("CREATE TABLE a (id int PRIMARY KEY, word varchar(5))")
     change = Change(revision="r", pattern=RebuildTable("a", assured="test"))
-    runner.settings = replace(runner.settings, step_budget_s=0.1)
+    with psycopg.connect(database) as other, ThreadPoolExecutor() as pool:
+        other.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+        expanding = pool.submit(runner.expand, change)
+        wait_for("a step that waits", lambda: waits(sql))
+        other.execute(f"ALTER TABLE a {ddl}".encode())
+        other.commit()
+        with pytest.raises(Refused, match=said):
+            expanding.result()
+    runner.expand(change)
+    sql.execute("INSERT INTO a VALUES (1, 'word')")
+    assert runner.settle("r") is State.VERIFIED
+
+
+def test_an_expand_that_got_no_lock_is_written_anew(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """What came onto the table since goes along; its trigger knows the column."""
+    sql.execute("CREATE TABLE a (id int PRIMARY KEY)")
+    change = Change(revision="r", pattern=RebuildTable("a", assured="test"))
+    budget, runner.settings = runner.settings, replace(runner.settings, step_budget_s=0)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
         with pytest.raises(LockBudgetError):
             runner.expand(change)
-    sql.execute(f"ALTER TABLE a {ddl}".encode())
-    with pytest.raises(Refused, match=said):
-        runner.expand(change)
-    runner.rollback("r", to=State.PLANNED)
+    runner.settings = budget
+    sql.execute("ALTER TABLE a ADD COLUMN more int")
     runner.expand(change)
-    sql.execute("INSERT INTO a VALUES (1, 'word')")
-    assert runner.settle("r") is State.VERIFIED
+    sql.execute("INSERT INTO a VALUES (1, 2)")
+    runner.settle("r")
+    sql.execute("UPDATE a SET more = 3")
+    runner.retire("r", old_release_gone="test")
+    assert rows(sql, "TABLE a") == [(1, 3)]
 
 
 def test_foreign_keys_that_went_since(runner: Runner, sql: psycopg.Connection) -> None:

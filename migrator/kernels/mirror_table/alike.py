@@ -96,7 +96,7 @@ def altered(table: Table) -> Refusal:
         listed=render(listed + rows),
         why=f"{{listed}} of {table.name} came, went or was changed since the step was"
         " written",
-        next="roll the change back to planned and expand it again.",
+        next="run the same command again, which writes it anew.",
     )
 
 
