@@ -131,7 +131,10 @@ class SplitTable(Pattern):
         self._check_key(facts)
         for column in self.move:
             self._check_column(facts, facts.table.require(column))
-        carried = [i.name for i in self._split(facts).carried()]
+        along = self._split(facts).carried()
+        if any(i.unique for i in along):
+            requirements.require_mirror_first(facts, self.title)
+        carried = [i.name for i in along]
         for name in self.indexes:
             if name not in carried:
                 known = ", ".join(carried) or "none"

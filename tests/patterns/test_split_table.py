@@ -665,6 +665,27 @@ MESSAGES = [
         {"move": {"bio": "about"}},
         'is in constraint "c1", which cannot go along',
     ),
+    (
+        replace(
+            FACTS,
+            table=replace(
+                TABLE,
+                indexes=(
+                    *TABLE.indexes,
+                    Index(
+                        name="one",
+                        method="btree",
+                        keys=(IndexColumn(name="bio"),),
+                        unique=True,
+                        columns=("bio",),
+                    ),
+                ),
+                triggers=(Trigger(name="Next", before_row=False, early=True),),
+            ),
+        ),
+        {},
+        'ALTER TRIGGER "Next" ON "public"."users" RENAME TO "z_Next"',
+    ),
     (FACTS, {"indexes": {"mixed": "x"}}, 'index "mixed" does not go along'),
     (FACTS, {"assured": ""}, "INSERT … ON CONFLICT, MERGE"),
     (FACTS, {"assured": ""}, "TRUNCATE of the new table fails until the drop"),
