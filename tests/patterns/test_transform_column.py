@@ -48,12 +48,17 @@ def test_text_with_hostile_names() -> None:
     )
     (fill,) = pattern.backfill(given)
     assert isinstance(fill.work, ChunkedUpdate)
+    apart = (
+        'NOT (NOT (ROW(":x é")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
+        ' ROW((lower("a ""b"))::text)::pg_catalog.record))'
+    )
     assert fill.work.statement == (
         'UPDATE "my ""sch"."or%der" SET ":x é" = (lower("a ""b"))'
         " WHERE ctid >= $1::pg_catalog.tid AND ctid < $2::pg_catalog.tid AND (CASE WHEN"
-        ' NOT ("a ""b" IS DISTINCT FROM (":x é")::text) THEN false ELSE NOT (NOT ('
-        'ROW(":x é")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
-        ' ROW((lower("a ""b"))::text)::pg_catalog.record)) END)'
+        ' "a ""b" IS NOT DISTINCT FROM NULL AND ":x é" IS NOT DISTINCT FROM NULL'
+        f" THEN {apart} ELSE CASE WHEN"
+        ' NOT ("a ""b" IS DISTINCT FROM (":x é")::text) THEN false'
+        f" ELSE {apart} END END)"
     )
 
 
@@ -90,6 +95,23 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
     assert runner.drop("t1") is State.DROPPED
     index = sql.execute("SELECT pg_get_indexdef('by_price'::regclass)").fetchone()
     assert index == ("CREATE INDEX by_price ON public.bills USING btree (cents)",)
+
+
+def test_what_is_made_of_nothing(runner: Runner, sql: psycopg.Connection) -> None:
+    """Where both sides are NULL the old release's row has what `up` makes of NULL."""
+    sql.execute("ALTER TABLE bills ADD note text")
+    pattern = TransformColumn(
+        "bills", "note", "said", "text", "coalesce(note, '-')", "nullif(said, '-')"
+    )
+    runner.expand(Change(revision="t1", pattern=pattern))
+    sql.execute("INSERT INTO bills (id) VALUES (3)")
+    runner.settle("t1")
+    sql.execute("INSERT INTO bills (id) VALUES (4)")
+    assert rows(sql, "note, said") == [(None, "-")] * 4
+    # What the new release writes stays, whoever writes another column.
+    sql.execute("UPDATE bills SET said = NULL WHERE id = 1; UPDATE bills SET n = 1")
+    runner.verify("t1")
+    assert rows(sql, "note, said") == [(None, None)] + [(None, "-")] * 3
 
 
 def test_no_lock(runner: Runner, sql: psycopg.Connection, database: str) -> None:

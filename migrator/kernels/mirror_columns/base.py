@@ -201,7 +201,11 @@ class Mirror(ABC):
 
     def backfill(self, facts: Facts, *, name: str, no_reverse: str) -> Steps:
         """Return the chunked updates that bring existing rows into step."""
-        return writes(facts, name, self.repair(), no_reverse=no_reverse)
+        return writes(facts, name, self.unmade(), no_reverse=no_reverse)
+
+    def unmade(self) -> Update:
+        """Return what writes rows that came before the dual write."""
+        return self.repair()
 
     def repair(self) -> Update:
         """Return what brings rows into step: the backfill's, and a comparison's."""

@@ -3,10 +3,12 @@
 `up` makes the new side from the old one, `down` the old side from the new one.
 They may lose detail: a row is in step where new = up(old) *or* old = down(new),
 so that the side with more detail is never overwritten by its own echo. Trigger,
-backfill, verification and repair share this one condition.
+backfill, verification and repair share this one condition. Where both sides are NULL,
+`down` would say of every row that the new side need not be made: the backfill, and the
+trigger of an INSERT, ask `up` there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, LiteralString
 
@@ -34,6 +36,7 @@ from migrator.kernels.mirror_columns.marks import Marks
 from migrator.kernels.mirror_columns.side import Side, read_as
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
 from migrator.kernels.row_types import compiled_anew
+from migrator.kernels.rows import Update
 from migrator.plan import (
     Step,
     Steps,
@@ -69,33 +72,50 @@ class Pair(Mirror):
 
     # -- the condition ---------------------------------------------------
 
+    def _in_step(self, sides: tuple[Side, ...]) -> sql.Composable:
+        """Return the condition that a side is what its expressions make."""
+        return _joined(
+            "AND",
+            (
+                sql.SQL("NOT ({})").format(
+                    s.differs(
+                        sql.Identifier(s.name),
+                        sql.SQL("{}::{}").format(
+                            self._value(s), type_name(s.compared_as)
+                        ),
+                    )
+                )
+                for s in sides
+            ),
+        )
+
+    @property
+    def _may_be_empty(self) -> bool:
+        return not any(s.not_null for s in self.old)
+
+    def _empty(self, value: Callable[[str], sql.Composable]) -> sql.Composable:
+        """Return the condition that nothing is on either side."""
+        return _joined("AND", (missing(value(s.name)) for s in (*self.old, *self.new)))
+
     def rows(self) -> sql.Composable:
         """Return the condition of rows that satisfy neither direction."""
-
-        def in_step(sides: tuple[Side, ...]) -> sql.Composable:
-            return _joined(
-                "AND",
-                (
-                    sql.SQL("NOT ({})").format(
-                        s.differs(
-                            sql.Identifier(s.name),
-                            sql.SQL("{}::{}").format(
-                                self._value(s), type_name(s.compared_as)
-                            ),
-                        )
-                    )
-                    for s in sides
-                ),
-            )
-
         # CASE keeps the order: up need not be defined for a value that the new
         # release chose, once down says that it is in step.
         apart = sql.SQL("CASE WHEN {} THEN false ELSE NOT ({}) END").format(
-            in_step(self.old), in_step(self.new)
+            self._in_step(self.old), self._in_step(self.new)
         )
         # Held here, and not by the proof of NOT NULL in mid-retire.
         nulls = (missing(sql.Identifier(s.name)) for s in self.new if s.not_null)
         return _joined("OR", (apart, *nulls))
+
+    def unmade(self) -> Update:
+        """Return the backfill's: nobody has written NULL to the new side yet."""
+        if not self._may_be_empty:
+            return self.repair()
+        rows = sql.SQL("CASE WHEN {} THEN NOT ({}) ELSE {} END").format(
+            self._empty(sql.Identifier), self._in_step(self.new), self.rows()
+        )
+        return replace(self.repair(), rows=rows)
 
     def _value(self, side: Side) -> sql.Composable:
         """Return what makes a column, from those of the row in the window."""
@@ -148,6 +168,11 @@ class Pair(Mirror):
         )
 
     def _on_in_window(self) -> tuple[sql.Composable, ...]:
+        old_decides = self._same(self.old)
+        if self._may_be_empty:
+            old_decides += sql.SQL(" AND NOT (TG_OP = 'INSERT' AND {})").format(
+                self._empty(new_value)
+            )
         body = sql.SQL(
             """
 #variable_conflict use_column
@@ -168,7 +193,7 @@ DECLARE
   END IF;
   BEGIN
     {made_old}
-    IF {old_same} THEN
+    IF {old_decides} THEN
       RETURN NEW;
     END IF;
   EXCEPTION WHEN {no_counterpart} THEN
@@ -192,7 +217,7 @@ END
             written=self._written(),
             made_old=self._made(self.old),
             made_new=self._made(self.new),
-            old_same=self._same(self.old),
+            old_decides=old_decides,
             new_same=self._same(self.new),
             store_old=self._stored(self.old, retired=False),
             store_new=self._stored(self.new, retired=False),
