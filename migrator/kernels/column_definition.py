@@ -155,7 +155,8 @@ def constant_default(table: Table, column: Column) -> Probe:
         statements=(
             "CREATE TEMP TABLE migrator_trial (trial int)",
             render(
-                sql.SQL("CREATE INDEX ON migrator_trial ((({})::{}))").format(
+                # Some types have no order, and so no index of their values.
+                sql.SQL("CREATE INDEX ON migrator_trial (((({})::{}) IS NULL))").format(
                     type_name(column.default or "NULL"), type_name(column.type)
                 )
             ),

@@ -731,6 +731,19 @@ def test_message_about_a_default_that_differs_from_row_to_row(
         runner.expand(CHANGE)
 
 
+def test_a_default_of_a_type_without_order(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is the same in each row, though no index could hold it."""
+    sql.execute(SETUP.encode())
+    sql.execute("ALTER TABLE users ALTER extra SET DEFAULT '{}'")
+    runner.expand(CHANGE)
+    sql.execute("INSERT INTO users DEFAULT VALUES")
+    runner.settle("s")
+    last = "SELECT extra::text FROM profiles ORDER BY user_id DESC LIMIT 1"
+    assert rows(sql, last) == [("{}",)]
+
+
 def test_notices() -> None:
     """An index that cannot go along is named."""
     texts = [n.text for n in PATTERN.check(FACTS)]
