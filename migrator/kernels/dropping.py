@@ -172,4 +172,5 @@ def goes_along(
     ]
     if not found:
         return ()
-    return (Notice(text=f"With the column go, at the drop: {', '.join(found)}."),)
+    what = ", ".join(found)
+    return (Notice(text=f'With column "{column.name}" go, at the drop: {what}.'),)

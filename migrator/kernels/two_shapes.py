@@ -16,6 +16,7 @@ from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import (
     direct,
+    dropping,
     indexes,
     mentions,
     reading,
@@ -105,6 +106,13 @@ class TwoShapes(Pattern):
             )
             for column in columns
             if column.default is not None
+        ]
+        heirs = {part.heir_of for part in new}
+        notices += [
+            notice
+            for column in columns
+            if column.name not in heirs
+            for notice in dropping.goes_along(facts, column, granted=True)
         ]
         return self.assure((*notices, *self.remarks(facts)))
 

@@ -543,7 +543,7 @@ def test_notices() -> None:
         ' column of table "public"."users" under another name from retire on, and one'
         " less from the drop on: after either a prepared SELECT * fails in each session"
         ' until it is prepared anew ("cached plan must not change result type").',
-        'With the column go, at the drop: index "u", constraint "c", grants on it.',
+        'With column "name" go, at the drop: index "u", constraint "c", grants on it.',
     ]
     assert [n.text for n in notices if n.needs_assurance] == [
         'Column "name" is NOT NULL without a default. Expand lifts that for the new'

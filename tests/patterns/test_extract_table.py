@@ -832,4 +832,4 @@ def test_notices() -> None:
     for words in ("ON CONFLICT", "updates and locks all rows", "40P01", "may deadlock"):
         assert words in asked
     texts = [n.text for n in found]
-    assert 'With the column go, at the drop: index "by_name".' in texts
+    assert 'With column "customer_name" go, at the drop: index "by_name".' in texts

@@ -67,6 +67,13 @@ def test_the_side_with_more_detail_keeps_it(
     assert row(sql) == ("Anna Lee", "Anna", "Lee")
 
 
+def test_the_plan_says_what_goes_along(runner: Runner, sql: psycopg.Connection) -> None:
+    """An index over a column that stays would go unnoticed with the one that goes."""
+    sql.execute("CREATE INDEX counted ON people (n, name)")
+    told = [notice.text for notice in runner.plan(CHANGE).notices]
+    assert 'With column "name" go, at the drop: index "counted".' in told
+
+
 def test_the_plan_says_what_does_not_come_back(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
