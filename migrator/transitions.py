@@ -190,6 +190,7 @@ class Transitions(Phases):
         Raises:
             Refused: it is dropped.
             Held: a way back that was cut off leads further.
+            Overlaps: another change in flight touches the same.
         """
         with self._held(change) as run:
             active = store.steps(run.conn, run.change.id)
@@ -224,6 +225,7 @@ class Transitions(Phases):
             back = [s for s in active if s.phase.reaches.rank > goal.rank]
             if goal.rank >= run.change.state.rank and not back and not begun:
                 return run.change.state
+            self._require_alone(run)
             run.back_to = goal
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
@@ -260,6 +262,21 @@ class Transitions(Phases):
             else:
                 store.go_back(run.conn, change, None)
         run.change = store.get(run.conn, change)
+
+    def _require_alone(self, run: Run) -> None:
+        """
+        Refuse a way back under the feet of another change.
+
+        One that is finished holds nobody back, so that others may have begun since:
+        their triggers read what it would take away, and each write would fail.
+
+        Raises:
+            Overlaps: names them.
+        """
+        row = run.change
+        known = store.changes(run.conn)
+        if others := waiting.in_the_way(known, row.id, row.footprints):
+            raise waiting.stands_on(row.id, others)
 
     def is_lost(self, change: str) -> bool:
         """Tell whether a change is dropped, and what it dropped is gone for good."""
@@ -329,8 +346,14 @@ class Transitions(Phases):
             )
 
     def rebuild(self, change: Change) -> None:
-        """Bring the old shape back after the drop, where no release runs."""
+        """
+        Bring the old shape back after the drop, where no release runs.
+
+        Raises:
+            Overlaps: another change in flight touches the same.
+        """
         with self._held(change.id) as run:
+            self._require_alone(run)
             facts = self._facts_of(run.conn, run.change, missing=True)
             ran = store.steps(run.conn, run.change.id)
             again = [

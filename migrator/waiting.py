@@ -106,6 +106,26 @@ def overlaps(change: str, others: Sequence[ChangeRow], hold_s: float) -> Overlap
     )
 
 
+def stands_on(change: str, others: Sequence[ChangeRow]) -> Overlaps:
+    """
+    Return what says that others in flight work on what a way back would take away.
+
+    Args:
+        change: its id.
+        others: at least one, as they stand now.
+    """
+    each = [f"{other.id} ({other.title}), which is {other.state}" for other in others]
+    first = others[0]
+    return Overlaps(
+        f"{change} is not taken back while others in flight touch the same:"
+        f" {'; '.join(each)}.",
+        next=f"`migrator rollback {first.id} --to planned`, or finish {first.id}; then"
+        " run the same command again.",
+        change=change,
+        others=(other.id for other in others),
+    )
+
+
 def told(missing: Sequence[ChangeRow]) -> str:
     """Return what has to be finished, to follow "until"."""
     each = [f"{r.id} ({r.title}), which is {r.state}" for r in missing]

@@ -6,10 +6,11 @@ from releases import Scenario
 from test_releases import SCENARIOS
 
 from migrator.change import Change
-from migrator.errors import Held
+from migrator.errors import Held, Overlaps
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddColumn,
+    ChangeColumnType,
     CreateTable,
     DropColumn,
     RebuildTable,
@@ -19,6 +20,7 @@ from migrator.patterns import (
     SetNotNull,
     SplitColumn,
 )
+from migrator.plan import State
 from migrator.runner import Runner
 
 
@@ -56,6 +58,30 @@ def test_each_pattern_in_flight(
         row = sql.execute("SELECT count(beside) FROM t").fetchone()
         assert row == (0,)
     assert sql.execute("SELECT count(n) FROM apart").fetchone() == (0,)
+
+
+def test_what_another_one_stands_on_is_not_taken_back(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A finished change stays while one in flight reads what it brought."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    runner.expand(Change(revision="first", pattern=AddColumn("t", "v", "text")))
+    assert runner.change("first").finished
+    retyped = ChangeColumnType("t", "v", "int", to="n")
+    runner.expand(Change(revision="second", pattern=retyped))
+    runner.expand(Change(revision="beside", pattern=AddColumn("t", "b", "int")))
+    with pytest.raises(Overlaps) as caught:
+        runner.rollback("first")
+    assert str(caught.value) == (
+        "first is not taken back while others in flight touch the same: second"
+        f" ({retyped.title}), which is expanded.\nNothing was changed.\nNext:"
+        " `migrator rollback second --to planned`, or finish second; then run the same"
+        " command again."
+    )
+    sql.execute("INSERT INTO t VALUES (1, '1')")
+    runner.rollback("second")
+    assert runner.rollback("first") is State.PLANNED
+    sql.execute("INSERT INTO t VALUES (2)")
 
 
 #: Of changes of two tables, one that touches the other one.
