@@ -110,6 +110,7 @@ class Phases(Inspection):
             if phase is Phase.BACKFILL:
                 self._require_chunking(change.id, steps)
             with self._execution.short(run, f"{phase} of {change.id}"):
+                self._require_first(run)
                 store.add_steps(run.conn, change.id, phase, steps)
                 if phase is Phase.EXPAND:
                     # What an earlier rollback parked comes back with the expand.
@@ -123,6 +124,22 @@ class Phases(Inspection):
             and not self._is_more(run, phase, pattern, known)
         )
         self._set_state(run, phase.reaches, finished=done)
+
+    def _require_first(self, run: Run) -> None:
+        """
+        Refuse to enter the first steps of a change where another one was faster.
+
+        Both may have looked when neither was in flight.
+
+        Raises:
+            Overlaps: names what touches the same.
+        """
+        change = run.change
+        if store.steps(run.conn, change.id):
+            return
+        known = store.locked_changes(run.conn)
+        if others := waiting.in_the_way(known, change.id, change.footprints):
+            raise waiting.overlaps(change.id, others, self.settings.hold_s)
 
     def _is_more(
         self, run: Run, phase: Phase, pattern: Pattern, facts: Facts | None

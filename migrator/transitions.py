@@ -274,6 +274,8 @@ class Transitions(Phases):
             Overlaps: names them.
         """
         row = run.change
+        if not row.finished:
+            return
         known = store.changes(run.conn)
         if others := waiting.in_the_way(known, row.id, row.footprints):
             raise waiting.stands_on(row.id, others)

@@ -1,5 +1,7 @@
 """Changes in flight at the same time: which is held, by which, and which are not."""
 
+from threading import Barrier, Thread
+
 import psycopg
 import pytest
 from releases import Scenario
@@ -82,6 +84,37 @@ def test_what_another_one_stands_on_is_not_taken_back(
     runner.rollback("second")
     assert runner.rollback("first") is State.PLANNED
     sql.execute("INSERT INTO t VALUES (2)")
+
+
+def test_of_two_that_begin_at_once_one_is_held(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Neither was in flight when the other one looked."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    found: dict[str, object] = {}
+    both = Barrier(2)
+
+    def expand(revision: str, pattern: Pattern) -> None:
+        both.wait()
+        try:
+            found[revision] = runner.expand(Change(revision=revision, pattern=pattern))
+        except Overlaps as error:
+            found[revision] = error
+
+    given = {
+        "first": RenameColumn("t", "v", "w"),
+        "second": ChangeColumnType("t", "v", "varchar(9)", to="x"),
+    }
+    threads = [Thread(target=expand, args=one) for one in given.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (begun,) = (c.id for c in runner.changes() if c.in_flight)
+    (other,) = given.keys() - {begun}
+    assert found[begun] is State.EXPANDED
+    assert isinstance(found[other], Overlaps)
+    runner.rollback(begun)
 
 
 #: Of changes of two tables, one that touches the other one.

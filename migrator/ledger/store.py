@@ -28,6 +28,10 @@ _CHANGES = (
     " FROM migrator.changes c"
 )
 
+# Key of the transaction-level lock under which a change begins: the letters "chan".
+# Held for milliseconds, so that of two that touch the same one sees the other.
+BEGIN_KEY = 0x6368616E
+
 #: Statuses of steps that count; the others are history.
 ACTIVE = ("pending", "running", "done")
 
@@ -125,6 +129,12 @@ def changes(conn: Connection) -> list[ChangeRow]:
         return []
     rows = conn.execute(_CHANGES + " ORDER BY c.state_at")
     return [_change(row) for row in rows]
+
+
+def locked_changes(conn: Connection) -> list[ChangeRow]:
+    """Keep other changes from beginning until the transaction ends; return all."""
+    conn.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (BEGIN_KEY,))
+    return changes(conn)
 
 
 def find(conn: Connection, change: str) -> ChangeRow | None:
