@@ -302,7 +302,7 @@ class Transitions(Phases):
         with self._held(change) as run:
             rows = store.steps(run.conn, run.change.id, ("parked",))
             if rows:
-                self._require_alone(run.conn, run.change)
+                self._require_unmirrored(run.conn, run.change)
             if not at_once:
                 self._require_parked_due(run.conn, run.change.id, rows)
             for row in rows:
@@ -321,11 +321,11 @@ class Transitions(Phases):
             rows = store.steps(conn, row.id, ("parked",))
             with self._recorded(conn, row):
                 if rows:
-                    self._require_alone(conn, row)
+                    self._require_unmirrored(conn, row)
                 self._require_parked_due(conn, row.id, rows)
             return bool(rows)
 
-    def _require_alone(self, conn: Connection, row: ChangeRow) -> None:
+    def _require_unmirrored(self, conn: Connection, row: ChangeRow) -> None:
         """Hold the drop of what was parked while a mirror may have it."""
         for other in waiting.in_the_way(store.changes(conn), row.id, row.footprints):
             raise Held(
@@ -394,7 +394,8 @@ class Transitions(Phases):
         stored = store.steps(conn, change.id)
         if row is not None and (row.begun or row.finished):
             self._require_unedited(change, row)
-            if not stored or any(s.status != "pending" for s in stored):
+            has_run = not stored or any(s.status != "pending" for s in stored)
+            if has_run or row.going_back is not None:
                 return row
         # None has run: what came onto the table since goes along.
         known = store.changes(conn)

@@ -628,7 +628,8 @@ def test_messages(runner: Runner, sql: psycopg.Connection) -> None:
     assert said(runner, OTHER) == (
         'Column "n" of table "public"."items" is in index "few", whose expression or'
         " predicate that reads it cannot be carried over to another type.\n"
-        "Nothing was changed.\nNext: drop it first, and build its like on the new column afterwards."
+        "Nothing was changed.\nNext: drop it first, and build its like on the new"
+        " column afterwards."
     )
     sql.execute('ALTER TABLE items ADD c text COLLATE "C", ADD t timestamp')
     assert said(runner, ChangeColumnType("items", "c", "varchar")) == (
