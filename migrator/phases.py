@@ -112,11 +112,9 @@ class Phases(Inspection):
             with self._execution.short(run, f"{phase} of {change.id}"):
                 self._require_first(run)
                 store.add_steps(run.conn, change.id, phase, steps)
-                if phase is Phase.EXPAND:
-                    # What an earlier rollback parked comes back with the expand.
-                    for old in store.steps(run.conn, change.id, ("parked",)):
-                        store.set_status(run.conn, change.id, old, "reversed")
         self._run_steps(run, phase, pattern)
+        if phase is Phase.EXPAND:
+            self._unpark(run)
         # Facts are as they were where there was nothing to do.
         known = None if self._steps_of(run, phase) else facts
         done = phase is Phase.DROP or (
@@ -124,6 +122,14 @@ class Phases(Inspection):
             and not self._is_more(run, phase, pattern, known)
         )
         self._set_state(run, phase.reaches, finished=done)
+
+    def _unpark(self, run: Run) -> None:
+        """Enter that what an earlier rollback parked came back with the expand."""
+        change = run.change.id
+        if parked := store.steps(run.conn, change, ("parked",)):
+            with self._execution.short(run, f"expand of {change}"):
+                for old in parked:
+                    store.set_status(run.conn, change, old, "reversed")
 
     def _require_first(self, run: Run) -> None:
         """

@@ -6,7 +6,7 @@ from snapshots import same, snapshot
 from test_interleavings import CrashError, crash_at, fresh, go
 
 from migrator.change import Change
-from migrator.errors import Failed, Held
+from migrator.errors import Failed, Held, LockBudgetError
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddForeignKey,
@@ -113,3 +113,23 @@ def test_a_statement_that_fails_holds_nothing(
     assert go(database, change, "verify") is row.state
     sql.execute("DELETE FROM t")
     assert fresh(database).rollback("a1", to=State.PLANNED) is State.PLANNED
+
+
+def test_what_was_parked_stays_so_until_it_comes_back(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """An expand that got no lock and is taken back leaves it to be dropped."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    change = Change(revision="a1", pattern=ChangeColumnType("t", "a", "int", "b"))
+    go(database, change, "expand")
+    fresh(database).rollback("a1")
+    (parked,) = fresh(database).steps("a1")
+    with sql.transaction():
+        sql.execute("LOCK TABLE t IN ACCESS SHARE MODE")
+        with pytest.raises(LockBudgetError):
+            go(database, change, "expand")
+    fresh(database).rollback("a1")
+    assert parked.id in [s.id for s in fresh(database).steps("a1")]
+    assert fresh(database).drop_parked("a1", at_once=True)
+    go(database, change, "expand")
+    assert not fresh(database).drop_parked("a1", at_once=True)
