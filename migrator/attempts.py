@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
+import psycopg
+
 from migrator.errors import LockBudgetError
 from migrator.facts import Blocker
 from migrator.kernels.direct import locked
@@ -80,10 +82,13 @@ def waits(action: Autocommit) -> bool:
 
 def leaves_nothing(conn: Connection, action: Autocommit) -> bool:
     """Tell whether a statement that failed is known to have changed nothing."""
-    if conn.closed or conn.broken or (action.outlives and action.leftover is None):
+    if action.done is None or (action.outlives and action.leftover is None):
         # A concurrent drop, or a detach, is half done by then.
         return False
-    return not any(q and ask(conn, q) for q in (action.leftover, action.done))
+    try:
+        return not any(q and ask(conn, q) for q in (action.leftover, action.done))
+    except psycopg.Error:
+        return False
 
 
 # What statements begin with that take locks; a block takes those of tables that may be

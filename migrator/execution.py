@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from migrator import attempts
+from migrator import attempts, waiting
 from migrator.backfill.walk import Walk
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.events import EventKind
@@ -75,6 +75,15 @@ def reason(conn: Connection, refusal: Refusal) -> str | None:
     if refusal.listed:
         why = why.replace("{listed}", ask(conn, refusal.listed) or "")
     return why
+
+
+def _only_adds(action: Autocommit, status: str | None) -> bool:
+    """
+    Tell whether a way back goes on behind an action that took nothing back yet.
+
+    A count, or an index beside what is there: who goes forward instead may leave it.
+    """
+    return status is None and (action.lock is Lock.NONE or action.leftover is not None)
 
 
 @dataclass(slots=True)
@@ -284,11 +293,18 @@ class Execution:
             store.set_status(run.conn, run.change.id, row, "running")
 
     def _enter_back(self, run: Run) -> bool:
-        """Enter where a way back leads; tell whether this is its first step."""
+        """
+        Enter where a way back leads; tell whether that is new.
+
+        Raises:
+            Overlaps: another change began meanwhile, since this one is finished.
+        """
         if run.back_to is None:
             return False
-        fresh = store.go_back(run.conn, run.change.id, run.back_to)
-        return fresh and run.change.going_back is None
+        fresh = store.set_going_back(run.conn, run.change.id, run.back_to)
+        if fresh and run.change.finished:
+            waiting.require_alone(run.change, store.locked_changes(run.conn))
+        return fresh
 
     def _statements(
         self, conn: Connection, action: Transaction, what: str, attempt: int
@@ -350,20 +366,22 @@ class Execution:
                         execute_stored(run.conn, action.remove)
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
-                        self._run_or_withdraw(run, row, action, what)
+                        self._run_or_withdraw(run, row, action, what, status)
                         self._require_done(run.conn, action, what)
             if not attempt.failed:
                 break
+        if _only_adds(action, status):
+            return
         with self.short(run, what):
             self._enter(run, row, status)
 
     def _run_or_withdraw(
-        self, run: Run, row: StepRow, action: Autocommit, what: str
+        self, run: Run, row: StepRow, action: Autocommit, what: str, status: str | None
     ) -> None:
         """Run the statement; where rows refuse it, take back what came before it."""
         try:
             self._conditions(run.conn, action, what)
-            self._checked_statement(run, action, what)
+            self._checked_statement(run, action, what, adds=_only_adds(action, status))
         except (Refused, psycopg.IntegrityError):
             if action.withdraw:
                 assert action.table is not None
@@ -390,16 +408,19 @@ class Execution:
                 " same command again.",
             )
 
-    def _checked_statement(self, run: Run, action: Autocommit, what: str) -> None:
+    def _checked_statement(
+        self, run: Run, action: Autocommit, what: str, *, adds: bool
+    ) -> None:
         """Run the statement; an invalid index that it leaves is removed."""
         with self.short(run, what):
-            first = self._enter_back(run)
+            fresh = not adds and self._enter_back(run)
         try:
             self._statement(run, action, what)
         except Exception:
-            if first and attempts.leaves_nothing(run.conn, action):
+            if fresh and attempts.leaves_nothing(run.conn, action):
+                before = run.change.going_back
                 with self.short(run, what):
-                    store.go_back(run.conn, run.change.id, None)
+                    store.set_going_back(run.conn, run.change.id, before)
             raise
 
     def _statement(self, run: Run, action: Autocommit, what: str) -> None:

@@ -159,6 +159,7 @@ class Runner(Transitions):
             except Busy:
                 self.progress.waiting("for the process that carries it on")
             except Held:
+                waiting.require_forward(self.change(change))
                 said = self.said(change)
                 if said.mode is not Mode.PAUSE:
                     raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import groupby
 
 from migrator import waiting, way_back
 from migrator.change import Change
@@ -222,24 +222,29 @@ class Transitions(Phases):
                 )
             if begun and begun.rank < goal.rank:
                 waiting.require_forward(run.change)
-            back = [s for s in active if s.phase.reaches.rank > goal.rank]
+            # A comparison before the drop is entered behind the steps of retire.
+            back = sorted(
+                (s for s in active if s.phase.reaches.rank > goal.rank),
+                key=lambda s: (s.phase.reaches.rank, s.id),
+                reverse=True,
+            )
             if goal.rank >= run.change.state.rank and not back and not begun:
                 return run.change.state
-            self._require_alone(run)
+            if run.change.finished:
+                waiting.require_alone(run.change, store.changes(run.conn))
             run.back_to = goal
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
-            for before, row in pairwise((None, *reversed(back))):
-                assert row is not None
-                if before is not None and before.phase is not row.phase:
-                    self._pass_back(run, before.phase)
-                self.progress.step(row.step.name, None)
-                self._execution.reverse(run, row)
-                if row.step.no_reverse and row.status != "pending":
-                    self.progress.kept(row.step.name, row.step.no_reverse)
-                else:
-                    self.progress.done(row.step.name)
+            for phase, rows in groupby(back, key=lambda s: s.phase):
+                for row in rows:
+                    self.progress.step(row.step.name, None)
+                    self._execution.reverse(run, row)
+                    if row.step.no_reverse and row.status != "pending":
+                        self.progress.kept(row.step.name, row.step.no_reverse)
+                    else:
+                        self.progress.done(row.step.name)
+                self._pass_back(run, phase)
             # What was said to the run that is taken back does not hold the next one.
             held = control.read(run.conn, run.change.id).mode is not Mode.RUN
             if goal is State.PLANNED and held:
@@ -249,36 +254,14 @@ class Transitions(Phases):
             return goal
 
     def _pass_back(self, run: Run, phase: Phase) -> None:
-        """
-        Enter that a phase is taken back whole, on the way to an earlier state.
-
-        Where the way back ends here, the change goes on as one that was never further.
-        """
-        _, state = NEXT[phase]
-        change = run.change.id
-        with self._execution.short(run, f"{change} back to {state}"):
-            if run.change.state.rank > state.rank:
-                store.set_state(run.conn, change, state, finished=False, told=False)
-            else:
-                store.go_back(run.conn, change, None)
-        run.change = store.get(run.conn, change)
-
-    def _require_alone(self, run: Run) -> None:
-        """
-        Refuse a way back under the feet of another change.
-
-        One that is finished holds nobody back, so that others may have begun since:
-        their triggers read what it would take away, and each write would fail.
-
-        Raises:
-            Overlaps: names them.
-        """
-        row = run.change
-        if not row.finished:
+        """Enter that a phase is taken back whole: one that ends here holds nothing."""
+        if phase is Phase.EXPAND:
             return
-        known = store.changes(run.conn)
-        if others := waiting.in_the_way(known, row.id, row.footprints):
-            raise waiting.stands_on(row.id, others)
+        change, (_, before) = run.change, NEXT[phase]
+        state = min(change.state, before, key=lambda s: s.rank)
+        with self._execution.short(run, f"{change.id} back to {state}"):
+            store.set_state(run.conn, change.id, state, finished=False, told=False)
+        run.change = store.get(run.conn, change.id)
 
     def is_lost(self, change: str) -> bool:
         """Tell whether a change is dropped, and what it dropped is gone for good."""
@@ -297,7 +280,7 @@ class Transitions(Phases):
             How many steps had parked something.
 
         Raises:
-            Held: the hold is not over, or another change is made of what was parked.
+            Held: the hold is not over, or another change in flight touches the same.
         """
         with self._held(change) as run:
             rows = store.steps(run.conn, run.change.id, ("parked",))
@@ -314,7 +297,7 @@ class Transitions(Phases):
         Tell whether anything is parked, before anybody is asked.
 
         Raises:
-            Held: the hold is not over, or another change is made of what was parked.
+            Held: the hold is not over, or another change in flight touches the same.
         """
         with self._connected("migrator:status") as conn:
             row = self._current(conn, change)
@@ -326,11 +309,11 @@ class Transitions(Phases):
             return bool(rows)
 
     def _require_unmirrored(self, conn: Connection, row: ChangeRow) -> None:
-        """Hold the drop of what was parked while a mirror may have it."""
+        """Hold the drop of what was parked while another change touches the same."""
         for other in waiting.in_the_way(store.changes(conn), row.id, row.footprints):
             raise Held(
                 f"What the rollback of {row.id} parked may be part of what {other.id}"
-                f" ({other.title}) is changing; that one is {other.state}.",
+                f" ({other.title}) is changing; that one is {other.stands}.",
                 next=f"finish or roll back {other.id} first:"
                 f" {waiting.road(other, self.settings.hold_s)}; then run the same"
                 " command again.",
@@ -355,7 +338,8 @@ class Transitions(Phases):
             Overlaps: another change in flight touches the same.
         """
         with self._held(change.id) as run:
-            self._require_alone(run)
+            if run.change.finished:
+                waiting.require_alone(run.change, store.changes(run.conn))
             facts = self._facts_of(run.conn, run.change, missing=True)
             ran = store.steps(run.conn, run.change.id)
             again = [
@@ -395,7 +379,8 @@ class Transitions(Phases):
         if row is not None and (row.begun or row.finished):
             self._require_unedited(change, row)
             has_run = not stored or any(s.status != "pending" for s in stored)
-            if has_run or row.going_back is not None:
+            held = row.going_back is not None or row.state is not State.PLANNED
+            if has_run or held:
                 return row
         # None has run: what came onto the table since goes along.
         known = store.changes(conn)

@@ -87,13 +87,10 @@ def overlaps(change: str, others: Sequence[ChangeRow], hold_s: float) -> Overlap
     """
     if len(others) == 1:
         other = others[0]
-        touched = f"{other.id} ({other.title}) is changing; that one is {other.state}"
+        touched = f"{other.id} ({other.title}) is changing; that one is {other.stands}"
         road_back = f"finish or roll back {other.id} first: {road(other, hold_s)}"
     else:
-        each = [
-            f"{other.id} ({other.title}), which is {other.state}" for other in others
-        ]
-        touched = f"others are changing: {'; '.join(each)}"
+        touched = f"others are changing: {'; '.join(_listed(others))}"
         ids = " and ".join(other.id for other in others)
         road_back = f"finish or roll back {ids} first: `migrator status` says how"
     after = others[0].id if len(others) == 1 else "them"
@@ -114,13 +111,13 @@ def stands_on(change: str, others: Sequence[ChangeRow]) -> Overlaps:
         change: its id.
         others: at least one, as they stand now.
     """
-    each = [f"{other.id} ({other.title}), which is {other.state}" for other in others]
     first = others[0]
+    finish = "" if first.going_back else f", or finish {first.id}"
     return Overlaps(
         f"{change} is not taken back while others in flight touch the same:"
-        f" {'; '.join(each)}.",
-        next=f"`migrator rollback {first.id} --to planned`, or finish {first.id}; then"
-        " run the same command again.",
+        f" {'; '.join(_listed(others))}.",
+        next=f"`migrator rollback {first.id} --to planned`{finish}; then run the same"
+        " command again.",
         change=change,
         others=(other.id for other in others),
     )
@@ -128,8 +125,30 @@ def stands_on(change: str, others: Sequence[ChangeRow]) -> Overlaps:
 
 def told(missing: Sequence[ChangeRow]) -> str:
     """Return what has to be finished, to follow "until"."""
-    each = [f"{r.id} ({r.title}), which is {r.state}" for r in missing]
+    each = _listed(missing)
     return f"{' and '.join(each)}, {'is' if len(each) == 1 else 'are'} finished"
+
+
+def _listed(rows: Sequence[ChangeRow]) -> list[str]:
+    return [f"{row.id} ({row.title}), which is {row.stands}" for row in rows]
+
+
+def require_alone(row: ChangeRow, known: Sequence[ChangeRow]) -> None:
+    """
+    Refuse the way back of a finished change under the feet of another one.
+
+    One that is finished holds nobody back, so that others may have begun since: their
+    triggers read what it would take away, and each write would fail.
+
+    Args:
+        row: the finished change.
+        known: all of the ledger.
+
+    Raises:
+        Overlaps: names them.
+    """
+    if others := in_the_way(known, row.id, row.footprints):
+        raise stands_on(row.id, others)
 
 
 def require_forward(row: ChangeRow) -> None:

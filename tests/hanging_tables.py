@@ -77,11 +77,14 @@ SHAPES: tuple[Shape, ...] = (
         pattern=SplitTable("people", "names", ["name"], key=["id"], assured="tried"),
         column="name",
         plain="ALTER TABLE people DROP name; CREATE TABLE names (id int PRIMARY KEY"
-        " REFERENCES people ON UPDATE CASCADE ON DELETE CASCADE, name text NOT NULL"
-        " DEFAULT 'nobody', CONSTRAINT named CHECK (name <> 'name' AND"
+        " REFERENCES people ON UPDATE CASCADE ON DELETE CASCADE, name text"
+        " CONSTRAINT given_name NOT NULL DEFAULT 'nobody', CONSTRAINT named"
+        " CHECK (name <> 'name' AND"
         " (name || 'select') <> '\"name\"')); COMMENT ON CONSTRAINT named ON names IS"
         f" 'no name'; {GRANTED}; GRANT SELECT (name), UPDATE (name) ON names TO {{r}};"
-        f" {LOOKS.format('names')}",
+        f" {LOOKS.format('names')};"
+        " DO $$ BEGIN IF current_setting('server_version_num')::int >= 180000 THEN"
+        " COMMENT ON CONSTRAINT given_name ON names IS 'has one'; END IF; END $$",
         refused=BY_NAME
         | BY_NUMBER
         | {

@@ -134,6 +134,9 @@ def _downgrade(pattern: "Pattern") -> None:
         known = runner.change(change.id)
         alone = command.mode == "complete" or _nobody_uses(ctx, change, known)
         if not known.begun:
+            if alone:
+                # What a downgrade that was held behind the way back left.
+                runner.drop_parked(change.id, at_once=True)
             return
         lost = runner.is_lost(change.id)
         if lost and alone:

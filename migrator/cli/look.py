@@ -11,7 +11,6 @@ from migrator.cli.report import (
     detail,
     event,
     note_edits,
-    stands,
     status_of,
 )
 from migrator.errors import Refused
@@ -102,7 +101,7 @@ def status(app: App, change: str | None, json: bool) -> None:
             (
                 r.id,
                 r.title,
-                f"{stands(r)}{', finished' if r.finished else ''}",
+                f"{r.stands}{', finished' if r.finished else ''}",
                 f"{r.state_at:%Y-%m-%d %H:%M:%S}",
             )
             for r in rows

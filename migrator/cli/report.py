@@ -143,7 +143,7 @@ def said(app: App, change: str, json: bool) -> None:
         output.as_json({"schema": JSON_SCHEMA, **status_of(app, row)})
     else:
         said_to = app.runner().said(row.id)
-        state = f"{row.id} is {stands(row)}"
+        state = f"{row.id} is {row.stands}"
         if not _in_step(app, row):
             state += ", but not compared since it was retired"
         if row.finished:
@@ -159,13 +159,6 @@ def said_of(app: App, changes: Sequence[str]) -> None:
     found = [status_of(app, app.runner().change(change)) for change in changes]
     told = found[0] if len(found) == 1 else {"changes": found}
     output.as_json({"schema": JSON_SCHEMA, **told})
-
-
-def stands(row: ChangeRow) -> str:
-    """Return a change's state for a person, and where it is going back to."""
-    if row.going_back is not None:
-        return f"{row.state}, on its way back to {row.going_back}"
-    return row.state
 
 
 def _in_step(app: App, row: ChangeRow) -> bool:

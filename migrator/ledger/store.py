@@ -54,8 +54,15 @@ class ChangeRow:
     #: Whether it left planned, be it without a step, or a step of it was entered
     #: and not taken back.
     begun: bool = False
-    #: Where a way back leads that has taken back a step, and has not arrived.
+    #: Where a way back leads that has taken back a step of a phase, and not all of it.
     going_back: State | None = None
+
+    @property
+    def stands(self) -> str:
+        """Its state for a person, and where it is going back to."""
+        if self.going_back is None:
+            return self.state.value
+        return f"{self.state}, on its way back to {self.going_back}"
 
     @property
     def in_flight(self) -> bool:
@@ -108,7 +115,7 @@ def _change(row: Mapping[str, Any]) -> ChangeRow:
     values = dict(row)
     table = TableName(values.pop("table_schema"), values.pop("table_name"))
     footprints = tuple(map(footprint_from_dict, values.pop("footprints")))
-    # A ledger of before does not have it.
+    # One of an earlier form has no such column.
     back = values.pop("going_back", None)
     begun = values.pop("begun") or back is not None
     finished = values.pop("finished") and back is None
@@ -222,17 +229,17 @@ def set_state(
         event(conn, change, "state", state=state.value, **detail)
 
 
-def go_back(conn: Connection, change: str, to: State | None) -> bool:
+def set_going_back(conn: Connection, change: str, to: State | None) -> bool:
     """
-    Enter that a way back takes back a step, until a state is entered.
+    Enter where a way back leads that takes back a step, until a state is entered.
 
     Args:
-        conn: in the transaction that does, or before a statement that does.
+        conn: in the transaction that takes it back, or before a statement that does.
         change: its id.
         to: where the way back leads; None where it took back nothing after all.
 
     Returns:
-        Whether that was not entered before.
+        Whether something else was entered before.
     """
     goal = to and to.value
     done = conn.execute(

@@ -109,7 +109,7 @@ class Pair(Mirror):
         return _joined("OR", (apart, *nulls))
 
     def unmade(self) -> Update:
-        """Return the backfill's: nobody has written NULL to the new side yet."""
+        """Return the backfill's: of NULL on both sides `up` is asked alone."""
         if not self._may_be_empty:
             return self.repair()
         rows = sql.SQL("CASE WHEN {} THEN NOT ({}) ELSE {} END").format(

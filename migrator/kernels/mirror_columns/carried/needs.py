@@ -105,9 +105,10 @@ def notices(over: Iterable[Carried], column: str, to: str | None) -> tuple[Notic
         return ()
     told = [
         Notice(
-            text=f'Until retire "{column}" alone is held to {", ".join(known)}, and by'
-            " it both releases. Retire makes the like of each before the exchange, and"
-            " is held by values of the new type that violate one."
+            text=f'What "{column}" is held to ({", ".join(known)}) stays on it until'
+            " retire, and binds both releases through the dual write. Retire proves its"
+            " like on the new column before the exchange; values of the new type that"
+            " violate it hold the change there."
         )
     ]
     if unique:
