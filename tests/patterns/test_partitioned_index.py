@@ -1,6 +1,7 @@
 """Indexes of partitioned tables: built, attached, dropped, and built again."""
 
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, Refused
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import partitioned_index
+from migrator.ledger import store
 from migrator.names import TableName
 from migrator.patterns import CreateIndex, DropIndex, Key, ReplaceIndex
 from migrator.plan import Autocommit, Lock, Phase, State, Transaction
@@ -209,7 +211,7 @@ def test_a_build_that_is_cut_off_is_resumed_or_taken_back(
     change = Change(revision="a1", pattern=PATTERN)
     for back in (True, False):
         runner.settings = QUICK
-        busy = holding(database, "t_2_1", "ROW EXCLUSIVE")
+        busy = holding(database, "far.t_2_2", "ROW EXCLUSIVE")
         with busy, pytest.raises(LockBudgetError):
             runner.expand(change)
         assert ("t", "by_name", False) in found(table)
@@ -301,16 +303,18 @@ def test_partitions_come_and_go(
 
 
 def test_a_partition_that_came_before_the_whole_had_its_index(
-    runner: Runner, table: psycopg.Connection, database: str
+    runner: Runner, table: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has none, which is found; the way out works."""
     change = Change(revision="a1", pattern=PATTERN)
-    runner.settings = QUICK
-    # Behind the build on another partition.
-    with holding(database, "t_2_1", "ROW EXCLUSIVE"), pytest.raises(LockBudgetError):
-        runner.expand(change)
-    table.execute("CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM (20) TO (30)")
-    runner.settings = Settings(hold_s=0)
+    enter = store.add_steps
+
+    def late(*args: Any, **given: Any) -> None:
+        """Enter the steps, and attach a partition before the first of them."""
+        enter(*args, **given)
+        table.execute("CREATE TABLE t_3 PARTITION OF t FOR VALUES FROM (20) TO (30)")
+
+    monkeypatch.setattr(store, "add_steps", late)
     with pytest.raises(Refused) as caught:
         runner.expand(change)
     assert str(caught.value) == (
@@ -322,6 +326,7 @@ def test_a_partition_that_came_before_the_whole_had_its_index(
         " run the same command again. Where none lacks it, `migrator rollback`, and"
         " start anew."
     )
+    monkeypatch.undo()
     table.execute("CREATE INDEX CONCURRENTLY own ON t_3 (name, id)")
     table.execute("ALTER INDEX by_name ATTACH PARTITION own")
     assert runner.expand(change) is State.VERIFIED
