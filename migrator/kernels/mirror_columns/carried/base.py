@@ -344,15 +344,7 @@ def found(
     )
     keys = {k.index: k for k in table.constraints if k.kind == "u"}
     over: list[Carried] = []
-    for index in table.indexes:
-        key = keys.get(index.name)
-        used = index.constraints if key is None else key.dependents
-        # On the way back NOT NULL, which a replica identity needs, comes later.
-        stays = used or index.primary or index.replica_identity
-        is_like = indexes.can_be_copied(index, column.name)
-        if index.name in column.unique_indexes and is_like and not stays:
-            number = len(over) + 1
-            over.append(CarriedIndex(place=place, number=number, index=index, key=key))
+    # First: on the way back their counts refuse before an index binds anybody.
     for one in table.constraints:
         if one.kind not in ("c", "f") or column.name not in one.columns:
             continue
@@ -361,6 +353,16 @@ def found(
             over.append(
                 CarriedConstraint(place=place, number=number, found=one, type=type)
             )
+    for index in table.indexes:
+        key = keys.get(index.name)
+        used = index.constraints if key is None else key.dependents
+        # On the way back NOT NULL, which a replica identity needs, comes later.
+        stays = used or index.primary or index.replica_identity
+        # A key WITHOUT OVERLAPS is of another method.
+        is_like = index.method == "btree" and indexes.can_be_copied(index, column.name)
+        if index.name in column.unique_indexes and is_like and not stays:
+            number = len(over) + 1
+            over.append(CarriedIndex(place=place, number=number, index=index, key=key))
     return tuple(over)
 
 
