@@ -25,8 +25,7 @@ from migrator.kernels import (
     requirements,
     unique_key,
 )
-from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, is_full, unmatched
-from migrator.kernels.unique_key import other_row, value_of
+from migrator.kernels.foreign_key import NOT_VALID_ON_PARTITIONED, refused_rows
 from migrator.pattern import Pattern
 from migrator.plan import (
     Action,
@@ -200,7 +199,7 @@ class DropConstraint(Pattern):
         rows = (
             sql.SQL("NOT {}").format(expression(found.condition or "true"))
             if found.kind == "c"
-            else _orphans(facts, found)
+            else refused_rows(facts.table, found)
         )
         return constraints.violated(facts, self.name, rows, since="it was dropped")
 
@@ -242,29 +241,6 @@ def _unless_taken(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     )
     none = render(sql.SQL("SELECT ({}) = 0").format(count))
     return (constraints.counted(table, taken, done=none),)
-
-
-def _orphans(facts: Facts, found: Constraint) -> sql.Composable:
-    """Return the condition of rows that refer to none of the other table."""
-    table = facts.table
-    mine = (k for k in table.foreign_keys if k.table == table.name)
-    key = next((k for k in mine if k.name == found.name), None)
-    if key is None or " PERIOD " in found.definition:
-        # Left to the server's own proof: no = tells that a range is covered.
-        return sql.SQL("false")
-    other = sql.Identifier(other_row(table.name.name))
-    columns = [(value_of(sql.Identifier(table.name.name), c), c) for c in key.columns]
-    same = (
-        sql.SQL("{} {} {}").format(
-            value_of(other, theirs), type_name(table.require(mine).equal), value
-        )
-        for (value, mine), theirs in zip(columns, key.to_columns, strict=True)
-    )
-    there = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        key.to.identifier, other, sql.SQL(" AND ").join(same)
-    )
-    values = [value for value, _ in columns]
-    return unmatched(values, there, full=is_full(found.definition))
 
 
 _UNTIL = Notice(

@@ -143,6 +143,32 @@ def test_a_way_back_that_a_check_refuses(
     go(database, given, "drop")
 
 
+def test_values_that_a_foreign_key_refuses(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """They are counted each way, before anything binds a release to it."""
+    sql.execute(
+        "CREATE TABLE p (id numeric PRIMARY KEY); INSERT INTO p VALUES (1.2), (1.25);"
+        "CREATE TABLE t (id int PRIMARY KEY, n numeric(9,1) CONSTRAINT fk REFERENCES p)"
+    )
+    given = change("numeric(9,2)", "m")
+    carry(database, given, *FORWARD)
+    sql.execute("INSERT INTO t (id, m) VALUES (1, 1.25)")
+    with pytest.raises(Refused, match='1 row violates the constraint "fk" by the val'):
+        go(database, given, "rollback")
+    sql.execute("INSERT INTO t (id, m) VALUES (2, 1.25)")
+    go(database, given, "drop")
+    less = ChangeColumnType("t", "m", "numeric(9,1)", to="l", assured="tried")
+    again = Change(revision="b1", pattern=less)
+    go(database, again, "expand")
+    fresh(database).settle("b1")
+    with pytest.raises(Refused, match='2 rows violate the constraint "fk" by their'):
+        go(database, again, "retire")
+    sql.execute("INSERT INTO t (id, m) VALUES (3, 1.25)")
+    sql.execute("UPDATE t SET m = 1.2")
+    go(database, again, "retire")
+
+
 def test_values_that_a_check_refuses(database: str, sql: psycopg.Connection) -> None:
     """They are counted before the new column is held to it."""
     sql.execute("CREATE TABLE t (id int PRIMARY KEY, n numeric(9,2) CHECK (n <> 1.3))")

@@ -1,7 +1,7 @@
 """A foreign key: its text, what it needs, the rows that it would refuse, its steps."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg import sql
@@ -71,6 +71,38 @@ def unmatched(
     return sql.SQL("({}) AND NOT ({} AND {})").format(
         sql.SQL(" OR ").join(given), whole, found
     )
+
+
+def refused_rows(
+    table: Table, found: Constraint, instead: Mapping[str, str] | None = None
+) -> sql.Composable:
+    """
+    Return the condition of rows that refer to none of the other table's.
+
+    Args:
+        table: with its foreign keys; the row has its name.
+        found: one of them.
+        instead: for a column of it, the one that is looked at in its place.
+    """
+    mine = (k for k in table.foreign_keys if k.table == table.name)
+    key = next((k for k in mine if k.name == found.name), None)
+    if key is None or " PERIOD " in found.definition:
+        # Left to the server's own proof: no = tells that a range is covered.
+        return sql.SQL("false")
+    other, row = other_row(table.name.name), sql.Identifier(table.name.name)
+    values = [value_of(row, (instead or {}).get(c, c)) for c in key.columns]
+    same = (
+        sql.SQL("{} {} {}").format(
+            value_of(sql.Identifier(other), theirs),
+            type_name(table.require(mine).equal),
+            value,
+        )
+        for value, mine, theirs in zip(values, key.columns, key.to_columns, strict=True)
+    )
+    there = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        key.to.identifier, sql.Identifier(other), sql.SQL(" AND ").join(same)
+    )
+    return unmatched(values, there, full=is_full(found.definition))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

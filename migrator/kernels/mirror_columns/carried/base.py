@@ -8,7 +8,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Constraint, ForeignKey, Index, Table
-from migrator.kernels import constraints, indexes, unique_key
+from migrator.kernels import constraints, foreign_key, indexes, unique_key
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.side import read_as
 from migrator.names import TableName
@@ -174,20 +174,20 @@ class CarriedConstraint(Carried):
         return self.place.in_trial().alter(sql.SQL("ADD ") + definition)
 
     def _violated(self, column: str, why: str) -> Refusal | None:
-        """Return the refusal of rows that violate a check, by what stands for it."""
-        if self.found.condition is None or not self.found.validated:
+        """Return the refusal of rows that violate it, by the column in its place."""
+        if not self.found.validated:
             return None
-        table = self.place.table.name
+        old, table = self.place.old, self.place.table.name
+        if self.found.condition is None:
+            given = {old: column}
+            rows = foreign_key.refused_rows(self.place.table, self.found, given)
+        else:
+            condition = f"NOT ({self.found.condition})"
+            rows = read_as(condition, {old: sql.Identifier(column)}, table)
         return Refusal(
             count=render(
-                sql.SQL("SELECT count(*) FROM {} AS {} WHERE NOT {}").format(
-                    table.identifier,
-                    sql.Identifier(table.name),
-                    read_as(
-                        f"({self.found.condition})",
-                        {self.place.old: sql.Identifier(column)},
-                        table,
-                    ),
+                sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
+                    table.identifier, sql.Identifier(table.name), rows
                 )
             ),
             why=f'{{count:row violates|rows violate}} the constraint "{self.name}"'
