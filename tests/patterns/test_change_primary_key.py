@@ -546,8 +546,8 @@ def cut_off(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[list[str]]:
     statement = module.Execution._checked_statement
 
     def counted(real: Any) -> Any:
-        def call(self: Any, *args: Any) -> None:
-            real(self, *args)
+        def call(self: Any, *args: Any, **given: Any) -> None:
+            real(self, *args, **given)
             seen.append("ran")
             if len(seen) == after:
                 raise Failed("crashed")
