@@ -306,17 +306,32 @@ def violated(facts: Facts, name: str, rows: sql.Composable, *, since: str) -> Re
         rows: the condition of such rows; the row has the table's name.
         since: since when they may have been written.
     """
-    table = facts.table.name
+    refusal = refused_by_rows(facts.table.name, name, rows, f", written since {since}")
+    return replace(
+        refusal, next=f"{refusal.next.removesuffix('.')}; or keep the new release."
+    )
+
+
+def refused_by_rows(
+    table: TableName, name: str, rows: sql.Composable, which: str
+) -> Refusal:
+    """
+    Return the refusal of what rows stand against, that violate a constraint.
+
+    Args:
+        table: the table.
+        name: the constraint's.
+        rows: the condition of such rows; the row has the table's name.
+        which: which rows these are, behind the constraint's name.
+    """
     return Refusal(
         count=render(
             sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
                 table.identifier, sql.Identifier(table.name), rows
             )
         ),
-        why=f'{{count:row violates|rows violate}} the constraint "{name}", written'
-        f" since {since}",
-        next="correct these rows, then run the same command again; or keep the new"
-        " release.",
+        why=f'{{count:row violates|rows violate}} the constraint "{name}"{which}',
+        next="correct these rows, then run the same command again.",
     )
 
 

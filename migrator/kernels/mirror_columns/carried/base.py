@@ -184,16 +184,7 @@ class CarriedConstraint(Carried):
         else:
             condition = f"NOT ({self.found.condition})"
             rows = read_as(condition, {old: sql.Identifier(column)}, table)
-        return Refusal(
-            count=render(
-                sql.SQL("SELECT count(*) FROM {} AS {} WHERE {}").format(
-                    table.identifier, sql.Identifier(table.name), rows
-                )
-            ),
-            why=f'{{count:row violates|rows violate}} the constraint "{self.name}"'
-            f" {why}",
-            next="correct these rows, then run the same command again.",
-        )
+        return constraints.refused_by_rows(table, self.name, rows, f" {why}")
 
     def _counted(self, number: str, refusal: Refusal | None, done: str) -> Steps:
         if refusal is None:
