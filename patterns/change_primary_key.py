@@ -18,13 +18,14 @@ the wider columns stay out of their sight until then.
 Source: PostgreSQL manual, ALTER TABLE, Notes; ADD table_constraint_using_index.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Facts, Table
-from migrator.kernels import dropping, requirements, row_types, wider_key
+from migrator.kernels import dropping, index_copies, requirements, row_types, wider_key
 from migrator.kernels.mirror_columns.widened import BITS
 from migrator.pattern import Pattern
 from migrator.plan import (
@@ -171,6 +172,14 @@ class ChangePrimaryKey(Pattern):
                 ),
             )
         )
+
+    def readings(self, facts: Facts) -> Mapping[str, Probe]:
+        """Return the questions how indexes are spelt over the columns behind."""
+        asked: dict[str, Probe] = {}
+        for part in self._key(facts).parts():
+            given = (part.shadows, part.retired)
+            asked |= index_copies.asked(part.facts, *given)
+        return asked
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return trials of the indexes over the wider type."""

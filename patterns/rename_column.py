@@ -26,7 +26,7 @@ from migrator.facts import Facts
 from migrator.final import Final
 from migrator.kernels import (
     direct,
-    indexes,
+    index_copies,
     mentions,
     requirements,
     row_types,
@@ -110,11 +110,12 @@ class RenameColumn(Pattern):
             )
         notices += [
             Notice(
-                text=f'Index "{i.name}" has an expression or a predicate; it is not'
-                " copied for the window and serves the new name from retire on."
+                text=f'Index "{i.name}" is not copied for the window, since the server'
+                " does not spell it for another column; it serves the new name from"
+                " retire on."
             )
-            for i in facts.table.indexes
-            if not i.plain
+            for i in index_copies.of_column(facts.table, self.column)
+            if index_copies.over(facts, i, self._copied) is None
         ]
         if facts.table.kind == "p" and any(
             self.column in i.columns for i in facts.table.indexes
@@ -163,8 +164,15 @@ class RenameColumn(Pattern):
         return self.assure(tuple(notices))
 
     def readings(self, facts: Facts) -> Mapping[str, Probe]:
-        """Return the question which functions read the old name."""
-        return mentions.functions_that_read(facts.table.name, [self.column], comes=True)
+        """Return the questions which functions read the old name, and of indexes."""
+        named = mentions.functions_that_read(
+            facts.table.name, [self.column], comes=True
+        )
+        return {**named, **index_copies.asked(facts, self._copied)}
+
+    @property
+    def _copied(self) -> Mapping[str, str]:
+        return {self.column: self.to}
 
     def _conflict(self, facts: Facts, index: str) -> str:
         where = f'Column "{self.column}" is part of unique index "{index}": an'
@@ -210,7 +218,7 @@ class RenameColumn(Pattern):
         rows = self._twin(facts).backfill(
             facts, name="copy_rows", no_reverse="the copied values go with the copy"
         )
-        return (*rows, *indexes.copy_indexes(facts, self.column, self.to))
+        return (*rows, *index_copies.copied(facts, self.column, self.to))
 
     def verify(self, facts: Facts) -> Steps:
         """Return the comparison."""

@@ -129,8 +129,8 @@ class Index:
     clustered: bool = False
     #: Statistics targets of its own, by the number of the column: of expressions.
     targets: tuple[tuple[int, int], ...] = ()
-    #: What DDL says behind the table's name: `USING …`.
-    definition: str = ""
+    #: What DDL says behind the table's name, up to the tablespace: `USING …`.
+    spelt: str = ""
     #: Storage parameters, each as name=value, and where it is if not by default.
     storage: tuple[str, ...] = ()
     tablespace: str | None = None
@@ -152,6 +152,15 @@ class Index:
     #: Of the first key column with the order of rows, from -1 to 1; None where there
     #: are no statistics.
     correlation: float | None = None
+
+    @property
+    def definition(self) -> str:
+        """What DDL says behind the table's name."""
+        space = ""
+        if self.tablespace is not None:
+            space = f" TABLESPACE {Identifier(self.tablespace).as_string(None)}"
+        rows = f" WHERE {self.predicate}" if self.predicate is not None else ""
+        return self.spelt + space + rows
 
     @property
     def arbitrates(self) -> bool:

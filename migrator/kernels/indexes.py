@@ -1,6 +1,6 @@
 """Indexes built, copied and dropped without blocking reads or writes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -296,74 +296,26 @@ def build_as(step: str, table: Table, name: str, index: Index) -> Step:
     return build(step, table, name, definition, unique=index.unique)
 
 
-def copy_indexes(
-    facts: Facts, old: str, new: str, *, unique: bool = True
-) -> tuple[Step, ...]:
+def renamed(index: Index, columns: Mapping[str, str]) -> Index:
     """
-    Return the builds of copies of all plain indexes, over another column.
+    Return an index as it is over other columns.
 
     Args:
-        facts: of the table.
-        old: the column.
-        new: the other one.
-        unique: whether the copies of unique ones are, for ON CONFLICT.
-
-    Each leaf of a partitioned table gets its own: an index of the parent cannot be
-    built concurrently, and queries use those of the leaves. Two columns with the same
-    values need one key. A copy is unique for ON CONFLICT alone: that of a deferrable
-    key would be checked at once, and one over periods can only come with its key.
-
-    Source: PostgreSQL manual, CREATE TABLE (DEFERRABLE; WITHOUT OVERLAPS).
+        index: one without expressions, whose predicate reads none of these columns.
+        columns: for each column that is replaced, the one in its place.
     """
-    return tuple(
-        build_like(
-            f"copy_index_{number}",
-            leaf.table,
-            replace(index, unique=unique and index.arbitrates),
-            index_copy(leaf.table, index, facts.tag),
-            {old: new},
-        )
-        for leaf in facts.leaves
-        for number, index in enumerate(plain_indexes(leaf.table, old), 1)
-    )
-
-
-def plain_indexes(table: Table, column: str) -> tuple[Index, ...]:
-    """Return the indexes of a table, over a column, that can be copied."""
-    return tuple(
-        i
-        for i in table.indexes
-        if column in {*(k.name for k in i.keys), *i.include}
-        and can_be_copied(i, column)
-    )
-
-
-def can_be_copied(index: Index, column: str) -> bool:
-    """Tell whether an index can be built again with another column in one's place."""
-    # Its predicate is taken as it is, so that it may read other columns alone.
-    by_names = all(k.name for k in index.keys) and column not in index.mentions
-    return index.valid and by_names
-
-
-def index_copy(table: Table, index: Index, tag: str) -> str:
-    """Return the name of the copy of an index."""
-    return names.owned("index", index.name, table_tag(table, tag, index.name))
-
-
-def index_keys(index: Index, old: str, new: str) -> sql.Composable:
-    """
-    Return an index's keys with one column in another's place.
-
-    Args:
-        index: the index.
-        old: the column that is replaced.
-        new: the one in its place.
-    """
-    return sql.SQL(", ").join(
-        sql.Identifier(new if key.name == old else key.name)
-        + index_options(key.options)
+    keys = sql.SQL(", ").join(
+        sql.Identifier(columns.get(key.name, key.name)) + index_options(key.options)
         for key in index.keys
     )
+    text = definition(
+        method=index.method,
+        keys=keys,
+        include=tuple(columns.get(c, c) for c in index.include),
+        nulls_not_distinct=index.nulls_not_distinct,
+        storage=dict(option.split("=", 1) for option in index.storage),
+    )
+    return replace(index, spelt=render(text))
 
 
 def build_like(
@@ -375,26 +327,11 @@ def build_like(
     Args:
         step: the step's name.
         table: the table.
-        index: one without expressions, whose predicate reads none of these columns.
+        index: see `renamed`, as for `columns`.
         name: the new index's.
         columns: for each column that is replaced, the one in its place.
     """
-    return build_index(
-        step,
-        table,
-        name,
-        method=index.method,
-        keys=sql.SQL(", ").join(
-            sql.Identifier(columns.get(key.name, key.name)) + index_options(key.options)
-            for key in index.keys
-        ),
-        unique=index.unique,
-        include=tuple(columns.get(c, c) for c in index.include),
-        nulls_not_distinct=index.nulls_not_distinct,
-        where=index.predicate,
-        storage=index.storage,
-        tablespace=index.tablespace,
-    )
+    return build_as(step, table, name, renamed(index, columns))
 
 
 def index_looks(table: TableName, name: str, index: Index) -> Iterator[sql.Composable]:
@@ -411,10 +348,7 @@ def index_looks(table: TableName, name: str, index: Index) -> Iterator[sql.Compo
         yield sql.SQL("COMMENT ON INDEX {} IS {}").format(
             at, sql.Literal(index.comment)
         )
-    for column, target in index.targets:
-        yield sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
-            at, sql.Literal(column), sql.Literal(target)
-        )
+    yield from targets(table.schema, name, index)
     if index.replica_identity:
         yield sql.SQL("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}").format(
             table.identifier, sql.Identifier(name)
@@ -423,6 +357,53 @@ def index_looks(table: TableName, name: str, index: Index) -> Iterator[sql.Compo
         yield sql.SQL("ALTER TABLE {} CLUSTER ON {}").format(
             table.identifier, sql.Identifier(name)
         )
+
+
+def targets(schema: str, name: str, index: Index) -> Iterator[sql.Composable]:
+    """Yield what gives expressions of an index like another one its targets."""
+    for column, target in index.targets:
+        yield sql.SQL("ALTER INDEX {} ALTER COLUMN {} SET STATISTICS {}").format(
+            sql.Identifier(schema, name), sql.Literal(column), sql.Literal(target)
+        )
+
+
+def analyzed(
+    table: TableName,
+    copies: Iterable[tuple[str, Index]],
+    *,
+    named: Callable[[str], str] = str,
+    no_reverse: str,
+) -> tuple[Step, ...]:
+    """
+    Return what the planner needs of expressions of indexes, once these are built.
+
+    Their statistics are the index's own: those of a column come by themselves.
+
+    Args:
+        table: that has them.
+        copies: for each index its name, and what it is like.
+        named: makes the steps' names.
+        no_reverse: why nothing takes them back.
+
+    Source: PostgreSQL manual, ALTER INDEX (SET STATISTICS); section 14.2.1.
+    """
+    by_expression = [c for c in copies if not all(k.name for k in c[1].keys)]
+    if not by_expression:
+        return ()
+    weak = Lock.SHARE_UPDATE_EXCLUSIVE
+    wanted = [s for c in by_expression for s in targets(table.schema, *c)]
+    first = Step(
+        name=named("set_statistics"),
+        work=catalogue_step(table, *wanted, lock=weak),
+        no_reverse=no_reverse,
+    )
+    analyze = Autocommit(
+        statement=render(sql.SQL("ANALYZE {}").format(table.identifier)),
+        lock=weak,
+        table=table,
+    )
+    last = Step(name=named("analyze_expressions"), work=analyze, no_reverse=no_reverse)
+    return (first, last) if wanted else (last,)
 
 
 def named(

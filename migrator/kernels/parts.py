@@ -4,19 +4,19 @@ A new column may be another one's heir: it stands in its place after retire, and
 its indexes, its look and its default.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import indexes
+from migrator.kernels import index_copies
 from migrator.kernels.column_definition import looks
 from migrator.kernels.mirror_columns import carried
 from migrator.kernels.mirror_columns.carried import Carried
-from migrator.plan import expression, type_name
+from migrator.plan import Probe, expression, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class Part:
         collation: of a new column, in SQL; None means its type's own.
         takes: the name that a new column takes at retire, and by which expressions
             of the old shape know it; None where it has that from the start.
-        heir_of: the old column in whose place a new one stands: its NOT NULL, plain
-            indexes, comment, statistics target and storage are carried over.
+        heir_of: the old column in whose place a new one stands: its NOT NULL, indexes,
+            comment, statistics target and storage are carried over.
         privileges_of: the old columns whose privileges a new one gets that is no heir,
             as far as they have them in common.
         default: of an heir, from retire on; an SQL expression.
@@ -78,19 +78,72 @@ def inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
     alter = sql.SQL("ALTER TABLE {} ALTER COLUMN {} ").format(
         trial, sql.Identifier(part.name)
     )
-    made: list[sql.Composable] = [
-        sql.SQL("CREATE INDEX ON {} USING {} ({})").format(
-            trial,
-            sql.Identifier(index.method),
-            indexes.index_keys(index, column.name, part.name),
-        )
-        for table in facts.table.leaves
-        for index in indexes.plain_indexes(table, column.name)
-    ]
-    made += looks(trial, part.name, column)
+    made = list(looks(trial, part.name, column))
     if part.default is not None:
         made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
     return (*made, *carried.checks_tried(going_over(facts, part)))
+
+
+def index_spellings(facts: Facts, part: Part) -> Mapping[str, Probe]:
+    """Return the questions how an heir's indexes are spelt, before it is one."""
+    column = heir(facts, part)
+    if column is None or column.name != part.heir_of or part.bare_of_expressions:
+        return {}
+    retired = names.owned("retired", column.name, facts.tag)
+    return index_copies.asked(facts, {column.name: part.name}, {column.name: retired})
+
+
+def indexes_tried(
+    title: str, facts: Facts, part: Part, trial: Iterable[sql.Composable]
+) -> tuple[Probe, ...]:
+    """
+    Return trials of an heir's indexes on some rows.
+
+    Args:
+        title: the change's, for messages.
+        facts: of the table.
+        part: the heir.
+        trial: statements that make a table in pg_temp like it, with the heir.
+    """
+    column = heir(facts, part)
+    if column is None:
+        return ()
+    name = sql.Identifier("pg_temp", facts.table.name.name)
+    made = (
+        *map(render, trial),
+        render(
+            sql.SQL("UPDATE {} SET {} = {}").format(
+                name, sql.Identifier(part.name), expression(part.value)
+            )
+        ),
+    )
+    likes = {
+        index.definition: (index, like)
+        for table in facts.table.leaves
+        for index in index_copies.of_column(
+            table, column.name, bare=part.bare_of_expressions
+        )
+        if (like := index_copies.over(facts, index, {column.name: part.name}))
+    }
+    return tuple(
+        Probe(
+            statements=(
+                *made,
+                render(
+                    sql.SQL("CREATE INDEX ON {} {}").format(
+                        name, type_name(replace(like, tablespace=None).definition)
+                    )
+                ),
+            ),
+            question="SELECT true",
+            otherwise="",
+            failed=f'{title}: the server refuses the like of index "{index.name}" on a'
+            f" column of type {part.type}",
+            next="drop it first (DropIndex), and build one that suits the new column"
+            " afterwards (CreateIndex).",
+        )
+        for index, like in likes.values()
+    )
 
 
 def going_over(facts: Facts, part: Part) -> tuple[Carried, ...]:
@@ -100,13 +153,7 @@ def going_over(facts: Facts, part: Part) -> tuple[Carried, ...]:
     column = heir(facts, part)
     if column is None or column.name != part.heir_of:
         return ()
-    return carried.found(
-        facts.table,
-        facts.tag,
-        column,
-        heir=part.name,
-        type=part.type or "",
-    )
+    return carried.found(facts, column, heir=part.name, type=part.type or "")
 
 
 def require_heritable(facts: Facts, part: Part) -> None:
@@ -120,10 +167,11 @@ def require_heritable(facts: Facts, part: Part) -> None:
             if part.bare_of_expressions and not index.unique:
                 continue
             is_read = index.valid and column.name in index.columns
-            if is_read and not indexes.can_be_copied(index, column.name):
+            given = {column.name: part.name}
+            if is_read and index_copies.over(facts, index, given) is None:
                 raise Refused(
                     f'{where} is in index "{index.name}", whose expression or'
-                    " predicate that reads it cannot be carried over to another type.",
+                    " predicate the server does not spell for another column.",
                     next="drop it first, and build its like on the new column"
                     " afterwards.",
                 )

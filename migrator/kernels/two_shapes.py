@@ -17,7 +17,7 @@ from migrator.facts import Column, Facts
 from migrator.kernels import (
     direct,
     dropping,
-    indexes,
+    index_copies,
     mentions,
     reading,
     requirements,
@@ -36,6 +36,8 @@ from migrator.kernels.parts import (
     Part,
     going_over,
     heir,
+    index_spellings,
+    indexes_tried,
     inherits,
     require_heritable,
     require_loose,
@@ -129,6 +131,8 @@ class TwoShapes(Pattern):
                 *(part.value for part in new),
                 trial=tuple(map(render, self.trial(facts, sql.SQL("LIMIT 0")))),
             )
+        for part in new:
+            found |= index_spellings(facts, part)
         if gone:
             found |= mentions.functions_that_read(facts.table.name, gone, comes=True)
         return found
@@ -174,7 +178,9 @@ class TwoShapes(Pattern):
             )
             for part in self.new_parts(facts)
             if part.heir_of is not None and facts.table.kind == "p"
-            for index in indexes.plain_indexes(facts.table, part.heir_of)
+            for index in index_copies.of_column(
+                facts.table, part.heir_of, bare=part.bare_of_expressions
+            )
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
@@ -223,6 +229,11 @@ class TwoShapes(Pattern):
                 otherwise="",
             ),
             *self.there_and_back(facts),
+            *(
+                probe
+                for part in new
+                for probe in indexes_tried(self.title, facts, part, statements)
+            ),
             *(
                 probe
                 for part in new
@@ -433,6 +444,7 @@ class TwoShapes(Pattern):
             heir_of=heir_of,
             privileges_of=part.privileges_of,
             default=part.default,
+            bare_of_expressions=part.bare_of_expressions,
             keeps_constraints=part.keeps_constraints,
         )
 

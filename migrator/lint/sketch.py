@@ -308,13 +308,13 @@ def _index(table: Table, new: st.CreateIndex) -> Index:
         nulls_not_distinct=new.nulls_not_distinct,
         plain=new.where is None and not any(expressions),
         predicate=new.where,
-        definition=_definition(new),
+        spelt=_spelt(new),
         columns=tuple(columns),
     )
 
 
-def _definition(new: st.CreateIndex) -> str:
-    """Return what follows the table's name in DDL."""
+def _spelt(new: st.CreateIndex) -> str:
+    """Return what DDL says behind the table's name, up to the predicate."""
     keys = ", ".join(
         text.name(k) if isinstance(k, str) else render(k.render()) for k in new.keys
     )
@@ -323,7 +323,6 @@ def _definition(new: st.CreateIndex) -> str:
         f"USING {new.method} ({keys})"
         + (f" INCLUDE ({include})" if include else "")
         + (" NULLS NOT DISTINCT" if new.nulls_not_distinct else "")
-        + (f" WHERE {new.where}" if new.where else "")
     )
 
 

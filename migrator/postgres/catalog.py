@@ -192,7 +192,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 replica_identity=i["replica_identity"],
                 clustered=i["clustered"],
                 targets=tuple(tuple(t) for t in i["targets"]),
-                definition=i["definition"],
+                spelt=i["spelt"],
                 storage=tuple(i["storage"]),
                 tablespace=i["tablespace"],
                 comment=i["comment"],
@@ -209,7 +209,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
-            for i in conn.execute(query("indexes"), by_oid)
+            for i in _definitions(conn, "indexes", row["oid"])
         ),
         triggers=tuple(
             Trigger(

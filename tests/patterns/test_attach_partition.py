@@ -51,7 +51,7 @@ def test_text_with_hostile_names() -> None:
         name="i",
         method="btree",
         keys=(IndexColumn(name="a"),),
-        definition="USING btree (a)",
+        spelt="USING btree (a)",
         columns=("a",),
     )
     given = Facts(

@@ -59,6 +59,10 @@ CREATE TABLE orders (
   UNIQUE (user_id, no) DEFERRABLE);
 CREATE INDEX orders_even ON orders (user_id) WHERE no % 2 = 0;
 CREATE UNIQUE INDEX orders_one ON orders (user_id) WHERE no = 0;
+CREATE INDEX orders_next ON orders ((user_id + 1) DESC) WHERE user_id > 9 AND no > 0;
+CREATE UNIQUE INDEX users_double ON users ((id * 2)) WHERE boss <> id;
+ALTER INDEX users_double ALTER COLUMN 1 SET STATISTICS 78;
+COMMENT ON INDEX orders_next IS 'what comes';
 CREATE INDEX orders_hash ON orders USING hash (user_id);
 CREATE INDEX orders_no ON orders (no DESC, user_id DESC NULLS LAST) INCLUDE (id)
   WITH (fillfactor = 70, deduplicate_items = off);
@@ -685,7 +689,8 @@ def test_the_exchange_scans_nothing(runner: Runner, sql: psycopg.Connection) -> 
     for step in steps:
         if isinstance(step.work, Autocommit):
             assert step.work.lock is Lock.SHARE_UPDATE_EXCLUSIVE
-            assert step.work.scans
+            is_sampled = step.work.statement.startswith("ANALYZE")
+            assert step.work.scans is not is_sampled
             sql.execute(step.work.statement.encode())
             continue
         assert isinstance(step.work, Transaction)
@@ -967,24 +972,6 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             "Next: drop it first, and make its like afterwards.",
         ),
         (
-            f"{MANY}; CREATE INDEX i ON users ((id + 1))",
-            {},
-            'Index "i" of table "public"."users" holds a column that becomes wider, and'
-            " has an expression or a predicate that reads it, which cannot be carried"
-            " over.\nNothing was changed.\nNext: drop it first (DropIndex), and build"
-            " it again afterwards.",
-        ),
-        (
-            f"{MANY}; CREATE TABLE t (u int REFERENCES users);"
-            " CREATE INDEX i ON t (u) WHERE u > 0",
-            {},
-            'Index "i" of table "public"."t" holds a column that becomes wider, and'
-            " has an expression or a predicate that reads it, which cannot be carried"
-            " over.\n"
-            "Nothing was changed.\nNext: drop it first (DropIndex), and build it again"
-            " afterwards.",
-        ),
-        (
             f"{MANY}; CREATE TABLE t (u int REFERENCES users,"
             " UNIQUE NULLS NOT DISTINCT (u))",
             {},
@@ -1063,7 +1050,7 @@ MANY = "CREATE TABLE users (id int PRIMARY KEY, a int, b int)"
             'change the primary key "id" of table "users" to bigint, with what refers'
             ' to it: an index or a check of table "public"."users" cannot be made over'
             " bigint:"
-            ' operator class "pg_catalog.int4_minmax_multi_ops" does not accept data'
+            ' operator class "int4_minmax_multi_ops" does not accept data'
             " type bigint.\nNothing was changed.\nNext: drop it first, and make its"
             " like afterwards.",
         ),

@@ -17,7 +17,7 @@ from migrator.runner import Runner
 from migrator.settings import Settings
 
 INDEX = Index(
-    name="by_name", method="btree", keys=(), definition="USING btree (name)", scans=7
+    name="by_name", method="btree", keys=(), spelt="USING btree (name)", scans=7
 )
 USERS = Table(name=TableName("public", "users"), oid=1, columns=(), indexes=(INDEX,))
 DROP = DropIndex("users", "by_name")

@@ -129,14 +129,26 @@ def test_text_keeps_type_and_collation() -> None:
 
 
 def test_text_of_copied_indexes() -> None:
-    """Valid indexes with the column are copied, but where a text reads it."""
+    """Valid indexes with the column are copied, if the server spells what reads it."""
     keys = (IndexColumn(name="id"), IndexColumn(name="name", options="DESC"))
     indexes = (
-        Index(name="both", method="btree", keys=keys, include=("name",), unique=True),
-        Index(name="broken", method="btree", keys=keys, valid=False),
+        Index(
+            name="both",
+            method="btree",
+            keys=keys,
+            include=("name",),
+            unique=True,
+            columns=("id", "name"),
+        ),
+        Index(name="broken", method="btree", keys=keys, valid=False, columns=("name",)),
         Index(name="other", method="btree", keys=(IndexColumn(name="id"),)),
         Index(
-            name="partial", method="btree", keys=keys, plain=False, mentions=("name",)
+            name="partial",
+            method="btree",
+            keys=keys,
+            plain=False,
+            mentions=("name",),
+            columns=("name",),
         ),
         Index(
             name="by", method="btree", keys=(IndexColumn(name=""),), columns=("name",)
@@ -464,6 +476,62 @@ def test_what_is_made_on_the_copy_holds_retire(
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
 
 
+def test_copies_have_all_that_the_index_is_spelt_with(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """An operator class has parameters, and a function the schema that it is in."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, name tsvector); CREATE SCHEMA other;"
+        "CREATE FUNCTION other.lexemes(tsvector) RETURNS text IMMUTABLE LANGUAGE sql"
+        " RETURN $1::text; CREATE INDEX i ON users USING gist"
+        " (name tsvector_ops (siglen = 100)) WITH (fillfactor = 50);"
+        'CREATE INDEX j ON users (other.lexemes(name) COLLATE "C" DESC)'
+        " INCLUDE (id) TABLESPACE pg_default WHERE name <> 'name'"
+    )
+    runner.expand(CHANGE)
+    runner.settle("a1")
+    found = sql.execute(
+        "SELECT pg_get_indexdef(a.indexrelid), pg_get_indexdef(b.indexrelid)"
+        " FROM pg_index a JOIN pg_class x ON x.oid = a.indexrelid"
+        " JOIN pg_class y ON y.relname LIKE '_migrator_index_' || x.relname || '%'"
+        " JOIN pg_index b ON b.indexrelid = y.oid ORDER BY x.relname"
+    ).fetchall()
+    assert len(found) == 2
+    for index, copy in found:
+        wanted = index.split(" USING ")[1].replace("(name", "(full_name")
+        assert copy.split(" USING ")[1] == wanted
+
+
+def test_an_index_by_an_expression_serves_both_names(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The new release's queries and ON CONFLICT find the like of it in the window."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, name text);"
+        "CREATE UNIQUE INDEX by_name ON users (lower(name)) WHERE name <> 'name'"
+    )
+    runner.expand(replace(CHANGE, pattern=replace(RENAME, assured="known")))
+    runner.settle("a1")
+    for column, number in (("name", 1), ("full_name", 2), ("name", 3)):
+        sql.execute(
+            f"INSERT INTO users (id, {column}) VALUES ({number}, 'Bob') ON CONFLICT"
+            f" (lower({column})) WHERE {column} <> 'name'"
+            f" DO UPDATE SET id = {number}".encode()
+        )
+    assert sql.execute("SELECT * FROM users").fetchall() == [(3, "Bob", "Bob")]
+    sql.execute("INSERT INTO users (id, full_name) VALUES (4, 'name'), (5, 'name')")
+    with sql.transaction():
+        sql.execute("SET LOCAL enable_seqscan = off")
+        query = "SELECT FROM users WHERE lower(full_name) = 'bob' AND full_name <> "
+        plan = sql.execute(f"EXPLAIN {query}'name'".encode()).fetchall()
+    assert "_migrator_index_by_name" in str(plan)
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    found = sql.execute("SELECT pg_get_indexdef('by_name'::regclass)").fetchone()
+    assert found is not None
+    assert "lower(full_name)) WHERE (full_name <> 'name'::text)" in found[0]
+
+
 # -- messages ----------------------------------------------------------------
 
 
@@ -590,7 +658,14 @@ def test_message_about_the_table(table: dict[str, object], message: str) -> None
 
 def test_notices() -> None:
     """A reviewer reads what no check can rule out."""
-    partial = Index(name="part", method="btree", keys=(), plain=False)
+    partial = Index(
+        name="part",
+        method="btree",
+        keys=(),
+        plain=False,
+        columns=("name",),
+        mentions=("name",),
+    )
     column = replace(NAME, dependents=("view v",), by_number=("view v",))
     given = facts(replace(column, default="'x'::text"), indexes=(partial,))
     assert [n.text for n in RENAME.check(given)] == [
@@ -600,8 +675,8 @@ def test_notices() -> None:
         ' until it is prepared anew ("cached plan must not change result type").',
         "view v: what reads the column by its number goes on reading it. A view goes on"
         " showing it under its own name for it.",
-        'Index "part" has an expression or a predicate; it is not copied for the'
-        " window and serves the new name from retire on.",
+        'Index "part" is not copied for the window, since the server does not spell'
+        " it for another column; it serves the new name from retire on.",
         'Column "name" has a default: an explicit NULL inserted by the new release'
         " becomes that default until retire.",
     ]

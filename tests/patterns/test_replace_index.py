@@ -18,7 +18,7 @@ INDEX = Index(
     name="by_name",
     method="btree",
     keys=(IndexColumn(name="name"),),
-    definition="USING btree (name)",
+    spelt="USING btree (name)",
 )
 USERS = Table(
     name=TableName("public", "users"),

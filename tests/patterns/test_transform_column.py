@@ -161,10 +161,18 @@ CORRECT = (
             f" exist.\nNothing was changed.\n{CORRECT}",
         ),
         (
-            replace(CENTS, type="json", up="to_json(price)", down="cents::text::int"),
-            "The server refuses an expression of the pattern: data type json has no"
-            ' default operator class for access method "btree".\nNothing was changed.\n'
-            f"{CORRECT}",
+            replace(
+                CENTS,
+                type="json",
+                up="to_json(price)",
+                down="cents::text::int",
+                default="'0'",
+            ),
+            'transform column "price" of table "bills" into "cents": the server refuses'
+            ' the like of index "by_price" on a column of type json: data type'
+            ' json has no default operator class for access method "btree".\nNothing'
+            " was changed.\nNext: drop it first (DropIndex), and build one that suits"
+            " the new column afterwards (CreateIndex).",
         ),
     ],
     ids=["default", "unique", "row", "expression", "index"],

@@ -10,12 +10,8 @@ from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.direct import catalogue_step, has_columns
-from migrator.kernels.indexes import (
-    copy_indexes,
-    index_copy,
-    index_looks,
-    plain_indexes,
-)
+from migrator.kernels.index_copies import copied, copy_name, of_column
+from migrator.kernels.indexes import index_looks
 from migrator.kernels.mirror_columns.carried import Carried, found, none_came
 from migrator.kernels.mirror_columns.shapes import Shapes
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
@@ -92,7 +88,7 @@ class Pair(Shapes):
             for s in self.new
             if s.heir_of is not None
             # Values of the old release may be apart where those made of them are not.
-            for step in copy_indexes(facts, s.heir_of.name, s.name, unique=False)
+            for step in copied(facts, s.heir_of.name, s.name, unique=False)
         )
 
     def retire(self, facts: Facts) -> Steps:
@@ -205,7 +201,7 @@ class Pair(Shapes):
             one
             for s in self.new
             if s.heir_of is not None and s.keeps_constraints
-            for one in found(facts.table, self.tag, s.heir_of, heir=s.name, type=s.type)
+            for one in found(facts, s.heir_of, heir=s.name, type=s.type)
         )
 
     def _later_indexes(self, facts: Facts) -> Steps:
@@ -216,8 +212,8 @@ class Pair(Shapes):
             for s in self.new
             if s.heir_of is not None and facts.table.column(s.name) is not None
             for leaf in facts.table.leaves
-            for i in plain_indexes(leaf, s.heir_of.name)
-            if index_copy(leaf, i, self.tag) not in there
+            for i in of_column(leaf, s.heir_of.name, bare=s.bare_of_expressions)
+            if copy_name(leaf, i, self.tag) not in there
         ]
         return self.copy_indexes(facts) if came else ()
 
@@ -225,20 +221,23 @@ class Pair(Shapes):
         """Return the drop of the retired side, whose indexes leave their names."""
         gone = [*(s.retired for s in self.old), self._marks.column]
         heirs = [(s.heir_of, s.final) for s in self.new if s.heir_of is not None]
+        freed = [
+            (leaf, index)
+            for s in self.new
+            if s.heir_of is not None
+            for leaf in facts.table.leaves
+            for index in of_column(leaf, s.heir_of.name, bare=s.bare_of_expressions)
+        ]
         indexes = (
             sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
-                sql.Identifier(leaf.name.schema, index_copy(leaf, index, self.tag)),
+                sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag)),
                 sql.Identifier(index.name),
             )
-            for column, _ in heirs
-            for leaf in facts.table.leaves
-            for index in plain_indexes(leaf, column.name)
+            for leaf, index in freed
         )
         remarks = (
             statement
-            for column, _ in heirs
-            for leaf in facts.table.leaves
-            for index in plain_indexes(leaf, column.name)
+            for leaf, index in freed
             for statement in index_looks(leaf.name, index.name, index)
         )
         sequences = (
@@ -251,11 +250,11 @@ class Pair(Shapes):
         # Those of unique indexes, in whose place others stand by now.
         copies = (
             sql.SQL("DROP INDEX IF EXISTS {}").format(
-                sql.Identifier(leaf.name.schema, index_copy(leaf, index, self.tag))
+                sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag))
             )
             for _, name in heirs
             for leaf in facts.table.leaves
-            for index in plain_indexes(leaf, name)
+            for index in of_column(leaf, name)
             if index.unique
         )
         return Step(

@@ -32,6 +32,8 @@ class Side:
         privileges_of: the old columns whose privileges it gets, as far as they have
             them in common, where it is no heir.
         default: of an heir, from retire on; an SQL expression.
+        bare_of_expressions: whether an heir goes without the indexes that read the
+            old column by an expression or predicate.
         keeps_constraints: whether an heir gets the constraints and unique indexes too.
     """
 
@@ -46,6 +48,7 @@ class Side:
     heir_of: Column | None = None
     privileges_of: tuple[str, ...] = ()
     default: str | None = None
+    bare_of_expressions: bool = False
     keeps_constraints: bool = False
 
     @property

@@ -204,14 +204,11 @@ class Successor:
 
     def targets(self) -> list[sql.Composable]:
         """Return what gives expressions of indexes their statistics targets."""
+        schema = self.shadow_name.schema
         return [
             statement
             for i in self.loose()
-            for statement in indexes.index_looks(
-                self.shadow_name,
-                self.copy_of(i),
-                replace(i, comment=None, clustered=False, replica_identity=False),
-            )
+            for statement in indexes.targets(schema, self.copy_of(i), i)
         ]
 
     def copy_of(self, index: Index) -> str:

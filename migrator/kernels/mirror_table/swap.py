@@ -22,7 +22,7 @@ from migrator.kernels import constraints, direct, foreign_key, indexes, sequence
 from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
-from migrator.plan import Autocommit, Lock, Step, Steps, render, type_name
+from migrator.plan import Lock, Step, Steps, render, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,11 @@ class Swap(Exchange):
                 indexes.build_as(f"build_index_{number}", target, self.copy_of(i), i)
                 for number, i in enumerate(self.later(), 1)
             ),
-            *self._analyzed(),
+            *indexes.analyzed(
+                self.shadow_name,
+                [(self.copy_of(i), i) for i in self.later()],
+                no_reverse="the new table goes",
+            ),
             *self._referring(),
         )
 
@@ -88,28 +92,6 @@ class Swap(Exchange):
                 type_name(c.definition),
                 c.references or self.name,
             )
-        )
-
-    def _analyzed(self) -> Steps:
-        """Return what the planner needs of expressions: there were no indexes yet."""
-        if all(i.plain for i in self.later()):
-            return ()
-        why = "the new table goes"
-        weak = Lock.SHARE_UPDATE_EXCLUSIVE
-        analyze = Autocommit(
-            statement=render(sql.SQL("ANALYZE {}").format(self.shadow_name.identifier)),
-            lock=weak,
-            table=self.shadow_name,
-        )
-        targets = self.targets()
-        first = Step(
-            name="set_statistics",
-            work=direct.catalogue_step(self.shadow_name, *targets, lock=weak),
-            no_reverse=why,
-        )
-        return (
-            *([first] if targets else []),
-            Step(name="analyze_expressions", work=analyze, no_reverse=why),
         )
 
     def verify(self) -> Steps:

@@ -1,12 +1,14 @@
 """What a key is made wider on: its tables, their columns, and what hangs on these."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from psycopg import sql
 
 from migrator import names
+from migrator.errors import Refused
 from migrator.facts import Constraint, Facts, ForeignKey, Index, Table
+from migrator.kernels import index_copies
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS
 from migrator.names import TableName
@@ -59,6 +61,33 @@ class Part:
     def columns(self) -> tuple[Widening, ...]:
         """The columns that become wider."""
         return self.mirror.columns if self.mirror else ()
+
+    @property
+    def shadows(self) -> dict[str, str]:
+        """For each of these, the column behind it."""
+        return {c.name: c.shadow for c in self.columns}
+
+    @property
+    def retired(self) -> dict[str, str]:
+        """For each of these, the name of the former one after the exchange."""
+        return {c.name: c.retired for c in self.columns}
+
+    def over(self, index: Index, columns: Mapping[str, str]) -> Index:
+        """
+        Return an index as it is over other columns.
+
+        Raises:
+            Refused: its expression or predicate cannot be carried over.
+        """
+        like = index_copies.over(self.facts, index, columns)
+        if like is None:
+            raise Refused(
+                f'Index "{index.name}" of table {self.table.name} holds a column that'
+                " becomes wider, and has an expression or a predicate that the server"
+                " does not spell for another column.",
+                next="drop it first (DropIndex), and build it again afterwards.",
+            )
+        return like
 
     def indexes(self) -> tuple[tuple[Index, Constraint | None], ...]:
         """Return the valid indexes over the columns, with the keys over these."""

@@ -1,16 +1,18 @@
 """What a key, and what hangs on it, must be like to become wider."""
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from migrator.errors import Refused
 from migrator.facts import Column, Index
-from migrator.kernels import indexes, requirements
+from migrator.kernels import requirements
 from migrator.kernels.mirror_columns import require_mirrorable
 from migrator.kernels.mirror_columns.widened import BITS
 from migrator.kernels.parts import require_unread
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.kernels.wider_key.exchange import again
-from migrator.plan import Probe, expression, render, type_name
+from migrator.plan import Probe, render, type_name
 
 
 def require(whole: WiderKey) -> None:
@@ -87,14 +89,7 @@ def _require_column(part: Part, column: Column) -> None:
 
 def _require_index(part: Part, index: Index) -> None:
     where = f'Index "{index.name}" of table {part.table.name}'
-    has_expression = not all(k.name for k in index.keys)
-    read = {c.name for c in part.columns}.intersection(index.mentions)
-    if has_expression or read:
-        raise Refused(
-            f"{where} holds a column that becomes wider, and has an expression or"
-            " a predicate that reads it, which cannot be carried over.",
-            next="drop it first (DropIndex), and build it again afterwards.",
-        )
+    part.over(index, part.shadows)
     if index.nulls_not_distinct:
         raise Refused(
             f"{where} is NULLS NOT DISTINCT: values that the former type cannot"
@@ -134,11 +129,8 @@ def _trial(whole: WiderKey, part: Part) -> Probe:
             for c in part.columns
         ),
         *(
-            sql.SQL("CREATE INDEX ON {} USING {} ({}) WHERE {}").format(
-                trial,
-                sql.Identifier(index.method),
-                indexes.index_keys(index, "", ""),
-                expression(index.predicate or "true"),
+            sql.SQL("CREATE INDEX ON {} {}").format(
+                trial, type_name(replace(index, tablespace=None).definition)
             )
             for index, _ in part.indexes()
         ),

@@ -179,11 +179,17 @@ def _unique(part: Part, _: Widened) -> Iterator[Step]:
 
 
 def _builds(part: Part, *, unique: bool) -> Iterator[Step]:
-    shadows = {c.name: c.shadow for c in part.columns}
     for number, (index, _) in enumerate(part.indexes(), 1):
         if index.unique is unique:
             name, copy = f"build_index_{number}", part.copy(index)
-            yield indexes.build_like(name, part.table, index, copy, shadows)
+            like = part.over(index, part.shadows)
+            yield indexes.build_as(name, part.table, copy, like)
+    yield from indexes.analyzed(
+        part.table.name,
+        [(part.copy(i), i) for i, _ in part.indexes() if i.unique is unique],
+        named=lambda name: f"{name}_{'unique' if unique else 'plain'}",
+        no_reverse="it goes with the indexes",
+    )
 
 
 def _way_back(whole: WiderKey) -> tuple[Action, ...]:
@@ -191,10 +197,10 @@ def _way_back(whole: WiderKey) -> tuple[Action, ...]:
     over, later = _is_back(whole), later_keys(whole)
     actions: list[Action] = []
     for part, mirror in whole.mirrors():
-        retired = {c.name: c.retired for c in part.columns}
         for index, _ in part.indexes():
             copy = part.copy(index)
-            build = indexes.build_like("", part.table, index, copy, retired).work
+            like = part.over(index, part.retired)
+            build = indexes.build_as("", part.table, copy, like).work
             assert isinstance(build, Autocommit)
             actions.append(
                 replace(

@@ -129,10 +129,16 @@ SELECT a.attname::text AS name,
        ) AS checks,
        ARRAY(
          SELECT DISTINCT x.relname::text FROM same
-           JOIN pg_catalog.pg_index i
-             ON i.indrelid = same.attrelid AND same.attnum = ANY (i.indkey)
+           JOIN pg_catalog.pg_index i ON i.indrelid = same.attrelid
            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
           WHERE same.attname = a.attname AND i.indisunique
+            -- By an expression or a predicate it is in it as well.
+            AND (same.attnum = ANY (i.indkey) OR EXISTS (
+              SELECT FROM pg_catalog.pg_depend dep
+               WHERE dep.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND dep.objid = i.indexrelid AND dep.refobjid = i.indrelid
+                 AND dep.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                 AND dep.refobjsubid = same.attnum))
        ) AS unique_indexes,
        ARRAY(
          SELECT k.conname::text FROM same

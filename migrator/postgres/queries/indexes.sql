@@ -23,15 +23,8 @@ SELECT x.relname::text AS name,
          SELECT k.conname::text FROM pg_catalog.pg_constraint k
           WHERE k.conindid = i.indexrelid ORDER BY 1
        ) AS constraints,
-       -- The tablespace, which the server leaves out, stands before the predicate.
-       COALESCE((
-         SELECT pg_catalog.substr(spelt.whole, 1, pg_catalog.length(spelt.whole)
-                                  - pg_catalog.length(spelt.predicate))
-                || ' TABLESPACE ' || pg_catalog.quote_ident(s.spcname) || spelt.predicate
-           FROM pg_catalog.pg_tablespace s
-          WHERE s.oid = x.reltablespace
-            AND pg_catalog.right(spelt.whole, pg_catalog.length(spelt.predicate)) = spelt.predicate
-       ), spelt.whole) AS definition,
+       pg_catalog.substr(spelt.whole, 1, pg_catalog.length(spelt.whole)
+                         - pg_catalog.length(spelt.predicate)) AS spelt,
        COALESCE(x.reloptions, '{}') AS storage,
        (SELECT s.spcname::text FROM pg_catalog.pg_tablespace s WHERE s.oid = x.reltablespace) AS tablespace,
        pg_catalog.obj_description(x.oid, 'pg_class') AS comment,
@@ -64,9 +57,9 @@ SELECT x.relname::text AS name,
                     CASE WHEN c.oid IS NOT NULL AND c.oid <> a.attcollation
                          THEN 'COLLATE ' || pg_catalog.quote_ident(n.nspname)
                               || '.' || pg_catalog.quote_ident(c.collname) END,
-                    CASE WHEN NOT o.opcdefault
+                    CASE WHEN NOT o.opcdefault OR class.parameters IS NOT NULL
                          THEN pg_catalog.quote_ident(onsp.nspname) || '.'
-                              || pg_catalog.quote_ident(o.opcname) END,
+                              || pg_catalog.quote_ident(o.opcname) || COALESCE(class.parameters, '') END,
                     CASE WHEN (i.indoption[k.at - 1] & 1) = 1 THEN 'DESC' END,
                     CASE WHEN am.amname = 'btree'
                           AND (i.indoption[k.at - 1] & 1) <> ((i.indoption[k.at - 1] >> 1) & 1)
@@ -80,6 +73,13 @@ SELECT x.relname::text AS name,
            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
            JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[k.at - 1]
            JOIN pg_catalog.pg_namespace onsp ON onsp.oid = o.opcnamespace
+          CROSS JOIN LATERAL (
+            SELECT '(' || pg_catalog.string_agg(pg_catalog.quote_ident(p.option_name) || ' = '
+                                                || pg_catalog.quote_literal(p.option_value), ', ') || ')'
+              FROM pg_catalog.pg_attribute own,
+                   pg_catalog.pg_options_to_table(own.attoptions) AS p
+             WHERE own.attrelid = x.oid AND own.attnum = k.at
+          ) AS class (parameters)
        ), '[]') AS keys,
        -- Of the first key column: 1 or -1 where the rows stand in its order.
        (SELECT s.correlation::float8
@@ -119,7 +119,8 @@ SELECT x.relname::text AS name,
              JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
             GROUP BY m.amopstrategy) AS s
  ) AS compared
-  -- Behind the table's name, which the server spells in just this way.
+  -- Behind the table's name, which the server spells in just this way. It leaves the
+  -- tablespace out, which stands before the predicate.
  CROSS JOIN LATERAL (
    SELECT pg_catalog.substr(pg_catalog.pg_get_indexdef(x.oid), pg_catalog.length(
             'CREATE ' || CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX '

@@ -7,8 +7,14 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from migrator import names
-from migrator.facts import Column, Constraint, ForeignKey, Index, Table
-from migrator.kernels import constraints, foreign_key, indexes, unique_key
+from migrator.facts import Column, Constraint, Facts, ForeignKey, Index, Table
+from migrator.kernels import (
+    constraints,
+    foreign_key,
+    index_copies,
+    indexes,
+    unique_key,
+)
 from migrator.kernels.direct import catalogue_step
 from migrator.kernels.mirror_columns.side import read_as
 from migrator.names import TableName
@@ -260,20 +266,30 @@ class CarriedIndex(Carried):
 
     index: Index
     key: Constraint | None
+    #: The same over the heir, and over the retired column.
+    forth: Index
+    back: Index
 
     @property
     def name(self) -> str:
         """The index's name, which is the key's."""
         return self.index.name
 
-    def _built(self, column: str) -> Step:
+    def _built(self, index: Index) -> Step:
         step = f"build_unique_{self.number}"
-        given = {self.place.old: column}
-        return indexes.build_like(step, self.place.table, self.index, self.made, given)
+        return indexes.build_as(step, self.place.table, self.made, index)
 
     def prepared(self) -> Steps:
         """Return the build over the heir."""
-        return (self._built(self.place.heir),)
+        return (
+            self._built(self.forth),
+            *indexes.analyzed(
+                self.place.table.name,
+                [(self.made, self.index)],
+                named=lambda name: f"{name}_{self.number}",
+                no_reverse="it goes with the index",
+            ),
+        )
 
     def freed(self) -> sql.Composable:
         """Return the drop of the key, or of the index that is none."""
@@ -305,25 +321,23 @@ class CarriedIndex(Carried):
 
     def before_back(self, over: str, fits: Refusal) -> tuple[Action, ...]:
         """Return the build over the old column, which holds rows to it from then on."""
-        build = self._built(self.place.retired).work
+        build = self._built(self.back).work
         assert isinstance(build, Autocommit)
         done = f"SELECT ({over}) OR ({build.done})"
         return (replace(build, done=done, refusals=(fits,)),)
 
 
-def found(
-    table: Table, tag: str, column: Column, *, heir: str, type: str
-) -> tuple[Carried, ...]:
+def found(facts: Facts, column: Column, *, heir: str, type: str) -> tuple[Carried, ...]:
     """
     Return all that goes over from a column to its heir.
 
     Args:
-        table: its table, before retire.
-        tag: the change's.
+        facts: of its table, before retire.
         column: the column.
         heir: its heir's name until retire.
         type: the heir's.
     """
+    table, tag = facts.table, facts.tag
     if table.kind != "r":
         return ()
     place = Place(
@@ -350,10 +364,22 @@ def found(
         # On the way back NOT NULL, which a replica identity needs, comes later.
         stays = used or index.primary or index.replica_identity
         # A key WITHOUT OVERLAPS is of another method.
-        is_like = index.method == "btree" and indexes.can_be_copied(index, column.name)
-        if index.name in column.unique_indexes and is_like and not stays:
-            number = len(over) + 1
-            over.append(CarriedIndex(place=place, number=number, index=index, key=key))
+        is_like = index.method == "btree" and index.valid
+        if index.name not in column.unique_indexes or not is_like or stays:
+            continue
+        forth = index_copies.over(facts, index, {place.old: place.heir})
+        back = index_copies.over(facts, index, {place.old: place.retired})
+        if forth is not None and back is not None:
+            over.append(
+                CarriedIndex(
+                    place=place,
+                    number=len(over) + 1,
+                    index=index,
+                    key=key,
+                    forth=forth,
+                    back=back,
+                )
+            )
     return tuple(over)
 
 
@@ -388,7 +414,11 @@ def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal
         " UNION SELECT c.relname FROM pg_catalog.pg_index i"
         " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
         " WHERE i.indrelid = a.attrelid AND i.indisunique"
-        " AND a.attnum = ANY (i.indkey)) found"
+        " AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_catalog.pg_depend d"
+        " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.objid = i.indexrelid AND d.refobjid = i.indrelid"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.refobjsubid = a.attnum))) found"
         " WHERE a.attrelid = {table}::pg_catalog.regclass AND a.attname = {column}"
         " AND NOT a.attisdropped AND found.name <> ALL ({known})"
     ).format(table=sql.Literal(str(table)), column=sql.Literal(column), known=known)
