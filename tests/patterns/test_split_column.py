@@ -256,6 +256,18 @@ def test_refused(
     assert left == [(1, 0, "Anna Maria Smith"), (2, 0, "Bob Jones")]
 
 
+@pytest.mark.parametrize(
+    "index", ["people (lower(name))", "people (id) WHERE name <> 'name'"]
+)
+def test_a_unique_index_that_reads_the_column_is_refused(
+    runner: Runner, sql: psycopg.Connection, index: str
+) -> None:
+    """Values made of the new columns could be equal there, and fail their writes."""
+    sql.execute(f"CREATE UNIQUE INDEX one ON {index}".encode())
+    with pytest.raises(Refused, match='under "one"'):
+        runner.expand(CHANGE)
+
+
 def test_a_check_on_the_column_is_refused(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
