@@ -95,6 +95,49 @@ def test_all_stays(database: str, sql: psycopg.Connection, to: str | None) -> No
     same(after, snapshot(sql))
 
 
+PARTED = """
+CREATE TABLE t (id int, n int, a int, PRIMARY KEY (id),
+  CONSTRAINT "n's" CHECK (n > 0 OR 'n' = 'm'), CONSTRAINT both_ CHECK (n < a))
+  PARTITION BY RANGE (id);
+CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (50);
+CREATE TABLE t_rest PARTITION OF t DEFAULT PARTITION BY LIST (id);
+CREATE TABLE t_all PARTITION OF t_rest DEFAULT;
+ALTER TABLE t ADD CONSTRAINT unproved CHECK (n <> 3) NOT VALID;
+COMMENT ON CONSTRAINT "n's" ON t IS 'it''s';
+INSERT INTO t SELECT g, g, g + 1 FROM generate_series(4, 100) g;
+"""
+
+
+@pytest.mark.parametrize("to", [None, "m"])
+def test_checks_of_a_partitioned_table(
+    database: str, sql: psycopg.Connection, to: str | None
+) -> None:
+    """They bind in each state, on each partition, and end as by plain DDL."""
+    sql.execute(PARTED)
+    before = snapshot(sql)
+    given = change("bigint", to)
+    for number in range(1, len(FORWARD) + 1):
+        carry(database, given, *FORWARD[:number])
+        name = to if to and number == len(FORWARD) else "n"
+        for row, value in ((7, -1), (70, 0), (70, 3), (7, 99)):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                sql.execute(f"UPDATE t SET {name} = {value} WHERE id = {row}".encode())
+        if number == len(FORWARD):
+            go(database, given, "rollback")
+        fresh(database).rollback("a1", to=State.PLANNED)
+        fresh(database).drop_parked("a1", at_once=True)
+        same(snapshot(sql), before)
+    carry(database, given, *FORWARD, "drop")
+    after = snapshot(sql)
+    sql.execute("DROP TABLE t")
+    sql.execute(PARTED.encode())
+    sql.execute(
+        "ALTER TABLE t ALTER n TYPE bigint"
+        + (f"; ALTER TABLE t RENAME n TO {to}" if to else "")
+    )
+    same(after, snapshot(sql))
+
+
 def test_a_wider_varchar_under_a_check(database: str, sql: psycopg.Connection) -> None:
     """The server would scan the table for the check, under ACCESS EXCLUSIVE."""
     setup = "CREATE TABLE t (id int PRIMARY KEY, n varchar(9) UNIQUE CHECK (n <> ''))"
@@ -235,6 +278,20 @@ def test_what_does_not_go_over(
     sql.execute(f"CREATE TABLE t (n {column}); {also}".encode())
     with pytest.raises(Refused, match=words):
         go(database, change("bigint", "m"), "expand")
+
+
+def test_what_came_on_a_partition_since(database: str, sql: psycopg.Connection) -> None:
+    """The retired column would be held to it there, which the message tells."""
+    sql.execute(PARTED.encode())
+    given = change("bigint")
+    carry(database, given, *FORWARD[:3])
+    with crash_at("set_status", 5), pytest.raises(CrashError):
+        go(database, given, "retire")
+    sql.execute("ALTER TABLE t_all ADD CONSTRAINT late CHECK (n < 1000)")
+    with pytest.raises(Refused, match="1 constraint or unique index came onto column"):
+        go(database, given, "retire")
+    sql.execute("ALTER TABLE t_all DROP CONSTRAINT late")
+    assert go(database, given, "retire") is State.RETIRED
 
 
 def test_what_came_since(database: str, sql: psycopg.Connection) -> None:

@@ -15,7 +15,7 @@ from migrator.kernels import (
     indexes,
     unique_key,
 )
-from migrator.kernels.direct import catalogue_step
+from migrator.kernels.direct import catalogue_step, members
 from migrator.kernels.mirror_columns.side import read_as
 from migrator.names import TableName
 from migrator.plan import (
@@ -338,8 +338,6 @@ def found(facts: Facts, column: Column, *, heir: str, type: str) -> tuple[Carrie
         type: the heir's.
     """
     table, tag = facts.table, facts.tag
-    if table.kind != "r":
-        return ()
     place = Place(
         table=table,
         tag=tag,
@@ -350,15 +348,19 @@ def found(facts: Facts, column: Column, *, heir: str, type: str) -> tuple[Carrie
     keys = {k.index: k for k in table.constraints if k.kind == "u"}
     over: list[Carried] = []
     # First: on the way back their counts refuse before an index binds anybody.
+    whole = table.kind == "p"
     for one in table.constraints:
-        if one.kind not in ("c", "f") or column.name not in one.columns:
+        # Foreign keys and unique indexes of partitions are several, and no statement
+        # exchanges them all.
+        kinds = ("c",) if whole else ("c", "f")
+        if one.kind not in kinds or column.name not in one.columns:
             continue
         if not any(k.name == one.name for k in _referring(table, column)):
             number = len(over) + 1
             over.append(
                 CarriedConstraint(place=place, number=number, found=one, type=type)
             )
-    for index in table.indexes:
+    for index in () if whole else table.indexes:
         key = keys.get(index.name)
         used = index.constraints if key is None else key.dependents
         # On the way back NOT NULL, which a replica identity needs, comes later.
@@ -405,7 +407,8 @@ def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal
         sql.SQL(", ").join(sql.Literal(one.name) for one in over)
     )
     count = sql.SQL(
-        "SELECT count(*) FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ("
+        "SELECT count(DISTINCT found.name) FROM pg_catalog.pg_attribute a"
+        " CROSS JOIN LATERAL ("
         "SELECT k.conname AS name FROM pg_catalog.pg_constraint k"
         " WHERE k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)"
         " AND k.contype IN ('c', 'f', 'u', 'x')"
@@ -419,9 +422,9 @@ def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal
         " AND d.objid = i.indexrelid AND d.refobjid = i.indrelid"
         " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
         " AND d.refobjsubid = a.attnum))) found"
-        " WHERE a.attrelid = {table}::pg_catalog.regclass AND a.attname = {column}"
+        " WHERE a.attrelid IN ({members}) AND a.attname = {column}"
         " AND NOT a.attisdropped AND found.name <> ALL ({known})"
-    ).format(table=sql.Literal(str(table)), column=sql.Literal(column), known=known)
+    ).format(members=members(table), column=sql.Literal(column), known=known)
     return Refusal(
         count=render(count),
         why=f"{{count:constraint or unique index|constraints and unique indexes}} came"
