@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 from snapshots import same, snapshot
+from test_claims import ROLE, as_role
 from test_interleavings import CrashError, crash_at, fresh, go
 
 from migrator.change import Change
@@ -250,6 +251,43 @@ def test_a_type_that_a_foreign_key_cannot_have(
         go(database, change("text", "m"), "expand")
 
 
+def test_a_type_that_a_check_cannot_have(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """The check is named, also where it calls a function of the old type."""
+    sql.execute(
+        "CREATE FUNCTION fine(int) RETURNS bool LANGUAGE sql IMMUTABLE RETURN $1 > 0;"
+        'CREATE TABLE t (id int PRIMARY KEY, n int CONSTRAINT "it\'s" CHECK (fine(n)))'
+    )
+    with pytest.raises(Refused, match='refuses check "it\'s" of a column of type big'):
+        go(database, change("bigint", "m"), "expand")
+
+
+def test_a_parent_of_another_role(database: str, sql: psycopg.Connection) -> None:
+    """What retire does to it is asked for before anything is changed."""
+    sql.execute(
+        "CREATE TABLE p (id int PRIMARY KEY);"
+        "CREATE TABLE t (id int PRIMARY KEY, n int CONSTRAINT fk REFERENCES p)"
+    )
+    sql.execute(
+        f"DO $$ BEGIN IF to_regrole('{ROLE}') IS NULL THEN CREATE ROLE {ROLE} LOGIN;"
+        f" END IF; END $$; CREATE SCHEMA migrator AUTHORIZATION {ROLE};"
+        f" ALTER TABLE t OWNER TO {ROLE}; GRANT SELECT, REFERENCES ON p TO {ROLE};"
+        f" GRANT CREATE ON SCHEMA public TO {ROLE}".encode()
+    )
+    given, url = change("bigint", "m"), as_role(database)
+    with pytest.raises(Refused, match='"fk" is made again at retire, for which table'):
+        go(url, given, "expand")
+    sql.execute(f"GRANT UPDATE ON p TO {ROLE}".encode())
+    sql.execute("ALTER TABLE p ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(Refused, match="row-level security applies to this role on tab"):
+        go(url, given, "expand")
+    sql.execute("ALTER TABLE p DISABLE ROW LEVEL SECURITY")
+    carry(url, given, *FORWARD, "rollback", "retire", "drop")
+    sql.execute(f"REASSIGN OWNED BY {ROLE} TO CURRENT_USER".encode())
+    sql.execute(f"DROP OWNED BY {ROLE}".encode())
+
+
 @pytest.mark.parametrize(
     ("column", "also", "words"),
     [
@@ -261,6 +299,14 @@ def test_a_type_that_a_foreign_key_cannot_have(
             "CREATE EXTENSION btree_gist; ALTER TABLE t ADD at daterange, ADD UNIQUE"
             " (n, at WITHOUT OVERLAPS)",
             'is under "t_n_at_key"',
+        ),
+        (
+            "int",
+            "CREATE EXTENSION btree_gist; ALTER TABLE t ADD at daterange;"
+            " CREATE TABLE c (n int, at daterange,"
+            " PRIMARY KEY (n, at WITHOUT OVERLAPS)); ALTER TABLE t ADD CONSTRAINT fk"
+            " FOREIGN KEY (n, PERIOD at) REFERENCES c (n, PERIOD at)",
+            'takes part in foreign key "fk"',
         ),
         (
             "int UNIQUE NOT NULL",

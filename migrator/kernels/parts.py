@@ -81,7 +81,7 @@ def inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
     made = list(looks(trial, part.name, column))
     if part.default is not None:
         made.append(alter + sql.SQL("SET DEFAULT ") + expression(part.default))
-    return (*made, *carried.checks_tried(going_over(facts, part)))
+    return tuple(made)
 
 
 def index_spellings(facts: Facts, part: Part) -> Mapping[str, Probe]:

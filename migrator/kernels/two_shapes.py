@@ -237,7 +237,7 @@ class TwoShapes(Pattern):
             *(
                 probe
                 for part in new
-                for probe in carried.keys_tried(
+                for probe in carried.tried(
                     self.title,
                     going_over(facts, part),
                     facts,

@@ -9,18 +9,16 @@ Source: PostgreSQL manual, ALTER TABLE, Notes; ADD table_constraint_using_index.
 
 from migrator.kernels.mirror_columns.carried.base import Carried, found, none_came
 from migrator.kernels.mirror_columns.carried.needs import (
-    checks_tried,
     footprints,
-    keys_tried,
     notices,
+    tried,
 )
 
 __all__ = [
     "Carried",
-    "checks_tried",
     "footprints",
     "found",
-    "keys_tried",
     "none_came",
     "notices",
+    "tried",
 ]

@@ -355,7 +355,11 @@ def found(facts: Facts, column: Column, *, heir: str, type: str) -> tuple[Carrie
         kinds = ("c",) if whole else ("c", "f")
         if one.kind not in kinds or column.name not in one.columns:
             continue
-        if not any(k.name == one.name for k in _referring(table, column)):
+        # A key over periods needs an index of another method than the others.
+        is_over_periods = one.kind == "f" and foreign_key.has_period(one.definition)
+        if not is_over_periods and all(
+            k.name != one.name for k in _referring(table, column)
+        ):
             number = len(over) + 1
             over.append(
                 CarriedConstraint(place=place, number=number, found=one, type=type)

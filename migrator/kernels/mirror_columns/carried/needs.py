@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from migrator.facts import Facts
+from migrator.facts import Facts, ForeignKey
 from migrator.kernels import foreign_key
 from migrator.kernels.mirror_columns.carried.base import (
     Carried,
@@ -14,21 +14,11 @@ from migrator.kernels.mirror_columns.carried.base import (
 from migrator.plan import Footprint, Notice, Probe, render, type_name
 
 
-def checks_tried(over: Iterable[Carried]) -> tuple[sql.Composable, ...]:
-    """Return statements that put checks on the heir, in the table's like in pg_temp."""
-    return tuple(
-        statement
-        for one in over
-        if isinstance(one, CarriedConstraint) and one.found.kind == "c"
-        for statement in one.place.in_trial().on_heir(one.tried())
-    )
-
-
-def keys_tried(
+def tried(
     title: str, over: Iterable[Carried], facts: Facts, trial: Iterable[sql.Composable]
 ) -> tuple[Probe, ...]:
     """
-    Return trials of foreign keys on empty tables: the server knows which types fit.
+    Return trials of checks and foreign keys on empty tables, by which types fit.
 
     Args:
         title: the change's, for the message.
@@ -38,35 +28,84 @@ def keys_tried(
     """
     keys = {k.name: k for k in facts.table.foreign_keys if k.table == facts.table.name}
     made = tuple(map(render, trial))
-    probes: list[Probe] = []
-    for one in over:
-        if not isinstance(one, CarriedConstraint) or one.name not in keys:
-            continue
-        key, place = keys[one.name], one.place.in_trial()
-        parent = sql.SQL(
-            "CREATE TEMP TABLE migrator_parent (LIKE {} INCLUDING INDEXES)"
-        ).format(key.to.identifier)
-        add = place.alter(
-            sql.SQL(
-                "ADD FOREIGN KEY ({}) REFERENCES pg_temp.migrator_parent ({})"
-            ).format(
-                sql.SQL(", ").join(map(sql.Identifier, key.columns)),
-                sql.SQL(", ").join(map(sql.Identifier, key.to_columns)),
-            )
-            + type_name(foreign_key.actions(one.found.definition))
+    return tuple(
+        probe
+        for one in over
+        if isinstance(one, CarriedConstraint)
+        for probe in (
+            _key_tried(title, one, keys[one.name], made)
+            if one.name in keys
+            else (_check_tried(title, one, made),)
         )
-        probes.append(
-            Probe(
-                statements=(*made, render(parent), *map(render, place.on_heir(add))),
-                question="SELECT true",
-                otherwise="",
-                failed=f'{title}: the server refuses foreign key "{one.name}" to'
-                f" {key.to} by a column of type {one.type}",
-                next="drop the foreign key first (DropConstraint). An integer key and"
-                " all that refers to it become wider at once by ChangePrimaryKey.",
-            )
+    )
+
+
+def _check_tried(title: str, one: CarriedConstraint, made: tuple[str, ...]) -> Probe:
+    """Return the trial of a check on the heir."""
+    return Probe(
+        statements=(*made, *map(render, one.place.in_trial().on_heir(one.tried()))),
+        question="SELECT true",
+        otherwise="",
+        failed=f'{title}: the server refuses check "{one.name}" of a column of type'
+        f" {one.type}",
+        next="drop the check first (DropConstraint), and put its like on the new column"
+        " afterwards (AddCheck).",
+    )
+
+
+def _key_tried(
+    title: str, one: CarriedConstraint, key: ForeignKey, made: tuple[str, ...]
+) -> tuple[Probe, ...]:
+    """Return what this role has to be able to, and the trial of a key of the heir."""
+    place, parent = one.place.in_trial(), sql.Literal(str(key.to))
+    rights = sql.SQL(
+        "SELECT pg_catalog.has_table_privilege({}, 'UPDATE, DELETE, TRUNCATE')"
+    ).format(parent)
+    rights += sql.SQL("").join(
+        sql.SQL(" AND pg_catalog.has_column_privilege({}, {}, {})").format(
+            parent, sql.Literal(column), sql.Literal(right)
         )
-    return tuple(probes)
+        for column in key.to_columns
+        for right in ("SELECT", "REFERENCES")
+    )
+    like = sql.SQL(
+        "CREATE TEMP TABLE migrator_parent (LIKE {} INCLUDING INDEXES)"
+    ).format(key.to.identifier)
+    add = place.alter(
+        sql.SQL("ADD FOREIGN KEY ({}) REFERENCES pg_temp.migrator_parent ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, key.columns)),
+            sql.SQL(", ").join(map(sql.Identifier, key.to_columns)),
+        )
+        + type_name(foreign_key.actions(one.found.definition))
+    )
+    return (
+        Probe(
+            statements=(),
+            question=render(rights),
+            otherwise=f'{title}: foreign key "{one.name}" is made again at retire, for'
+            f" which table {key.to} is locked and read; this role may not do that.",
+            next=f"connect as a role that may, or GRANT SELECT, UPDATE, REFERENCES ON"
+            f" {key.to} to this one.",
+        ),
+        Probe(
+            statements=(),
+            question=render(
+                sql.SQL("SELECT NOT pg_catalog.row_security_active({})").format(parent)
+            ),
+            otherwise=f"{title}: row-level security applies to this role on table"
+            f' {key.to}: rows of key "{one.name}" would seem to refer to nothing.',
+            next="connect as a role with BYPASSRLS.",
+        ),
+        Probe(
+            statements=(*made, render(like), *map(render, place.on_heir(add))),
+            question="SELECT true",
+            otherwise="",
+            failed=f'{title}: the server refuses foreign key "{one.name}" to {key.to}'
+            f" by a column of type {one.type}",
+            next="drop the foreign key first (DropConstraint). An integer key and all"
+            " that refers to it become wider at once by ChangePrimaryKey.",
+        ),
+    )
 
 
 def footprints(over: Iterable[Carried]) -> tuple[Footprint, ...]:
