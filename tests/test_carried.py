@@ -355,3 +355,41 @@ def test_what_came_since(database: str, sql: psycopg.Connection) -> None:
     go(database, given, "retire")
     with pytest.raises(psycopg.errors.CheckViolation, match="before"):
         sql.execute("INSERT INTO t (id, m) VALUES (1, 1)")
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ("ALTER TABLE t DROP CONSTRAINT t_n_check, DROP CONSTRAINT t_n_key", ""),
+        ("ALTER TABLE t ALTER m SET NOT NULL, ALTER m SET DEFAULT 5", ""),
+        ("ALTER TABLE t ADD CONSTRAINT new CHECK (m IS NOT NULL)", "began: new"),
+        ("ALTER TABLE t RENAME CONSTRAINT t_n_check TO other", "retire began: other"),
+        ("CREATE TABLE c (n bigint CONSTRAINT fk REFERENCES t (m))", "began: fk"),
+    ],
+)
+def test_what_happens_to_it_after_retire(
+    database: str, sql: psycopg.Connection, after: str, words: str
+) -> None:
+    """What was dropped comes back; nothing that came binds the old release."""
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n int UNIQUE CHECK (n > 0))")
+    before = snapshot(sql)
+    given = change("bigint", "m")
+    carry(database, given, *FORWARD)
+    sql.execute(after.encode())
+    if words:
+        with pytest.raises(Refused, match=words):
+            go(database, given, "rollback")
+        assert fresh(database).change("a1").going_back is None
+        assert "_like_" not in "".join(snapshot(sql))
+        go(database, given, "drop")
+        return
+    go(database, given, "rollback")
+    sql.execute("INSERT INTO t (id, n) VALUES (1, 1), (2, NULL)")
+    assert sql.execute("SELECT n, m FROM t ORDER BY id").fetchall() == [
+        (1, 1),
+        (None, None),
+    ]
+    fresh(database).rollback("a1", to=State.PLANNED)
+    sql.execute("INSERT INTO t VALUES (3)")
+    fresh(database).drop_parked("a1", at_once=True)
+    same(snapshot(sql), before)

@@ -9,6 +9,7 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Facts
 from migrator.kernels.column_definition import granted_on_parts, looks
+from migrator.kernels.constraints import counted
 from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.index_copies import copied, copy_name, of_column
 from migrator.kernels.indexes import index_looks
@@ -146,11 +147,12 @@ class Pair(Shapes):
         back = catalogue_step(
             self.table,
             *self.remove(),
-            *(c.freed() for c in over),
+            *(c.freed(if_there=True) for c in over),
             *(self._rename(s.takes, s.name) for s in self.new if s.takes),
             *(self._rename(s.retired, s.name) for s in self.old),
-            *(self._alter("ALTER COLUMN {} DROP DEFAULT", s.name) for s in given),
-            *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in proven),
+            # Also what somebody gave it: the old release would be held to it.
+            *(self._alter("ALTER COLUMN {} DROP DEFAULT", s.name) for s in self.new),
+            *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in self.new),
             *self._on_in_window(),
             *(
                 sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
@@ -165,7 +167,10 @@ class Pair(Shapes):
             also=also,
         )
         is_back = has_columns(self.table, *(s.name for s in (*self.old, *self.new)))
-        back = replace(back, refusals=(marks.none(),), done=is_back)
+        came = tuple(none_came(self.table, s.final, over) for s in self.new)
+        back = replace(back, refusals=(marks.none(), *came), done=is_back)
+        # Before anything is built, and once more under the lock.
+        looked = [counted(self.table, r, done=is_back) for r in came if over]
         proofs = tuple(
             action
             for s in strict
@@ -187,6 +192,7 @@ class Pair(Shapes):
                 name="exchange_shapes",
                 work=self.needs_compared(self.needs_on(forward, why)),
                 reverse=(
+                    *looked,
                     *(a for c in over for a in c.before_back(is_back, marks.none())),
                     self.needs_on(back, why),
                     *proofs,

@@ -28,6 +28,8 @@ from migrator.plan import (
     type_name,
 )
 
+_IF_EXISTS = {False: sql.SQL(""), True: sql.SQL("IF EXISTS ")}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -52,10 +54,12 @@ class Place:
         """Return an ALTER TABLE."""
         return sql.SQL("ALTER TABLE {} {}").format(self.table.name.identifier, what)
 
-    def without(self, constraint: str) -> sql.Composable:
+    def without(self, constraint: str, *, if_there: bool) -> sql.Composable:
         """Return the drop of a constraint."""
         return self.alter(
-            sql.SQL("DROP CONSTRAINT {}").format(sql.Identifier(constraint))
+            sql.SQL("DROP CONSTRAINT {}{}").format(
+                _IF_EXISTS[if_there], sql.Identifier(constraint)
+            )
         )
 
     def in_trial(self) -> "Place":
@@ -121,8 +125,13 @@ class Carried(ABC):
         """Return what is made and proved on the heir before the exchange."""
 
     @abstractmethod
-    def freed(self) -> sql.Composable:
-        """Return the drop of what bears the name, before the columns' renames."""
+    def freed(self, *, if_there: bool = False) -> sql.Composable:
+        """
+        Return the drop of what bears the name, before the columns' renames.
+
+        Args:
+            if_there: whether somebody may have dropped it: the way back brings it back.
+        """
 
     @abstractmethod
     def exchanged(self) -> Iterator[sql.Composable]:
@@ -228,9 +237,9 @@ class CarriedConstraint(Carried):
         proof = constraints.validate(table, made, also)
         return (*steps, replace(proof, name=f"validate_constraint_{self.number}"))
 
-    def freed(self) -> sql.Composable:
+    def freed(self, *, if_there: bool = False) -> sql.Composable:
         """Return the drop of the constraint."""
-        return self.place.without(self.name)
+        return self.place.without(self.name, if_there=if_there)
 
     def exchanged(self) -> Iterator[sql.Composable]:
         """Yield the name of the other."""
@@ -291,12 +300,14 @@ class CarriedIndex(Carried):
             ),
         )
 
-    def freed(self) -> sql.Composable:
+    def freed(self, *, if_there: bool = False) -> sql.Composable:
         """Return the drop of the key, or of the index that is none."""
         if self.key is not None:
-            return self.place.without(self.key.name)
-        schema = self.place.table.name.schema
-        return sql.SQL("DROP INDEX {}").format(sql.Identifier(schema, self.name))
+            return self.place.without(self.key.name, if_there=if_there)
+        return sql.SQL("DROP INDEX {}{}").format(
+            _IF_EXISTS[if_there],
+            sql.Identifier(self.place.table.name.schema, self.name),
+        )
 
     def exchanged(self) -> Iterator[sql.Composable]:
         """Yield the name of the other, with its looks."""
@@ -400,19 +411,18 @@ def _referring(table: Table, column: Column) -> list[ForeignKey]:
 
 def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal:
     """
-    Refuse the exchange where something came that the retired column would be held to.
+    Refuse an exchange where something came that the hidden column would be held to.
 
     Args:
         table: the table.
-        column: the old column, by its name until then.
+        column: the one that is taken out of sight, by its name until then.
         over: what goes over.
     """
     known = sql.SQL("ARRAY[{}]::pg_catalog.name[]").format(
         sql.SQL(", ").join(sql.Literal(one.name) for one in over)
     )
-    count = sql.SQL(
-        "SELECT count(DISTINCT found.name) FROM pg_catalog.pg_attribute a"
-        " CROSS JOIN LATERAL ("
+    came = sql.SQL(
+        " FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ("
         "SELECT k.conname AS name FROM pg_catalog.pg_constraint k"
         " WHERE k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)"
         " AND k.contype IN ('c', 'f', 'u', 'x')"
@@ -429,9 +439,11 @@ def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal
         " WHERE a.attrelid IN ({members}) AND a.attname = {column}"
         " AND NOT a.attisdropped AND found.name <> ALL ({known})"
     ).format(members=members(table), column=sql.Literal(column), known=known)
+    listed = "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(found.name), ', ')"
     return Refusal(
-        count=render(count),
+        count=render(sql.SQL("SELECT count(DISTINCT found.name)") + came),
+        listed=render(sql.SQL(listed) + came),
         why=f"{{count:constraint or unique index|constraints and unique indexes}} came"
-        f' onto column "{column}" since retire began',
+        f' onto column "{column}" since retire began: {{listed}}',
         next="drop what came, then run the same command again; add it afterwards.",
     )
