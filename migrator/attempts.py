@@ -51,6 +51,12 @@ def no_lock(
         f" ({counted(attempts, 'attempt')})."
     )
     state = "This step changed nothing; steps before it stay."
+    if action.withdraw and is_withdrawable(conn, action):
+        state = (
+            "What this way back built stays, and refuses values that it does not allow"
+            " until the way back is through, or the change dropped; to go on without,"
+            f" run `{'; '.join(action.withdraw)}`."
+        )
     if isinstance(action, Autocommit) and action.outlives:
         if waits(action):
             got = (
@@ -72,6 +78,11 @@ def no_lock(
         state=f"{state}\n{blocking.held_by(found)}",
         next=blocking.advice(found),
     )
+
+
+def is_withdrawable(conn: Connection, action: Action) -> bool:
+    """Tell whether there is anything of what an action withdraws."""
+    return action.withdrawable is None or ask(conn, action.withdrawable)
 
 
 def waits(action: Autocommit) -> bool:

@@ -240,7 +240,11 @@ class Execution:
         if action.shows_copies:
             self.outlive_snapshots(run, what)
         for attempt in self._attempts(run, action, what):
-            with attempt, self.short(run, what):
+            with (
+                attempt,
+                self._or_withdrawn(run, row, action, what),
+                self.short(run, what),
+            ):
                 if store.status_of(run.conn, row.id) == status:
                     return
                 if action.done is None or not ask(run.conn, action.done):
@@ -366,7 +370,10 @@ class Execution:
                         execute_stored(run.conn, action.remove)
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
-                        self._run_or_withdraw(run, row, action, what, status)
+                        with self._or_withdrawn(run, row, action, what):
+                            self._conditions(run.conn, action, what)
+                            adds = _only_adds(action, status)
+                            self._checked_statement(run, action, what, adds=adds)
                         self._require_done(run.conn, action, what)
             if not attempt.failed:
                 break
@@ -375,27 +382,40 @@ class Execution:
         with self.short(run, what):
             self._enter(run, row, status)
 
-    def _run_or_withdraw(
-        self, run: Run, row: StepRow, action: Autocommit, what: str, status: str | None
-    ) -> None:
-        """Run the statement; where rows refuse it, take back what came before it."""
+    @contextmanager
+    def _or_withdrawn(
+        self, run: Run, row: StepRow, action: Action, what: str
+    ) -> Iterator[None]:
+        """Where rows refuse an action, take back what came before it."""
         try:
-            self._conditions(run.conn, action, what)
-            self._checked_statement(run, action, what, adds=_only_adds(action, status))
-        except (Refused, psycopg.IntegrityError):
-            if action.withdraw:
-                assert action.table is not None
-                lock = Lock.ACCESS_EXCLUSIVE
-                also = tuple(replace(a, lock=lock) for a in action.also)
-                first = locked(action.table, lock, *(a.table for a in also))
-                work = Transaction(
-                    statements=(first, *action.withdraw),
-                    lock=lock,
-                    table=action.table,
-                    also=also,
-                )
-                self._transaction(run, row, work, "done")
+            yield
+        except (Refused, Failed, psycopg.IntegrityError):
+            if (
+                action.withdraw
+                and not run.conn.closed
+                and attempts.is_withdrawable(run.conn, action)
+            ):
+                self._withdraw(run, row, action, what)
             raise
+
+    def _withdraw(self, run: Run, row: StepRow, action: Action, what: str) -> None:
+        assert action.table is not None
+        lock = Lock.ACCESS_EXCLUSIVE
+        also = tuple(replace(a, lock=lock) for a in action.also)
+        first = locked(action.table, lock, *(a.table for a in also))
+        work = Transaction(
+            statements=(first, *action.withdraw),
+            lock=lock,
+            table=action.table,
+            also=also,
+        )
+        for attempt in self._attempts(run, work, what):
+            with attempt, self.short(run, what):
+                self._statements(run.conn, work, what, attempt.number)
+                if store.status_of(run.conn, row.id) != "done":
+                    store.set_status(run.conn, run.change.id, row, "done")
+            if not attempt.failed:
+                return
 
     @staticmethod
     def _require_done(conn: Connection, action: Autocommit, what: str) -> None:

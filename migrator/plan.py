@@ -130,6 +130,9 @@ class Transaction:
     #: Conditions read once the lock is held, before anything is changed.
     refusals: tuple[Refusal, ...] = ()
     also: tuple[TableLock, ...] = ()
+    #: As of `Autocommit`.
+    withdraw: tuple[str, ...] = ()
+    withdrawable: str | None = None
     #: Whether it shows rows that were copied under the name of those they are copies
     #: of: to a snapshot from before the copy there are none, so it is waited for.
     shows_copies: bool = False
@@ -159,6 +162,8 @@ class Autocommit:
     #: Statements that take back what came before it on a way back, run where one of its
     #: conditions refuses that: else it would be held against the release that goes on.
     withdraw: tuple[str, ...] = ()
+    #: Query (one boolean) that tells whether there is any of that; None where it is so.
+    withdrawable: str | None = None
     #: Whether `done` is asked once more behind it: it may have run in vain.
     in_vain: bool = False
 

@@ -7,7 +7,8 @@ from test_claims import ROLE, as_role
 from test_interleavings import CrashError, crash_at, fresh, go
 
 from migrator.change import Change
-from migrator.errors import Failed, Refused
+from migrator.errors import Failed, LockBudgetError, Refused
+from migrator.names import TableName
 from migrator.patterns import ChangeColumnType
 from migrator.plan import State
 
@@ -182,6 +183,42 @@ def test_equal_by_the_old_type(database: str, sql: psycopg.Connection) -> None:
     go(database, given, "rollback")
     with pytest.raises(psycopg.errors.UniqueViolation):
         sql.execute("INSERT INTO t (id, n) VALUES (3, 2)")
+
+
+def test_a_way_back_that_is_refused_leaves_no_index(
+    database: str, sql: psycopg.Connection
+) -> None:
+    """Nor binds the release that goes on; where it got no lock, that is told."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int);"
+        "CREATE UNIQUE INDEX a ON t (n, id); CREATE UNIQUE INDEX b ON t (n)"
+    )
+    given = change("numeric", "m")
+    carry(database, given, *FORWARD)
+    sql.execute("INSERT INTO t (id, m) VALUES (1, 1.1), (2, 1.2)")
+    with pytest.raises(Failed, match="rows have the same key"):
+        go(database, given, "rollback")
+    assert "_like_" not in "".join(snapshot(sql))
+    sql.execute("DELETE FROM t WHERE id = 2")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE t IN ACCESS SHARE MODE")
+        with pytest.raises(LockBudgetError) as caught:
+            go(database, given, "rollback")
+    like = '"public"."_migrator_like_'
+    tag = given.tag(TableName("public", "t"))
+    assert caught.value.state.startswith(
+        "What this way back built stays, and refuses values that it does not allow"
+        " until the way back is through, or the change dropped; to go on without, run"
+        f' `DROP INDEX IF EXISTS {like}a_{tag}"; DROP INDEX IF EXISTS {like}b_{tag}"`.'
+        "\nHeld by pid "
+    )
+    sql.execute("INSERT INTO t (id, m) VALUES (3, 5000000000)")
+    with pytest.raises(Refused, match="is refused: 1 row holds values of the new"):
+        go(database, given, "rollback")
+    assert "_like_" not in "".join(snapshot(sql))
+    assert fresh(database).change("a1").going_back is None
+    sql.execute("INSERT INTO t (id, m) VALUES (4, 2.1), (5, 2.2)")
+    go(database, given, "drop")
 
 
 def test_a_way_back_that_a_check_refuses(

@@ -13,7 +13,12 @@ from migrator.kernels.constraints import counted
 from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.index_copies import copied, copy_name, of_column
 from migrator.kernels.indexes import index_looks
-from migrator.kernels.mirror_columns.carried import Carried, found, none_came
+from migrator.kernels.mirror_columns.carried import (
+    Carried,
+    found,
+    leaving_nothing,
+    none_came,
+)
 from migrator.kernels.mirror_columns.shapes import Shapes
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
 from migrator.kernels.row_types import compiled_anew
@@ -171,6 +176,11 @@ class Pair(Shapes):
         back = replace(back, refusals=(marks.none(), *came), done=is_back)
         # Before anything is built, and once more under the lock.
         looked = [counted(self.table, r, done=is_back) for r in came if over]
+        until_back = (
+            *looked,
+            *(a for c in over for a in c.before_back(is_back, marks.none())),
+            self.needs_on(back, why),
+        )
         proofs = tuple(
             action
             for s in strict
@@ -192,9 +202,7 @@ class Pair(Shapes):
                 name="exchange_shapes",
                 work=self.needs_compared(self.needs_on(forward, why)),
                 reverse=(
-                    *looked,
-                    *(a for c in over for a in c.before_back(is_back, marks.none())),
-                    self.needs_on(back, why),
+                    *(leaving_nothing(action, over) for action in until_back),
                     *proofs,
                     *(a for c in over for a in c.after_back()),
                 ),

@@ -7,7 +7,12 @@ its name in it. Going back is the same the other way round.
 Source: PostgreSQL manual, ALTER TABLE, Notes; ADD table_constraint_using_index.
 """
 
-from migrator.kernels.mirror_columns.carried.base import Carried, found, none_came
+from migrator.kernels.mirror_columns.carried.base import (
+    Carried,
+    found,
+    leaving_nothing,
+    none_came,
+)
 from migrator.kernels.mirror_columns.carried.needs import (
     footprints,
     notices,
@@ -18,6 +23,7 @@ __all__ = [
     "Carried",
     "footprints",
     "found",
+    "leaving_nothing",
     "none_came",
     "notices",
     "tried",

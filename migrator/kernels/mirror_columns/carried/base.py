@@ -338,6 +338,30 @@ class CarriedIndex(Carried):
         return (replace(build, done=done, refusals=(fits,)),)
 
 
+def leaving_nothing(action: Action, over: Iterable[Carried]) -> Action:
+    """Return an action of the way back that, refused, leaves no index of it."""
+    built = [
+        (one.place.table.name.schema, one.made)
+        for one in over
+        if isinstance(one, CarriedIndex)
+    ]
+    if not built:
+        return action
+    drop = sql.SQL("DROP INDEX IF EXISTS {}")
+    there = sql.SQL("pg_catalog.to_regclass({}) IS NOT NULL")
+    return replace(
+        action,
+        withdraw=tuple(render(drop.format(sql.Identifier(*name))) for name in built),
+        withdrawable=render(
+            sql.SQL("SELECT ")
+            + sql.SQL(" OR ").join(
+                there.format(sql.Literal(sql.Identifier(*name).as_string()))
+                for name in built
+            )
+        ),
+    )
+
+
 def found(facts: Facts, column: Column, *, heir: str, type: str) -> tuple[Carried, ...]:
     """
     Return all that goes over from a column to its heir.
@@ -439,7 +463,10 @@ def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal
         " WHERE a.attrelid IN ({members}) AND a.attname = {column}"
         " AND NOT a.attisdropped AND found.name <> ALL ({known})"
     ).format(members=members(table), column=sql.Literal(column), known=known)
-    listed = "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(found.name), ', ')"
+    listed = (
+        "SELECT pg_catalog.string_agg(DISTINCT"
+        " pg_catalog.quote_ident(found.name), ', ')"
+    )
     return Refusal(
         count=render(sql.SQL("SELECT count(DISTINCT found.name)") + came),
         listed=render(sql.SQL(listed) + came),
