@@ -29,8 +29,8 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import in_place, requirements, row_types
-from migrator.kernels.mirror_columns import carried, require_mirrorable
-from migrator.kernels.parts import Part, going_over, require_unread
+from migrator.kernels.mirror_columns import require_mirrorable
+from migrator.kernels.parts import Part, require_unread
 from migrator.kernels.two_shapes import TwoShapes
 from migrator.plan import Notice, Phase, Probe, Steps
 
@@ -184,9 +184,6 @@ class ChangeColumnType(TwoShapes):
                 )
             )
             notices.append(Notice(text=row_types.RETYPED))
-        for part in self.new_parts(facts):
-            over = going_over(facts, part)
-            notices += carried.notices(over, self.column, self.to)
         notices += [
             Notice(
                 text=f"Sequence {sequence} goes over to the new column and keeps its"
@@ -216,6 +213,10 @@ class ChangeColumnType(TwoShapes):
             facts, column, self._new_kind, back, no_reverse=_STAYS
         )
 
+    def keeps(self) -> None:
+        """Return None: its values are the same, and held to the same."""
+        return
+
     def old_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column, cast back from the new one."""
         old = _retired(self, facts) or facts.table.column(self.column)
@@ -238,7 +239,6 @@ class ChangeColumnType(TwoShapes):
                 takes=None if self.to else self.column,
                 heir_of=self.column,
                 default=default,
-                keeps_constraints=True,
             ),
         )
 

@@ -17,11 +17,14 @@ casts for expressions. What hangs on the old column goes over to the new one.
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
+from migrator.errors import Misdeclared, NotThere
 from migrator.facts import Facts
 from migrator.kernels.parts import Part
 from migrator.kernels.two_shapes import TwoShapes
+from migrator.plan import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class TransformColumn(TwoShapes):
         type: its type in SQL.
         up: the SQL expression that makes `to`, e.g. `"lower(email)"`.
         down: the SQL expression that makes `column`, from `to`.
+        keep: checks, foreign keys, unique constraints and unique indexes of `column`
+            that hold of `to` as well, e.g. `["users_email_key"]`; retire lifts others.
         collation: of `to`, in SQL; None means its type's own.
         default: SQL expression, of `to` from retire on; asked for where `column`
             has a default.
@@ -63,6 +68,7 @@ class TransformColumn(TwoShapes):
     up: str
     down: str
     _: KW_ONLY
+    keep: Sequence[str] = ()
     collation: str | None = None
     default: str | None = None
     old_type: str | None = None
@@ -83,6 +89,31 @@ class TransformColumn(TwoShapes):
     def expressions(self) -> tuple[str, ...]:
         """Return how each shape is made from the other."""
         return (self.up, self.down)
+
+    def keeps(self) -> Sequence[str]:
+        """Return what the declaration says."""
+        return self.keep
+
+    def check(self, facts: Facts) -> tuple[Notice, ...]:
+        """Refuse to keep what is not there, and what no second shape could follow."""
+        if isinstance(self.keep, str):
+            raise Misdeclared(
+                f"{self.title}: `keep` must be a list of names.",
+                next=f'write keep=["{self.keep}"].',
+            )
+        column = facts.table.require(self.column)
+        held = (*column.checks, *column.unique_indexes, *column.foreign_keys)
+        for name in self.keep:
+            if name not in held:
+                known = ", ".join(f'"{n}"' for n in held) or "none"
+                raise NotThere(
+                    f'Column "{self.column}" of table {facts.table.name} is in no'
+                    f' check, foreign key, unique constraint or unique index "{name}".',
+                    next=f"correct `keep`; the column is in {known}.",
+                    name=name,
+                    known=held,
+                )
+        return TwoShapes.check(self, facts)
 
     def old_parts(self, facts: Facts) -> tuple[Part, ...]:
         """Return the column of the old release."""

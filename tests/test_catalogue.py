@@ -184,12 +184,7 @@ SHAPES: tuple[Shape, ...] = (
         column="name",
         plain="ALTER TABLE people ADD head text, ADD rest text, DROP name;"
         " GRANT SELECT (head, rest), UPDATE (head, rest) ON people TO {r}",
-        refused=BY_NAME
-        | BY_NUMBER
-        | {
-            "unique": 'is under "called", which values made from',
-            "check": 'is under "named", which values made from',
-        },
+        refused=BY_NAME | BY_NUMBER,
     ),
     Shape(
         name="transform",
@@ -204,14 +199,30 @@ SHAPES: tuple[Shape, ...] = (
             assured="tried",
         ),
         column="name",
+        plain="ALTER TABLE people RENAME name TO loud_name; ALTER TABLE people"
+        " ALTER loud_name SET DEFAULT 'NOBODY', DROP CONSTRAINT named, DROP CONSTRAINT"
+        " called; CREATE INDEX called ON people (loud_name, number) WITH"
+        " (fillfactor = 61) TABLESPACE {r}_space",
+        refused=BY_NAME | BY_NUMBER,
+    ),
+    Shape(
+        name="transform_kept",
+        pattern=TransformColumn(
+            "people",
+            "name",
+            "loud_name",
+            "text",
+            "upper(name)",
+            "lower(loud_name)",
+            keep=["called", "named"],
+            default="'NOBODY'",
+            assured="tried",
+        ),
+        column="name",
         plain="ALTER TABLE people RENAME name TO loud_name;"
         " ALTER TABLE people ALTER loud_name SET DEFAULT 'NOBODY'",
-        refused=BY_NAME
-        | BY_NUMBER
-        | {
-            "unique": 'is under "called", which values made from',
-            "check": 'is under "named", which values made from',
-        },
+        refused={},
+        without=(*BY_NAME, *BY_NUMBER),
     ),
     Shape(
         name="unique",
@@ -343,12 +354,7 @@ SHAPES: tuple[Shape, ...] = (
         ),
         column="name",
         plain='ALTER TABLE people ADD whole text, DROP name, DROP "select"',
-        refused=BY_NAME
-        | BY_NUMBER
-        | {
-            "unique": 'is under "called", which values made from',
-            "check": 'is under "named", which values made from',
-        },
+        refused=BY_NAME | BY_NUMBER,
     ),
     Shape(
         name="documents",
@@ -363,10 +369,10 @@ SHAPES: tuple[Shape, ...] = (
         ),
         column="doc",
         plain="ALTER TABLE people RENAME doc TO doc_2;"
-        ' ALTER TABLE people ALTER doc_2 SET DEFAULT \'{"b": 1, "c": 1}\'',
-        refused=BY_NAME
-        | BY_NUMBER
-        | {"unique": 'is under "called", which values made from'},
+        ' ALTER TABLE people ALTER doc_2 SET DEFAULT \'{"b": 1, "c": 1}\';'
+        " ALTER TABLE people DROP CONSTRAINT called; CREATE INDEX called ON people"
+        " (doc_2, number) WITH (fillfactor = 61) TABLESPACE {r}_space",
+        refused=BY_NAME | BY_NUMBER,
         before="ALTER TABLE people ADD doc jsonb NOT NULL DEFAULT '{\"a\": 1}'",
     ),
     Shape(

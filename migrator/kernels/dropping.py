@@ -1,6 +1,6 @@
 """What keeps a column, or goes with it, when it is dropped."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from migrator import names
 from migrator.errors import Refused
@@ -143,7 +143,11 @@ def require_not_primary(facts: Facts, column: Column, next: str) -> None:
 
 
 def goes_along(
-    facts: Facts, column: Column, *, granted: bool = False
+    facts: Facts,
+    column: Column,
+    *,
+    granted: bool = False,
+    lifted: Collection[str] = (),
 ) -> tuple[Notice, ...]:
     """
     Return a note on what a column's drop takes along.
@@ -152,6 +156,7 @@ def goes_along(
         facts: of the table.
         column: of it.
         granted: whether what stands for it gets its privileges.
+        lifted: constraints and indexes that go before it does.
     """
     parts = (facts.table, *facts.table.partitions)
     found = [
@@ -159,9 +164,9 @@ def goes_along(
             f'index "{i.name}"'
             for part in parts
             for i in part.indexes
-            if column.name in i.columns
+            if column.name in i.columns and i.name not in lifted
         ),
-        *(f'constraint "{name}"' for name in column.checks),
+        *(f'constraint "{name}"' for name in column.checks if name not in lifted),
         *(
             ["grants on it"]
             if COLUMN_GRANTS in column.dependents and not granted

@@ -39,8 +39,6 @@ class Part:
         default: of an heir, from retire on; an SQL expression.
         bare_of_expressions: whether an heir goes without the indexes that read the
             old column by an expression or predicate, which stay with that one.
-        keeps_constraints: whether an heir gets the checks, the foreign keys and the
-            unique indexes of the old column too.
     """
 
     name: str
@@ -52,7 +50,6 @@ class Part:
     privileges_of: tuple[str, ...] = ()
     default: str | None = None
     bare_of_expressions: bool = False
-    keeps_constraints: bool = False
 
     @property
     def ddl(self) -> sql.Composable:
@@ -84,13 +81,18 @@ def inherits(facts: Facts, part: Part) -> tuple[sql.Composable, ...]:
     return tuple(made)
 
 
-def index_spellings(facts: Facts, part: Part) -> Mapping[str, Probe]:
-    """Return the questions how an heir's indexes are spelt, before it is one."""
-    column = heir(facts, part)
-    if column is None or column.name != part.heir_of or part.bare_of_expressions:
-        return {}
-    retired = names.owned("retired", column.name, facts.tag)
-    return index_copies.asked(facts, {column.name: part.name}, {column.name: retired})
+def index_spellings(
+    facts: Facts, old: Iterable[Part], new: Iterable[Part]
+) -> Mapping[str, Probe]:
+    """Return the questions how indexes are spelt over heirs and retired columns."""
+    retired = retired_names(facts, old)
+    spelt = [p for p in new if not p.bare_of_expressions]
+    return index_copies.asked(facts, _heirs(retired, spelt), retired)
+
+
+def _heirs(retired: Mapping[str, str], new: Iterable[Part]) -> dict[str, str]:
+    """Return the heirs of old columns, by those."""
+    return {p.heir_of: p.name for p in new if p.heir_of and p.heir_of in retired}
 
 
 def indexes_tried(
@@ -146,14 +148,40 @@ def indexes_tried(
     )
 
 
-def going_over(facts: Facts, part: Part) -> tuple[Carried, ...]:
-    """Return what goes over to an heir at retire, by facts from before it."""
-    if part.heir_of is None or not part.keeps_constraints:
+def going_over(
+    facts: Facts,
+    old: Iterable[Part],
+    new: Iterable[Part],
+    keep: Collection[str] | None,
+) -> tuple[Carried, ...]:
+    """
+    Return what old columns are held to until retire, by facts from before it.
+
+    Args:
+        facts: of the table.
+        old: the old columns.
+        new: the new ones, heirs among them.
+        keep: names of what heirs are held to as well; None for all of it.
+    """
+    retired = retired_names(facts, old)
+    if not retired:
         return ()
-    column = heir(facts, part)
-    if column is None or column.name != part.heir_of:
-        return ()
-    return carried.found(facts, column, heir=part.name, type=part.type or "")
+    parts = tuple(new)
+    return carried.found(
+        facts,
+        retired,
+        _heirs(retired, parts),
+        type=", ".join(p.type or "" for p in parts if p.heir_of),
+        keep=keep,
+    )
+
+
+def retired_names(facts: Facts, old: Iterable[Part]) -> Mapping[str, str]:
+    """Return the names of old columns from retire on; none where that has been."""
+    retired = {p.name: names.owned("retired", p.name, facts.tag) for p in old}
+    there = facts.table.column
+    is_before = all(there(name) and not there(to) for name, to in retired.items())
+    return retired if is_before else {}
 
 
 def require_heritable(facts: Facts, part: Part) -> None:
@@ -164,7 +192,7 @@ def require_heritable(facts: Facts, part: Part) -> None:
     where = f'Column "{column.name}" of table {facts.table.name}'
     for table in (facts.table, *facts.table.partitions):
         for index in table.indexes:
-            if part.bare_of_expressions and not index.unique:
+            if part.bare_of_expressions:
                 continue
             is_read = index.valid and column.name in index.columns
             given = {column.name: part.name}

@@ -5,7 +5,7 @@ columns each release has and what makes them; the rest is here.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -32,6 +32,7 @@ from migrator.kernels.mirror_columns import (
     read_as,
     require_mirrorable,
 )
+from migrator.kernels.mirror_columns.carried import Carried
 from migrator.kernels.parts import (
     Part,
     going_over,
@@ -110,11 +111,16 @@ class TwoShapes(Pattern):
             if column.default is not None
         ]
         heirs = {part.heir_of for part in new}
+        over = self._over(facts)
+        to = next((p.name for p in new if p.heir_of and not p.takes), None)
+        notices += carried.notices(over, to)
         notices += [
             notice
             for column in columns
             if column.name not in heirs
-            for notice in dropping.goes_along(facts, column, granted=True)
+            for notice in dropping.goes_along(
+                facts, column, granted=True, lifted=[c.name for c in over]
+            )
         ]
         return self.assure((*notices, *self.remarks(facts)))
 
@@ -131,8 +137,7 @@ class TwoShapes(Pattern):
                 *(part.value for part in new),
                 trial=tuple(map(render, self.trial(facts, sql.SQL("LIMIT 0")))),
             )
-        for part in new:
-            found |= index_spellings(facts, part)
+        found |= index_spellings(facts, old, new)
         if gone:
             found |= mentions.functions_that_read(facts.table.name, gone, comes=True)
         return found
@@ -145,17 +150,25 @@ class TwoShapes(Pattern):
     def footprints(self, facts: Facts) -> tuple[Footprint, ...]:
         """Return the columns of both shapes, and what the expressions read besides."""
         own = Pattern.footprints(self, facts)
-        parts = self.new_parts(facts)
-        beside = carried.footprints([c for p in parts for c in going_over(facts, p)])
+        beside = carried.footprints(self._over(facts))
         return (*own, *reading.footprints(facts, self), *beside)
+
+    def keeps(self) -> Collection[str] | None:
+        """Return which constraints and unique indexes heirs get; None for all."""
+        return ()
+
+    def _over(self, facts: Facts) -> tuple[Carried, ...]:
+        """Return what the old columns are held to until retire."""
+        old, new = self.old_parts(facts), self.new_parts(facts)
+        return going_over(facts, old, new, self.keeps())
 
     def _require_carried(self, facts: Facts) -> None:
         """Refuse what hangs on the old columns and would go with them."""
         new = self.new_parts(facts)
+        over = [c.name for c in self._over(facts)]
         for part in self.old_parts(facts):
             column = facts.table.require(part.name)
             granted = [p for p in new if part.name in (p.heir_of, *p.privileges_of)]
-            over = [c.name for n in granted for c in going_over(facts, n)]
             require_mirrorable(
                 facts,
                 column,
@@ -234,15 +247,11 @@ class TwoShapes(Pattern):
                 for part in new
                 for probe in indexes_tried(self.title, facts, part, statements)
             ),
-            *(
-                probe
-                for part in new
-                for probe in carried.tried(
-                    self.title,
-                    going_over(facts, part),
-                    facts,
-                    self.trial(facts, sql.SQL("LIMIT 0")),
-                )
+            *carried.tried(
+                self.title,
+                self._over(facts),
+                facts,
+                self.trial(facts, sql.SQL("LIMIT 0")),
             ),
         )
 
@@ -397,7 +406,12 @@ class TwoShapes(Pattern):
                 for sides in (old, new)
             )
         return Pair(
-            table=facts.table.name, tag=facts.tag, path=facts.path, old=old, new=new
+            table=facts.table.name,
+            tag=facts.tag,
+            path=facts.path,
+            old=old,
+            new=new,
+            over=self._over(facts),
         )
 
     def _back(self, facts: Facts, part: Part) -> sql.Composable:
@@ -445,7 +459,6 @@ class TwoShapes(Pattern):
             privileges_of=part.privileges_of,
             default=part.default,
             bare_of_expressions=part.bare_of_expressions,
-            keeps_constraints=part.keeps_constraints,
         )
 
 

@@ -15,7 +15,6 @@ from migrator.kernels.index_copies import copied, copy_name, of_column
 from migrator.kernels.indexes import index_looks
 from migrator.kernels.mirror_columns.carried import (
     Carried,
-    found,
     leaving_nothing,
     none_came,
 )
@@ -34,7 +33,14 @@ from migrator.plan import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair(Shapes):
-    """Columns of the old release and columns of the new one, from expand to drop."""
+    """
+    Columns of the old release and columns of the new one, from expand to drop.
+
+    Args:
+        over: what the old ones are held to until retire, by facts from before it.
+    """
+
+    over: tuple[Carried, ...] = ()
 
     def _rename(self, given: str, wanted: str) -> sql.Composable:
         return sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(
@@ -115,7 +121,7 @@ class Pair(Shapes):
         given = [s for s in self.new if s.default is not None]
         for s in proven:
             checks[s.name] = names.owned("check", s.name, self.tag)
-        over = self._going_over(facts)
+        over = self.over
         also = tuple(t for c in over for t in c.also)
         retyped = any(s.takes for s in self.new)
         compiled = (compiled_anew(self.table),) if retyped else ()
@@ -152,7 +158,7 @@ class Pair(Shapes):
         back = catalogue_step(
             self.table,
             *self.remove(),
-            *(c.freed(if_there=True) for c in over),
+            *(statement for c in over for statement in c.freed_again()),
             *(self._rename(s.takes, s.name) for s in self.new if s.takes),
             *(self._rename(s.retired, s.name) for s in self.old),
             # Also what somebody gave it: the old release would be held to it.
@@ -172,7 +178,8 @@ class Pair(Shapes):
             also=also,
         )
         is_back = has_columns(self.table, *(s.name for s in (*self.old, *self.new)))
-        came = tuple(none_came(self.table, s.final, over) for s in self.new)
+        kept = [c for c in over if c.kept]
+        came = tuple(none_came(self.table, s.final, kept) for s in self.new)
         back = replace(back, refusals=(marks.none(), *came), done=is_back)
         # Before anything is built, and once more under the lock.
         looked = [counted(self.table, r, done=is_back) for r in came if over]
@@ -207,15 +214,6 @@ class Pair(Shapes):
                     *(a for c in over for a in c.after_back()),
                 ),
             ),
-        )
-
-    def _going_over(self, facts: Facts) -> tuple[Carried, ...]:
-        """Return the constraints and unique indexes that heirs get at retire."""
-        return tuple(
-            one
-            for s in self.new
-            if s.heir_of is not None and s.keeps_constraints
-            for one in found(facts, s.heir_of, heir=s.name, type=s.type)
         )
 
     def _later_indexes(self, facts: Facts) -> Steps:

@@ -34,7 +34,6 @@ class Side:
         default: of an heir, from retire on; an SQL expression.
         bare_of_expressions: whether an heir goes without the indexes that read the
             old column by an expression or predicate.
-        keeps_constraints: whether an heir gets the constraints and unique indexes too.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Side:
     privileges_of: tuple[str, ...] = ()
     default: str | None = None
     bare_of_expressions: bool = False
-    keeps_constraints: bool = False
 
     @property
     def final(self) -> str:

@@ -1,23 +1,18 @@
-"""Constraints and unique indexes of a column that go over to its heir at retire.
+"""Constraints and unique indexes that old columns are held to until retire.
 
-Until then the old column is held to them, and through the dual write both releases
-are. The heir gets the like of each before the exchange, proved while others write, and
-its name in it. Going back is the same the other way round.
+Through the dual write both releases are held to them till then. Where a column has an
+heir, and the pattern says that they hold of it as well, that one gets the like of each,
+proved while others write, and in the exchange its name. Else retire lifts them, since
+values made from the new columns may violate them. Going back is the same the other way
+round.
 
 Source: PostgreSQL manual, ALTER TABLE, Notes; ADD table_constraint_using_index.
 """
 
-from migrator.kernels.mirror_columns.carried.base import (
-    Carried,
-    found,
-    leaving_nothing,
-    none_came,
-)
-from migrator.kernels.mirror_columns.carried.needs import (
-    footprints,
-    notices,
-    tried,
-)
+from migrator.kernels.mirror_columns.carried.base import Carried
+from migrator.kernels.mirror_columns.carried.finding import found, none_came
+from migrator.kernels.mirror_columns.carried.index import leaving_nothing
+from migrator.kernels.mirror_columns.carried.needs import footprints, notices, tried
 
 __all__ = [
     "Carried",

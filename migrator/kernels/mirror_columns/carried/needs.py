@@ -6,11 +6,9 @@ from psycopg import sql
 
 from migrator.facts import Facts, ForeignKey
 from migrator.kernels import foreign_key
-from migrator.kernels.mirror_columns.carried.base import (
-    Carried,
-    CarriedConstraint,
-    CarriedIndex,
-)
+from migrator.kernels.mirror_columns.carried.base import Carried
+from migrator.kernels.mirror_columns.carried.constraint import CarriedConstraint
+from migrator.kernels.mirror_columns.carried.index import CarriedIndex
 from migrator.plan import Footprint, Notice, Probe, render, type_name
 
 
@@ -19,6 +17,8 @@ def tried(
 ) -> tuple[Probe, ...]:
     """
     Return trials of checks and foreign keys on empty tables, by which types fit.
+
+    Of a foreign key also whether this role can make it again, either way.
 
     Args:
         title: the change's, for the message.
@@ -36,6 +36,8 @@ def tried(
             _key_tried(title, one, keys[one.name], made)
             if one.name in keys
             else (_check_tried(title, one, made),)
+            if one.kept
+            else ()
         )
     )
 
@@ -43,7 +45,7 @@ def tried(
 def _check_tried(title: str, one: CarriedConstraint, made: tuple[str, ...]) -> Probe:
     """Return the trial of a check on the heir."""
     return Probe(
-        statements=(*made, *map(render, one.place.in_trial().on_heir(one.tried()))),
+        statements=(*made, *map(render, one.place.in_trial().on_heirs(one.tried()))),
         question="SELECT true",
         otherwise="",
         failed=f'{title}: the server refuses check "{one.name}" of a column of type'
@@ -78,12 +80,22 @@ def _key_tried(
         )
         + type_name(foreign_key.actions(one.found.definition))
     )
+    trial = Probe(
+        statements=(*made, render(like), *map(render, place.on_heirs(add))),
+        question="SELECT true",
+        otherwise="",
+        failed=f'{title}: the server refuses foreign key "{one.name}" to {key.to}'
+        f" by a column of type {one.type}",
+        next="drop the foreign key first (DropConstraint). An integer key and all"
+        " that refers to it become wider at once by ChangePrimaryKey.",
+    )
     return (
         Probe(
             statements=(),
             question=render(rights),
-            otherwise=f'{title}: foreign key "{one.name}" is made again at retire, for'
-            f" which table {key.to} is locked and read; this role may not do that.",
+            otherwise=f'{title}: foreign key "{one.name}" is made again by retire or'
+            f" its way back, for which table {key.to} is locked and read; this role may"
+            " not do that.",
             next=f"connect as a role that may, or GRANT SELECT, UPDATE, REFERENCES ON"
             f" {key.to} to this one.",
         ),
@@ -96,15 +108,7 @@ def _key_tried(
             f' {key.to}: rows of key "{one.name}" would seem to refer to nothing.',
             next="connect as a role with BYPASSRLS.",
         ),
-        Probe(
-            statements=(*made, render(like), *map(render, place.on_heir(add))),
-            question="SELECT true",
-            otherwise="",
-            failed=f'{title}: the server refuses foreign key "{one.name}" to {key.to}'
-            f" by a column of type {one.type}",
-            next="drop the foreign key first (DropConstraint). An integer key and all"
-            " that refers to it become wider at once by ChangePrimaryKey.",
-        ),
+        *([trial] if one.kept else []),
     )
 
 
@@ -113,14 +117,7 @@ def footprints(over: Iterable[Carried]) -> tuple[Footprint, ...]:
     beside: list[Footprint] = []
     for one in over:
         table = one.place.table
-        columns = (
-            one.index.columns
-            if isinstance(one, CarriedIndex)
-            else one.found.columns
-            if isinstance(one, CarriedConstraint)
-            else ()
-        )
-        beside.append(Footprint(table=table.name, columns=frozenset(columns)))
+        beside.append(Footprint(table=table.name, columns=frozenset(one.columns)))
         beside += [
             Footprint(table=k.to, columns=frozenset(k.to_columns))
             for k in table.foreign_keys
@@ -129,31 +126,32 @@ def footprints(over: Iterable[Carried]) -> tuple[Footprint, ...]:
     return tuple(beside)
 
 
-def notices(over: Iterable[Carried], column: str, to: str | None) -> tuple[Notice, ...]:
+def notices(over: Iterable[Carried], to: str | None) -> tuple[Notice, ...]:
     """
-    Return what a reviewer should know of what goes over.
+    Return what a reviewer should know of what goes over, and of what goes.
 
     Args:
         over: all of it.
-        column: the old column.
-        to: the heir's name, where that is another one.
+        to: the heir's name in the new release, where that is another one.
     """
-    known = [f'"{one.name}"' for one in over]
-    unique = [f'"{one.name}"' for one in over if isinstance(one, CarriedIndex)]
-    if not known:
-        return ()
-    told = [
-        Notice(
-            text=f'What "{column}" is held to ({", ".join(known)}) stays on it until'
-            " retire, and binds both releases through the dual write. Retire proves its"
-            " like on the new column before the exchange; values of the new type that"
-            " violate it hold the change there."
+    found = tuple(over)
+    kept = [one for one in found if one.kept]
+    lifted = [one for one in found if not one.kept]
+    told: list[Notice] = []
+    if kept:
+        told.append(
+            Notice(
+                text=f"What {_old(kept)} is held to ({_named(kept)}) stays on it until"
+                " retire, and binds both releases through the dual write. Retire proves"
+                " its like on the new column before the exchange; values of the new"
+                " type that violate it hold the change there."
+            )
         )
-    ]
+    unique = [one for one in kept if isinstance(one, CarriedIndex)]
     if unique:
         told.append(
             Notice(
-                text=f"While retire builds and exchanges {', '.join(unique)}, there are"
+                text=f"While retire builds and exchanges {_named(unique)}, there are"
                 " two of each: of two sessions that INSERT … ON CONFLICT the same new"
                 " key at once, one may fail with a unique violation; one that is"
                 " deferrable is checked at once.",
@@ -168,4 +166,26 @@ def notices(over: Iterable[Carried], column: str, to: str | None) -> tuple[Notic
                 needs_assurance=True,
             )
         )
+    if lifted:
+        told.append(
+            Notice(
+                text=f"What {_old(lifted)} is held to ({_named(lifted)}) binds both"
+                " releases through the dual write until retire, which lifts it: from"
+                " then on no row is held to it. Put its like on the new columns by"
+                " changes of their own (AddCheck, AddUnique, AddForeignKey). Going back"
+                " puts it on again, and waits for rows that violate it.",
+                needs_assurance=True,
+            )
+        )
     return tuple(told)
+
+
+def _named(found: Iterable[Carried]) -> str:
+    return ", ".join(f'"{one.name}"' for one in found)
+
+
+def _old(found: Iterable[Carried]) -> str:
+    old = dict.fromkeys(
+        c for one in found for c in one.columns if c in one.place.retired
+    )
+    return ", ".join(f'"{name}"' for name in old)
