@@ -152,24 +152,42 @@ def test_rows_that_violate_it_hold_the_way_back(
         sql.execute(f"INSERT INTO t (id, m) VALUES {rows}".encode())
 
 
-def test_what_is_put_on_the_new_column_meanwhile(
-    database: str, sql: psycopg.Connection
+@pytest.mark.parametrize(
+    ("pattern", "taken", "name"),
+    [
+        (TRANSFORM, "ALTER TABLE t ADD CONSTRAINT named CHECK (m <> 'NAME')", "named"),
+        (TRANSFORM, "ALTER TABLE t ADD CONSTRAINT once CHECK (id > 0)", "once"),
+        (TRANSFORM, "DROP INDEX once; CREATE UNIQUE INDEX once ON t (m)", "once"),
+        (TRANSFORM, "DROP INDEX once; CREATE INDEX once ON towns (name)", "once"),
+        (PATTERNS[0], "CREATE INDEX loud ON t (a)", "loud"),
+        (PATTERNS[1], "ALTER TABLE t ADD CONSTRAINT home CHECK (id > 0)", "home"),
+    ],
+)
+def test_what_takes_its_name_meanwhile(
+    database: str, sql: psycopg.Connection, pattern: Pattern, taken: str, name: str
 ) -> None:
-    """Under the name of what was lifted as well: it is not taken for that."""
+    """It holds the way back by its name, and is not taken for what was lifted."""
     sql.execute(SETUP.encode())
-    given = change(TRANSFORM)
+    given = change(pattern)
     carry(database, given, *FORWARD)
-    sql.execute("ALTER TABLE t ADD CONSTRAINT named CHECK (m <> 'NAME')")
-    with pytest.raises(Refused, match="since retire began: named"):
+    sql.execute(taken.encode())
+    with pytest.raises(Refused, match=f"since retire began: {name}\\."):
         go(database, given, "rollback")
-    sql.execute("DROP INDEX loud")
+    assert fresh(database).change("a1").going_back is None
     go(database, given, "drop")
+
+
+def test_a_plain_index_is_left(database: str, sql: psycopg.Connection) -> None:
+    """Queries of the heir go on finding one; nothing holds a row to it."""
+    sql.execute(SETUP.encode())
+    carry(database, change(TRANSFORM), *FORWARD, "drop")
     found = sql.execute(
         "SELECT relname::text, indisunique FROM pg_index JOIN pg_class ON"
         " pg_class.oid = indexrelid WHERE indrelid = 't'::regclass ORDER BY 1"
     ).fetchall()
     assert found == [
         ("both_", False),
+        ("loud", False),
         ("once", False),
         ("plain", False),
         ("t_pkey", True),

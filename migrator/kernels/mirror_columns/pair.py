@@ -153,8 +153,8 @@ class Pair(Shapes):
             *compiled,
             also=also,
         )
-        came = tuple(none_came(self.table, s.name, over) for s in self.old)
-        forward = replace(forward, refusals=came)
+        came = none_came(self.table, [s.name for s in self.old], over)
+        forward = replace(forward, refusals=(came,))
         back = catalogue_step(
             self.table,
             *self.remove(),
@@ -178,11 +178,10 @@ class Pair(Shapes):
             also=also,
         )
         is_back = has_columns(self.table, *(s.name for s in (*self.old, *self.new)))
-        kept = [c for c in over if c.kept]
-        came = tuple(none_came(self.table, s.final, kept) for s in self.new)
-        back = replace(back, refusals=(marks.none(), *came), done=is_back)
+        came = none_came(self.table, [s.final for s in self.new], over, back=True)
+        back = replace(back, refusals=(marks.none(), came), done=is_back)
         # Before anything is built, and once more under the lock.
-        looked = [counted(self.table, r, done=is_back) for r in came if over]
+        looked = [counted(self.table, came, done=is_back)] if over else []
         until_back = (
             *looked,
             *(a for c in over for a in c.before_back(is_back, marks.none())),

@@ -2,16 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from psycopg import sql
-
 from migrator.facts import Constraint, Facts, ForeignKey, Table
 from migrator.kernels import foreign_key, index_copies
-from migrator.kernels.direct import members
 from migrator.kernels.mirror_columns.carried.base import Carried, Place
 from migrator.kernels.mirror_columns.carried.constraint import CarriedConstraint
 from migrator.kernels.mirror_columns.carried.index import CarriedIndex
-from migrator.names import TableName
-from migrator.plan import Refusal, render
 
 
 def found(
@@ -102,46 +97,3 @@ def _referring(table: Table, columns: Mapping[str, str]) -> list[ForeignKey]:
         for k in table.foreign_keys
         if k.to == table.name and not columns.keys().isdisjoint(k.to_columns)
     ]
-
-
-def none_came(table: TableName, column: str, over: Iterable[Carried]) -> Refusal:
-    """
-    Refuse an exchange where something came that the hidden column would be held to.
-
-    Args:
-        table: the table.
-        column: the one that is taken out of sight, by its name until then.
-        over: what goes over.
-    """
-    known = sql.SQL("ARRAY[{}]::pg_catalog.name[]").format(
-        sql.SQL(", ").join(sql.Literal(one.name) for one in over)
-    )
-    came = sql.SQL(
-        " FROM pg_catalog.pg_attribute a CROSS JOIN LATERAL ("
-        "SELECT k.conname AS name FROM pg_catalog.pg_constraint k"
-        " WHERE k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)"
-        " AND k.contype IN ('c', 'f', 'u', 'x')"
-        " UNION SELECT k.conname FROM pg_catalog.pg_constraint k"
-        " WHERE k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)"
-        " UNION SELECT c.relname FROM pg_catalog.pg_index i"
-        " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-        " WHERE i.indrelid = a.attrelid AND i.indisunique"
-        " AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_catalog.pg_depend d"
-        " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        " AND d.objid = i.indexrelid AND d.refobjid = i.indrelid"
-        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        " AND d.refobjsubid = a.attnum))) found"
-        " WHERE a.attrelid IN ({members}) AND a.attname = {column}"
-        " AND NOT a.attisdropped AND found.name <> ALL ({known})"
-    ).format(members=members(table), column=sql.Literal(column), known=known)
-    listed = (
-        "SELECT pg_catalog.string_agg(DISTINCT"
-        " pg_catalog.quote_ident(found.name), ', ')"
-    )
-    return Refusal(
-        count=render(sql.SQL("SELECT count(DISTINCT found.name)") + came),
-        listed=render(sql.SQL(listed) + came),
-        why=f"{{count:constraint or unique index|constraints and unique indexes}} came"
-        f' onto column "{column}" since retire began: {{listed}}',
-        next="drop what came, then run the same command again; add it afterwards.",
-    )

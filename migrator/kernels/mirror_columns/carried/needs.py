@@ -161,8 +161,8 @@ def notices(over: Iterable[Carried], to: str | None) -> tuple[Notice, ...]:
     if unique and to is not None:
         told.append(
             Notice(
-                text=f'ON CONFLICT ("{to}") works from retire on: until then no unique'
-                " index is on the new column.",
+                text=f'ON CONFLICT ("{to}") works from retire on: before, and after a'
+                " way back from there, no unique index is on the new column.",
                 needs_assurance=True,
             )
         )
