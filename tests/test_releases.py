@@ -420,6 +420,15 @@ TYPED = SETUP.replace("amount bigint", "amount int NOT NULL DEFAULT 0").replace(
     "CREATE INDEX t_name ON t (name)",
     "CREATE INDEX t_name ON t (name); CREATE INDEX t_amount ON t (amount)",
 )
+# Held to a check, a key, a foreign key and unique indexes.
+BOUND = (
+    TYPED + "; CREATE TABLE sums (n int PRIMARY KEY);"
+    " INSERT INTO sums SELECT generate_series(0, 2000000);"
+    " GRANT ALL ON sums TO PUBLIC; ALTER TABLE t ADD CHECK (amount >= 0),"
+    " ADD FOREIGN KEY (amount) REFERENCES sums, ADD CONSTRAINT once UNIQUE (id, amount);"
+    " CREATE UNIQUE INDEX few ON t (id, (amount % 7)) WHERE amount > 3;"
+    " CREATE INDEX plus ON t ((amount + 1)) WHERE amount > 5"
+)
 # Whose result does not change its type with the column.
 ANY_TYPE = replace(
     number("amount"), select="SELECT amount::text FROM t WHERE id = %(id)s", reads=str
@@ -443,10 +452,7 @@ SCENARIOS += [
     Scenario(
         # Held to a check, a key and a foreign key, by each name in turn.
         name="type_bound",
-        setup=TYPED + "; CREATE TABLE sums (n int PRIMARY KEY);"
-        " INSERT INTO sums SELECT generate_series(0, 2000000);"
-        " GRANT ALL ON sums TO PUBLIC; ALTER TABLE t ADD CHECK (amount >= 0),"
-        " ADD FOREIGN KEY (amount) REFERENCES sums, ADD UNIQUE (id, amount)",
+        setup=BOUND,
         pattern=ChangeColumnType("t", "amount", "bigint", "total", assured="tried"),
         old=number("amount"),
         new=number("total"),
@@ -476,6 +482,31 @@ SCENARIOS += [
         ),
         old=number("amount"),
         # Finer than the old release can tell.
+        new=Release(
+            update="UPDATE t SET cents = %(value)s::bigint * 100 + 7 WHERE id = %(id)s",
+            select="SELECT cents FROM t WHERE id = %(id)s",
+            insert="INSERT INTO t (cents) VALUES (%(value)s::bigint * 100 + 7)"
+            " RETURNING id",
+            reads=lambda v: int(v) * 100 + 7,
+        ),
+        apart="SELECT count(*) FROM t WHERE amount IS DISTINCT FROM cents / 100",
+    ),
+    Scenario(
+        # Held to a key that is kept, and to a check and a foreign key that are lifted.
+        name="transform_bound",
+        setup=BOUND,
+        pattern=TransformColumn(
+            "t",
+            "amount",
+            "cents",
+            "bigint",
+            "amount::bigint * 100",
+            "(cents / 100)::int",
+            keep=["once"],
+            default="0",
+            assured="tried",
+        ),
+        old=number("amount"),
         new=Release(
             update="UPDATE t SET cents = %(value)s::bigint * 100 + 7 WHERE id = %(id)s",
             select="SELECT cents FROM t WHERE id = %(id)s",
