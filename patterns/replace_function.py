@@ -95,6 +95,13 @@ class ReplaceFunction(Pattern):
         """Return what the new text is like beside the old one."""
         return functions.questions(facts, self._made(facts), self.definition)
 
+    def readings(self, facts: Facts) -> dict[str, Probe]:
+        """Return what the server makes of the new text."""
+        in_place = self.new_function is None
+        path = replaced.FULL_NAMES if in_place else replaced.path(facts)
+        made = self._made(facts)
+        return functions.readings(facts, made, self.definition, path=path)
+
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial of the text, and of the way back."""
         made = self._made(facts)
@@ -143,6 +150,8 @@ class ReplaceFunction(Pattern):
                 " computed by it: what is stored is not computed anew.",
                 needs_assurance=True,
             )
+        if differs := facts.texts.get("differs"):
+            yield Notice(text=f"The new text has other attributes: {differs}.")
         if not answers.get("secure", True):
             yield Notice(
                 text="It loses SECURITY DEFINER, or a parameter that is SET for it:"
@@ -158,21 +167,29 @@ class ReplaceFunction(Pattern):
 
     def expand(self, facts: Facts) -> Steps:
         """Return the new text."""
+        made, known = self._made(facts), facts.texts.get("made")
         if self.new_function is None:
+            changed = functions.changed(made, known, facts.definition, next=_CHANGED)
             return (
                 Step(
                     name="replace_function",
                     work=functions.made(facts, self.definition),
-                    reverse=(functions.restored(facts),),
+                    reverse=(functions.restored(facts, refusals=changed),),
                 ),
             )
-        made = self._made(facts)
         hung = replaced.given_on(facts.attached, functions.identifier(made))
         return (
             Step(
                 name="create_function",
                 work=functions.made(facts, self.definition, *hung),
-                reverse=(functions.drop(facts, made, _NEXT),),
+                reverse=(
+                    functions.drop(
+                        facts,
+                        made,
+                        _NEXT,
+                        *functions.changed(made, known, next=_CHANGED),
+                    ),
+                ),
             ),
         )
 
@@ -182,11 +199,12 @@ class ReplaceFunction(Pattern):
             return ()
         old = facts.table.name
         hung = replaced.given_on(facts.attached, functions.identifier(old))
+        taken = functions.changed(old, facts.definition, "", next=_TAKEN)
         return (
             Step(
                 name="drop_function",
                 work=functions.drop(facts, old, _NEXT),
-                reverse=(functions.restored(facts, *hung),),
+                reverse=(functions.restored(facts, *hung, refusals=taken),),
             ),
         )
 
@@ -198,3 +216,9 @@ class ReplaceFunction(Pattern):
 
 
 _NEXT = "let them use the other one, then run the same command again."
+_CHANGED = (
+    "take back the later change that did so, or run the statement of this one's"
+    " definition again, where the other text may go; then the same command again. Where"
+    " it has to stay, leave this change as it is."
+)
+_TAKEN = "drop or rename that one, then run the same command again."

@@ -12,6 +12,8 @@ from migrator.plan import Probe, Refusal, Transaction, render, type_name
 # The text of a body is not looked into: what it names was there when it was written,
 # in a search path that nobody knows.
 _UNCHECKED = "SET LOCAL check_function_bodies = off"
+# Characters of a definition in a message: its head and the first lines of its body.
+_TOLD = 300
 
 
 def identifier(function: TableName) -> sql.Composed:
@@ -38,19 +40,65 @@ def made(facts: Facts, text: str, *more: sql.Composable) -> Transaction:
     )
 
 
-def restored(facts: Facts, *more: sql.Composable) -> Transaction:
+def restored(
+    facts: Facts, *more: sql.Composable, refusals: tuple[Refusal, ...] = ()
+) -> Transaction:
     """Return the transaction that makes a function as it was."""
     return Transaction(
         statements=(
-            _UNCHECKED,
+            # The first one runs before conditions are read.
             replaced.FULL_NAMES,
+            _UNCHECKED,
             render(replaced.text(facts.definition)),
             *map(render, more),
-        )
+        ),
+        refusals=refusals,
     )
 
 
-def drop(facts: Facts, function: TableName, next: str) -> Transaction:
+def changed(function: TableName, *known: str | None, next: str) -> tuple[Refusal, ...]:
+    """
+    Return the condition that a function is as the change made it, or as it was.
+
+    Args:
+        function: the function.
+        known: what may be there, as the server spells it under the path under which
+            the condition is read, "" for no function; the first is what the change
+            made, None where it is not known.
+        next: what to do where it is another one.
+    """
+    if known[0] is None:
+        return ()
+    found = sql.SQL("(SELECT {})").format(_definition(function))
+    asked = sql.SQL("SELECT (COALESCE({found}, '') NOT IN ({known}))::int").format(
+        found=found,
+        known=sql.SQL(", ").join(
+            sql.Literal(text) for text in known if text is not None
+        ),
+    )
+    listed = sql.SQL(
+        "SELECT COALESCE(pg_catalog.left(pg_catalog.regexp_replace({found},"
+        " '\\s+', ' ', 'g'), {most}) || CASE WHEN pg_catalog.length({found}) > {most}"
+        " THEN ' …' ELSE '' END, 'it is gone')"
+    ).format(found=found, most=sql.Literal(_TOLD))
+    return (
+        Refusal(
+            count=render(asked),
+            listed=render(listed),
+            why=f"somebody has written function {function.name} of schema"
+            f" {function.schema} since: {{listed}}",
+            next=next,
+        ),
+    )
+
+
+def _definition(function: TableName) -> sql.Composed:
+    return sql.SQL("pg_catalog.pg_get_functiondef({})").format(oid(function))
+
+
+def drop(
+    facts: Facts, function: TableName, next: str, *refusals: Refusal
+) -> Transaction:
     """Return the drop of a function on which nothing depends."""
     used = sql.SQL(
         "SELECT count(DISTINCT (d.classid, d.objid)) FROM pg_catalog.pg_depend d"
@@ -69,8 +117,78 @@ def drop(facts: Facts, function: TableName, next: str) -> Transaction:
                 f" on function {function.name}",
                 next=next,
             ),
+            *refusals,
         ),
     )
+
+
+def readings(
+    facts: Facts, function: TableName, text: str, *, path: str
+) -> dict[str, Probe]:
+    """
+    Return what the server makes of a text.
+
+    Keys: `made`, the function's definition as the server spells it; `differs`, which
+    of its attributes are others than those of the function that is there.
+
+    Args:
+        facts: with the function that is there.
+        function: the one that the text makes.
+        text: the statement of the user.
+        path: the search path under which the definition is spelt.
+    """
+    new = oid(function)
+    return {
+        "made": Probe(
+            statements=(render(replaced.text(text)), path),
+            question=render(sql.SQL("SELECT {}").format(_definition(function))),
+            otherwise="no",
+        ),
+        "differs": Probe(
+            statements=(_copied(facts.table.name), render(replaced.text(text))),
+            question=render(
+                sql.SQL(
+                    "SELECT pg_catalog.string_agg(was || ' becomes ' || now, ', ')"
+                    " FROM pg_temp.migrator_trial t, pg_catalog.pg_proc p,"
+                    " unnest({was}, {now}) AS one (was, now)"
+                    " WHERE p.oid = {new} AND was <> now"
+                ).format(was=_attributes("t"), now=_attributes("p"), new=new)
+            ),
+            otherwise="no",
+        ),
+    }
+
+
+def _copied(function: TableName) -> str:
+    """Return the statement that keeps what the catalogue has of a function."""
+    return render(
+        sql.SQL(
+            "CREATE TEMP TABLE migrator_trial AS SELECT *"
+            " FROM pg_catalog.pg_proc WHERE oid = {}"
+        ).format(oid(function))
+    )
+
+
+def _attributes(row: LiteralString) -> sql.Composed:
+    """Return the expression of a function's attributes, as its definition has them."""
+    return sql.SQL(
+        "ARRAY["
+        "'LANGUAGE ' || (SELECT lanname FROM pg_catalog.pg_language l"
+        " WHERE l.oid = {row}.prolang),"
+        "CASE {row}.provolatile WHEN 'i' THEN 'IMMUTABLE' WHEN 's' THEN 'STABLE'"
+        " ELSE 'VOLATILE' END,"
+        "CASE WHEN {row}.proisstrict THEN 'STRICT' ELSE 'CALLED ON NULL INPUT' END,"
+        "CASE WHEN {row}.prosecdef THEN 'SECURITY DEFINER' ELSE 'SECURITY INVOKER' END,"
+        "CASE WHEN {row}.proleakproof THEN 'LEAKPROOF' ELSE 'NOT LEAKPROOF' END,"
+        "CASE {row}.proparallel WHEN 's' THEN 'PARALLEL SAFE'"
+        " WHEN 'r' THEN 'PARALLEL RESTRICTED' ELSE 'PARALLEL UNSAFE' END,"
+        "'COST ' || {row}.procost,"
+        "'ROWS ' || {row}.prorows,"
+        "CASE WHEN {row}.prosupport = 0 THEN 'no SUPPORT'"
+        " ELSE 'SUPPORT ' || {row}.prosupport::pg_catalog.regproc END,"
+        "COALESCE('SET ' || pg_catalog.array_to_string({row}.proconfig, ', SET '),"
+        " 'no SET')]"
+    ).format(row=sql.SQL(row))
 
 
 def questions(facts: Facts, function: TableName, text: str) -> dict[str, Probe]:
@@ -90,12 +208,8 @@ def questions(facts: Facts, function: TableName, text: str) -> dict[str, Probe]:
     old, new = oid(facts.table.name), oid(function)
 
     def asked(question: LiteralString) -> Probe:
-        copy = sql.SQL(
-            "CREATE TEMP TABLE migrator_trial AS SELECT prosecdef, proconfig, pronargs"
-            " FROM pg_catalog.pg_proc WHERE oid = {}"
-        ).format(old)
         return Probe(
-            statements=(render(copy), render(replaced.text(text))),
+            statements=(_copied(facts.table.name), render(replaced.text(text))),
             question=render(sql.SQL(question).format(new=new)),
             otherwise="no",
         )

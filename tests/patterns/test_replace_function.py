@@ -98,8 +98,8 @@ def test_text_in_place() -> None:
         "CREATE … 'a%b:c'",
     )
     assert back.statements == (
-        "SET LOCAL check_function_bodies = off",
         "SET LOCAL search_path = pg_catalog",
+        "SET LOCAL check_function_bodies = off",
         OLD,
     )
     assert ONE.retire(facts()) == ONE.drop(facts()) == ()
@@ -229,6 +229,85 @@ def test_the_old_text_comes_back_though_its_table_is_elsewhere(
     runner.rollback("a1")
     function.execute("SET search_path = public, other")
     assert told(function) == 42
+
+
+def test_what_somebody_wrote_since_is_not_overwritten(
+    runner: Runner, function: psycopg.Connection
+) -> None:
+    """The way back tells what is there; it goes on once the change's text is back."""
+    before, made = state(function), text("SELECT n - a FROM t")
+    runner.expand(change(made))
+    function.execute(text("SELECT n - a - 1 FROM t").encode())
+    with pytest.raises(Refused) as caught:
+        runner.rollback("a1")
+    assert str(caught.value) == (
+        "Step 'replace_function' is refused: somebody has written function f(integer)"
+        " of schema public since: CREATE OR REPLACE FUNCTION public.f(a integer)"
+        " RETURNS integer LANGUAGE sql AS $function$ SELECT n - a - 1 FROM t"
+        f" $function$ .{NOTHING}take back the later change that did so, or run the"
+        " statement of this one's definition again, where the other text may go; then"
+        " the same command again. Where it has to stay, leave this change as it is."
+    )
+    assert told(function) == 37
+    function.execute("DROP FUNCTION f")
+    with pytest.raises(Refused, match="of schema public since: it is gone"):
+        runner.rollback("a1")
+    function.execute(made.encode())
+    function.execute("ALTER FUNCTION f COST 7")
+    with pytest.raises(Refused, match="COST 7"):
+        runner.rollback("a1")
+    function.execute(before[3].encode())
+    assert runner.rollback("a1") is State.PLANNED
+    assert told(function) == 42
+
+
+def test_another_one_that_somebody_changed_since_is_not_dropped(
+    runner: Runner, function: psycopg.Connection
+) -> None:
+    """Its text is nowhere else; one with a type of the search path is known again."""
+    function.execute("CREATE DOMAIN k AS int")
+    made = text("SELECT 7", "f(a k, b text)")
+    runner.expand(change(made, new_function="f(k, text)"))
+    function.execute(text("SELECT 8", "f(a k, b text)").encode())
+    with pytest.raises(Refused, match=r"function f\(k, text\) of"):
+        runner.rollback("a1")
+    assert told(function, "f(2::k, '')") == 8
+    function.execute(made.encode())
+    assert runner.rollback("a1") is State.PLANNED
+
+
+def test_a_function_that_got_the_name_of_a_dropped_one_stays(
+    runner: Runner, function: psycopg.Connection
+) -> None:
+    """The way back of the drop tells which one it is."""
+    made = text("SELECT 7", "f(a int, b text)")
+    runner.expand(change(made, new_function="f(int, text)"))
+    runner.retire("a1", old_release_gone="test")
+    runner.drop("a1")
+    function.execute(text("SELECT 9").encode())
+    with pytest.raises(Refused, match=r"f\(integer\) of schema .* SELECT 9 "):
+        runner.rollback("a1", to=State.VERIFIED)
+    assert told(function) == 9
+    function.execute("DROP FUNCTION f(int)")
+    assert runner.rollback("a1", to=State.VERIFIED) is State.VERIFIED
+    assert told(function) == 42
+
+
+def test_attributes_that_a_new_text_has_otherwise_are_told(
+    runner: Runner, function: psycopg.Connection
+) -> None:
+    """CREATE OR REPLACE takes all of them from the new text."""
+    function.execute("ALTER FUNCTION f STABLE STRICT PARALLEL SAFE COST 5")
+    plan = runner.plan(change(text("SELECT 1", more="SECURITY DEFINER")))
+    assert [notice.text for notice in plan.notices] == [
+        "Both releases call the new text from expand on.",
+        "The new text has other attributes: STABLE becomes VOLATILE, STRICT becomes"
+        " CALLED ON NULL INPUT, SECURITY INVOKER becomes SECURITY DEFINER, PARALLEL"
+        " SAFE becomes PARALLEL UNSAFE, COST 5 becomes COST 100.",
+    ]
+    function.execute(text("SELECT n + a FROM t").encode())
+    plan = runner.plan(change(text("SELECT 1")))
+    assert len(plan.notices) == 1
 
 
 def test_what_is_stored_by_it_needs_a_word(
