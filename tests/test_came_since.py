@@ -18,6 +18,7 @@ from migrator.patterns import (
     ChangePrimaryKey,
     DropColumn,
     DropConstraint,
+    DropIndex,
     DropTable,
     ExtractTable,
     Key,
@@ -339,3 +340,51 @@ def test_another_constraint_of_a_name_that_went(
     assert [str(t).replace(" NOT VALID", "") for t in after] == [
         str(t).replace(" NOT VALID", "") for t in before
     ]
+
+
+#: What goes: how it is made, and the pattern by which it does.
+GONE: dict[str, tuple[str, Pattern]] = {
+    "index": (
+        "CREATE INDEX k ON t (f(a), b) WHERE f(b) > 0",
+        DropIndex("t", "k", assured="tried"),
+    ),
+    "unique": (
+        "ALTER TABLE t ADD CONSTRAINT k UNIQUE (a)",
+        DropConstraint("t", "k", assured="tried"),
+    ),
+}
+
+
+@pytest.mark.parametrize("of", ["", "PARTITION BY RANGE (a)"])
+@pytest.mark.parametrize("kind", GONE)
+def test_another_index_of_a_name_that_went(
+    kind: str, of: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Only the same one counts as what comes back, whoever has made it."""
+    sql.execute(
+        b"CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';"
+        b"CREATE TABLE o (a int)"
+    )
+    sql.execute(f"CREATE TABLE t (a int, b int) {of}".encode())
+    if of:
+        sql.execute(b"CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (99)")
+    sql.execute(b"INSERT INTO t SELECT g, g FROM generate_series(1, 9) g")
+    made, pattern = GONE[kind]
+    sql.execute(made.encode())
+    told = "SELECT pg_get_indexdef('k'::regclass)"
+    before = sql.execute(told.encode()).fetchall()
+    runner.complete(Change(revision="two", pattern=pattern))
+    for other, gone in (
+        ("CREATE INDEX k ON t (b)", "DROP INDEX k"),
+        ("CREATE UNIQUE INDEX k ON t (a, b)", "DROP INDEX k"),
+        ("CREATE INDEX k ON o (a)", "DROP INDEX k"),
+        ("CREATE VIEW k AS SELECT 1", "DROP VIEW k"),
+    ):
+        sql.execute(other.encode())
+        with pytest.raises(Refused, match=r'"k" was given to another relation'):
+            runner.rollback("two", to=State.VERIFIED)
+        sql.execute(gone.encode())
+    if kind == "index":
+        sql.execute(made.encode())
+    assert runner.rollback("two", to=State.VERIFIED) is State.VERIFIED
+    assert sql.execute(told.encode()).fetchall() == before

@@ -24,6 +24,13 @@ def is_part(leaf: Table) -> sql.Composable:
     return belongs(sql.Literal(str(leaf.name)), leaf.root)
 
 
+def or_no_part(table: Table) -> str:
+    """Return by what a question is answered for a leaf that is detached."""
+    if table.root is None:
+        return ""
+    return render(sql.SQL(" OR NOT {}").format(is_part(table)))
+
+
 def belongs(leaf: sql.Composable, root: TableName) -> sql.Composable:
     """
     Return the condition that a table belongs to a partitioned one.
@@ -204,15 +211,25 @@ def has_columns(table: TableName, *columns: str) -> str:
     )
 
 
-def name_taken(name: TableName) -> Refusal:
-    """Return the condition that a name was not given away after retire."""
+def name_taken(name: TableName, *, but: sql.Composable | None = None) -> Refusal:
+    """
+    Return the condition that a name was not given away after retire.
+
+    Args:
+        name: of a relation.
+        but: the condition that what has it does not count; None where all does.
+    """
     return Refusal(
         count=render(
             sql.SQL(
                 "SELECT count(*) FROM pg_catalog.pg_class c"
                 " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE n.nspname = {} AND c.relname = {}"
-            ).format(sql.Literal(name.schema), sql.Literal(name.name))
+                " WHERE n.nspname = {} AND c.relname = {} AND NOT {}"
+            ).format(
+                sql.Literal(name.schema),
+                sql.Literal(name.name),
+                sql.SQL("false") if but is None else but,
+            )
         ),
         why=f"the name {name} was given to another relation since retire",
         next="rename that one, then run the same command again.",

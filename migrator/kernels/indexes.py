@@ -10,7 +10,8 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import NotThere, Refused
 from migrator.facts import Facts, Index, Table
-from migrator.kernels.direct import catalogue_step, is_part
+from migrator.kernels.direct import catalogue_step, or_no_part
+from migrator.kernels.same_index import again
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -228,14 +229,11 @@ def _build(
         rest=definition,
     )
     schema = table.name.schema
-    done = index_exists(schema, name, valid=True)
-    if table.root is not None:
-        done += render(sql.SQL(" OR NOT {}").format(is_part(table)))
     return Autocommit(
         statement=render(text),
         lock=Lock.SHARE_UPDATE_EXCLUSIVE,
         table=table.name,
-        done=done,
+        done=index_exists(schema, name, valid=True) + or_no_part(table),
         leftover=index_exists(schema, name, valid=False),
         remove=drop.statement,
         scans=True,
@@ -276,7 +274,11 @@ def drop_index_step(
         name="drop_index",
         work=replace(drop, refusals=refusals),
         reverse=(
-            _build(table, name, built, drop, unique=index.unique),
+            again(
+                _build(table, name, built, drop, unique=index.unique),
+                table,
+                replace(index, name=name),
+            ),
             *([given] if looks else []),
         ),
     )

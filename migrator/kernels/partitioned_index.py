@@ -17,7 +17,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Facts, Index, Table
-from migrator.kernels import direct, indexes
+from migrator.kernels import direct, indexes, same_index
 from migrator.names import TableName
 from migrator.plan import (
     Action,
@@ -324,7 +324,7 @@ def _alone(
 ) -> Step:
     """Return the index of a partitioned table itself, which holds no rows."""
     table = part.table
-    done = render(sql.SQL("SELECT {}").format(_is_there(part)))
+    done = render(sql.SQL("SELECT {}").format(_is_mine(part)))
     if table.root is not None:
         done += render(sql.SQL(" OR NOT {}").format(direct.is_part(table)))
         mine = _attached(part.table.name, above[table.name])
@@ -332,7 +332,7 @@ def _alone(
         back = replace(back, done=back.done + render(sql.SQL(" OR {}").format(mine)))
     return Step(
         name=table.step("create_parent"),
-        work=replace(work, done=done),
+        work=replace(work, done=done, refusals=_taken(part)),
         reverse=(back,),
     )
 
@@ -367,14 +367,16 @@ def _leaf(part: Part, above: Part, *, unique: bool) -> Step:
     assert isinstance(back, Autocommit)
     attached = _attached(part.table.name, above)
     done = sql.SQL("SELECT {} OR {} OR NOT {}").format(
-        _is_there(part, "AND i.indisvalid"), attached, direct.is_part(part.table)
+        _is_mine(part, "i.indisvalid"), attached, direct.is_part(part.table)
     )
-    left = sql.SQL("SELECT {}").format(_is_there(part, "AND NOT i.indisvalid"))
+    left = sql.SQL("SELECT {}").format(_is_there(part, "NOT i.indisvalid"))
     # What is attached goes with the index above, and with it alone.
     away = sql.SQL("SELECT NOT {} OR {}").format(_is_there(part), attached)
     return replace(
         step,
-        work=replace(work, done=render(done), leftover=render(left)),
+        work=replace(
+            work, done=render(done), leftover=render(left), refusals=_taken(part)
+        ),
         reverse=(replace(back, done=render(away)),),
     )
 
@@ -435,16 +437,23 @@ def _complete(whole: Part, missing: str) -> Step:
     )
 
 
-def _is_there(part: Part, which: str = "") -> sql.Composable:
+def _is_there(part: Part, which: str = "true") -> sql.Composable:
     """Return the condition that a part is there, on its table."""
-    return sql.SQL(
-        "EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid ="
-        " pg_catalog.to_regclass({}) AND i.indrelid = pg_catalog.to_regclass({}){})"
-    ).format(
-        sql.Literal(str(part.name)),
-        sql.Literal(str(part.table.name)),
-        type_name(f" {which}" if which else ""),
-    )
+    return same_index.is_on(part.name, part.table.name, type_name(which))
+
+
+def _is_mine(part: Part, which: str = "true") -> sql.Composable:
+    """Return the same; of one that is made again, that it is like it."""
+    like = sql.SQL("true") if part.like is None else same_index.is_like(part.like)
+    both = sql.SQL("{} AND {}").format(type_name(which), like)
+    return same_index.is_on(part.name, part.table.name, both)
+
+
+def _taken(part: Part) -> tuple[Refusal, ...]:
+    """Return the condition that the name of one that is made again is free."""
+    if part.like is None:
+        return ()
+    return (same_index.taken(part.name, part.table.name, part.like),)
 
 
 def _attached(table: TableName, above: Part) -> sql.Composable:

@@ -10,7 +10,7 @@ from itertools import product
 from psycopg import sql
 
 from migrator.facts import Constraint, Facts, Index, Table
-from migrator.kernels import constraints, indexes, partitioned_index
+from migrator.kernels import constraints, indexes, partitioned_index, same_index
 from migrator.plan import (
     Action,
     Autocommit,
@@ -195,8 +195,9 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     table = facts.table.name
     attached = constraints.with_comment(attach.work, table, found)
     looks = map(render, indexes.index_looks(table, index.name, index))
+    built = replace(build.work, refusals=(_held_twice(facts, found, index),))
     return (
-        replace(build.work, refusals=(_held_twice(facts, found, index),)),
+        same_index.again(built, facts.table, index),
         replace(attached, statements=(*attached.statements, *looks)),
     )
 
