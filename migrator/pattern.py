@@ -179,6 +179,10 @@ class Pattern(ABC):
         """Return what is left of it in the end, None where the catalogue is silent."""
         return None
 
+    def renames(self) -> Mapping[str, str]:
+        """Return constraints and indexes that it renames, by their former names."""
+        return {}
+
     @property
     def ends_at_expand(self) -> bool:
         """

@@ -232,6 +232,8 @@ class Transitions(Phases):
                 return run.change.state
             if run.change.finished:
                 waiting.require_alone(run.change, store.changes(run.conn))
+            if back:
+                self._require_names(run)
             run.back_to = goal
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
@@ -252,6 +254,19 @@ class Transitions(Phases):
                 self._tell(EventKind.RESUME, run.change, {"reason": "rolled back"})
             self._set_state(run, goal, finished=False)
             return goal
+
+    def _require_names(self, run: Run) -> None:
+        """Refuse a way back that would look in vain for what another one renamed."""
+        known = {cls.__name__ for cls in self.catalogue}
+        others = (
+            (other, self.pattern(other).renames())
+            for other in store.changes(run.conn)
+            if other.pattern in known
+        )
+        if run.change.pattern in known:
+            final = self.pattern(run.change).final()
+            made = [] if final is None else [key.name for key in final.keys]
+            way_back.require_names(run.conn, run.change, made, others)
 
     def _pass_back(self, run: Run, phase: Phase) -> None:
         """Enter that a phase is taken back whole: one that ends here holds nothing."""

@@ -1,15 +1,17 @@
 """Whether a change can be taken back just now, and what was in the way at its drop."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
+from migrator.errors import Refused
 from migrator.execution import reason
 from migrator.ledger import store
 from migrator.ledger.store import ChangeRow, StepRow
-from migrator.plan import Autocommit, Phase, Refusal, State
-from migrator.postgres.connection import Connection, configure, said
+from migrator.plan import Autocommit, Phase, Refusal, State, render
+from migrator.postgres.connection import Connection, ask, configure, said
 from migrator.words import moment, uncounted
 
 #: How long rows are counted for a person who asks how a change stands. An index on the
@@ -50,6 +52,60 @@ def is_lost(row: ChangeRow, steps: Iterable[StepRow]) -> bool:
     # Of one that was reconciled nothing is known that could be taken back.
     known = list(steps)
     return row.state is State.DROPPED and (not known or _has_lost(known))
+
+
+_RENAMED = sql.SQL(
+    "WITH bears (name) AS (SELECT conname FROM pg_catalog.pg_constraint"
+    " WHERE conrelid = pg_catalog.to_regclass({table}) UNION ALL"
+    " SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c"
+    " ON c.oid = i.indexrelid WHERE i.indrelid = pg_catalog.to_regclass({table}))"
+    " SELECT EXISTS (SELECT FROM bears WHERE name = {to})"
+    " AND NOT EXISTS (SELECT FROM bears WHERE name = {name})"
+)
+
+
+def require_names(
+    conn: Connection,
+    row: ChangeRow,
+    made: Sequence[str],
+    others: Iterable[tuple[ChangeRow, Mapping[str, str]]],
+) -> None:
+    """
+    Refuse a way back that would look in vain for what another change has renamed.
+
+    A constraint or an index that is gone is passed over, so that it would stay.
+
+    Args:
+        conn: a connection.
+        row: the change that is to be taken back.
+        made: names of constraints and indexes that it leaves behind.
+        others: further changes, and what they rename.
+
+    Raises:
+        Refused: names the other one.
+    """
+    for other, renames in others:
+        if other.table != row.table or other.state is State.PLANNED:
+            continue
+        for name in made:
+            to = renames.get(name)
+            if to is not None and ask(
+                conn,
+                render(
+                    _RENAMED.format(
+                        table=sql.Literal(str(row.table)),
+                        name=sql.Literal(name),
+                        to=sql.Literal(to),
+                    )
+                ),
+            ):
+                raise Refused(
+                    f'{row.id} made "{name}" of table {row.table}, which {other.id}'
+                    f' ({other.title}) has renamed to "{to}".',
+                    next=f"take {other.id} back first (`migrator rollback {other.id}"
+                    " --to planned`), or give it its former name by hand; then run the"
+                    " same command again.",
+                )
 
 
 def asked(conn: Connection, row: ChangeRow) -> WayBack:

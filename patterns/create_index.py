@@ -17,14 +17,21 @@ Source: PostgreSQL manual, CREATE INDEX, Building Indexes Concurrently; section
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from migrator import names
 from migrator.facts import Facts
 from migrator.final import Final, Key
-from migrator.kernels import constraints, indexes, partitioned_index, requirements
+from migrator.kernels import (
+    constraints,
+    direct,
+    indexes,
+    partitioned_index,
+    requirements,
+)
 from migrator.kernels.index_definition import IndexPattern, Keys
 from migrator.kernels.partitioned_index import Part
+from migrator.names import TableName
 from migrator.plan import Notice, Probe, Step, Steps
 
 
@@ -136,12 +143,13 @@ class CreateIndex(IndexPattern):
     def _build(self, facts: Facts) -> Steps:
         if facts.table.kind == "p":
             return partitioned_index.build(self._parts(facts), unique=self.unique)
-        built = self.definition.render()
-        return (
-            indexes.build(
-                "create_index", facts.table, self.name, built, unique=self.unique
-            ),
+        built, table = self.definition.render(), facts.table
+        step = indexes.build(
+            "create_index", table, self.name, built, unique=self.unique
         )
+        (back,) = step.reverse
+        moved = direct.moved(table.name, TableName(table.name.schema, self.name))
+        return (replace(step, reverse=(replace(back, refusals=(moved,)),)),)
 
     def _parts(self, facts: Facts) -> tuple[Part, ...]:
         return partitioned_index.declared(facts, self.name, self.definition.render())

@@ -77,6 +77,10 @@ class RenameColumn(Pattern):
         """Return the column under its new name."""
         return Final(columns=(self.to,), gone=(self.column,))
 
+    def renames(self) -> Mapping[str, str]:
+        """Return the indexes that are renamed at retire."""
+        return self.indexes
+
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse what a copy beside the original could not follow."""
         requirements.require_table(facts)

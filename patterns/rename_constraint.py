@@ -8,6 +8,7 @@ Going back renames it back.
 Source: PostgreSQL manual, ALTER TABLE, RENAME CONSTRAINT.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 
 from psycopg import sql
@@ -62,6 +63,10 @@ class RenameConstraint(Pattern):
         return Final(
             gone=(self.name,), untold=f'whether "{self.to}" is that constraint'
         )
+
+    def renames(self) -> Mapping[str, str]:
+        """Return the constraint, and an index that bears its name."""
+        return {self.name: self.to}
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a constraint that is not there, and a name that is taken."""

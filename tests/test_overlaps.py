@@ -8,15 +8,23 @@ from releases import Scenario
 from test_releases import SCENARIOS
 
 from migrator.change import Change
-from migrator.errors import Held, Overlaps
+from migrator.errors import Held, Overlaps, Refused
 from migrator.pattern import Pattern
 from migrator.patterns import (
+    AddCheck,
     AddColumn,
+    AddForeignKey,
+    AddPrimaryKey,
+    AddUnique,
     ChangeColumnType,
+    CreateIndex,
     CreateTable,
     DropColumn,
+    MoveToSchema,
     RebuildTable,
     RenameColumn,
+    RenameConstraint,
+    RenameTable,
     ReplaceFunction,
     SetDefault,
     SetNotNull,
@@ -163,6 +171,81 @@ READING: dict[str, tuple[Pattern, Pattern]] = {
         RenameColumn("t", "name", "x"),
     ),
 }
+
+
+#: What is made under a name, and what gives that away afterwards.
+RENAMED: dict[str, tuple[Pattern, Pattern]] = {
+    "check": (AddCheck("t", "k", "n > 0"), RenameConstraint("t", "k", "k2")),
+    "foreign_key": (
+        AddForeignKey("t", ["n"], "o", ["id"], name="k", index=False),
+        RenameConstraint("t", "k", "k2"),
+    ),
+    "unique": (
+        AddUnique("t", ["n"], "k", assured="tried"),
+        RenameConstraint("t", "k", "k2", assured="tried"),
+    ),
+    "primary_key": (
+        AddPrimaryKey("t", ["n"], "k", assured="tried"),
+        RenameConstraint("t", "k", "k2", assured="tried"),
+    ),
+    "index": (
+        CreateIndex("t", ["n"], "k"),
+        RenameColumn("t", "n", "m", indexes={"k": "k2"}, assured="tried"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RENAMED)
+def test_what_a_later_one_renamed_is_not_passed_over(
+    kind: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The way back would not find it, and leave it in force; by hand is as good."""
+    sql.execute(
+        b"CREATE TABLE o (id int PRIMARY KEY); INSERT INTO o VALUES (1);"
+        b"CREATE TABLE t (n int NOT NULL); INSERT INTO t VALUES (1)"
+    )
+    first, later = RENAMED[kind]
+    runner.complete(Change(revision="first", pattern=first))
+    runner.complete(Change(revision="later", pattern=later))
+    with pytest.raises(Refused) as caught:
+        runner.rollback("first", to=State.PLANNED)
+    assert str(caught.value) == (
+        'first made "k" of table "public"."t", which later'
+        f' ({later.title}) has renamed to "k2".\nNothing was changed.\nNext: take later'
+        " back first (`migrator rollback later --to planned`), or give it its former"
+        " name by hand; then run the same command again."
+    )
+    if kind == "index":
+        sql.execute(b"ALTER INDEX k2 RENAME TO k")
+    else:
+        runner.rollback("later", to=State.PLANNED)
+    assert runner.rollback("first", to=State.PLANNED) is State.PLANNED
+    left = (
+        "SELECT conname FROM pg_constraint WHERE conrelid = 't'::regclass"
+        " AND contype <> 'n' UNION ALL"
+        " SELECT relname FROM pg_class WHERE relname IN ('k', 'k2')"
+    )
+    assert sql.execute(left.encode()).fetchall() == []
+
+
+def test_an_index_that_moved_along_is_not_passed_over(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its way back asks for the table as well, and works where that has a new name."""
+    sql.execute(b"CREATE SCHEMA other; CREATE TABLE t (n int)")
+    runner.expand(Change(revision="first", pattern=CreateIndex("t", ["n"], "k")))
+    move = MoveToSchema("t", "other", assured="tried")
+    runner.complete(Change(revision="later", pattern=move))
+    with pytest.raises(Refused, match=r"they were moved, renamed or dropped since"):
+        runner.rollback("first")
+    assert sql.execute(b"SELECT to_regclass('other.k') IS NULL").fetchall() == [
+        (False,)
+    ]
+    runner.rollback("later", to=State.PLANNED)
+    rename = RenameTable("t", "t2", assured="tried")
+    runner.complete(Change(revision="again", pattern=rename))
+    assert runner.rollback("first") is State.PLANNED
+    assert sql.execute(b"SELECT to_regclass('k') IS NULL").fetchall() == [(True,)]
 
 
 @pytest.mark.parametrize("name", READING)

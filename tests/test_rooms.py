@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "attempts": {"errors", "facts", "kernels", "names", "plan", "postgres"}
     | {"settings", "words"},
     "execution": ENGINE | {"attempts", "backfill", "guard"},
-    "way_back": {"execution", "ledger", "plan", "postgres", "words"},
+    "way_back": {"errors", "execution", "ledger", "plan", "postgres", "words"},
     "engine": ENGINE | {"execution", "guard", "patterns"},
     "inspection": ENGINE | {"backfill", "engine", "guard"},
     "phases": ENGINE | {"engine", "execution", "inspection", "way_back"},

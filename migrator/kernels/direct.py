@@ -236,6 +236,31 @@ def name_taken(name: TableName, *, but: sql.Composable | None = None) -> Refusal
     )
 
 
+def moved(table: TableName, name: TableName) -> Refusal:
+    """
+    Return the condition that a table stands where it was, or what it had in its schema.
+
+    What is dropped where it is there, and was moved along, would stay.
+
+    Args:
+        table: the table.
+        name: of an index of it.
+    """
+    return Refusal(
+        count=render(
+            sql.SQL(
+                "SELECT (COALESCE(pg_catalog.to_regclass({}),"
+                " pg_catalog.to_regclass({})) IS NULL)::int"
+            ).format(sql.Literal(str(table)), sql.Literal(str(name)))
+        ),
+        why=f"neither table {table} nor its index {name} is there: they were moved,"
+        " renamed or dropped since",
+        next="take back the change that moved or renamed them, then run the same"
+        " command again. Where the table is gone for good, `migrator reconcile` tells"
+        " how the change ends.",
+    )
+
+
 def set_default(facts: Facts, column: Column, text: str | None) -> Step:
     """
     Return the step that sets a default, or drops it; rows that are there stay.
