@@ -32,7 +32,7 @@ from migrator.kernels import (
 from migrator.kernels.index_definition import IndexPattern, Keys
 from migrator.kernels.partitioned_index import Part
 from migrator.names import TableName
-from migrator.plan import Notice, Probe, Step, Steps
+from migrator.plan import Autocommit, Notice, Probe, Step, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,11 @@ class CreateIndex(IndexPattern):
             "create_index", table, self.name, built, unique=self.unique
         )
         (back,) = step.reverse
+        assert isinstance(back, Autocommit)
         moved = direct.moved(table.name, TableName(table.name.schema, self.name))
-        return (replace(step, reverse=(replace(back, refusals=(moved,)),)),)
+        return (
+            replace(step, reverse=(replace(back, refusals=(*back.refusals, moved)),)),
+        )
 
     def _parts(self, facts: Facts) -> tuple[Part, ...]:
         return partitioned_index.declared(facts, self.name, self.definition.render())

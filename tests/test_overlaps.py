@@ -20,7 +20,10 @@ from migrator.patterns import (
     CreateIndex,
     CreateTable,
     DropColumn,
+    DropConstraint,
+    DropIndex,
     MoveToSchema,
+    PartitionTable,
     RebuildTable,
     RenameColumn,
     RenameConstraint,
@@ -246,6 +249,66 @@ def test_an_index_that_moved_along_is_not_passed_over(
     runner.complete(Change(revision="again", pattern=rename))
     assert runner.rollback("first") is State.PLANNED
     assert sql.execute(b"SELECT to_regclass('k') IS NULL").fetchall() == [(True,)]
+
+
+#: What has an index of a table that is partitioned afterwards, and what is told of it;
+#: by hand goes on.
+PARTITIONED: dict[str, tuple[Pattern, str, str]] = {
+    "index": (CreateIndex("t", ["n"], "k"), "does not drop", "DROP INDEX k"),
+    "foreign_key": (
+        AddForeignKey("t", ["p"], "o", ["id"], name="f", index="k"),
+        "does not drop",
+        "DROP INDEX k",
+    ),
+    "unique": (AddUnique("t", ["p", "id"], "k", assured="tried"), "", ""),
+    "dropped": (DropIndex("t", "old"), "builds no", "CREATE INDEX old ON t (n)"),
+    "dropped_key": (
+        DropConstraint("t", "one", assured="tried"),
+        "builds no",
+        "ALTER TABLE t ADD CONSTRAINT one UNIQUE (n, id)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PARTITIONED)
+def test_an_index_of_a_table_that_a_later_one_partitioned(
+    kind: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What no server does concurrently is told, with the way to go on."""
+    sql.execute(
+        b"CREATE TABLE o (id int PRIMARY KEY); INSERT INTO o VALUES (1);"
+        b"CREATE TABLE t (id int PRIMARY KEY, n int, p int,"
+        b" CONSTRAINT one UNIQUE (n, id)); CREATE INDEX old ON t (n);"
+        b"INSERT INTO t VALUES (1, 1, 1)"
+    )
+    first, told, by_hand = PARTITIONED[kind]
+    runner.complete(Change(revision="first", pattern=first))
+    parts = {"t_1": "FROM (0) TO (9)"}
+    later = PartitionTable(
+        "t", "RANGE", ["id"], parts, rest="t_rest", key=["id"], assured="tried"
+    )
+    runner.complete(Change(revision="later", pattern=later))
+    if told:
+        with pytest.raises(Refused, match=f"partitioned (table )?by now, .* {told}"):
+            runner.rollback("first", to=State.PLANNED)
+        sql.execute(by_hand.encode())
+    assert runner.rollback("first", to=State.PLANNED) is State.PLANNED
+    made = sql.execute(b"SELECT to_regclass('k') IS NULL").fetchall()
+    assert made == [(True,)]
+
+
+def test_a_key_whose_column_a_later_one_renamed(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its way back goes on without the index that finds rows of equal columns."""
+    sql.execute(b"CREATE TABLE t (n int); INSERT INTO t VALUES (1)")
+    first = AddUnique("t", ["n"], "k", assured="tried")
+    runner.complete(Change(revision="first", pattern=first))
+    later = RenameColumn("t", "n", "m", assured="tried")
+    runner.complete(Change(revision="later", pattern=later))
+    assert runner.rollback("first", to=State.PLANNED) is State.PLANNED
+    left = "SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass"
+    assert sql.execute(left.encode()).fetchall() == [(0,)]
 
 
 @pytest.mark.parametrize("name", READING)

@@ -27,6 +27,7 @@ from migrator.plan import (
     TableLock,
     Transaction,
     render,
+    type_name,
 )
 
 #: What is to be done about what got a name since expand.
@@ -438,7 +439,14 @@ def lookup_gone(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step
     step = _lookup(facts, columns, name)
     assert isinstance(step.work, Autocommit)
     (gone,) = step.reverse
-    return (Step(name="drop_index", work=gone, reverse=(step.work,)),)
+    # It helps to compare rows; where a later change has made that another table, the
+    # way back goes on without.
+    table = facts.table.name
+    other = sql.SQL(" OR {} OR NOT ({})").format(
+        direct.partitioned(table), type_name(direct.has_columns(table, *columns))
+    )
+    again = replace(step.work, done=(step.work.done or "") + render(other))
+    return (Step(name="drop_index", work=gone, reverse=(again,)),)
 
 
 def _lookup_parts(

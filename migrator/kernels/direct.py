@@ -236,6 +236,42 @@ def name_taken(name: TableName, *, but: sql.Composable | None = None) -> Refusal
     )
 
 
+def partitioned(name: TableName) -> sql.Composable:
+    """Return the condition that a table or an index is partitioned by now."""
+    return sql.SQL(
+        "EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid ="
+        " pg_catalog.to_regclass({}) AND relkind IN ('p', 'I'))"
+    ).format(sql.Literal(str(name)))
+
+
+def no_plain_index(index: TableName) -> Refusal:
+    """Return the condition that an index did not become one of a partitioned table."""
+    return _partitioned_since(
+        index,
+        f"index {index} is one of a partitioned table by now, which PostgreSQL does not"
+        " drop concurrently",
+        f"run SET lock_timeout = '1s'; DROP INDEX {index}; until it succeeds (it locks"
+        " the table and all partitions, for an instant); then the same command again.",
+    )
+
+
+def no_plain_table(table: TableName, index: str) -> Refusal:
+    """Return the condition that a table that gets an index was not partitioned."""
+    return _partitioned_since(
+        table,
+        f"table {table} is partitioned by now, of which PostgreSQL builds no index"
+        " concurrently",
+        f'make index "{index}", or the key of that name, leaf by leaf (ON ONLY the'
+        " table, CONCURRENTLY on each partition, ALTER INDEX … ATTACH PARTITION); then"
+        " run the same command again, which finds it.",
+    )
+
+
+def _partitioned_since(name: TableName, why: str, next: str) -> Refusal:
+    count = sql.SQL("SELECT ({})::int").format(partitioned(name))
+    return Refusal(count=render(count), why=why, next=next)
+
+
 def moved(table: TableName, name: TableName) -> Refusal:
     """
     Return the condition that a table stands where it was, or what it had in its schema.

@@ -10,7 +10,12 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import NotThere, Refused
 from migrator.facts import Facts, Index, Table
-from migrator.kernels.direct import catalogue_step, or_no_part
+from migrator.kernels.direct import (
+    catalogue_step,
+    no_plain_index,
+    no_plain_table,
+    or_no_part,
+)
 from migrator.kernels.same_index import again
 from migrator.names import TableName
 from migrator.plan import (
@@ -97,12 +102,12 @@ def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
 
     Source: PostgreSQL manual, DROP INDEX, CONCURRENTLY.
     """
+    whole = TableName(schema, name)
     return Autocommit(
         statement=render(
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
-                sql.Identifier(schema, name)
-            )
+            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(whole.identifier)
         ),
+        refusals=(no_plain_index(whole),),
         lock=Lock.SHARE_UPDATE_EXCLUSIVE,
         table=table,
         outlives=(TableLock(table=table, lock=Lock.ACCESS_EXCLUSIVE),),
@@ -233,6 +238,7 @@ def _build(
         statement=render(text),
         lock=Lock.SHARE_UPDATE_EXCLUSIVE,
         table=table.name,
+        refusals=(no_plain_table(table.name, name),),
         done=index_exists(schema, name, valid=True) + or_no_part(table),
         leftover=index_exists(schema, name, valid=False),
         remove=drop.statement,

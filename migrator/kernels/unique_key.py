@@ -195,7 +195,8 @@ def again(facts: Facts, found: Constraint) -> tuple[Action, ...]:
     table = facts.table.name
     attached = constraints.with_comment(attach.work, table, found)
     looks = map(render, indexes.index_looks(table, index.name, index))
-    built = replace(build.work, refusals=(_held_twice(facts, found, index),))
+    twice = _held_twice(facts, found, index)
+    built = replace(build.work, refusals=(*build.work.refusals, twice))
     return (
         same_index.again(built, facts.table, index),
         replace(attached, statements=(*attached.statements, *looks)),
