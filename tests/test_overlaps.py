@@ -239,7 +239,7 @@ def test_an_index_that_moved_along_is_not_passed_over(
     runner.expand(Change(revision="first", pattern=CreateIndex("t", ["n"], "k")))
     move = MoveToSchema("t", "other", assured="tried")
     runner.complete(Change(revision="later", pattern=move))
-    with pytest.raises(Refused, match=r"they were moved, renamed or dropped since"):
+    with pytest.raises(Refused, match=r"its index .* along: other\."):
         runner.rollback("first")
     assert sql.execute(b"SELECT to_regclass('other.k') IS NULL").fetchall() == [
         (False,)

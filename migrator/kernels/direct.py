@@ -272,28 +272,33 @@ def _partitioned_since(name: TableName, why: str, next: str) -> Refusal:
     return Refusal(count=render(count), why=why, next=next)
 
 
-def moved(table: TableName, name: TableName) -> Refusal:
+def moved(table: TableName, index: TableName) -> Refusal:
     """
-    Return the condition that a table stands where it was, or what it had in its schema.
+    Return the condition that an index did not move to another schema with its table.
 
-    What is dropped where it is there, and was moved along, would stay.
-
-    Args:
-        table: the table.
-        name: of an index of it.
+    Its drop, which is harmless where it is gone, would leave it there.
     """
+    found = sql.SQL(
+        " FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+        " JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
+        " WHERE x.relname = {} AND t.relname = {}"
+        " AND pg_catalog.to_regclass({}) IS NULL AND pg_catalog.to_regclass({}) IS NULL"
+    ).format(
+        *map(sql.Literal, (index.name, table.name, str(table), str(index))),
+    )
     return Refusal(
-        count=render(
+        count=render(sql.SQL("SELECT count(*)") + found),
+        listed=render(
             sql.SQL(
-                "SELECT (COALESCE(pg_catalog.to_regclass({}),"
-                " pg_catalog.to_regclass({})) IS NULL)::int"
-            ).format(sql.Literal(str(table)), sql.Literal(str(name)))
+                "SELECT pg_catalog.string_agg(DISTINCT"
+                " x.relnamespace::pg_catalog.regnamespace::text, ', ')"
+            )
+            + found
         ),
-        why=f"neither table {table} nor its index {name} is there: they were moved,"
-        " renamed or dropped since",
-        next="take back the change that moved or renamed them, then run the same"
-        " command again. Where the table is gone for good, `migrator reconcile` tells"
-        " how the change ends.",
+        why=f"table {table} moved to another schema, and its index {index} along:"
+        " {listed}",
+        next="take back the change that moved them, or move them back; then run the"
+        " same command again.",
     )
 
 
