@@ -1,4 +1,4 @@
-"""Rows that come between the count of a way back and its constraint."""
+"""What comes between a look and what rests on it: rows, and changes of a table."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -8,12 +8,17 @@ import pytest
 
 from migrator.change import Change
 from migrator.errors import Failed, Refused
+from migrator.execution import Execution, Run
+from migrator.ledger.store import StepRow
 from migrator.pattern import Pattern
 from migrator.patterns import (
     DropConstraint,
     DropNotNull,
+    ExtractTable,
+    MoveColumn,
     ReplaceCheck,
     ReplaceForeignKey,
+    SplitTable,
 )
 from migrator.plan import State
 from migrator.runner import Runner
@@ -128,3 +133,42 @@ def test_a_key_over_periods_that_the_server_refuses(
     sql.execute("INSERT INTO t VALUES ('[2,3)', '[2020-01-01,2021-01-01)')")
     sql.execute("DELETE FROM t")
     assert runner.rollback("r") is State.VERIFIED
+
+
+#: What writes a column of `t` into another table from expand on.
+MIRRORED: dict[str, Pattern] = {
+    "split": SplitTable("t", "made", ["b"], key=["id"], assured="x"),
+    "extract": ExtractTable("t", "made", {"b": "b"}, reference="made_id", assured="x"),
+    "extract_many": ExtractTable("t", "made", {"c": "c"}, through="links", assured="x"),
+    "move": MoveColumn("t", "b", to="o", key={"id": "t_id"}, assured="x"),
+}
+
+
+@pytest.mark.parametrize("kind", MIRRORED)
+def test_a_column_that_is_changed_before_it_is_mirrored(
+    kind: str,
+    runner: Runner,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No trigger is made of what it was: each write of the application would fail."""
+    sql.execute(
+        b"CREATE TABLE t (id int PRIMARY KEY, b int, c int[]);"
+        b"CREATE TABLE o (t_id int PRIMARY KEY REFERENCES t)"
+    )
+    forward = Execution.forward
+
+    def later(self: Execution, run: Run, row: StepRow) -> None:
+        monkeypatch.setattr(Execution, "forward", forward)
+        sql.execute(b"ALTER TABLE t ALTER b TYPE text, ALTER c TYPE text[]")
+        forward(self, run, row)
+
+    monkeypatch.setattr(Execution, "forward", later)
+    change = Change(revision="r", pattern=MIRRORED[kind])
+    with pytest.raises(
+        Refused, match=r'column "[bc]".* was changed since the step was'
+    ):
+        runner.expand(change)
+    sql.execute(b"INSERT INTO t VALUES (1, 'one', '{one}')")
+    assert runner.expand(change) is State.EXPANDED
+    sql.execute(b"INSERT INTO t VALUES (2, 'two', '{two}')")

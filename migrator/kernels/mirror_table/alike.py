@@ -96,7 +96,8 @@ def altered(table: Table) -> Refusal:
         listed=render(listed + rows),
         why=f"{{listed}} of {table.name} came, went or was changed since the step was"
         " written",
-        next="run the same command again, which writes it anew.",
+        next="run the same command again, which writes it anew; where steps before it"
+        " ran, roll the change back to planned first.",
     )
 
 

@@ -16,6 +16,7 @@ from migrator.facts import Column
 from migrator.kernels import constraints, direct
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import definition, granted, in_common
+from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.sharing import Sharing
 from migrator.kernels.not_null import not_null_by_check, set_not_null
@@ -118,14 +119,17 @@ class Extract(Extraction):
         return (
             Step(
                 name="add_table",
-                work=direct.catalogue_step(
-                    table,
-                    self.path(),
-                    *self.create(),
-                    *added,
-                    *granted(table, self.reference, self._granted()),
-                    *self.sharing().on(),
-                    also=(parked,) if self.comes_back else (),
+                work=replace(
+                    direct.catalogue_step(
+                        table,
+                        self.path(),
+                        *self.create(),
+                        *added,
+                        *granted(table, self.reference, self._granted()),
+                        *self.sharing().on(),
+                        also=(parked,) if self.comes_back else (),
+                    ),
+                    refusals=(altered(self.table),),
                 ),
                 reverse=(undo,),
                 parked=direct.catalogue_step(parked, gone),

@@ -15,6 +15,7 @@ from migrator.errors import Refused
 from migrator.facts import Column
 from migrator.kernels import direct, foreign_key
 from migrator.kernels.column_definition import definition, looks
+from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.columns import KeyColumn
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.facade import granted
@@ -176,14 +177,19 @@ class ExtractMany(Extraction):
             *((direct.set_default(self.facts, column, _EMPTY),) if given else ()),
             Step(
                 name="add_tables",
-                work=direct.catalogue_step(
-                    table,
-                    self.path(),
-                    *self.create(),
-                    *self._create_links(),
-                    *links.on(),
-                    lock=Lock.ACCESS_EXCLUSIVE if here else Lock.SHARE_ROW_EXCLUSIVE,
-                    also=here,
+                work=replace(
+                    direct.catalogue_step(
+                        table,
+                        self.path(),
+                        *self.create(),
+                        *self._create_links(),
+                        *links.on(),
+                        lock=(
+                            Lock.ACCESS_EXCLUSIVE if here else Lock.SHARE_ROW_EXCLUSIVE
+                        ),
+                        also=here,
+                    ),
+                    refusals=(altered(self.table),),
                 ),
                 reverse=(undo,),
                 parked=direct.catalogue_step(

@@ -15,6 +15,7 @@ from migrator.kernels.column_definition import (
     granted,
     looks,
 )
+from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.both_ways import BothWays
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown
 from migrator.kernels.mirror_table.related import Related
@@ -114,26 +115,33 @@ class Moved:
         return (
             Step(
                 name="add_column",
-                work=direct.catalogue_step(
-                    child,
-                    self._path(),
-                    *added,
-                    *(
-                        statement
-                        for name, c in self.found().items()
-                        for statement in (
-                            *looks(child.identifier, name, c),
-                            *granted(child, name, c),
-                        )
+                work=replace(
+                    direct.catalogue_step(
+                        child,
+                        self._path(),
+                        *added,
+                        *(
+                            statement
+                            for name, c in self.found().items()
+                            for statement in (
+                                *looks(child.identifier, name, c),
+                                *granted(child, name, c),
+                            )
+                        ),
+                        *mirror.on_child(),
                     ),
-                    *mirror.on_child(),
+                    # Its triggers read the one and write the other.
+                    refusals=(altered(self.child), altered(self.table)),
                 ),
                 reverse=(direct.catalogue_step(child, *mirror.off_child(), *dropped),),
             ),
             Step(
                 name="mirror_column",
-                work=direct.catalogue_step(
-                    parent, *mirror.on_parent(), lock=Lock.SHARE_ROW_EXCLUSIVE
+                work=replace(
+                    direct.catalogue_step(
+                        parent, *mirror.on_parent(), lock=Lock.SHARE_ROW_EXCLUSIVE
+                    ),
+                    refusals=(altered(self.table),),
                 ),
                 reverse=(direct.catalogue_step(parent, *mirror.off_parent()),),
             ),

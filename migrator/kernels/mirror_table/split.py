@@ -24,6 +24,7 @@ from migrator.kernels import (
 )
 from migrator.kernels.column_definition import carried, definition, looks
 from migrator.kernels.column_definition import granted as column_granted
+from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value, matched
 from migrator.kernels.mirror_table.facade import Facade, granted, viewed
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of
@@ -179,12 +180,15 @@ class Split:
             ),
             Step(
                 name="create_shadow",
-                work=direct.catalogue_step(
-                    name,
-                    path,
-                    *self._create(),
-                    *shadow.on(),
-                    lock=Lock.SHARE_ROW_EXCLUSIVE,
+                work=replace(
+                    direct.catalogue_step(
+                        name,
+                        path,
+                        *self._create(),
+                        *shadow.on(),
+                        lock=Lock.SHARE_ROW_EXCLUSIVE,
+                    ),
+                    refusals=(altered(self.table),),
                 ),
                 reverse=(direct.catalogue_step(name, *shadow.off(), drop),),
             ),
