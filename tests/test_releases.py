@@ -425,7 +425,8 @@ BOUND = (
     TYPED + "; CREATE TABLE sums (n int PRIMARY KEY);"
     " INSERT INTO sums SELECT generate_series(0, 2000000);"
     " GRANT ALL ON sums TO PUBLIC; ALTER TABLE t ADD CHECK (amount >= 0),"
-    " ADD FOREIGN KEY (amount) REFERENCES sums, ADD CONSTRAINT once UNIQUE (id, amount);"
+    " ADD FOREIGN KEY (amount) REFERENCES sums,"
+    " ADD CONSTRAINT once UNIQUE (id, amount);"
     " CREATE UNIQUE INDEX few ON t (id, (amount % 7)) WHERE amount > 3;"
     " CREATE INDEX plus ON t ((amount + 1)) WHERE amount > 5"
 )

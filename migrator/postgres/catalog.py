@@ -209,7 +209,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
-            for i in _definitions(conn, "indexes", row["oid"])
+            for i in conn.execute(query("indexes"), by_oid)
         ),
         triggers=tuple(
             Trigger(
