@@ -130,6 +130,8 @@ def test_list(tmp_path: Path) -> None:
         "partitioned": {"strongest_lock": "ACCESS EXCLUSIVE", "brief": True},
         "reversible": "always",
     }
+    readme = (TOP / "README.md").read_text()
+    assert [key for key in found if f"`{key}`" not in readme] == []
     told = "; partitioned: ACCESS EXCLUSIVE, briefly"
     assert [row.split()[0] for row in rows if told in row] == [
         "CreateIndex",
