@@ -412,6 +412,7 @@ def test_what_came_since(database: str, sql: psycopg.Connection) -> None:
             "took a name that goes over, since retire began: t_n_key",
         ),
         ("CREATE TABLE c (n bigint CONSTRAINT fk REFERENCES t (m))", "began: fk"),
+        ("CREATE INDEX fine ON t (m)", ""),
     ],
 )
 def test_what_happens_to_it_after_retire(
@@ -440,3 +441,28 @@ def test_what_happens_to_it_after_retire(
     sql.execute("INSERT INTO t VALUES (3)")
     fresh(database).drop_parked("a1", at_once=True)
     same(snapshot(sql), before)
+
+
+def test_what_comes_under_the_same_name(database: str, sql: psycopg.Connection) -> None:
+    """The other column would not have it, whichever way the exchange goes."""
+    sql.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, a int,"
+        " CONSTRAINT k UNIQUE (a) INCLUDE (n)); CREATE INDEX i ON t (n)"
+    )
+    given = change("bigint")
+    carry(database, given, *FORWARD[:3])
+    with crash_at("set_status", 4), pytest.raises(CrashError):
+        go(database, given, "retire")
+    sql.execute("CREATE INDEX late ON t (n)")
+    with pytest.raises(Refused, match="retire began: late"):
+        go(database, given, "retire")
+    sql.execute("DROP INDEX late; ALTER TABLE t ALTER n SET NOT NULL")
+    with pytest.raises(Refused, match='retire began: "NOT NULL"'):
+        go(database, given, "retire")
+    sql.execute("ALTER TABLE t ALTER n DROP NOT NULL")
+    go(database, given, "retire")
+    sql.execute("CREATE INDEX late ON t (n)")
+    with pytest.raises(Refused, match="retire began: late"):
+        go(database, given, "rollback")
+    sql.execute("DROP INDEX late")
+    go(database, given, "rollback")

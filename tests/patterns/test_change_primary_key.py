@@ -419,9 +419,9 @@ def test_values_that_do_not_fit_hold_the_way_back(
     sql.execute("SELECT setval('users_id_seq', %s)", [big])
     with pytest.raises(Refused, match=r"sequence .* has left what integer holds"):
         runner.rollback("a1")
-    # From the check of the way back on, a value that does not fit is refused.
-    with pytest.raises(psycopg.errors.CheckViolation):
-        sql.execute("INSERT INTO users (name) VALUES ('next')")
+    # Asked before the check that would refuse it to the release that goes on.
+    sql.execute("INSERT INTO users (name) VALUES ('next')")
+    sql.execute("DELETE FROM users WHERE name = 'next'")
     sql.execute("SELECT setval('users_id_seq', 1000)")
     assert runner.rollback("a1") is State.VERIFIED
     assert apart(sql) == 0
@@ -813,6 +813,56 @@ def test_a_foreign_key_that_comes_in_retire(
     )
     sql.execute("ALTER TABLE late DROP CONSTRAINT late")
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+
+
+def test_what_comes_onto_the_columns(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """Either exchange names it, since it would go; what was dropped comes back."""
+    sql.execute(
+        "CREATE TABLE users (id int PRIMARY KEY, CONSTRAINT c CHECK (id > 0));"
+        "CREATE TABLE orders (user_id int CONSTRAINT fk REFERENCES users);"
+        "CREATE INDEX i ON orders (user_id)"
+    )
+    to(runner, State.VERIFIED)
+    with holding(database, "users", "ACCESS SHARE"), pytest.raises(LockBudgetError):
+        runner.retire(CHANGE.id, old_release_gone="test")
+    for came, name, gone in (
+        ("CREATE INDEX late ON orders (user_id)", "late", "DROP INDEX late"),
+        (
+            "ALTER TABLE users ADD CONSTRAINT late CHECK (id < 9)",
+            "late",
+            "ALTER TABLE users DROP CONSTRAINT late",
+        ),
+        (
+            "ALTER TABLE orders ALTER user_id SET NOT NULL",
+            '"NOT NULL"',
+            "ALTER TABLE orders ALTER user_id DROP NOT NULL",
+        ),
+    ):
+        sql.execute(came.encode())
+        with pytest.raises(Refused, match=f"since retire began: {name}"):
+            runner.retire(CHANGE.id, old_release_gone="test")
+        sql.execute(gone.encode())
+    runner.retire(CHANGE.id, old_release_gone="test")
+    sql.execute(
+        "ALTER TABLE users DROP CONSTRAINT c; ALTER TABLE orders DROP CONSTRAINT fk;"
+        "DROP INDEX i; CREATE TABLE other (a int); CREATE INDEX i ON other (a)"
+    )
+    with pytest.raises(
+        Refused, match="took a name that goes over, since retire began: i"
+    ):
+        runner.rollback(CHANGE.id)
+    assert "_check_" not in str(shape(sql))
+    sql.execute("DROP TABLE other")
+    runner.rollback(CHANGE.id)
+    runner.rollback(CHANGE.id, to=State.PLANNED)
+    found = sql.execute(
+        "SELECT conname FROM pg_constraint WHERE contype <> 'n' AND conrelid IN"
+        " ('users'::regclass, 'orders'::regclass) ORDER BY 1"
+    ).fetchall()
+    assert found == [("c",), ("fk",), ("users_pkey",)]
+    assert sql.execute("SELECT to_regclass('i')::text").fetchall() == [("i",)]
 
 
 def test_a_foreign_key_that_goes_after_expand(

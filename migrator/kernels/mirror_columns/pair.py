@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts
+from migrator.kernels.came import none_came
 from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.constraints import counted
 from migrator.kernels.direct import catalogue_step, has_columns
@@ -15,13 +16,14 @@ from migrator.kernels.index_copies import copied, copy_name, of_column
 from migrator.kernels.indexes import index_looks
 from migrator.kernels.mirror_columns.carried import (
     Carried,
+    CarriedIndex,
     leaving_nothing,
-    none_came,
 )
 from migrator.kernels.mirror_columns.shapes import Shapes
 from migrator.kernels.not_null import not_null_again, not_null_by_check, set_not_null
 from migrator.kernels.row_types import compiled_anew
 from migrator.plan import (
+    Refusal,
     Step,
     Steps,
     Transaction,
@@ -153,8 +155,7 @@ class Pair(Shapes):
             *compiled,
             also=also,
         )
-        came = none_came(self.table, [s.name for s in self.old], over)
-        forward = replace(forward, refusals=(came,))
+        forward = replace(forward, refusals=(self._came(facts),))
         back = catalogue_step(
             self.table,
             *self.remove(),
@@ -178,7 +179,7 @@ class Pair(Shapes):
             also=also,
         )
         is_back = has_columns(self.table, *(s.name for s in (*self.old, *self.new)))
-        came = none_came(self.table, [s.final for s in self.new], over, back=True)
+        came = self._came_back()
         back = replace(back, refusals=(marks.none(), came), done=is_back)
         # Before anything is built, and once more under the lock.
         looked = [counted(self.table, came, done=is_back)] if over else []
@@ -213,6 +214,38 @@ class Pair(Shapes):
                     *(a for c in over for a in c.after_back()),
                 ),
             ),
+        )
+
+    def _came(self, facts: Facts) -> Refusal:
+        """Refuse the exchange behind what came onto the old side since."""
+        parts = (facts.table, *facts.table.partitions)
+        return none_came(
+            self.table,
+            [s.name for s in self.old],
+            constraints=_constraints(self.over),
+            indexes=_indexes(self.over),
+            others=[i.name for part in parts for i in part.indexes],
+            goes=True,
+            nullable=[s.name for s in self.old if not s.not_null],
+        )
+
+    def _came_back(self) -> Refusal:
+        """Refuse the way back behind what came onto the new side since."""
+        kept = [c for c in self.over if c.kept]
+        lifted = [c for c in self.over if not c.kept]
+        copied = [c for c in lifted if isinstance(c, CarriedIndex) and c.forth]
+        # Under a name of its own what a column is given is parked with it.
+        gone = [s for s in self.new if s.takes is not None]
+        return none_came(
+            self.table,
+            [s.final for s in self.new],
+            constraints=_constraints(kept),
+            indexes=_indexes(kept),
+            plain=_indexes(copied),
+            lifted=_constraints(lifted),
+            bare=set(_indexes(lifted)).difference(_indexes(copied)),
+            goes=bool(gone),
+            nullable=[s.final for s in gone if not s.not_null],
         )
 
     def _later_indexes(self, facts: Facts) -> Steps:
@@ -282,3 +315,13 @@ class Pair(Shapes):
             no_reverse="the retired columns and their indexes are gone",
             loses=True,
         )
+
+
+def _constraints(over: Iterable[Carried]) -> list[str]:
+    """Return the names of constraints, keys among them."""
+    return [c.name for c in over if not isinstance(c, CarriedIndex) or c.key]
+
+
+def _indexes(over: Iterable[Carried]) -> list[str]:
+    """Return the names of indexes, those of keys among them."""
+    return [c.name for c in over if isinstance(c, CarriedIndex)]

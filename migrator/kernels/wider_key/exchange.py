@@ -14,6 +14,7 @@ from psycopg import sql
 
 from migrator.facts import Constraint, Sequence
 from migrator.kernels import constraints, direct, indexes, sequences, unique_key
+from migrator.kernels.came import none_came
 from migrator.kernels.mirror_columns import Widened, Widening
 from migrator.kernels.mirror_columns.widened import BITS, holds
 from migrator.kernels.not_null import set_not_null
@@ -21,6 +22,8 @@ from migrator.kernels.privileges import nothing_by_default
 from migrator.kernels.row_types import compiled_anew
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.plan import Refusal, Transaction, expression, render, type_name
+
+_IF_EXISTS = {False: sql.SQL(""), True: sql.SQL("IF EXISTS ")}
 
 
 def exchange(whole: WiderKey, *, back: bool) -> Transaction:
@@ -43,12 +46,12 @@ def exchange(whole: WiderKey, *, back: bool) -> Transaction:
         # next, before anything is changed.
         *(s for p in parts for s in _counters_locked(p, back=back)),
         *(
-            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
-                table.identifier, sql.Identifier(found.name)
+            sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}{}").format(
+                table.identifier, _IF_EXISTS[back], sql.Identifier(found.name)
             )
             for table, found in whole.by_text()
         ),
-        *(s for p, m in whole.mirrors() for s in _freed(p, m)),
+        *(s for p, m in whole.mirrors() for s in _freed(p, m, back=back)),
         *(s for p, m in whole.mirrors() for s in _renamed(p, m, back=back)),
         *(s for p, m in whole.mirrors() for s in _indexed(p, m)),
         *(s for _, m in whole.mirrors() for s in m.on(retired=not back)),
@@ -60,11 +63,10 @@ def exchange(whole: WiderKey, *, back: bool) -> Transaction:
         compiled_anew(*(m.table for _, m in whole.mirrors())),
         also=tuple(others),
     )
-    work = replace(work, refusals=(later_keys(whole),))
+    work = replace(work, refusals=since(whole))
     if back:
         refusals = (m.fits() for _, m in whole.mirrors())
-        counters = (r for p in parts for r in _counters_fit(p))
-        work = replace(work, refusals=(*work.refusals, *refusals, *counters))
+        work = replace(work, refusals=(*work.refusals, *refusals, *counted(whole)))
     for _, mirror in whole.mirrors():
         why = (
             f"the dual-write trigger on {mirror.table} is missing or not enabled"
@@ -72,6 +74,34 @@ def exchange(whole: WiderKey, *, back: bool) -> Transaction:
         )
         work = mirror.needs_on(work, why)
     return work
+
+
+def since(whole: WiderKey) -> tuple[Refusal, ...]:
+    """Refuse the exchange behind what came onto the columns that it does not know."""
+    by_text = whole.by_text()
+    referring = [k.name for k in whole.foreign_keys()]
+    return (
+        later_keys(whole),
+        *(
+            none_came(
+                part.table.name,
+                [one.name],
+                constraints=[
+                    found.name
+                    for table, found in by_text
+                    if table == part.table.name and one.name in found.columns
+                ]
+                + [k.name for i, k in part.indexes() if k and one.name in i.columns],
+                indexes=[i.name for i, _ in part.indexes() if one.name in i.columns],
+                others=[i.name for i in part.table.indexes],
+                referring=referring,
+                goes=True,
+                nullable=[] if one.column.not_null else [one.name],
+            )
+            for part in whole.parts()
+            for one in part.columns
+        ),
+    )
 
 
 def later_keys(whole: WiderKey) -> Refusal:
@@ -133,15 +163,21 @@ def _counters_locked(part: Part, *, back: bool) -> Iterator[sql.Composable]:
             yield from sequences.noted(counter.name, counter.cache)
 
 
-def _freed(part: Part, mirror: Widened) -> Iterator[sql.Composable]:
-    """Yield what takes from the columns all that the others are to get."""
+def _freed(part: Part, mirror: Widened, *, back: bool) -> Iterator[sql.Composable]:
+    """
+    Yield what takes from the columns all that the others are to get.
+
+    What somebody dropped since comes back with the rest.
+    """
     yield from mirror.remove()
     for index, key in part.indexes():
         if key is not None:
-            yield mirror.alter("DROP CONSTRAINT {}", key.name)
+            yield sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}{}").format(
+                mirror.table.identifier, _IF_EXISTS[back], sql.Identifier(key.name)
+            )
         else:
-            yield sql.SQL("DROP INDEX {}").format(
-                sql.Identifier(mirror.table.schema, index.name)
+            yield sql.SQL("DROP INDEX {}{}").format(
+                _IF_EXISTS[back], sql.Identifier(mirror.table.schema, index.name)
             )
     for one in part.columns:
         if one.column.default is not None:
@@ -247,6 +283,11 @@ def again(
         # The text of one that was not proved says so itself.
         type_name(found.definition + (unproved if found.validated else "")),
     )
+
+
+def counted(whole: WiderKey) -> tuple[Refusal, ...]:
+    """Refuse the way back while the former columns do not take the next number."""
+    return tuple(r for part in whole.parts() for r in _counters_fit(part))
 
 
 def _counters_fit(part: Part) -> Iterator[Refusal]:

@@ -12,7 +12,7 @@ from migrator.kernels.mirror_columns import Widened
 from migrator.kernels.not_null import not_null_by_check
 from migrator.kernels.rows import comparisons
 from migrator.kernels.wider_key.base import Part, WiderKey
-from migrator.kernels.wider_key.exchange import exchange, later_keys
+from migrator.kernels.wider_key.exchange import counted, exchange, since
 from migrator.plan import (
     Action,
     Autocommit,
@@ -194,7 +194,7 @@ def _builds(part: Part, *, unique: bool) -> Iterator[Step]:
 
 def _way_back(whole: WiderKey) -> tuple[Action, ...]:
     """Return the same on the former columns; each action knows whether it ran."""
-    over, later = _is_back(whole), later_keys(whole)
+    over, held = _is_back(whole), (*since(whole), *counted(whole))
     actions: list[Action] = []
     for part, mirror in whole.mirrors():
         for index, _ in part.indexes():
@@ -206,7 +206,7 @@ def _way_back(whole: WiderKey) -> tuple[Action, ...]:
                 replace(
                     build,
                     done=_either(over, build.done or ""),
-                    refusals=(later, mirror.fits()),
+                    refusals=(*held, mirror.fits()),
                 )
             )
     for part, mirror in whole.mirrors():
@@ -224,7 +224,7 @@ def _way_back(whole: WiderKey) -> tuple[Action, ...]:
                 replace(
                     add.work,
                     done=_either(over, there),
-                    refusals=(mirror.fits(),),
+                    refusals=(*held, mirror.fits()),
                 ),
                 replace(validate.work, done=_either(over, proved)),
             ]

@@ -10,17 +10,19 @@ Source: PostgreSQL manual, ALTER TABLE, Notes; ADD table_constraint_using_index.
 """
 
 from migrator.kernels.mirror_columns.carried.base import Carried
-from migrator.kernels.mirror_columns.carried.came import none_came
 from migrator.kernels.mirror_columns.carried.finding import found
-from migrator.kernels.mirror_columns.carried.index import leaving_nothing
+from migrator.kernels.mirror_columns.carried.index import (
+    CarriedIndex,
+    leaving_nothing,
+)
 from migrator.kernels.mirror_columns.carried.needs import footprints, notices, tried
 
 __all__ = [
     "Carried",
+    "CarriedIndex",
     "footprints",
     "found",
     "leaving_nothing",
-    "none_came",
     "notices",
     "tried",
 ]
