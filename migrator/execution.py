@@ -208,7 +208,11 @@ class Execution:
         actions: tuple[Action, ...] = () if undone else row.step.reverse
         if not actions:
             with self.short(run, row.step.name):
-                self._enter(run, row, "reversed")
+                if row.status == "done":
+                    # Its effect stays, so that who goes forward instead may.
+                    store.set_status(run.conn, run.change.id, row, "reversed")
+                else:
+                    self._enter(run, row, "reversed")
             return
         for action in actions[:-1]:
             self._action(run, row, action, None)

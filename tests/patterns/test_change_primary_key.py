@@ -421,6 +421,7 @@ def test_values_that_do_not_fit_hold_the_way_back(
         runner.rollback("a1")
     # Asked before the check that would refuse it to the release that goes on.
     sql.execute("INSERT INTO users (name) VALUES ('next')")
+    assert runner.change("a1").going_back is None
     sql.execute("DELETE FROM users WHERE name = 'next'")
     sql.execute("SELECT setval('users_id_seq', 1000)")
     assert runner.rollback("a1") is State.VERIFIED
