@@ -169,7 +169,9 @@ class ReplaceFunction(Pattern):
         """Return the new text."""
         made, known = self._made(facts), facts.texts.get("made")
         if self.new_function is None:
-            changed = functions.changed(made, known, facts.definition, next=_CHANGED)
+            changed = functions.changed(
+                made, known, facts.definition, next=replaced.WRITTEN
+            )
             return (
                 Step(
                     name="replace_function",
@@ -187,7 +189,7 @@ class ReplaceFunction(Pattern):
                         facts,
                         made,
                         _NEXT,
-                        *functions.changed(made, known, next=_CHANGED),
+                        *functions.changed(made, known, next=replaced.WRITTEN),
                     ),
                 ),
             ),
@@ -216,9 +218,4 @@ class ReplaceFunction(Pattern):
 
 
 _NEXT = "let them use the other one, then run the same command again."
-_CHANGED = (
-    "take back the later change that did so, or run the statement of this one's"
-    " definition again, where the other text may go; then the same command again. Where"
-    " it has to stay, leave this change as it is."
-)
 _TAKEN = "drop or rename that one, then run the same command again."

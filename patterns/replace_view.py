@@ -102,6 +102,10 @@ class ReplaceView(Pattern):
         """Return what decides whether the view can take the definition."""
         return views.questions(facts, self.definition)
 
+    def readings(self, facts: Facts) -> dict[str, Probe]:
+        """Return how the server spells the definition."""
+        return {_MADE: views.reading(self.definition)}
+
     def probes(self, facts: Facts) -> tuple[Probe, ...]:
         """Return the trial of the definition."""
         view, _, _ = self._names(facts)
@@ -188,6 +192,7 @@ class ReplaceView(Pattern):
     def expand(self, facts: Facts) -> Steps:
         """Return the view in its new form, or the new one beside it."""
         view, aside, _ = self._names(facts)
+        made = facts.texts.get(_MADE)
         if not self._in_place(facts):
             make = Transaction(
                 statements=(
@@ -196,7 +201,10 @@ class ReplaceView(Pattern):
                 )
             )
             back = views.step(
-                facts, aside, views.drop(aside), refusals=(views.unused(aside, _LEFT),)
+                facts,
+                aside,
+                views.drop(aside),
+                refusals=(views.unused(aside, _LEFT), *views.changed(aside, made)),
             )
             return (Step(name="create_view", work=make, reverse=(back,)),)
         lost = replaced.given_on(
@@ -219,9 +227,10 @@ class ReplaceView(Pattern):
                     loses=True,
                 ),
             )
+        written = views.changed(view, made, facts.definition)
         if _same_columns(facts):
             old = views.create(view, facts.definition, again=True)
-            back = views.step(facts, view, old, *lost)
+            back = views.step(facts, view, old, *lost, refusals=written)
         else:
             # No statement takes a column off a view.
             back = views.step(
@@ -229,7 +238,7 @@ class ReplaceView(Pattern):
                 view,
                 views.drop(view),
                 *_view(facts, view, facts.definition),
-                refusals=(views.unused(view, _LEFT),),
+                refusals=(views.unused(view, _LEFT), *written),
             )
         return (Step(name="replace_view", work=work, reverse=(back,)),)
 
@@ -306,6 +315,8 @@ class ReplaceView(Pattern):
         return view, TableName(view.schema, beside), names.retired(view, facts.tag)
 
 
+# The key of how the server spells the definition.
+_MADE = "made"
 _LEFT = "drop what depends on it, or let it read another one; then run it again."
 _MOVE = "let what depends on it read the new view, then run the same command again."
 

@@ -12,8 +12,6 @@ from migrator.plan import Probe, Refusal, Transaction, render, type_name
 # The text of a body is not looked into: what it names was there when it was written,
 # in a search path that nobody knows.
 _UNCHECKED = "SET LOCAL check_function_bodies = off"
-# Characters of a definition in a message: its head and the first lines of its body.
-_TOLD = 300
 
 
 def identifier(function: TableName) -> sql.Composed:
@@ -67,29 +65,9 @@ def changed(function: TableName, *known: str | None, next: str) -> tuple[Refusal
             made, None where it is not known.
         next: what to do where it is another one.
     """
-    if known[0] is None:
-        return ()
     found = sql.SQL("(SELECT {})").format(_definition(function))
-    asked = sql.SQL("SELECT (COALESCE({found}, '') NOT IN ({known}))::int").format(
-        found=found,
-        known=sql.SQL(", ").join(
-            sql.Literal(text) for text in known if text is not None
-        ),
-    )
-    listed = sql.SQL(
-        "SELECT COALESCE(pg_catalog.left(pg_catalog.regexp_replace({found},"
-        " '\\s+', ' ', 'g'), {most}) || CASE WHEN pg_catalog.length({found}) > {most}"
-        " THEN ' …' ELSE '' END, 'it is gone')"
-    ).format(found=found, most=sql.Literal(_TOLD))
-    return (
-        Refusal(
-            count=render(asked),
-            listed=render(listed),
-            why=f"somebody has written function {function.name} of schema"
-            f" {function.schema} since: {{listed}}",
-            next=next,
-        ),
-    )
+    what = f"function {function.name} of schema {function.schema}"
+    return replaced.changed(what, found, *known, next=next)
 
 
 def _definition(function: TableName) -> sql.Composed:

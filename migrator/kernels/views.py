@@ -149,6 +149,32 @@ def questions(facts: Facts, definition: str) -> dict[str, Probe]:
     return found
 
 
+def reading(definition: str) -> Probe:
+    """Return the question how the server spells a definition, with full names."""
+    return Probe(
+        statements=(_trial(definition), replaced.FULL_NAMES),
+        question=f"SELECT pg_catalog.pg_get_viewdef({_TRIAL})",
+        otherwise="no",
+    )
+
+
+def changed(view: TableName, *known: str | None) -> tuple[Refusal, ...]:
+    """
+    Return the condition that a view is as the change made it, or as it was.
+
+    Args:
+        view: the view.
+        known: its definitions, with full names; see `replaced.changed`.
+    """
+    # Conditions are read behind the lock alone, and the path decides what is spelt.
+    found = sql.SQL(
+        "(WITH path AS MATERIALIZED (SELECT pg_catalog.set_config('search_path',"
+        " 'pg_catalog', true)) SELECT pg_catalog.pg_get_viewdef("
+        "pg_catalog.to_regclass({})) FROM path)"
+    ).format(sql.Literal(str(view)))
+    return replaced.changed(f"view {view}", found, *known, next=replaced.WRITTEN)
+
+
 def answer(facts: Facts, key: str) -> bool:
     """Return an answer; yes where the definition is refused, which a probe tells."""
     return not facts.answers.get("defined", True) or facts.answers.get(key, True)

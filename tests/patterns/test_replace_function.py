@@ -241,16 +241,19 @@ def test_what_somebody_wrote_since_is_not_overwritten(
     with pytest.raises(Refused) as caught:
         runner.rollback("a1")
     assert str(caught.value) == (
-        "Step 'replace_function' is refused: somebody has written function f(integer)"
-        " of schema public since: CREATE OR REPLACE FUNCTION public.f(a integer)"
-        " RETURNS integer LANGUAGE sql AS $function$ SELECT n - a - 1 FROM t"
+        "Step 'replace_function' is refused: function f(integer) of schema public is"
+        " no more as this change wrote it: CREATE OR REPLACE FUNCTION"
+        " public.f(a integer) RETURNS integer LANGUAGE sql AS $function$ SELECT n - a"
+        " - 1 FROM t"
         f" $function$ .{NOTHING}take back the later change that did so, or run the"
         " statement of this one's definition again, where the other text may go; then"
         " the same command again. Where it has to stay, leave this change as it is."
     )
     assert told(function) == 37
     function.execute("DROP FUNCTION f")
-    with pytest.raises(Refused, match="of schema public since: it is gone"):
+    with pytest.raises(
+        Refused, match="of schema public is no more as this change wrote it: it is gone"
+    ):
         runner.rollback("a1")
     function.execute(made.encode())
     function.execute("ALTER FUNCTION f COST 7")

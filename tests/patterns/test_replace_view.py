@@ -321,6 +321,32 @@ def test_life_under_a_new_name(runner: Runner, view: psycopg.Connection) -> None
 # -- traps -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("new_name", [None, "paid_sales"])
+@pytest.mark.parametrize("more", ["", ", paid"])
+def test_what_somebody_wrote_since_is_not_overwritten(
+    more: str, new_name: str | None, runner: Runner, view: psycopg.Connection
+) -> None:
+    """The way back tells what is there; it goes on once the change's text is back."""
+    before = state(view)
+    text = f"SELECT id, total{more} FROM orders WHERE total > 3"
+    assert (
+        runner.expand(change(text, new_name=new_name, assured="tried"))
+        is State.VERIFIED
+    )
+    written = f"CREATE OR REPLACE VIEW {new_name or 'sales'} AS {text}"
+    view.execute(f"{written} AND id < 1000".encode())
+    # Spelt with full names, whatever the session's path.
+    view.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {view.info.dbname}"
+        " SET search_path = pg_temp, public".encode()
+    )
+    with pytest.raises(Refused, match=r"no more as this change wrote it: .*id < 1000"):
+        runner.rollback("a1", to=State.PLANNED)
+    view.execute(written.encode())
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
+    assert state(view) == before
+
+
 def test_a_view_that_others_read_keeps_them(
     runner: Runner, view: psycopg.Connection
 ) -> None:
