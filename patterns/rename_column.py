@@ -16,7 +16,7 @@ Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from psycopg import sql
 
@@ -33,9 +33,10 @@ from migrator.kernels import (
     trials,
     trigger_arguments,
 )
+from migrator.kernels.altered import altered
 from migrator.kernels.mirror_columns import Twin, require_mirrorable
 from migrator.pattern import Pattern
-from migrator.plan import Notice, Probe, Step, Steps
+from migrator.plan import Notice, Probe, Step, Steps, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,9 @@ class RenameColumn(Pattern):
     def expand(self, facts: Facts) -> Steps:
         """Return the copy with its dual write."""
         step, table = self._twin(facts).expand(), facts.table.name
+        assert isinstance(step.work, Transaction)
+        refusals = (*step.work.refusals, altered(facts.table, [self.column]))
+        step = replace(step, work=replace(step.work, refusals=refusals))
         return (trigger_arguments.held_back(step, table, self.to),)
 
     def backfill(self, facts: Facts) -> Steps:

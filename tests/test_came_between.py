@@ -16,9 +16,11 @@ from migrator.patterns import (
     DropNotNull,
     ExtractTable,
     MoveColumn,
+    RenameColumn,
     ReplaceCheck,
     ReplaceForeignKey,
     SplitTable,
+    TransformColumn,
 )
 from migrator.plan import State
 from migrator.runner import Runner
@@ -135,11 +137,13 @@ def test_a_key_over_periods_that_the_server_refuses(
     assert runner.rollback("r") is State.VERIFIED
 
 
-#: What writes a column of `t` into another table from expand on.
+#: What writes a column of `t` into another place from expand on.
 MIRRORED: dict[str, Pattern] = {
     "split": SplitTable("t", "made", ["b"], key=["id"], assured="x"),
     "extract": ExtractTable("t", "made", {"b": "b"}, reference="made_id", assured="x"),
     "extract_many": ExtractTable("t", "made", {"c": "c"}, through="links", assured="x"),
+    "rename": RenameColumn("t", "b", "d"),
+    "transform": TransformColumn("t", "b", "d", "text", "b::text", "length(d)"),
     "move": MoveColumn("t", "b", to="o", key={"id": "t_id"}, assured="x"),
 }
 

@@ -25,6 +25,7 @@ from migrator.kernels import (
     trials,
     trigger_arguments,
 )
+from migrator.kernels.altered import altered
 from migrator.kernels.mirror_columns import (
     Pair,
     Side,
@@ -52,6 +53,7 @@ from migrator.plan import (
     Probe,
     Step,
     Steps,
+    Transaction,
     expression,
     render,
     type_name,
@@ -293,6 +295,11 @@ class TwoShapes(Pattern):
     def expand(self, facts: Facts) -> Steps:
         """Return the new columns with the dual write."""
         step, table = self.pair(facts).expand(facts), facts.table.name
+        assert isinstance(step.work, Transaction)
+        # Its trigger reads and writes them.
+        read = {part.name for part in self.old_parts(facts)} | self.mentioned()
+        refusals = (*step.work.refusals, altered(facts.table, read))
+        step = replace(step, work=replace(step.work, refusals=refusals))
         made = (part.name for part in self.new_parts(facts))
         return (trigger_arguments.held_back(step, table, *made),)
 

@@ -14,9 +14,9 @@ from psycopg import sql
 from migrator import names
 from migrator.facts import Column
 from migrator.kernels import constraints, direct
+from migrator.kernels.altered import altered
 from migrator.kernels.chunking import unique_index
 from migrator.kernels.column_definition import definition, granted, in_common
-from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.sharing import Sharing
 from migrator.kernels.not_null import not_null_by_check, set_not_null

@@ -14,8 +14,8 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column
 from migrator.kernels import direct, foreign_key
+from migrator.kernels.altered import altered
 from migrator.kernels.column_definition import definition, looks
-from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.columns import KeyColumn
 from migrator.kernels.mirror_table.extraction import Extraction, renamed
 from migrator.kernels.mirror_table.facade import granted

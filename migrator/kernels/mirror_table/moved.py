@@ -9,13 +9,13 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Index, Table
 from migrator.kernels import direct, indexes, not_null
+from migrator.kernels.altered import altered
 from migrator.kernels.column_definition import (
     carried,
     definition,
     granted,
     looks,
 )
-from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.both_ways import BothWays
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown
 from migrator.kernels.mirror_table.related import Related

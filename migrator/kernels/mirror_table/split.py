@@ -22,9 +22,9 @@ from migrator.kernels import (
     not_null,
     requirements,
 )
+from migrator.kernels.altered import altered
 from migrator.kernels.column_definition import carried, definition, looks
 from migrator.kernels.column_definition import granted as column_granted
-from migrator.kernels.mirror_table.alike import altered
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, Value, matched
 from migrator.kernels.mirror_table.facade import Facade, granted, viewed
 from migrator.kernels.mirror_table.shadow import Shadow, shadow_of

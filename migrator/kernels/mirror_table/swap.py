@@ -19,7 +19,7 @@ from psycopg import sql
 
 from migrator.facts import ForeignKey
 from migrator.kernels import constraints, direct, foreign_key, indexes, sequences
-from migrator.kernels.mirror_table.alike import altered
+from migrator.kernels.altered import altered
 from migrator.kernels.mirror_table.bound import MADE_AGAIN, spelt
 from migrator.kernels.mirror_table.exchange import Exchange
 from migrator.plan import Lock, Step, Steps, render, type_name
