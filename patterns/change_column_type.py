@@ -6,6 +6,7 @@ expand    ALTER COLUMN TYPE (free)             ACCESS EXCLUSIVE, no scan
           ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
 backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
           CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE
+          ANALYZE (copies by expressions)      SHARE UPDATE EXCLUSIVE, a sample
 verify    count of rows out of step            ACCESS SHARE
 retire    CREATE INDEX CONCURRENTLY (marks)    SHARE UPDATE EXCLUSIVE
           CREATE UNIQUE INDEX CONCURRENTLY     SHARE UPDATE EXCLUSIVE

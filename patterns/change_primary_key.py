@@ -5,6 +5,7 @@ expand    ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
 backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
 verify    count of rows out of step, orphans   ACCESS SHARE
 retire    CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE, two scans
+          ANALYZE (copies by expressions)      SHARE UPDATE EXCLUSIVE, a sample
           ADD CHECK NOT VALID (if NOT NULL)    ACCESS EXCLUSIVE, no scan
           VALIDATE CONSTRAINT                  SHARE UPDATE EXCLUSIVE, full scan
           names, keys, sequences exchanged     ACCESS EXCLUSIVE on all, no scan

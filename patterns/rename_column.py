@@ -4,6 +4,7 @@ phase     statement                            lock on the table
 expand    ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
 backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
           CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE
+          ANALYZE (copies by expressions)      SHARE UPDATE EXCLUSIVE, a sample
 verify    count of rows out of step            ACCESS SHARE
 retire    two RENAME COLUMN, trigger swapped   ACCESS EXCLUSIVE, no scan
 drop      DROP COLUMN of the retired copy      ACCESS EXCLUSIVE, no scan

@@ -4,15 +4,18 @@ phase     statement                            lock on the table
 expand    ADD COLUMN, dual-write trigger       ACCESS EXCLUSIVE, no scan
 backfill  UPDATE in chunks                     ROW EXCLUSIVE, per chunk
           CREATE INDEX CONCURRENTLY (copies)   SHARE UPDATE EXCLUSIVE
+          ANALYZE (copies by expressions)      SHARE UPDATE EXCLUSIVE, a sample
 verify    count of rows out of step            ACCESS SHARE
 retire    CREATE INDEX CONCURRENTLY (marks)    SHARE UPDATE EXCLUSIVE
-          ADD CHECK NOT VALID (if NOT NULL)    ACCESS EXCLUSIVE, no scan
+          CREATE UNIQUE INDEX CONCURRENTLY     SHARE UPDATE EXCLUSIVE
+          ADD CHECK, FOREIGN KEY NOT VALID     ACCESS EXCLUSIVE, no scan
           VALIDATE CONSTRAINT                  SHARE UPDATE EXCLUSIVE, full scan
           RENAME COLUMN, trigger swapped       ACCESS EXCLUSIVE, no scan
 drop      DROP COLUMN of the retired side      ACCESS EXCLUSIVE, no scan
 
 For another unit, another code, a normal form; ChangeColumnType is the same with
-casts for expressions. What hangs on the old column goes over to the new one.
+casts for expressions. What hangs on the old column goes over to the new one; what it is
+held to does so where the change says that it holds of that one too.
 
 Source: PostgreSQL manual, ALTER TABLE, Notes.
 """
