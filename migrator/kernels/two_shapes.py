@@ -185,17 +185,21 @@ class TwoShapes(Pattern):
         """Return what else a reviewer of the one pattern should know."""
         return tuple(
             Notice(
-                text=f'Index "{index.name}" is copied on each partition; the parent'
-                " and partitions that come later have none for the new column until"
-                " one is made: CREATE INDEX … ON ONLY the table, then ALTER INDEX …"
-                " ATTACH PARTITION.",
+                text=f'Index "{index.name}" of table {table.name} is copied on each'
+                " partition; the parent and partitions that come later have none for"
+                " the new column until one is made: CREATE INDEX … ON ONLY the table,"
+                " then ALTER INDEX … ATTACH PARTITION.",
                 needs_assurance=True,
             )
             for part in self.new_parts(facts)
-            if part.heir_of is not None and facts.table.kind == "p"
+            if part.heir_of is not None
+            for table in (facts.table, *facts.table.partitions)
+            if table.kind == "p"
             for index in index_copies.of_column(
-                facts.table, part.heir_of, bare=part.bare_of_expressions
+                table, part.heir_of, bare=part.bare_of_expressions
             )
+            # A partition's own is part of that of the parent.
+            if index.root is None
         )
 
     def probes(self, facts: Facts) -> tuple[Probe, ...]:

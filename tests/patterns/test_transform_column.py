@@ -186,3 +186,25 @@ def test_messages(
     assert str(caught.value) == message
     assert runner.changes() == []
     assert rows(sql, "*") == [(1, None, 5), (2, None, 6)]
+
+
+def test_indexes_of_partitioned_tables_are_named(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """No heir gets them: those of a partitioned partition alone go as well."""
+    sql.execute(
+        "CREATE TABLE logs (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);"
+        "CREATE TABLE logs_1 PARTITION OF logs DEFAULT PARTITION BY RANGE (id);"
+        "CREATE TABLE logs_1_1 PARTITION OF logs_1 DEFAULT;"
+        "CREATE INDEX by_name ON logs (name);"
+        "CREATE INDEX backwards ON logs_1 (reverse(name))"
+    )
+    pattern = TransformColumn("logs", "name", "big", "text", "upper(name)", "big")
+    with pytest.raises(Refused) as caught:
+        runner.plan(Change(revision="t1", pattern=pattern))
+    for index, table in (("by_name", "logs"), ("backwards", "logs_1")):
+        told = (
+            f'Index "{index}" of table "public"."{table}" is copied on each partition'
+        )
+        assert str(caught.value).count(told) == 1
+    assert str(caught.value).count("is copied on each partition") == 2
