@@ -232,7 +232,7 @@ class Transitions(Phases):
                 return run.change.state
             if run.change.finished:
                 waiting.require_alone(run.change, store.changes(run.conn))
-            if back:
+                # While it was in flight nothing that it made got another name.
                 self._require_names(run)
             run.back_to = goal
             self.progress.phase(run.change.id, "rollback")

@@ -231,6 +231,23 @@ def test_what_a_later_one_renamed_is_not_passed_over(
     assert sql.execute(left.encode()).fetchall() == []
 
 
+def test_a_name_that_an_earlier_one_gave_up(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Who is to take it may go back before that has come about."""
+    sql.execute(b"CREATE TABLE t (n int, m int CONSTRAINT k UNIQUE)")
+    rename = RenameConstraint("t", "k", "k2", assured="tried")
+    runner.complete(Change(revision="earlier", pattern=rename))
+    given = Change(revision="g", pattern=AddUnique("t", ["n"], "k", assured="tried"))
+    runner.expand(given)
+    assert runner.rollback("g", to=State.PLANNED) is State.PLANNED
+    runner.complete(given)
+    assert runner.rollback("g") is State.VERIFIED
+    assert runner.rollback("g", to=State.PLANNED) is State.PLANNED
+    left = "SELECT conname FROM pg_constraint WHERE conrelid = 't'::regclass"
+    assert sql.execute(left.encode()).fetchall() == [("k2",)]
+
+
 def test_an_index_that_moved_along_is_not_passed_over(
     runner: Runner, sql: psycopg.Connection
 ) -> None:
