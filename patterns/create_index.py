@@ -149,7 +149,7 @@ class CreateIndex(IndexPattern):
         )
         (back,) = step.reverse
         assert isinstance(back, Autocommit)
-        moved = direct.moved(table.name, TableName(table.name.schema, self.name))
+        moved = direct.moved(table, TableName(table.name.schema, self.name))
         return (
             replace(step, reverse=(replace(back, refusals=(*back.refusals, moved)),)),
         )

@@ -268,6 +268,19 @@ def test_an_index_that_moved_along_is_not_passed_over(
     assert sql.execute(b"SELECT to_regclass('k') IS NULL").fetchall() == [(True,)]
 
 
+def test_an_index_of_another_schema_did_not_move(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A table that is gone has one that is called like it elsewhere."""
+    sql.execute(
+        b"CREATE SCHEMA other; CREATE TABLE other.t (n int);"
+        b"CREATE INDEX k ON other.t (n); CREATE TABLE t (n int)"
+    )
+    runner.expand(Change(revision="first", pattern=CreateIndex("t", ["n"], "k")))
+    sql.execute(b"DROP TABLE t")
+    assert runner.rollback("first") is State.PLANNED
+
+
 #: What has an index of a table that is partitioned afterwards, and what is told of it;
 #: by hand goes on.
 PARTITIONED: dict[str, tuple[Pattern, str, str]] = {

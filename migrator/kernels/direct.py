@@ -272,30 +272,25 @@ def _partitioned_since(name: TableName, why: str, next: str) -> Refusal:
     return Refusal(count=render(count), why=why, next=next)
 
 
-def moved(table: TableName, index: TableName) -> Refusal:
+def moved(table: Table, index: TableName) -> Refusal:
     """
     Return the condition that an index did not move to another schema with its table.
 
     Its drop, which is harmless where it is gone, would leave it there.
     """
+    # Another schema may have a table and an index of these names.
     found = sql.SQL(
         " FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
-        " JOIN pg_catalog.pg_class t ON t.oid = i.indrelid"
-        " WHERE x.relname = {} AND t.relname = {}"
-        " AND pg_catalog.to_regclass({}) IS NULL AND pg_catalog.to_regclass({}) IS NULL"
-    ).format(
-        *map(sql.Literal, (index.name, table.name, str(table), str(index))),
-    )
+        " WHERE i.indrelid = {} AND x.relname = {} AND NOT EXISTS (SELECT"
+        " FROM pg_catalog.pg_namespace n WHERE n.oid = x.relnamespace"
+        " AND n.nspname = {})"
+    ).format(*map(sql.Literal, (table.oid, index.name, index.schema)))
     return Refusal(
         count=render(sql.SQL("SELECT count(*)") + found),
         listed=render(
-            sql.SQL(
-                "SELECT pg_catalog.string_agg(DISTINCT"
-                " x.relnamespace::pg_catalog.regnamespace::text, ', ')"
-            )
-            + found
+            sql.SQL("SELECT x.relnamespace::pg_catalog.regnamespace::text") + found
         ),
-        why=f"table {table} moved to another schema, and its index {index} along:"
+        why=f"table {table.name} moved to another schema, and its index {index} along:"
         " {listed}",
         next="take back the change that moved them, or move them back; then run the"
         " same command again.",
