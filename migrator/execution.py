@@ -412,6 +412,9 @@ class Execution:
             lock=lock,
             table=action.table,
             also=also,
+            # Where it gets no lock, that is told with what stays.
+            withdraw=action.withdraw,
+            withdrawable=action.withdrawable,
         )
         for attempt in self._attempts(run, work, what):
             with attempt, self.short(run, what):
