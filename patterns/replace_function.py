@@ -170,7 +170,7 @@ class ReplaceFunction(Pattern):
         made, known = self._made(facts), facts.texts.get("made")
         if self.new_function is None:
             changed = functions.changed(
-                made, known, facts.definition, next=replaced.WRITTEN
+                made, known, facts.definition, next=replaced.IN_PLACE
             )
             return (
                 Step(
@@ -189,7 +189,7 @@ class ReplaceFunction(Pattern):
                         facts,
                         made,
                         _NEXT,
-                        *functions.changed(made, known, next=replaced.WRITTEN),
+                        *functions.changed(made, known, next=replaced.BESIDE),
                     ),
                 ),
             ),

@@ -7,12 +7,16 @@ from migrator.plan import Refusal, render, type_name
 
 # Characters of a definition in a message: its head and the first lines of its body.
 _TOLD = 300
-#: What to do where somebody else has written what a way back would put aside.
-WRITTEN = (
+_WRITTEN = (
     "take back the later change that did so, or run the statement of this one's"
-    " definition again, where the other text may go; then the same command again. Where"
-    " it has to stay, leave this change as it is."
+    " definition{} again, where the other text may go; then the same command again."
+    " Where it has to stay, leave this change as it is."
 )
+#: What to do where somebody else has written what a way back would put aside. Names in
+#: a text change with what they name, so that it may not run again by then.
+IN_PLACE = _WRITTEN.format(", or of the one before it,")
+#: The same of an object that was made beside another one.
+BESIDE = _WRITTEN.format("")
 
 #: The path under which a text with full names is read.
 FULL_NAMES = "SET LOCAL search_path = pg_catalog"

@@ -172,7 +172,8 @@ def changed(view: TableName, *known: str | None) -> tuple[Refusal, ...]:
         " 'pg_catalog', true)) SELECT pg_catalog.pg_get_viewdef("
         "pg_catalog.to_regclass({})) FROM path)"
     ).format(sql.Literal(str(view)))
-    return replaced.changed(f"view {view}", found, *known, next=replaced.WRITTEN)
+    way_on = replaced.IN_PLACE if len(known) > 1 else replaced.BESIDE
+    return replaced.changed(f"view {view}", found, *known, next=way_on)
 
 
 def answer(facts: Facts, key: str) -> bool:

@@ -246,8 +246,9 @@ def test_what_somebody_wrote_since_is_not_overwritten(
         " public.f(a integer) RETURNS integer LANGUAGE sql AS $function$ SELECT n - a"
         " - 1 FROM t"
         f" $function$ .{NOTHING}take back the later change that did so, or run the"
-        " statement of this one's definition again, where the other text may go; then"
-        " the same command again. Where it has to stay, leave this change as it is."
+        " statement of this one's definition, or of the one before it, again, where the"
+        " other text may go; then the same command again. Where it has to stay, leave"
+        " this change as it is."
     )
     assert told(function) == 37
     function.execute("DROP FUNCTION f")
@@ -262,6 +263,25 @@ def test_what_somebody_wrote_since_is_not_overwritten(
     function.execute(before[3].encode())
     assert runner.rollback("a1") is State.PLANNED
     assert told(function) == 42
+
+
+def test_a_body_that_the_server_spells_otherwise_since(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """What the change made cannot be run again by then; what was before it can."""
+    atomic = (
+        "CREATE OR REPLACE FUNCTION f(a integer) RETURNS integer LANGUAGE sql"
+        " BEGIN ATOMIC SELECT {} FROM t; END"
+    )
+    before = atomic.format("a")
+    sql.execute(f"CREATE TABLE t (n int); INSERT INTO t VALUES (1); {before}".encode())
+    runner.expand(change(atomic.format("t.n")))
+    sql.execute(b"ALTER TABLE t RENAME n TO m")
+    with pytest.raises(Refused, match="or of the one before it, again"):
+        runner.rollback("a1")
+    sql.execute(before.encode())
+    assert runner.rollback("a1") is State.PLANNED
+    assert sql.execute(b"SELECT f(42)").fetchone() == (42,)
 
 
 def test_another_one_that_somebody_changed_since_is_not_dropped(
