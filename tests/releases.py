@@ -204,7 +204,7 @@ class Harness:
         with psycopg.connect(self.url, autocommit=True) as conn:
             for client in clients:
                 client.check(conn)
-                assert client.failures == []
+                assert client.failures == [], client.failures
                 assert client.requests > 0
                 assert client.slowest_ms < LOCK_MS + SLACK_MS
 

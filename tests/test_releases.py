@@ -566,12 +566,13 @@ SCENARIOS += [
         ),
     ),
 ]
-# Finds the row that it needs, or makes it.
+# Finds the row that it needs, or makes it. DO NOTHING would return none that another
+# session made since the statement began, and that it does not see.
 GOT = (
-    "WITH got AS (INSERT INTO n (name) VALUES (%(value)s) ON CONFLICT (name) DO NOTHING"
-    " RETURNING id)"
+    "WITH got AS (INSERT INTO n (name) VALUES (%(value)s) ON CONFLICT (name)"
+    " DO UPDATE SET name = excluded.name RETURNING id)"
 )
-FOUND = "COALESCE((SELECT id FROM got), (SELECT id FROM n WHERE name = %(value)s))"
+FOUND = "(SELECT id FROM got)"
 SCENARIOS += [
     Scenario(
         name="extract_table",

@@ -94,7 +94,8 @@ def leaf(name: TableName, *, indexes: tuple[Index, ...] = ()) -> Table:
 
 def test_text_by_leaf() -> None:
     """The parent is named by DDL, each leaf by its own chunks and indexes."""
-    index = Index(name="ix", method="btree", keys=(IndexColumn(name="name"),))
+    keys = (IndexColumn(name="name"),)
+    index = Index(name="ix", method="btree", keys=keys, columns=("name",))
     facts = Facts(
         server_version=180000,
         tag="0123456789",
