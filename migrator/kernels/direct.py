@@ -17,6 +17,9 @@ from migrator.plan import (
     render,
 )
 
+#: Of a drop, by whether somebody else may have dropped it.
+IF_EXISTS = {False: sql.SQL(""), True: sql.SQL("IF EXISTS ")}
+
 
 def is_part(leaf: Table) -> sql.Composable:
     """Return the condition that a leaf still belongs to its partitioned table."""

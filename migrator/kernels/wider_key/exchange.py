@@ -23,8 +23,6 @@ from migrator.kernels.row_types import compiled_anew
 from migrator.kernels.wider_key.base import Part, WiderKey
 from migrator.plan import Refusal, Transaction, expression, render, type_name
 
-_IF_EXISTS = {False: sql.SQL(""), True: sql.SQL("IF EXISTS ")}
-
 
 def exchange(whole: WiderKey, *, back: bool) -> Transaction:
     """
@@ -47,7 +45,7 @@ def exchange(whole: WiderKey, *, back: bool) -> Transaction:
         *(s for p in parts for s in _counters_locked(p, back=back)),
         *(
             sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}{}").format(
-                table.identifier, _IF_EXISTS[back], sql.Identifier(found.name)
+                table.identifier, direct.IF_EXISTS[back], sql.Identifier(found.name)
             )
             for table, found in whole.by_text()
         ),
@@ -173,11 +171,13 @@ def _freed(part: Part, mirror: Widened, *, back: bool) -> Iterator[sql.Composabl
     for index, key in part.indexes():
         if key is not None:
             yield sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}{}").format(
-                mirror.table.identifier, _IF_EXISTS[back], sql.Identifier(key.name)
+                mirror.table.identifier,
+                direct.IF_EXISTS[back],
+                sql.Identifier(key.name),
             )
         else:
             yield sql.SQL("DROP INDEX {}{}").format(
-                _IF_EXISTS[back], sql.Identifier(mirror.table.schema, index.name)
+                direct.IF_EXISTS[back], sql.Identifier(mirror.table.schema, index.name)
             )
     for one in part.columns:
         if one.column.default is not None:

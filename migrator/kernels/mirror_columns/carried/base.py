@@ -8,11 +8,9 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Table
+from migrator.kernels.direct import IF_EXISTS
 from migrator.names import TableName
 from migrator.plan import Action, Refusal, Steps
-
-#: By whether somebody may have dropped it.
-IF_EXISTS = {False: sql.SQL(""), True: sql.SQL("IF EXISTS ")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

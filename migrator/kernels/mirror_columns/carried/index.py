@@ -7,7 +7,8 @@ from psycopg import sql
 
 from migrator.facts import Constraint, Index
 from migrator.kernels import constraints, index_copies, indexes, unique_key
-from migrator.kernels.mirror_columns.carried.base import IF_EXISTS, Carried
+from migrator.kernels.direct import IF_EXISTS
+from migrator.kernels.mirror_columns.carried.base import Carried
 from migrator.plan import Action, Autocommit, Refusal, Step, Steps, render
 
 
