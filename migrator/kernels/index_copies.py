@@ -5,12 +5,13 @@ theirs in pg_temp the server renames the column, and spells what it has there ag
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from psycopg import sql
 
 from migrator import names
+from migrator.errors import Refused
 from migrator.facts import Facts, Index, Table
 from migrator.kernels import indexes
 from migrator.plan import Probe, Step, render, type_name
@@ -122,6 +123,41 @@ def copied(
 def copy_name(table: Table, index: Index, tag: str) -> str:
     """Return the name of the copy of an index."""
     return names.owned("index", index.name, indexes.table_tag(table, tag, index.name))
+
+
+def require_named_alike(
+    facts: Facts, columns: Iterable[str], originals: Iterable[tuple[Table, Index]]
+) -> None:
+    """
+    Refuse copies that no original is found for by its name, and so would keep theirs.
+
+    Args:
+        facts: of the table.
+        columns: those that the copies are over.
+        originals: the indexes that they are copies of, with their tables.
+
+    Raises:
+        Refused: an original was dropped, or got another name, since it was copied.
+    """
+    found = {
+        (table.name, copy_name(table, index, facts.tag)) for table, index in originals
+    }
+    for column in columns:
+        for leaf in facts.leaves:
+            for index in of_column(leaf.table, column):
+                name = index.name
+                made = name.startswith(f"{names.OWNED}index_")
+                if made and (leaf.table.name, name) not in found:
+                    at = leaf.table.name.schema, name
+                    raise Refused(
+                        f'Index "{name}" of table {leaf.table.name} is the copy of one'
+                        " that was dropped or renamed since, and would keep this"
+                        " name.",
+                        next="give the other one its name back until then, or drop the"
+                        " copy (DROP INDEX CONCURRENTLY"
+                        f" {sql.Identifier(*at).as_string()}), then run the same"
+                        " command again.",
+                    )
 
 
 def _key(index: Index, columns: Mapping[str, str]) -> str:

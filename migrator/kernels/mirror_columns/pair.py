@@ -12,7 +12,12 @@ from migrator.kernels.came import none_came
 from migrator.kernels.column_definition import granted_on_parts, looks
 from migrator.kernels.constraints import counted
 from migrator.kernels.direct import catalogue_step, has_columns
-from migrator.kernels.index_copies import copied, copy_name, of_column
+from migrator.kernels.index_copies import (
+    copied,
+    copy_name,
+    of_column,
+    require_named_alike,
+)
 from migrator.kernels.indexes import index_looks
 from migrator.kernels.mirror_columns.carried import (
     Carried,
@@ -272,6 +277,14 @@ class Pair(Shapes):
             for leaf in facts.table.leaves
             for index in of_column(leaf, s.heir_of.name, bare=s.bare_of_expressions)
         ]
+        surplus = [
+            (leaf, index)
+            for _, name in heirs
+            for leaf in facts.table.leaves
+            for index in of_column(leaf, name)
+            if index.unique
+        ]
+        require_named_alike(facts, (name for _, name in heirs), (*freed, *surplus))
         indexes = (
             sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
                 sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag)),
@@ -296,10 +309,7 @@ class Pair(Shapes):
             sql.SQL("DROP INDEX IF EXISTS {}").format(
                 sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag))
             )
-            for _, name in heirs
-            for leaf in facts.table.leaves
-            for index in of_column(leaf, name)
-            if index.unique
+            for leaf, index in surplus
         )
         return Step(
             name="drop_retired_side",
