@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from psycopg import sql
 
 from migrator.facts import Column, Facts
+from migrator.kernels import images
 from migrator.plan import Probe, expression, missing, present, render, type_name
 
 # Rows on which an expression is tried, and what they may take together: enough to
@@ -97,12 +98,15 @@ def comes_back(
             for name, text in up.items()
         ),
     )
-    # Images, since a type may have no `=`, or take two values for the same.
     lost = sql.SQL(" OR ").join(
-        sql.SQL(
-            "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>)"
-            " ROW({}::{})::pg_catalog.record"
-        ).format(sql.Identifier(name), value, type_name(facts.table.require(name).type))
+        images.DIFFER.format(
+            images.record(sql.Identifier(name)),
+            images.record(
+                sql.SQL("{}::{}").format(
+                    value, type_name(facts.table.require(name).type)
+                )
+            ),
+        )
         for name, value in back.items()
     )
     return (

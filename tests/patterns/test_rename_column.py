@@ -46,8 +46,8 @@ def test_text_of_expand() -> None:
         """
 BEGIN
   IF """
-        'ROW(NEW."full_name")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
-        """ ROW(OLD."full_name")::pg_catalog.record THEN
+        'pg_catalog.record_image_ne(ROW(NEW."full_name")::pg_catalog.record,'
+        """ ROW(OLD."full_name")::pg_catalog.record) THEN
     NEW."name" := NEW."full_name";
   ELSE
     NEW."full_name" := NEW."name";
@@ -112,8 +112,8 @@ def test_text_compares_images_where_equality_does_not() -> None:
     (step,) = RenameColumn("users", "price", "cost").verify(facts(price))
     assert isinstance(step.work, ChunkedCheck)
     assert step.work.count.endswith(
-        ' AND (ROW("cost")::pg_catalog.record OPERATOR(pg_catalog.*<>)'
-        ' ROW("price")::pg_catalog.record)'
+        ' AND (pg_catalog.record_image_ne(ROW("cost")::pg_catalog.record,'
+        ' ROW("price")::pg_catalog.record))'
     )
 
 

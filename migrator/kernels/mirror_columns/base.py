@@ -10,7 +10,7 @@ from psycopg import sql
 from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, images
 from migrator.kernels.direct import members
 from migrator.kernels.dropping import meanwhile
 from migrator.kernels.requirements import require_not_key, triggers
@@ -30,14 +30,6 @@ SETTINGS: tuple[LiteralString, ...] = (
     "intervalstyle",
     "extra_float_digits",
     "timezone",
-)
-
-# Both compare NULLs as values. The second compares images: `=` calls citext
-# 'bob' and 'Bob', numeric 1.0 and 1.00 equal, and json has no `=` at all
-# (manual, section 9.25.6, Composite Type Comparison).
-_DISTINCT = sql.SQL("{} IS DISTINCT FROM {}")
-_IMAGE_DISTINCT = sql.SQL(
-    "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record"
 )
 
 
@@ -64,8 +56,9 @@ def distinct(
         right: the other, of the same type.
         image_equal: whether `=` of the type compares images already.
     """
-    form = _DISTINCT if image_equal else _IMAGE_DISTINCT
-    return form.format(left, right)
+    if image_equal:
+        return sql.SQL("{} IS DISTINCT FROM {}").format(left, right)
+    return images.DIFFER.format(images.record(left), images.record(right))
 
 
 def new_value(column: str) -> sql.Composable:

@@ -7,9 +7,9 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Facts
-from migrator.kernels import direct
+from migrator.kernels import direct, images
 from migrator.kernels.mirror_table.dual_write import trigger_function, triggers_off
-from migrator.kernels.mirror_table.related import DIFFER, SAME, Related, image
+from migrator.kernels.mirror_table.related import Related, image
 from migrator.kernels.rows import Update, comparisons, writes
 from migrator.plan import Steps, Transaction, type_name
 
@@ -130,7 +130,7 @@ class BothWays(Related):
         changed: sql.Composable = sql.SQL("")
         if watched:
             changed = sql.SQL(" WHEN ({})").format(
-                DIFFER.format(_event("old", watched), _event("new", watched))
+                images.DIFFER.format(_event("old", watched), _event("new", watched))
             )
         return (
             sql.SQL(
@@ -184,8 +184,12 @@ END
         ).format(
             held=self.held(self.owner_of("new")),
             moved=self.moved(),
-            empty=SAME.format(_event("new", self.columns), self.rest(known=False)),
-            same=SAME.format(_event("old", self.columns), _event("new", self.columns)),
+            empty=images.SAME.format(
+                _event("new", self.columns), self.rest(known=False)
+            ),
+            same=images.SAME.format(
+                _event("old", self.columns), _event("new", self.columns)
+            ),
             down=self.down(self.owner_of("new")),
             up=self.up(self.owner_of("new")),
         )
@@ -276,7 +280,7 @@ END
                 "compare_parents",
                 self.parent_apart(),
                 shown=tuple(s.column for s in self.columns.values()),
-                beside={"child": self.child_image("pg_catalog.to_json(ROW({}))")},
+                beside={"child": self.child_image(images.SHOWN)},
                 repair=self._repair_parents(),
                 no_reverse=kept,
             )
@@ -287,7 +291,7 @@ END
                 "compare_rows",
                 self.child_apart(),
                 shown=tuple(self.columns),
-                beside={"parent": self.parent_image("pg_catalog.to_json(ROW({}))")},
+                beside={"parent": self.parent_image(images.SHOWN)},
                 repair=self._repair(),
                 no_reverse=kept,
             ),

@@ -138,8 +138,3 @@ def values_of(row: sql.Composable, columns: Iterable[str]) -> sql.Composable:
     return sql.SQL(", ").join(
         sql.SQL("{}.{}").format(row, sql.Identifier(column)) for column in columns
     )
-
-
-def record(values: sql.Composable) -> sql.Composable:
-    """Return a list of values as one, which is compared by their images."""
-    return sql.SQL("ROW({})::pg_catalog.record").format(values)

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Grant
+from migrator.kernels import images
 from migrator.kernels.direct import pinned_path
 from migrator.kernels.mirror_table.columns import KeyColumn, Shown, joined
 from migrator.kernels.privileges import nothing_by_default
@@ -161,12 +162,11 @@ class Facade:
 
     def _free(self) -> sql.Composable:
         """Return the condition that a row of the view may be inserted: at rest."""
-        # As records: of json there is no equality.
         return sql.SQL(" AND ").join(
-            sql.SQL(
-                "ROW(_row.{})::pg_catalog.record OPERATOR(pg_catalog.*=)"
-                " ROW({})::pg_catalog.record"
-            ).format(sql.Identifier(s.column), s.at_rest)
+            images.SAME.format(
+                images.record(sql.SQL("_row.{}").format(sql.Identifier(s.column))),
+                images.record(s.at_rest),
+            )
             for s in self.columns.values()
         )
 

@@ -7,14 +7,13 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Facts, Table
-from migrator.kernels import direct
+from migrator.kernels import direct, images
 from migrator.kernels.chunking import chosen, compared, kept, span
 from migrator.kernels.mirror_table.columns import (
     KeyColumn,
     Shown,
     changed,
     joined,
-    record,
     same,
     values_of,
 )
@@ -83,8 +82,11 @@ class Inflow:
         """
         source, behind = self.source.identifier, self.behind.identifier
         watched = (*self.key, *self.columns)
-        differs = sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(
-            *(record(values_of(sql.Identifier(r), watched)) for r in ("old", "new"))
+        differs = images.DIFFER.format(
+            *(
+                images.record(values_of(sql.Identifier(r), watched))
+                for r in ("old", "new")
+            )
         )
         triggers = zip(
             self._triggers,
@@ -370,7 +372,7 @@ END
                 beside={
                     "merged": self._of_source(
                         sql.Identifier(self.target.name),
-                        sql.SQL("pg_catalog.to_json(ROW({}))"),
+                        images.SHOWN,
                     )
                 },
                 repair=_Take(
@@ -399,9 +401,9 @@ END
 
     def _apart(self, into: sql.Composable) -> sql.Composable:
         """Return the condition of a row of the target that is not in step."""
-        return sql.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(
-            record(values_of(into, self._columns_of_target())),
-            self._of_source(into, sql.SQL("ROW({})::pg_catalog.record")),
+        return images.DIFFER.format(
+            images.record(values_of(into, self._columns_of_target())),
+            self._of_source(into, images.RECORD),
         )
 
     def _of_source(self, into: sql.Composable, form: sql.SQL) -> sql.Composable:

@@ -5,26 +5,21 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from migrator.kernels import images
 from migrator.kernels.mirror_table.columns import (
     KeyColumn,
     Shown,
     changed,
     joined,
-    record,
     same,
     values_of,
 )
 from migrator.names import TableName
-from migrator.plan import type_name
 
 # Names in statements: no table's, so that a column that is qualified by its table's
 # name is never taken for one of the other table.
 _PARENT = sql.Identifier("_migrator_parent")
 _CHILD = sql.Identifier("_migrator_child")
-
-# Of two values that `record` made.
-DIFFER = sql.SQL("{} OPERATOR(pg_catalog.*<>) {}")
-SAME = sql.SQL("{} OPERATOR(pg_catalog.*=) {}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +89,7 @@ class Related:
             _PARENT,
             self._assigned({n: s.at_rest for n, s in self.columns.items()}),
             self.orphaned(_PARENT),
-            DIFFER.format(self.of_parent(_PARENT), self.rest()),
+            images.DIFFER.format(self.of_parent(_PARENT), self.rest()),
         )
 
     def held(self, rows: sql.Composable) -> sql.Composable:
@@ -113,7 +108,7 @@ class Related:
 
     def apart(self) -> sql.Composable:
         """Return the condition that a parent and its child hold other values."""
-        return DIFFER.format(self.of_parent(_PARENT), self.of_child(_CHILD))
+        return images.DIFFER.format(self.of_parent(_PARENT), self.of_child(_CHILD))
 
     def of_parent(self, row: sql.Composable) -> sql.Composable:
         """Return the mirrored values of the parent's row, as one."""
@@ -129,14 +124,14 @@ class Related:
             s.at_rest if known else Shown(column=s.column, type=s.type).at_rest
             for s in self.columns.values()
         )
-        return record(sql.SQL(", ").join(values))
+        return images.record(sql.SQL(", ").join(values))
 
     def is_rest(self, given: sql.Composable) -> sql.Composable:
         """Return the condition that an image of the parent's holds no one's values."""
         return sql.SQL(" OR ").join(
             (
-                SAME.format(given, self.rest()),
-                SAME.format(given, self.rest(known=False)),
+                images.SAME.format(given, self.rest()),
+                images.SAME.format(given, self.rest(known=False)),
             )
         )
 
@@ -165,8 +160,8 @@ class Related:
         # The child's columns stand outside of the sub-select: in it, a bare one would
         # be the parent's.
         return sql.SQL("({}) IS TRUE").format(
-            DIFFER.format(
-                self.parent_image("ROW({})::pg_catalog.record"),
+            images.DIFFER.format(
+                self.parent_image(images.RECORD),
                 self.of_child(sql.Identifier(self.child.name)),
             )
         )
@@ -181,19 +176,17 @@ class Related:
         return sql.SQL("CASE WHEN {} THEN NOT ({}) ELSE {} END").format(
             self.orphaned(here),
             self.is_rest(self.of_parent(here)),
-            DIFFER.format(
-                self.child_image("ROW({})::pg_catalog.record"), self.of_parent(here)
-            ),
+            images.DIFFER.format(self.child_image(images.RECORD), self.of_parent(here)),
         )
 
-    def parent_image(self, form: str) -> sql.Composable:
+    def parent_image(self, form: sql.SQL) -> sql.Composable:
         """Return the parent's values of the child's row, in the form of one value."""
         columns = values_of(_PARENT, [s.column for s in self.columns.values()])
-        return self._of_the_parent(_formed(form, columns))
+        return self._of_the_parent(form.format(columns))
 
-    def child_image(self, form: str) -> sql.Composable:
+    def child_image(self, form: sql.SQL) -> sql.Composable:
         """Return the child's values of the parent's row, in the form of one value."""
-        return self._of_the_child(_formed(form, values_of(_CHILD, self.columns)))
+        return self._of_the_child(form.format(values_of(_CHILD, self.columns)))
 
     def from_parent(self, column: str, *, hold: bool = False) -> sql.Composable:
         """
@@ -248,9 +241,4 @@ class Related:
 
 def image(row: sql.Composable, columns: Iterable[str]) -> sql.Composable:
     """Return columns of a row as one value, which is compared by their images."""
-    return record(values_of(row, columns))
-
-
-def _formed(form: str, columns: sql.Composable) -> sql.Composable:
-    before, _, after = form.partition("{}")
-    return type_name(before) + columns + type_name(after)
+    return images.record(values_of(row, columns))

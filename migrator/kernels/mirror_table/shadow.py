@@ -7,7 +7,7 @@ from psycopg import sql
 
 from migrator import names
 from migrator.facts import Column, Facts, Index, IndexColumn, Table
-from migrator.kernels import direct
+from migrator.kernels import direct, images
 from migrator.kernels.chunking import by_keys, compared, span
 from migrator.kernels.mirror_table.columns import (
     KeyColumn,
@@ -253,7 +253,7 @@ END
                 "compare_rows",
                 self.apart(),
                 shown=tuple(c.name for c in facts.table.columns),
-                beside={"shadow": self._image(sql.SQL("pg_catalog.to_json(ROW({}))"))},
+                beside={"shadow": self._image(images.SHOWN)},
                 repair=_Copy(
                     guard=self.is_on(),
                     guard_tables=(self.source,),
@@ -316,9 +316,10 @@ END
     def _differs(self) -> sql.Composable:
         # The expressions stand outside of the sub-select: in it, a bare column would be
         # one of the shadow.
-        return sql.SQL(
-            "({} OPERATOR(pg_catalog.*=) ROW({})::pg_catalog.record) IS NOT TRUE"
-        ).format(self._image(sql.SQL("ROW({})::pg_catalog.record")), self._values())
+        same = images.SAME.format(
+            self._image(images.RECORD), images.record(self._values())
+        )
+        return sql.SQL("{} IS NOT TRUE").format(same)
 
     def _image(self, form: sql.SQL) -> sql.Composable:
         """Return the shadow of a row of the source, in the form of one value."""
