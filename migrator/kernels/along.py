@@ -4,6 +4,8 @@ Rendered while the column still has its name, and kept in the ledger: after the 
 nobody else knows it. It runs only where no release does.
 """
 
+from collections.abc import Collection
+
 from psycopg import sql
 
 from migrator.facts import Constraint, Facts
@@ -11,23 +13,26 @@ from migrator.kernels import constraints, indexes, unique_key
 from migrator.plan import Action, Autocommit, type_name
 
 
-def made_again(facts: Facts, column: str, *, filled: bool) -> tuple[Action, ...]:
+def made_again(
+    facts: Facts, *columns: str, filled: bool = False, without: Collection[str] = ()
+) -> tuple[Action, ...]:
     """
-    Return what makes a column's indexes and constraints again, whatever rows hold.
+    Return what makes the indexes and constraints of columns again.
 
     Foreign keys and checks come back NOT VALID: the rows have other values by then.
 
     Args:
-        facts: of the table, before the column is out of sight.
-        column: its name.
+        facts: of the table, before the columns are out of sight.
+        columns: their names.
         filled: whether every row gets the same value, so that none can be unique.
+        without: columns that are not there by then, nor is what reads them.
     """
     table = facts.table
     if table.kind != "r":
         return ()
     found: list[Action] = []
     for index in table.indexes:
-        if index.constraints or column not in index.columns:
+        if index.constraints or not _comes(index.columns, columns, without):
             continue
         if index.valid and not (index.unique and filled):
             made = indexes.build(
@@ -40,9 +45,15 @@ def made_again(facts: Facts, column: str, *, filled: bool) -> tuple[Action, ...]
             assert isinstance(made.work, Autocommit)
             found.append(made.work)
     for constraint in table.constraints:
-        if column in constraint.columns:
+        if _comes(constraint.columns, columns, without):
             found += _constraint(facts, constraint, filled=filled)
     return tuple(found)
+
+
+def _comes(
+    read: Collection[str], columns: Collection[str], without: Collection[str]
+) -> bool:
+    return not set(columns).isdisjoint(read) and set(without).isdisjoint(read)
 
 
 def _constraint(facts: Facts, found: Constraint, *, filled: bool) -> tuple[Action, ...]:

@@ -15,6 +15,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import (
+    along,
     direct,
     dropping,
     index_copies,
@@ -331,8 +332,13 @@ class TwoShapes(Pattern):
         if made and not any(facts.table.column(s.retired) for s in pair.old):
             self._require_carried(facts)
         gone = self._gone(facts)
+        *before, exchange = pair.retire(facts)
+        made_again = along.made_again(facts, *gone, without=[s.name for s in pair.new])
         return trigger_arguments.held(
-            pair.retire(facts), facts.table.name, *gone, assured=self.assured
+            (*before, replace(exchange, along=made_again)),
+            facts.table.name,
+            *gone,
+            assured=self.assured,
         )
 
     def drop(self, facts: Facts) -> Steps:
@@ -343,7 +349,11 @@ class TwoShapes(Pattern):
         )
 
     def rebuild(self, facts: Facts) -> Steps:
-        """Return the old columns, made from the new ones; nullable, no indexes."""
+        """
+        Return the old columns, made from the new ones; nullable.
+
+        What they were held to until retire, the ledger knows.
+        """
         old, new = self.old_parts(facts), self.new_parts(facts)
         for part in old:
             if part.type is None:

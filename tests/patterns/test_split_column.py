@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from snapshots import snapshot
 
 from migrator.change import Change
 from migrator.errors import Failed, Refused
@@ -178,6 +179,28 @@ def test_to_the_end_and_rebuilt(runner: Runner, sql: psycopg.Connection) -> None
     runner.rebuild(CHANGE)
     left = sql.execute("SELECT * FROM people ORDER BY id").fetchall()
     assert left == [(1, 0, None), (2, 0, "Bob Jones")]
+
+
+def test_what_the_column_was_held_to_is_rebuilt(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Its indexes and constraints come back for the revisions that made them."""
+    sql.execute(
+        "ALTER TABLE people ADD CONSTRAINT long CHECK (length(name) > 1);"
+        "CREATE INDEX by_name ON people (n, lower(name)) WHERE name <> 'x';"
+        "ALTER TABLE people ADD CONSTRAINT once UNIQUE (id, name)"
+    )
+    before = snapshot(sql)
+    change = Change(revision="s1", pattern=replace(SPLIT, assured="a test"))
+    assert runner.complete(change) is State.DROPPED
+    runner.rebuild(change)
+    after = snapshot(sql)
+    assert after.keys() == before.keys()
+    held = [k for k in before if k.startswith(("index", "constraint"))]
+    assert len(held) > 3
+    for name in held:
+        proved = after[name].replace(" NOT VALID, False", ", True")
+        assert proved == before[name]
 
 
 def test_privileges_on_the_column_are_those_on_its_parts(
