@@ -205,10 +205,13 @@ class Transitions(Phases):
                 s.phase is Phase.DROP and s.step.loses and s.status != "pending"
                 for s in active
             ):
+                rebuilt = "`alembic downgrade` finishes that, where no release runs."
                 raise Refused(
                     f"{run.change.id} is dropped, or its drop has begun: there is no"
                     " way back.",
-                    next="restore from a backup, or make a new change.",
+                    next=rebuilt
+                    if run.change.going_back
+                    else "restore from a backup, or make a new change.",
                 )
             retiring = run.change.state is State.RETIRED or any(
                 s.phase is Phase.RETIRE for s in active
@@ -349,27 +352,38 @@ class Transitions(Phases):
         """
         Bring the old shape back after the drop, where no release runs.
 
+        It goes on where an earlier run stopped.
+
         Raises:
             Overlaps: another change in flight touches the same.
         """
         with self._held(change.id) as run:
             if run.change.finished:
                 waiting.require_alone(run.change, store.changes(run.conn))
-            facts = self._facts_of(run.conn, run.change, missing=True)
-            ran = store.steps(run.conn, run.change.id)
-            again = [
-                Step(name=f"{row.step.name}_{n}", work=work, no_reverse="upgrade again")
-                for row in ran
-                for n, work in enumerate(row.step.along, 1)
-            ]
-            steps = (*change.pattern.rebuild(facts), *again)
-            store.add_steps(run.conn, run.change.id, Phase.DROP, steps)
+            # One that was cut off goes on with the steps that it entered.
+            if run.change.going_back is None:
+                self._begin_rebuild(run, change.pattern)
             for row in store.steps(run.conn, run.change.id):
-                if row.status == "pending":
+                if row.status != "done":
                     self._execution.forward(run, row)
-            for row in store.steps(run.conn, run.change.id):
-                store.set_status(run.conn, run.change.id, row, "reversed")
+            with self._execution.short(run, f"{run.change.id} rebuilt"):
+                for row in store.steps(run.conn, run.change.id):
+                    store.set_status(run.conn, run.change.id, row, "reversed")
             self._set_state(run, State.PLANNED, finished=False)
+
+    def _begin_rebuild(self, run: Run, pattern: Pattern) -> None:
+        """Enter the steps that bring the old shape back, by facts from before them."""
+        facts, change = self._facts_of(run.conn, run.change, missing=True), run.change
+        again = [
+            Step(name=f"{row.step.name}_{n}", work=work, no_reverse="upgrade again")
+            for row in store.steps(run.conn, change.id)
+            for n, work in enumerate(row.step.along, 1)
+        ]
+        steps = (*pattern.rebuild(facts), *again)
+        with self._execution.short(run, f"rebuild of {change.id}"):
+            store.add_steps(run.conn, change.id, Phase.DROP, steps)
+            store.set_going_back(run.conn, change.id, State.PLANNED)
+        run.change = store.get(run.conn, change.id)
 
     def _advance(self, change: str, phase: Phase) -> State:
         with self._forward(change) as run:

@@ -1,4 +1,4 @@
-"""A way back that died half-way: nothing goes forward over what it took back."""
+"""A way back or a rebuild that died half-way goes on, and nothing goes over it."""
 
 import psycopg
 import pytest
@@ -6,7 +6,7 @@ from snapshots import same, snapshot
 from test_interleavings import CrashError, crash_at, fresh, go
 
 from migrator.change import Change
-from migrator.errors import Failed, Held, LockBudgetError
+from migrator.errors import Failed, Held, LockBudgetError, Refused
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddForeignKey,
@@ -17,6 +17,7 @@ from migrator.patterns import (
     RebuildTable,
     SetNotNull,
     SplitTable,
+    TransformColumn,
 )
 from migrator.plan import State
 
@@ -183,3 +184,51 @@ def test_a_way_back_from_before_is_known(
     sql.execute("DELETE FROM migrator.upgrades WHERE version = 9")
     assert fresh(database).change("a1").going_back is None
     assert held(database, change) == {*FORWARD}
+
+
+@pytest.mark.parametrize(
+    "where", ["add_steps", "set_going_back", "set_status", "set_state"]
+)
+def test_a_rebuild_goes_on_where_it_died(
+    database: str, sql: psycopg.Connection, where: str
+) -> None:
+    """Whenever it dies, the next one ends as one that ran through."""
+    sql.execute(SETUP)
+    sql.execute(
+        "CREATE INDEX by_p ON u (p); ALTER TABLE u ADD CONSTRAINT n CHECK (p > 0)"
+    )
+    change = Change(
+        revision="a1",
+        pattern=TransformColumn(
+            "u",
+            "p",
+            "q",
+            "bigint",
+            up="p * 10",
+            down="q / 10",
+            old_type="integer",
+            assured="tried",
+        ),
+    )
+    fresh(database).complete(change)
+    fresh(database).rebuild(change)
+    wanted, skip, died = snapshot(sql), 0, True
+    assert {"index public.by_p", "constraint public.u n"} <= wanted.keys()
+    while died:
+        fresh(database).complete(change)
+        died = False
+        try:
+            with crash_at(where, skip):
+                fresh(database).rebuild(change)
+        except CrashError:
+            died = True
+            if where == "set_status" and skip:
+                with pytest.raises(Held, match="on its way back to planned"):
+                    fresh(database).expand(change)
+                with pytest.raises(Refused, match="`alembic downgrade` finishes"):
+                    fresh(database).rollback("a1")
+            fresh(database).rebuild(change)
+        same(snapshot(sql), wanted)
+        assert sql.execute("SELECT * FROM u").fetchall() == [(1, 1)]
+        skip += 1
+    assert skip > 1
