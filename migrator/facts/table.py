@@ -32,13 +32,17 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column; `type` is spelt with its modifiers, as in DDL."""
+    """One column; `type` is spelt with its modifiers, as in DDL, and its schema."""
 
     name: str
     type: str
+    #: The same as the catalogue has it: `atttypid` and `atttypmod`.
+    type_oid: int = 0
+    modifier: int = -1
     not_null: bool = False
     #: Whether its NOT NULL is NOT VALID (18+): rows may hold NULL all the same.
     unproved: bool = False
+    #: Each name in it with its schema, as in all that an index is spelt with.
     default: str | None = None
     #: The type under a domain, in the end; None where it is none.
     base: str | None = None

@@ -265,10 +265,12 @@ def _type_is(table: TableName, column: Column) -> str:
     """Return the question whether a column is of the type that it is of now."""
     return render(
         sql.SQL(
-            "SELECT pg_catalog.format_type(atttypid, atttypmod) = {}"
-            " FROM pg_catalog.pg_attribute"
+            "SELECT (atttypid, atttypmod) = ({}, {}) FROM pg_catalog.pg_attribute"
             " WHERE attrelid = {}::pg_catalog.regclass AND attname = {}"
         ).format(
-            sql.Literal(column.type), sql.Literal(str(table)), sql.Literal(column.name)
+            sql.Literal(column.type_oid),
+            sql.Literal(column.modifier),
+            sql.Literal(str(table)),
+            sql.Literal(column.name),
         )
     )

@@ -68,14 +68,17 @@ def is_like(index: Index) -> sql.Composable:
     Args:
         index: the other one, which may be gone.
     """
-    # Spelt as facts have it, under the connection's path and with the tablespace.
+    # Spelt as facts have it: each name with its schema, and the tablespace.
     return sql.SQL(
-        "i.indisunique = {unique} AND pg_catalog.right("
+        "i.indisunique = {unique} AND (WITH path AS MATERIALIZED (SELECT"
+        " pg_catalog.set_config('search_path', 'pg_catalog', true))"
+        " SELECT pg_catalog.right("
         "pg_catalog.left({whole}, pg_catalog.length({whole})"
         " - pg_catalog.length({predicate})) || COALESCE((SELECT ' TABLESPACE '"
         " || pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_class x"
         " JOIN pg_catalog.pg_tablespace s ON s.oid = x.reltablespace"
         " WHERE x.oid = i.indexrelid), '') || {predicate}, {length}) = {definition}"
+        " FROM path)"
     ).format(
         unique=sql.Literal(index.unique),
         whole=sql.SQL("pg_catalog.pg_get_indexdef(i.indexrelid)"),

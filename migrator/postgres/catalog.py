@@ -154,15 +154,16 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     row = conn.execute(query("table"), args).fetchone()
     if row is None:
         return None
-    by_oid = {"table": row["oid"]}
     root, parent = _above(row, "root"), _above(row, "parent")
     grants = row.pop("grants")
+    texts = {c["name"]: c for c in _definitions(conn, "column_texts", row["oid"])}
     return Table(
         name=table,
         columns=tuple(
             Column(
                 **{
                     **c,
+                    **texts[c["name"]],
                     "dependents": tuple(c["dependents"]),
                     "by_number": tuple(c["by_number"]),
                     "grants": tuple(tuple(g) for g in c["grants"]),
@@ -176,7 +177,9 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "counters": tuple(map(_sequence, c["counters"])),
                 }
             )
-            for c in conn.execute(query("columns"), by_oid)
+            for c in conn.execute(query("columns"), {"table": row["oid"]})
+            # One that came in between is none yet.
+            if c["name"] in texts
         ),
         indexes=tuple(
             Index(
@@ -209,7 +212,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
-            for i in conn.execute(query("indexes"), by_oid)
+            for i in _definitions(conn, "indexes", row["oid"])
         ),
         triggers=tuple(
             Trigger(

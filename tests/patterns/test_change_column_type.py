@@ -243,6 +243,27 @@ def test_in_place(runner: Runner, sql: psycopg.Connection) -> None:
     assert stored(sql) == files
 
 
+def test_in_place_under_another_search_path(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """The way back finds the type of before, and knows it, by whichever path."""
+    sql.execute(
+        "CREATE SCHEMA one; CREATE DOMAIN one.word AS text; CREATE SCHEMA two;"
+        " CREATE DOMAIN two.word AS text; CREATE TABLE users (name one.word)"
+    )
+    path = f"ALTER DATABASE {sql.info.dbname} SET search_path ="
+    sql.execute(f"{path} one, public".encode())
+    pattern = ChangeColumnType("users", "name", "text", assured="tried")
+    runner.expand(Change(revision="a1", pattern=pattern))
+    runner.settle("a1")
+    runner.retire("a1", old_release_gone="test")
+    sql.execute(f"{path} two, public".encode())
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
+    kind = "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attname = 'name'"
+    row = sql.execute(f"{kind} AND attrelid = 'users'::regclass".encode()).fetchone()
+    assert row == ("one.word",)
+
+
 def test_beside_stored_rows_nothing_is_free(
     runner: Runner, sql: psycopg.Connection
 ) -> None:

@@ -145,6 +145,46 @@ def test_an_index_that_is_scanned_in_the_hold_stays(
     assert runner.drop("a1") is State.DROPPED
 
 
+@pytest.mark.parametrize("parts", [False, True], ids=["plain", "partitioned"])
+def test_another_search_path(
+    parts: bool, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It comes back over the function of its path, and is known by that."""
+    sql.execute(
+        "CREATE SCHEMA one; CREATE SCHEMA two; CREATE FUNCTION one.fold(text)"
+        " RETURNS text IMMUTABLE RETURN pg_catalog.lower($1);"
+        " CREATE FUNCTION two.fold(text) RETURNS text IMMUTABLE RETURN $1;"
+        "CREATE TABLE users (id int, name text)"
+        + (
+            " PARTITION BY RANGE (id); CREATE TABLE a PARTITION OF users DEFAULT;"
+            if parts
+            else ";"
+        )
+        + " CREATE INDEX by_name ON users (one.fold(name)) WHERE one.fold(name) > ''"
+    )
+    defined = DEFINED.format("'users'::regclass").encode()
+    before = sql.execute(defined).fetchall()
+    path = f"ALTER DATABASE {sql.info.dbname} SET search_path ="
+    sql.execute(f"{path} one, public".encode())
+    runner.expand(Change(revision="a1", pattern=DROP))
+    runner.retire("a1", old_release_gone="test")
+    assert runner.drop("a1") is State.DROPPED
+    sql.execute(f"{path} two, public".encode())
+    sql.execute("CREATE INDEX by_name ON users (two.fold(name))")
+    with pytest.raises(Refused, match="was given to another relation"):
+        runner.rollback("a1")
+    sql.execute("DROP INDEX by_name")
+    # As a way back leaves it that is cut off behind the build.
+    sql.execute(before[0][0].replace("ONLY ", "").encode())
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
+    assert sql.execute(defined).fetchall() == before
+    change = Change(revision="b2", pattern=DROP)
+    assert runner.complete(change) is State.DROPPED
+    sql.execute(f"{path} one, public".encode())
+    assert runner.rollback("b2", to=State.PLANNED) is State.PLANNED
+    assert sql.execute(defined).fetchall() == before
+
+
 # -- locks -------------------------------------------------------------------
 
 

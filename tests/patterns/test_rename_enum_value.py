@@ -157,6 +157,22 @@ def test_rollback_to_planned(runner: Runner, sql: psycopg.Connection) -> None:
     assert states(sql) == ["new", "payed", None]
 
 
+def test_another_search_path(runner: Runner, sql: psycopg.Connection) -> None:
+    """The way back leaves an enum of the same name alone that the path has first."""
+    verified(runner)
+    runner.retire("e1", old_release_gone="test")
+    sql.execute(
+        "CREATE SCHEMA two; CREATE TYPE two.state AS ENUM ('paid', 'payed');"
+        f" ALTER DATABASE {sql.info.dbname} SET search_path = two, public".encode()
+    )
+    assert runner.rollback("e1") is State.VERIFIED
+    words = "SELECT enumlabel FROM pg_enum WHERE enumtypid = {}::regtype ORDER BY oid"
+    for kind, expected in (("two", ["paid", "payed"]), ("public", ["payed", "paid"])):
+        found = sql.execute(words.format(f"'{kind}.state'").encode()).fetchall()
+        assert [word for (word,) in found if word in expected] == expected
+    assert states(sql) == ["new", "payed", None]
+
+
 def test_a_partitioned_table(runner: Runner, sql: psycopg.Connection) -> None:
     """Its partitions' columns are of the type as well, and are translated."""
     sql.execute(

@@ -1,8 +1,8 @@
--- A table's columns: type, whether its equality is an equality of images, and
+-- A table's columns: whether its type's equality is an equality of images, and
 -- what depends on each but for its own default, indexes and CHECK constraints.
 -- Foreign keys and generated columns stand apart; sequences owned by the column go
 -- along with it. What depends on a column of a partition, whatever its number there,
--- depends on it.
+-- depends on it. How types and defaults are spelt is in `column_texts`.
 WITH RECURSIVE part (oid) AS (
   SELECT %(table)s::oid
   UNION ALL
@@ -46,15 +46,14 @@ WITH RECURSIVE part (oid) AS (
   SELECT 'pg_catalog.varchar'::pg_catalog.regtype
 )
 SELECT a.attname::text AS name,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+       a.atttypid::bigint AS type_oid,
+       a.atttypmod AS modifier,
        a.attnotnull AS not_null,
        EXISTS (
          SELECT FROM pg_catalog.pg_constraint k
           WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated
             AND a.attnum = ANY (k.conkey)
        ) AS unproved,
-       CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS "default",
-       CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(b.oid, b.mod) END AS base,
        CASE WHEN a.attcollation <> b.typcollation
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END AS collation,
        -- Enums, arrays, ranges and rows have that of pg_catalog.
@@ -79,7 +78,6 @@ SELECT a.attname::text AS name,
        AND NOT (b.oid = 'pg_catalog.bpchar'::pg_catalog.regtype AND b.mod < 0)
        AND CASE WHEN b.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype
                 ELSE b.oid END IN (SELECT imaged.oid FROM imaged) AS image_equal,
-       CASE WHEN e.oid IS NOT NULL THEN pg_catalog.format_type(e.oid, a.atttypmod) END AS element,
        COALESCE(co.collisdeterministic, true)
        AND NOT (e.oid IS NOT DISTINCT FROM 'pg_catalog.bpchar'::pg_catalog.regtype
                 AND a.atttypmod < 0)

@@ -1,4 +1,5 @@
--- A table's indexes, each key column with the options that DDL would spell.
+-- A table's indexes, each key column with the options that DDL would spell. Run under an
+-- empty search path, so that definitions name every schema.
 SELECT x.relname::text AS name,
        x.oid::bigint AS oid,
        am.amname::text AS method,
