@@ -86,6 +86,11 @@ def _only_adds(action: Autocommit, status: str | None) -> bool:
     return status is None and (action.lock is Lock.NONE or action.leftover is not None)
 
 
+def _is_first(row: StepRow, status: str | None) -> bool:
+    """Tell whether a step goes forward that has not run before."""
+    return row.status == "pending" and status == "done"
+
+
 @dataclass(slots=True)
 class Run:
     """
@@ -204,7 +209,8 @@ class Execution:
         """Take a step back, or what is left of that; errors as in `forward`."""
         parks = row.step.parked and row.status != "pending"
         final = "parked" if parks else "reversed"
-        undone = row.status == "pending" and isinstance(row.step.work, Transaction)
+        # What bears the name of what it would have made is somebody else's.
+        undone = row.status == "pending" and isinstance(row.step.work, Action)
         actions: tuple[Action, ...] = () if undone else row.step.reverse
         if not actions:
             with self.short(run, row.step.name):
@@ -241,6 +247,8 @@ class Execution:
         so that `done` has to tell whether it ran before.
         """
         what = self._named(run.conn, row, action)
+        if _is_first(row, status):
+            action = replace(action, refusals=(*action.at_first, *action.refusals))
         if action.shows_copies:
             self.outlive_snapshots(run, what)
         for attempt in self._attempts(run, action, what):
@@ -253,6 +261,8 @@ class Execution:
                     return
                 if action.done is None or not ask(run.conn, action.done):
                     self._statements(run.conn, action, what, attempt.number)
+                elif _is_first(row, status):
+                    self._conditions(run.conn, action.at_first, what)
                 self._enter(run, row, status)
             if not attempt.failed:
                 return
@@ -325,7 +335,7 @@ class Execution:
         # catalogue that has none is scanned at a cost so high that the query would be
         # compiled for a second.
         configure(conn, {"enable_seqscan": "off", "jit": "off"}, local=True)
-        self._conditions(conn, action, what)
+        self._conditions(conn, action.refusals, what)
         for statement in action.statements[len(locks) :]:
             execute_stored(conn, statement)
 
@@ -348,8 +358,9 @@ class Execution:
         whole = f"{lock_ms + CATALOGUE_STATEMENT_MS}ms"
         configure(conn, {"statement_timeout": whole}, local=True)
 
-    def _conditions(self, conn: Connection, action: Action, what: str) -> None:
-        for refusal in action.refusals:
+    @staticmethod
+    def _conditions(conn: Connection, refusals: tuple[Refusal, ...], what: str) -> None:
+        for refusal in refusals:
             why = reason(conn, refusal)
             if why is not None:
                 raise Refused(f"{what} is refused: {why}.", next=refusal.next)
@@ -362,11 +373,16 @@ class Execution:
         require_session(run.conn, what)
         budget_ms = int(self.settings.build_budget_s * 1000)
         lock_ms = budget_ms if attempts.waits(action) else self.settings.lock_timeout_ms
+        first = _is_first(row, status)
         if row.status == "pending":
             with self.short(run, what):
                 store.set_status(run.conn, run.change.id, row, "running")
         for attempt in self._attempts(run, action, what):
-            with attempt, translated(what, "What ran before stays.", AGAIN):
+            with (
+                attempt,
+                translated(what, "What ran before stays.", AGAIN),
+                self._or_not_begun(run, row, action, what, first=first),
+            ):
                 configure(run.conn, {"lock_timeout": f"{lock_ms}ms"}, local=False)
                 if action.done is None or not ask(run.conn, action.done):
                     if action.leftover is not None and ask(run.conn, action.leftover):
@@ -375,7 +391,7 @@ class Execution:
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
                         with self._or_withdrawn(run, row, action, what):
-                            self._conditions(run.conn, action, what)
+                            self._conditions(run.conn, action.refusals, what)
                             adds = _only_adds(action, status)
                             self._checked_statement(run, action, what, adds=adds)
                         self._require_done(run.conn, action, what)
@@ -385,6 +401,22 @@ class Execution:
             return
         with self.short(run, what):
             self._enter(run, row, status)
+
+    @contextmanager
+    def _or_not_begun(
+        self, run: Run, row: StepRow, action: Autocommit, what: str, *, first: bool
+    ) -> Iterator[None]:
+        """Where somebody else is in the place of what a step makes, it has not run."""
+        try:
+            if first:
+                self._conditions(run.conn, action.at_first, what)
+            yield
+        except (Refused, psycopg.errors.DuplicateTable):
+            if first and any(reason(run.conn, r) for r in action.at_first):
+                with self.short(run, what):
+                    store.set_status(run.conn, run.change.id, row, "pending")
+                self._conditions(run.conn, action.at_first, what)
+            raise
 
     @contextmanager
     def _or_withdrawn(
@@ -455,6 +487,9 @@ class Execution:
             self.progress.waiting(f"until those before it are through: {before[0]}")
         try:
             execute_stored(run.conn, action.statement)
+        except psycopg.errors.DuplicateTable:
+            # It has made nothing: what bears the name is somebody else's.
+            raise
         except RETRIED:
             self._remove_leftover(run, action)
             raise

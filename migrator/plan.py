@@ -129,6 +129,9 @@ class Transaction:
     done: str | None = None
     #: Conditions read once the lock is held, before anything is changed.
     refusals: tuple[Refusal, ...] = ()
+    #: Conditions read before a step first runs: from then on, what they refuse may be
+    #: the step's own. A way back has none.
+    at_first: tuple[Refusal, ...] = ()
     also: tuple[TableLock, ...] = ()
     #: As of `Autocommit`.
     withdraw: tuple[str, ...] = ()
@@ -155,6 +158,8 @@ class Autocommit:
     scans: bool = False
     #: Conditions read before it runs; nothing is locked then, so they may scan.
     refusals: tuple[Refusal, ...] = ()
+    #: As of `Transaction`.
+    at_first: tuple[Refusal, ...] = ()
     also: tuple[TableLock, ...] = ()
     #: Locks that it does not take: it waits for the end of transactions that hold what
     #: conflicts with them, and keeps nobody waiting meanwhile.

@@ -60,8 +60,9 @@ def work_from_dict(data: Mapping[str, Any]) -> Work:
         values["upkeep"] = Upkeep(**values["upkeep"])
     if "withdraw" in values:
         values["withdraw"] = tuple(values["withdraw"])
-    if "refusals" in values:
-        values["refusals"] = tuple(Refusal(**r) for r in values["refusals"])
+    for field in ("refusals", "at_first"):
+        if field in values:
+            values[field] = tuple(Refusal(**r) for r in values[field])
     for field in ("also", "outlives"):
         if field in values:
             values[field] = tuple(map(_lock, values[field]))

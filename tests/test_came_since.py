@@ -1,6 +1,7 @@
 """What others put on a shape in mid-flight is found before it is taken away."""
 
 from dataclasses import dataclass, replace
+from threading import Timer
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from migrator.patterns import (
     AddUnique,
     ChangeDomain,
     ChangePrimaryKey,
+    CreateIndex,
     DropColumn,
     DropConstraint,
     DropIndex,
@@ -388,3 +390,61 @@ def test_another_index_of_a_name_that_went(
         sql.execute(made.encode())
     assert runner.rollback("two", to=State.VERIFIED) is State.VERIFIED
     assert sql.execute(told.encode()).fetchall() == before
+
+
+#: What makes an index called k, with the phase of that.
+BUILT: dict[str, tuple[Pattern, Phase]] = {
+    "index": (CreateIndex("t", ["a"], "k"), Phase.EXPAND),
+    "unique": (CreateIndex("t", ["a"], "k", unique=True), Phase.RETIRE),
+    "foreign key": (
+        AddForeignKey("t", ["a"], "o", ["a"], "key", index="k"),
+        Phase.EXPAND,
+    ),
+    "key": (AddUnique("t", ["a"], "k"), Phase.RETIRE),
+}
+_OTHERS = ("INDEX k ON t (b)", "INDEX k ON o (a)", "VIEW k AS SELECT 1")
+
+
+@pytest.mark.parametrize("of", ["", "PARTITION BY RANGE (a)"])
+@pytest.mark.parametrize("kind", BUILT)
+def test_a_name_that_is_taken_between_the_look_and_the_build(
+    kind: str, of: str, runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """It is somebody else's: no step counts it as its own, and no way back drops it."""
+    sql.execute(b"CREATE TABLE o (a int PRIMARY KEY)")
+    sql.execute(f"CREATE TABLE t (a int, b int) {of}".encode())
+    if of:
+        sql.execute(b"CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (99)")
+    pattern, phase = BUILT[kind]
+    if of and kind == "foreign key":
+        pytest.skip("a partitioned table has to have the index before")
+    change = Change(revision="two", pattern=pattern)
+
+    def build() -> None:
+        runner.expand(change)
+        runner.settle("two")
+        if phase is Phase.RETIRE:
+            runner.retire("two", old_release_gone="test")
+
+    if phase is Phase.RETIRE:
+        runner.expand(change)
+        runner.settle("two")
+    for other in _OTHERS:
+        with psycopg.connect(database) as conn:
+            # Nobody sees it before the commit, which the build waits for.
+            conn.execute(f"CREATE {other}".encode())
+            conn.execute(b"LOCK TABLE t IN SHARE MODE")
+            timer = Timer(0.7, conn.commit)
+            timer.start()
+            with pytest.raises(Refused, match=r'k"? .*was given|relation "k" already'):
+                build()
+            timer.join()
+            with pytest.raises(Refused, match=r'k"? .*was given|relation "k" already'):
+                build()
+            assert runner.rollback("two", to=State.PLANNED) is State.PLANNED
+            there = sql.execute("SELECT to_regclass('k') IS NOT NULL").fetchone()
+            assert there == (True,)
+            sql.execute(f"DROP {other.split()[0]} k".encode())
+    build()
+    assert runner.rollback("two", to=State.PLANNED) is State.PLANNED
+    assert sql.execute("SELECT to_regclass('k')").fetchone() == (None,)

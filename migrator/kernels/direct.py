@@ -234,7 +234,7 @@ def name_taken(name: TableName, *, but: sql.Composable | None = None) -> Refusal
                 sql.SQL("false") if but is None else but,
             )
         ),
-        why=f"the name {name} was given to another relation since retire",
+        why=f"the name {name} was given to another relation meanwhile",
         next="rename that one, then run the same command again.",
     )
 

@@ -12,11 +12,12 @@ from migrator.errors import NotThere, Refused
 from migrator.facts import Facts, Index, Table
 from migrator.kernels.direct import (
     catalogue_step,
+    name_taken,
     no_plain_index,
     no_plain_table,
     or_no_part,
 )
-from migrator.kernels.same_index import again
+from migrator.kernels.same_index import again, is_on
 from migrator.names import TableName
 from migrator.plan import (
     Autocommit,
@@ -82,18 +83,6 @@ def require_no_identity(table: Table, index: Index) -> None:
         )
 
 
-def index_exists(schema: str, name: str, *, valid: bool) -> str:
-    """Return the question whether a valid, or an invalid, index is there."""
-    return render(
-        sql.SQL(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i"
-            " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = {} AND c.relname = {} AND i.indisvalid = {})"
-        ).format(sql.Literal(schema), sql.Literal(name), sql.Literal(valid))
-    )
-
-
 def drop_index(schema: str, name: str, table: TableName) -> Autocommit:
     """
     Return the concurrent drop of an index, harmless where it is gone.
@@ -140,6 +129,8 @@ def build(
     """
     drop = drop_index(table.name.schema, name, table.name)
     work = _build(table, name, definition, drop, unique=unique)
+    if not name.startswith(names.OWNED):
+        work = replace(work, at_first=(not_given_away(table.name, name),))
     return Step(name=table.step(step), work=work, reverse=(drop,))
 
 
@@ -233,18 +224,37 @@ def _build(
         table=table.name.identifier,
         rest=definition,
     )
-    schema = table.name.schema
+    whole = TableName(table.name.schema, name)
+    done, left = (
+        sql.SQL("SELECT {}").format(is_on(whole, table.name, sql.SQL(which)))
+        for which in ("i.indisvalid", "NOT i.indisvalid")
+    )
     return Autocommit(
         statement=render(text),
         lock=Lock.SHARE_UPDATE_EXCLUSIVE,
         table=table.name,
         refusals=(no_plain_table(table.name, name),),
-        done=index_exists(schema, name, valid=True) + or_no_part(table),
-        leftover=index_exists(schema, name, valid=False),
+        done=render(done) + or_no_part(table),
+        leftover=render(left),
         remove=drop.statement,
         scans=True,
         outlives=(TableLock(table=table.name, lock=Lock.SHARE),),
     )
+
+
+def not_given_away(table: TableName, name: str) -> Refusal:
+    """
+    Return the condition that nobody took the name of an index that is to be built.
+
+    The other one would count as the build's own, and go with its way back.
+
+    Args:
+        table: the one that gets it.
+        name: the index's.
+    """
+    whole = TableName(table.schema, name)
+    # What a failed build left is removed.
+    return name_taken(whole, but=is_on(whole, table, sql.SQL("NOT i.indisvalid")))
 
 
 def created_as(table: TableName, name: str, index: Index) -> sql.Composable:

@@ -332,7 +332,12 @@ def _alone(
         back = replace(back, done=back.done + render(sql.SQL(" OR {}").format(mine)))
     return Step(
         name=table.step("create_parent"),
-        work=replace(work, done=done, refusals=_taken(part)),
+        work=replace(
+            work,
+            done=done,
+            refusals=_taken(part),
+            at_first=(direct.name_taken(part.name),),
+        ),
         reverse=(back,),
     )
 
