@@ -106,6 +106,9 @@ class Phases(Inspection):
         self._tell(EventKind.PHASE, change, {"phase": phase.value})
         if not entered:
             facts = facts or self._facts_of(run.conn, change)
+            if phase is Phase.EXPAND:
+                # The trials took time since the look that it passed.
+                pattern.check(facts)
             steps = pattern.steps(phase, facts)
             if phase is Phase.BACKFILL:
                 self._require_chunking(change.id, steps)

@@ -11,6 +11,7 @@ from tables import Between, backfill_behind, rows, texts_of
 
 from migrator.change import Change
 from migrator.errors import Failed, Refused
+from migrator.execution import Execution
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table, Trigger
 from migrator.ledger import installation
 from migrator.names import TableName
@@ -490,6 +491,47 @@ def test_nothing_goes_on_while_the_dual_write_is_off(
     assert runner.change("s").state is State.RETIRED
     sql.execute(f'ALTER TABLE users ENABLE ALWAYS TRIGGER "{trigger}"'.encode())
     assert runner.rollback("s") is State.VERIFIED
+
+
+@pytest.mark.parametrize("before", ["_facts_of", "forward"])
+def test_a_table_that_takes_its_place_before_the_first_step(
+    before: str,
+    runner: Runner,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has the same columns, and partitions, which a check refuses."""
+    sql.execute(SETUP.encode())
+    of: Any = Execution if before == "forward" else type(runner)
+    there = getattr(of, before)
+
+    def late(*given: Any, **more: Any) -> Any:
+        monkeypatch.undo()
+        sql.execute(
+            "ALTER TABLE users RENAME TO u; CREATE TABLE users (LIKE u INCLUDING ALL)"
+            " PARTITION BY RANGE (id); CREATE TABLE p PARTITION OF users DEFAULT"
+        )
+        return there(*given, **more)
+
+    monkeypatch.setattr(of, before, late)
+    with pytest.raises(Refused) as caught:
+        runner.expand(CHANGE)
+    partitioned = (
+        'Table "public"."users" is partitioned: TRUNCATE of a partition would not reach'
+        " the table that follows.\nNothing was changed.\nNext: make the change with"
+        " plain SQL, in a maintenance window."
+    )
+    message = (
+        'Step \'create_shadow\' on table "public"."users" is refused: another table in'
+        ' the place of "public"."users" came, went or was changed since the step was'
+        " written.\nNothing was changed.\nNext: run the same command again, which"
+        " writes it anew; where steps before it ran, roll the change back to planned"
+        " first."
+    )
+    assert str(caught.value) == (message if before == "forward" else partitioned)
+    with pytest.raises(Refused) as caught:
+        runner.expand(CHANGE)
+    assert str(caught.value) == partitioned
 
 
 def test_copies_are_compared_under_the_dual_write_of_the_table(
