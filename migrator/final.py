@@ -36,6 +36,7 @@ class Final:
         nullable: columns that may hold NULL.
         no_default: columns without a default.
         keys: constraints and indexes that are there, proved and valid.
+        besides: indexes that it made where there were none like them.
         untold: what the catalogue does not tell, as "whether …"; "" where it tells all.
     """
 
@@ -46,6 +47,7 @@ class Final:
     nullable: tuple[str, ...] = ()
     no_default: tuple[str, ...] = ()
     keys: tuple[Key, ...] = ()
+    besides: tuple[str, ...] = ()
     untold: str = ""
 
     def differences(self, table: Table | None) -> list[str]:

@@ -20,6 +20,9 @@ from migrator.plan import Phase, State, Step, Transaction
 from migrator.postgres.connection import Connection, ask, require_primary
 from migrator.words import duration, moment
 
+# What stays where a way back is refused behind steps that are taken back already.
+_TAKEN_BACK = "This step changed nothing; what was taken back before stays so."
+
 
 @dataclass(slots=True)
 class Transitions(Phases):
@@ -241,10 +244,12 @@ class Transitions(Phases):
             self.progress.phase(run.change.id, "rollback")
             store.event(run.conn, run.change.id, "rollback", to=goal.value)
             self._tell(EventKind.ROLLBACK, run.change, {"to": goal.value})
+            ran = False
             for phase, rows in groupby(back, key=lambda s: s.phase):
                 for row in rows:
                     self.progress.step(row.step.name, None)
-                    self._execution.reverse(run, row)
+                    self._reverse(run, row, behind=ran)
+                    ran |= bool(row.step.reverse) and row.status != "pending"
                     if row.step.no_reverse and row.status != "pending":
                         self.progress.kept(row.step.name, row.step.no_reverse)
                     else:
@@ -258,6 +263,15 @@ class Transitions(Phases):
             self._set_state(run, goal, finished=False)
             return goal
 
+    def _reverse(self, run: Run, row: StepRow, *, behind: bool) -> None:
+        """Take a step back; `behind` others, what refuses it says that these stay."""
+        try:
+            self._execution.reverse(run, row)
+        except Refused as error:
+            if not behind:
+                raise
+            raise error.staying(_TAKEN_BACK) from error
+
     def _require_names(self, run: Run) -> None:
         """Refuse a way back that would look in vain for what another one renamed."""
         known = {cls.__name__ for cls in self.catalogue}
@@ -268,7 +282,8 @@ class Transitions(Phases):
         )
         if run.change.pattern in known:
             final = self.pattern(run.change).final()
-            made = [] if final is None else [key.name for key in final.keys]
+            made = [] if final is None else [k.name for k in final.keys]
+            made += [] if final is None else final.besides
             way_back.require_names(run.conn, run.change, made, others)
 
     def _pass_back(self, run: Run, phase: Phase) -> None:

@@ -113,7 +113,11 @@ class AddForeignKey(Pattern):
     def final(self) -> Final:
         """Return the constraint."""
         key = Key(name=self.name, kind="f", columns=tuple(self.on))
-        return Final(keys=(key,), untold="what it refers to, and its actions")
+        return Final(
+            keys=(key,),
+            besides=() if self.index is False else (self._index,),
+            untold="what it refers to, and its actions",
+        )
 
     def check(self, facts: Facts) -> tuple[Notice, ...]:
         """Refuse a key that is none, and what PostgreSQL could only scan for."""

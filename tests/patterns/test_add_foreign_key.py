@@ -12,7 +12,7 @@ from migrator.errors import Failed, Held, LockBudgetError, MismatchError, Refuse
 from migrator.execution import Execution
 from migrator.facts import Column, Constraint, Facts, Index, IndexColumn, Table
 from migrator.names import TableName
-from migrator.patterns import AddForeignKey, RenameColumn
+from migrator.patterns import AddForeignKey, PartitionTable, RenameColumn
 from migrator.plan import Autocommit, ChunkedCheck, Lock, Phase, State, Transaction
 from migrator.runner import Runner
 
@@ -390,6 +390,32 @@ def test_partitioned_tables(runner: Runner, sql: psycopg.Connection) -> None:
         sql.execute("INSERT INTO orders VALUES (3, 7)")
     assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
     sql.execute("INSERT INTO orders VALUES (3, 7)")
+
+
+def test_the_way_back_of_a_table_that_is_partitioned_by_now(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Where the index is refused, the key is gone already, and that is said."""
+    sql.execute(TABLES)
+    runner.complete(Change(revision="a1", pattern=PLAIN))
+    parts = PartitionTable(
+        "orders",
+        "RANGE",
+        ["id"],
+        {"low": "FROM (0) TO (5)"},
+        rest="others",
+        key=["id"],
+        assured="tried",
+    )
+    runner.complete(Change(revision="b2", pattern=parts))
+    for state in (
+        "This step changed nothing; what was taken back before stays so.",
+        "Nothing was changed.",
+    ):
+        with pytest.raises(Refused, match="is one of a partitioned table") as caught:
+            runner.rollback("a1", to=State.PLANNED)
+        assert caught.value.state == state
+        assert sql.execute(KEYS).fetchall() == []
 
 
 # -- locks -------------------------------------------------------------------
