@@ -91,6 +91,12 @@ def waits(action: Autocommit) -> bool:
     return weak and bool(action.leftover or action.outlives)
 
 
+def removal(action: Autocommit) -> Autocommit:
+    """Return an action as its removal of what was left: a drop outlives all users."""
+    outlives = (replace(o, lock=Lock.ACCESS_EXCLUSIVE) for o in action.outlives)
+    return replace(action, leftover=None, outlives=tuple(outlives))
+
+
 def leaves_nothing(conn: Connection, action: Autocommit) -> bool:
     """Tell whether a statement that failed is known to have changed nothing."""
     if action.done is None or (action.outlives and action.leftover is None):

@@ -99,7 +99,7 @@ class Run:
     `watches` is what it watches while rows are moved, by the change, made with the
     step that moves some; further runs of the same command share it. Of one that
     `repeats` a comparison the log has only what it finds. `back_to` is where a way back
-    leads.
+    leads, `back_begun` tells whether that was entered with the step it is at.
     """
 
     target: Target
@@ -109,6 +109,7 @@ class Run:
     watches: dict[str, Watch] = field(default_factory=dict[str, Watch])
     repeats: bool = False
     back_to: State | None = None
+    back_begun: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -207,6 +208,7 @@ class Execution:
 
     def reverse(self, run: Run, row: StepRow) -> None:
         """Take a step back, or what is left of that; errors as in `forward`."""
+        run.back_begun = False
         parks = row.step.parked and row.status != "pending"
         final = "parked" if parks else "reversed"
         # What bears the name of what it would have made is somebody else's.
@@ -320,6 +322,7 @@ class Execution:
         if run.back_to is None:
             return False
         fresh = store.set_going_back(run.conn, run.change.id, run.back_to)
+        run.back_begun |= fresh
         if fresh and run.change.finished:
             waiting.require_alone(run.change, store.locked_changes(run.conn))
         return fresh
@@ -387,6 +390,7 @@ class Execution:
                 if action.done is None or not ask(run.conn, action.done):
                     if action.leftover is not None and ask(run.conn, action.leftover):
                         assert action.remove is not None
+                        self._tell_whom(run, attempts.removal(action))
                         execute_stored(run.conn, action.remove)
                     # To finish what was left may have been all that was to do.
                     if action.done is None or not ask(run.conn, action.done):
@@ -453,6 +457,10 @@ class Execution:
                 self._statements(run.conn, work, what, attempt.number)
                 if store.status_of(run.conn, row.id) != "done":
                     store.set_status(run.conn, run.change.id, row, "done")
+                if run.back_begun:
+                    # Nothing is taken back: it may go forward as before.
+                    before = run.change.going_back
+                    store.set_going_back(run.conn, run.change.id, before)
             if not attempt.failed:
                 return
 
@@ -482,9 +490,13 @@ class Execution:
                     store.set_going_back(run.conn, run.change.id, before)
             raise
 
-    def _statement(self, run: Run, action: Autocommit, what: str) -> None:
+    def _tell_whom(self, run: Run, action: Autocommit) -> None:
+        """Tell whom a statement waits for that waits in one go."""
         if attempts.waits(action) and (before := attempts.blockers(run.conn, action)):
             self.progress.waiting(f"until those before it are through: {before[0]}")
+
+    def _statement(self, run: Run, action: Autocommit, what: str) -> None:
+        self._tell_whom(run, action)
         try:
             execute_stored(run.conn, action.statement)
         except psycopg.errors.DuplicateTable:

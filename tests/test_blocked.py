@@ -92,6 +92,27 @@ def test_step_gives_up_and_names_the_blocker(
     assert runner.expand(CHANGE) is State.EXPANDED
 
 
+def test_the_removal_of_what_a_build_left_tells_whom_it_waits_for(
+    database: str, runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A drop waits for readers as well, which no build does."""
+    sql.execute("CREATE INDEX by_name ON t (name)")
+    runner.complete(Change(revision="b1", pattern=DropIndex("t", "by_name")))
+    sql.execute("UPDATE t SET name = 'same' WHERE id < 3")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        sql.execute("CREATE UNIQUE INDEX CONCURRENTLY by_name ON t (name)")
+    heard = Heard()
+    slow = replace(runner, progress=heard)
+    with psycopg.connect(database, application_name="report") as other:
+        other.execute("SELECT FROM t LIMIT 1")
+        timer = threading.Timer(1.0, other.commit)
+        timer.start()
+        assert slow.rollback("b1", to=State.PLANNED) is State.PLANNED
+        timer.join()
+    assert "through: pid" in heard.reasons[0]
+    assert 'application "report"' in heard.reasons[0]
+
+
 @pytest.mark.parametrize("held", ["UPDATE t SET name = 'x'", "LOCK TABLE t"])
 def test_a_prepared_transaction_is_named(
     held: str, runner: Runner, sql: psycopg.Connection

@@ -1,6 +1,8 @@
 """DropNotNull: its text, its life, its locks and its messages."""
 
+import time
 from dataclasses import replace
+from threading import Thread
 
 import psycopg
 import pytest
@@ -9,7 +11,7 @@ from migrator.change import Change
 from migrator.errors import LockBudgetError, Refused
 from migrator.facts import Column, Facts, Index, Table
 from migrator.names import TableName
-from migrator.patterns import DropNotNull
+from migrator.patterns import DropDefault, DropNotNull
 from migrator.plan import Autocommit, State, Transaction
 from migrator.runner import Runner
 from migrator.settings import Settings
@@ -105,6 +107,45 @@ def test_life_cycle(runner: Runner, sql: psycopg.Connection) -> None:
         new()
     left = "SELECT count(*) FROM pg_constraint WHERE conname LIKE '%migrator%'"
     assert sql.execute(left.encode()).fetchone() == (0,)
+
+
+def test_a_null_that_comes_between_the_count_and_the_check(
+    runner: Runner, sql: psycopg.Connection, database: str
+) -> None:
+    """What is withdrawn is no way back that has begun: it goes forward as before."""
+    sql.execute("CREATE TABLE users (name text NOT NULL)")
+    runner.expand(Change(revision="a1", pattern=LIFT))
+    runner.retire("a1", old_release_gone="test")
+    waits = "SELECT FROM pg_locks WHERE NOT granted"
+    failed: list[Refused] = []
+
+    def back() -> None:
+        try:
+            runner.rollback("a1")
+        except Refused as error:
+            failed.append(error)
+
+    runner.settings = replace(runner.settings, lock_timeout_ms=2000)
+    with psycopg.connect(database) as new:
+        new.execute("INSERT INTO users VALUES (NULL)")
+        thread = Thread(target=back)
+        thread.start()
+        # The check waits, behind its count.
+        while not sql.execute(waits).fetchall() and thread.is_alive():
+            time.sleep(0.01)
+        new.commit()
+        thread.join()
+    assert [e.next.endswith("or keep the new release.") for e in failed] == [True]
+    change = runner.change("a1")
+    assert (change.state, change.finished) == (State.RETIRED, True)
+    assert change.going_back is None
+    sql.execute("INSERT INTO users VALUES (NULL)")
+    other = DropDefault("users", "name", assured="tried")
+    sql.execute("ALTER TABLE users ALTER name SET DEFAULT ''")
+    runner.expand(Change(revision="b2", pattern=other))
+    runner.rollback("b2", to=State.PLANNED)
+    sql.execute("DELETE FROM users")
+    assert runner.rollback("a1") is State.VERIFIED
 
 
 def test_life_of_an_early_lift(runner: Runner, sql: psycopg.Connection) -> None:
