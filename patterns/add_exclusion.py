@@ -288,7 +288,11 @@ class AddExclusion(Pattern):
         lookup = self._lookup(facts)
         (gone,) = lookup.reverse
         assert isinstance(lookup.work, Autocommit)
-        return Step(name="drop_index", work=gone, reverse=(lookup.work,))
+        table = facts.table.name
+        named = self.columns() or frozenset[str]()
+        known = (c.name for c in facts.table.columns if c.name in named)
+        again = constraints.helps(lookup.work, table, *known)
+        return Step(name="drop_index", work=gone, reverse=(again,))
 
     def _parts(self, facts: Facts) -> tuple[Part, ...]:
         name = names.owned("index", self.name, facts.tag)

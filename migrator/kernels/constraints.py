@@ -439,14 +439,26 @@ def lookup_gone(facts: Facts, columns: tuple[str, ...], name: str) -> tuple[Step
     step = _lookup(facts, columns, name)
     assert isinstance(step.work, Autocommit)
     (gone,) = step.reverse
-    # It helps to compare rows; where a later change has made that another table, the
-    # way back goes on without.
-    table = facts.table.name
-    other = sql.SQL(" OR {} OR NOT ({})").format(
-        direct.partitioned(table), type_name(direct.has_columns(table, *columns))
-    )
-    again = replace(step.work, done=(step.work.done or "") + render(other))
-    return (Step(name="drop_index", work=gone, reverse=(again,)),)
+    reverse = (helps(step.work, facts.table.name, *columns),)
+    return (Step(name="drop_index", work=gone, reverse=reverse),)
+
+
+def helps(build: Autocommit, table: TableName, *columns: str) -> Autocommit:
+    """
+    Return the build of an index that helps to compare rows, on a way back.
+
+    Where a later change has made the table another one, that goes on without.
+
+    Args:
+        build: the build.
+        table: the table.
+        columns: those that the index is on.
+    """
+    other = sql.SQL(" OR {}").format(direct.partitioned(table))
+    if columns:
+        there = type_name(direct.has_columns(table, *columns))
+        other += sql.SQL(" OR NOT ({})").format(there)
+    return replace(build, done=(build.done or "") + render(other))
 
 
 def _lookup_parts(

@@ -13,7 +13,7 @@ from migrator.change import Change
 from migrator.errors import Failed, MismatchError, Refused
 from migrator.facts import Column, Facts, Table
 from migrator.names import TableName
-from migrator.patterns import AddExclusion, Key, add_exclusion
+from migrator.patterns import AddExclusion, Key, PartitionTable, add_exclusion
 from migrator.plan import Autocommit, ChunkedCheck, Lock, State, Transaction
 from migrator.runner import Runner
 
@@ -100,7 +100,9 @@ def test_text_with_hostile_names() -> None:
         " WHERE (':y' <> '') DEFERRABLE INITIALLY DEFERRED",
     )
     assert isinstance(drop.work, Autocommit)
-    assert drop.reverse == (lookup.work,)
+    (again,) = drop.reverse
+    assert isinstance(again, Autocommit)
+    assert again.statement == lookup.work.statement
 
 
 def test_elements_come_back_from_the_ledger() -> None:
@@ -231,6 +233,30 @@ def test_a_conflict_behind_the_last_look(
         runner.retire("a1", old_release_gone="test")
     sql.execute("DELETE FROM bookings WHERE id = 200")
     assert runner.retire("a1", old_release_gone="test") is State.RETIRED
+
+
+def test_the_way_back_of_a_table_that_is_partitioned_by_now(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Which lets no such constraint along, and needs no index to look for conflicts."""
+    sql.execute(SETUP.encode())
+    before = snapshot(sql)
+    runner.complete(Change(revision="a1", pattern=APART))
+    sql.execute("ALTER TABLE bookings DROP CONSTRAINT apart")
+    assert snapshot(sql) == before
+    parts = PartitionTable(
+        "bookings",
+        "RANGE",
+        ["id"],
+        {"low": "FROM (0) TO (5)"},
+        rest="others",
+        key=["id"],
+        assured="tried",
+    )
+    runner.complete(Change(revision="b2", pattern=parts))
+    before = snapshot(sql)
+    assert runner.rollback("a1", to=State.PLANNED) is State.PLANNED
+    assert snapshot(sql) == before
 
 
 # -- locks -------------------------------------------------------------------
