@@ -113,8 +113,8 @@ def none_came(
         why=f"{{count:constraint or index|constraints and indexes}} came onto {onto}"
         f" {named} of table {table}, or took a name that goes over, since retire"
         " began: {listed}",
-        next="drop or rename what came, then run the same command again; add it"
-        " afterwards.",
+        next="drop what came, or rename what took a name; then run the same command"
+        " again, and add it afterwards.",
     )
 
 
