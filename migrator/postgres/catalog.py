@@ -156,7 +156,8 @@ def _table(conn: Connection, table: TableName) -> Table | None:
         return None
     root, parent = _above(row, "root"), _above(row, "parent")
     grants = row.pop("grants")
-    texts = {c["name"]: c for c in _definitions(conn, "column_texts", row["oid"])}
+    spelt = _spelt(conn, row["oid"])
+    texts = {c["name"]: c for c in spelt["column_texts"]}
     return Table(
         name=table,
         columns=tuple(
@@ -212,7 +213,7 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                 greater=i["greater"],
                 not_greater=i["not_greater"],
             )
-            for i in _definitions(conn, "indexes", row["oid"])
+            for i in spelt["indexes"]
         ),
         triggers=tuple(
             Trigger(
@@ -223,14 +224,10 @@ def _table(conn: Connection, table: TableName) -> Table | None:
                     "arguments": tuple(t["arguments"]),
                 }
             )
-            for t in _definitions(
-                conn, "triggers", row["oid"], mirror=AFTER_TRIGGER_PREFIX
-            )
+            for t in spelt["triggers"]
         ),
-        row_policies=tuple(
-            Policy(**p) for p in _definitions(conn, "policies", row["oid"])
-        ),
-        constraints=_constraints(conn, row["oid"]),
+        row_policies=tuple(Policy(**p) for p in spelt["policies"]),
+        constraints=_constraints(spelt["constraints"]),
         root=root,
         parent=parent,
         options=tuple(row.pop("options")),
@@ -249,12 +246,18 @@ def _table(conn: Connection, table: TableName) -> Table | None:
     )
 
 
-def _definitions(
-    conn: Connection, file: str, table: int, **given: str
-) -> list[dict[str, Any]]:
+def _definitions(conn: Connection, file: str, table: int) -> list[dict[str, Any]]:
     """Return rows with texts of DDL, which leave out what the search path has."""
     with full_names(conn):
-        return conn.execute(query(file), {"table": table, **given}).fetchall()
+        return conn.execute(query(file), {"table": table}).fetchall()
+
+
+def _spelt(conn: Connection, table: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the same of all that each partition has as well, by their files."""
+    files = ("column_texts", "indexes", "triggers", "policies", "constraints")
+    given = {"table": table, "mirror": AFTER_TRIGGER_PREFIX}
+    with full_names(conn):
+        return {f: conn.execute(query(f), given).fetchall() for f in files}
 
 
 def _above(row: dict[str, Any], which: str) -> TableName | None:
@@ -269,8 +272,7 @@ def _sequence(row: dict[str, Any]) -> Sequence:
     return Sequence(**row, name=TableName(schema, name))
 
 
-def _constraints(conn: Connection, table: int) -> tuple[Constraint, ...]:
-    rows = _definitions(conn, "constraints", table)
+def _constraints(rows: list[dict[str, Any]]) -> tuple[Constraint, ...]:
     found: list[Constraint] = []
     for row in rows:
         schema, name = row.pop("parent_schema"), row.pop("parent_name")
