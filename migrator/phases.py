@@ -106,14 +106,14 @@ class Phases(Inspection):
         self._tell(EventKind.PHASE, change, {"phase": phase.value})
         if not entered:
             facts = facts or self._facts_of(run.conn, change)
-            if phase is Phase.EXPAND:
-                # The trials took time since the look that it passed.
-                pattern.check(facts)
             steps = pattern.steps(phase, facts)
             if phase is Phase.BACKFILL:
                 self._require_chunking(change.id, steps)
             with self._execution.short(run, f"{phase} of {change.id}"):
                 self._require_first(run)
+                if phase is Phase.EXPAND:
+                    # The trials took time since the look that it passed.
+                    pattern.check(facts)
                 store.add_steps(run.conn, change.id, phase, steps)
         self._run_steps(run, phase, pattern)
         if phase is Phase.EXPAND:

@@ -253,13 +253,13 @@ def test_elements_of_an_array(sql: psycopg.Connection, database: str) -> None:
         ("e", "numeric(5,2)"),
         ("f", "json"),
         ("h", None),
-        ("i", "word"),
+        ("i", "public.word"),
         ("k", "bpchar"),
     ]
     assert [(c.name, c.element) for c in found if c.element_image_equal] == [
         ("a", "text"),
         ("b", "character varying(9)"),
-        ("c", "mood"),
+        ("c", "public.mood"),
         ("d", "integer"),
         ("g", "character(3)"),
         ("j", "text"),
