@@ -205,11 +205,15 @@ class Constraint:
     deferred: bool = False
     #: The table that a foreign key refers to.
     references: TableName | None = None
+    #: Whether that one is partitioned.
+    to_partitioned: bool = False
     #: The index behind it; of a foreign key, the referenced table's.
     index: str | None = None
     #: What would go with it: foreign keys to it, views that group by it.
     dependents: tuple[str, ...] = ()
     comment: str | None = None
+    #: Of a partition's foreign key, that of the whole table which it is a part of.
+    root: str | None = None
     #: Of a check, its condition, each name with its schema.
     condition: str | None = None
 

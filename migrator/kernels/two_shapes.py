@@ -168,7 +168,7 @@ class TwoShapes(Pattern):
     def _require_carried(self, facts: Facts) -> None:
         """Refuse what hangs on the old columns and would go with them."""
         new = self.new_parts(facts)
-        over = [c.name for c in self._over(facts)]
+        over = [name for c in self._over(facts) for name in c.names]
         for part in self.old_parts(facts):
             column = facts.table.require(part.name)
             granted = [p for p in new if part.name in (p.heir_of, *p.privileges_of)]

@@ -135,7 +135,7 @@ class Pair(Shapes):
         forward = catalogue_step(
             self.table,
             *self.remove(),
-            *(c.freed() for c in over),
+            *(statement for c in over for statement in c.freed()),
             *(self._alter("ALTER COLUMN {} DROP NOT NULL", s.name) for s in strict),
             *(self._rename(s.name, s.retired) for s in self.old),
             *(self._rename(s.name, s.takes) for s in self.new if s.takes),
@@ -160,7 +160,8 @@ class Pair(Shapes):
             *compiled,
             also=also,
         )
-        forward = replace(forward, refusals=(self._came(facts),))
+        unproved = (refusal for c in over for refusal in c.unproved())
+        forward = replace(forward, refusals=(self._came(facts), *unproved))
         back = catalogue_step(
             self.table,
             *self.remove(),
@@ -328,8 +329,9 @@ class Pair(Shapes):
 
 
 def _constraints(over: Iterable[Carried]) -> list[str]:
-    """Return the names of constraints, keys among them."""
-    return [c.name for c in over if not isinstance(c, CarriedIndex) or c.key]
+    """Return the names of constraints, keys and parts on partitions among them."""
+    found = (c for c in over if not isinstance(c, CarriedIndex) or c.key)
+    return [name for c in found for name in sorted(c.names)]
 
 
 def _indexes(over: Iterable[Carried]) -> list[str]:

@@ -30,6 +30,7 @@ SELECT k.conname::text AS name,
        k.condeferred AS deferred,
        rn.nspname::text AS parent_schema,
        r.relname::text AS parent_name,
+       COALESCE(r.relkind = 'p', false) AS to_partitioned,
        (SELECT x.relname::text FROM pg_catalog.pg_class x WHERE x.oid = k.conindid) AS index,
        ARRAY(
          SELECT DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
@@ -41,6 +42,14 @@ SELECT k.conname::text AS name,
                  AND d.refobjid = k.conindid)
        ) AS dependents,
        pg_catalog.obj_description(k.oid, 'pg_constraint') AS comment,
+       (WITH RECURSIVE above (name, up) AS (
+          SELECT p.conname, p.conparentid FROM pg_catalog.pg_constraint p
+           WHERE p.oid = k.conparentid AND k.contype = 'f'
+          UNION ALL
+          SELECT p.conname, p.conparentid FROM above
+            JOIN pg_catalog.pg_constraint p ON p.oid = above.up
+        )
+        SELECT above.name::text FROM above WHERE above.up = 0) AS root,
        CASE k.contype WHEN 'c' THEN pg_catalog.pg_get_expr(k.conbin, k.conrelid) END AS condition
   FROM pg_catalog.pg_constraint k
   LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid

@@ -100,6 +100,11 @@ class Carried(ABC):
         """The name that it keeps."""
 
     @property
+    def names(self) -> frozenset[str]:
+        """That name, and what its parts on partitions are called."""
+        return frozenset({self.name})
+
+    @property
     def made(self) -> str:
         """The name of its like until that stands in its place."""
         return names.owned("like", self.name, self.place.tag)
@@ -119,8 +124,8 @@ class Carried(ABC):
         """Return what is made and proved on the heirs before the exchange."""
 
     @abstractmethod
-    def freed(self) -> sql.Composable:
-        """Return the drop of what bears the name, before the columns' renames."""
+    def freed(self) -> Iterator[sql.Composable]:
+        """Yield the drop of what bears the name, before the columns' renames."""
 
     @abstractmethod
     def exchanged(self) -> Iterator[sql.Composable]:
@@ -133,6 +138,10 @@ class Carried(ABC):
     @abstractmethod
     def given_back(self) -> Iterator[sql.Composable]:
         """Yield what gives it back to the old column, behind the columns' renames."""
+
+    def unproved(self) -> tuple[Refusal, ...]:
+        """Return the conditions under which the exchange would have to read rows."""
+        return ()
 
     @abstractmethod
     def before_back(self, over: str, fits: Refusal) -> tuple[Action, ...]:

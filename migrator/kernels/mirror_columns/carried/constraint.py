@@ -64,12 +64,20 @@ class CarriedConstraint(Carried):
             rows = read_as(f"NOT ({self.found.condition})", there, table)
         return constraints.refused_by_rows(table, self.name, rows, f" {why}")
 
-    def _counted(self, number: str, refusal: Refusal | None, done: str) -> Steps:
+    def counted(self, done: str) -> Steps:
+        """
+        Return the count of rows whose new values violate it.
+
+        Args:
+            done: the question whether the like is there, which refuses them itself.
+        """
+        why = f"by their values as {self.type}"
+        refusal = self._violated(self.place.heirs, why)
         if refusal is None:
             return ()
         return (
             Step(
-                name=number,
+                name=f"count_constraint_{self.number}",
                 work=constraints.counted(self.place.table.name, refusal, done=done),
                 no_reverse="nothing is changed",
             ),
@@ -86,11 +94,7 @@ class CarriedConstraint(Carried):
             table, *self.place.on_heirs(self._added(made)), also=self.also
         )
         steps = (
-            *self._counted(
-                f"count_constraint_{self.number}",
-                self._violated(self.place.heirs, f"by their values as {self.type}"),
-                there,
-            ),
+            *self.counted(there),
             Step(
                 name=f"add_constraint_{self.number}",
                 work=replace(work, done=there),
@@ -102,9 +106,9 @@ class CarriedConstraint(Carried):
         proof = constraints.validate(table, made, also)
         return (*steps, replace(proof, name=f"validate_constraint_{self.number}"))
 
-    def freed(self) -> sql.Composable:
-        """Return the drop of the constraint."""
-        return self.place.without(self.name)
+    def freed(self) -> Iterator[sql.Composable]:
+        """Yield the drop of the constraint."""
+        yield self.place.without(self.name)
 
     def freed_again(self) -> Iterator[sql.Composable]:
         """Yield the drop of the heirs', if nobody has dropped it since."""

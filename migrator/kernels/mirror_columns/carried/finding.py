@@ -7,6 +7,7 @@ from migrator.kernels import foreign_key, index_copies
 from migrator.kernels.mirror_columns.carried.base import Carried, Place
 from migrator.kernels.mirror_columns.carried.constraint import CarriedConstraint
 from migrator.kernels.mirror_columns.carried.index import CarriedIndex
+from migrator.kernels.mirror_columns.carried.parted import PartedForeignKey
 
 
 def found(
@@ -33,15 +34,14 @@ def found(
     # First: on the way back their counts refuse before an index binds anybody.
     for one in table.constraints:
         if _goes(table, one, retired):
-            over.append(
-                CarriedConstraint(
-                    place=place,
-                    number=len(over) + 1,
-                    kept=_kept(place, one.name, one.columns, keep),
-                    found=one,
-                    type=type,
-                )
+            given = CarriedConstraint(
+                place=place,
+                number=len(over) + 1,
+                kept=_kept(place, one.name, one.columns, keep),
+                found=one,
+                type=type,
             )
+            over.append(_parted(given) if table.kind == "p" else given)
     keys = {k.index: k for k in table.constraints if k.kind == "u"}
     for index in table.indexes:
         key = keys.get(index.name)
@@ -73,14 +73,46 @@ def found(
 
 def _goes(table: Table, one: Constraint, retired: Mapping[str, str]) -> bool:
     """Tell whether retire can take a constraint off the old columns, and back."""
-    # A foreign key of partitions is several, and no statement exchanges them all.
-    kinds = ("c",) if table.kind == "p" else ("c", "f")
-    if one.kind not in kinds or retired.keys().isdisjoint(one.columns):
+    if one.kind not in ("c", "f") or retired.keys().isdisjoint(one.columns):
         return False
-    # A key over periods needs an index of another method than the others.
-    if one.kind == "f" and foreign_key.has_period(one.definition):
+    if one.kind == "f" and not _refers_plainly(table, one, retired):
         return False
     return all(k.name != one.name for k in _referring(table, retired))
+
+
+def _refers_plainly(table: Table, one: Constraint, retired: Mapping[str, str]) -> bool:
+    """Tell whether a foreign key is one that can be made anew, with all its parts."""
+    # One to a partitioned table is several, and no statement exchanges them all. One
+    # over periods needs an index of another method than the others.
+    if one.to_partitioned or foreign_key.has_period(one.definition):
+        return False
+    if table.kind != "p":
+        return True
+    # What a partition has for itself would stay on the old column.
+    partitions = {part.name for part in table.partitions}
+    return one.validated and not any(
+        k.table in partitions and not retired.keys().isdisjoint(k.columns)
+        for k in table.foreign_keys
+    )
+
+
+def _parted(given: CarriedConstraint) -> CarriedConstraint:
+    """Return a constraint of a partitioned table; its foreign key has parts."""
+    if given.found.kind != "f":
+        return given
+    return PartedForeignKey(
+        place=given.place,
+        number=given.number,
+        kept=given.kept,
+        found=given.found,
+        type=given.type,
+        parts=tuple(
+            (part.name, own)
+            for part in given.place.table.partitions
+            for own in part.constraints
+            if own.root == given.name
+        ),
+    )
 
 
 def _kept(

@@ -50,9 +50,9 @@ class CarriedIndex(Carried):
             ),
         )
 
-    def freed(self) -> sql.Composable:
-        """Return the drop of the key, or of the index that is none."""
-        return self._dropped()
+    def freed(self) -> Iterator[sql.Composable]:
+        """Yield the drop of the key, or of the index that is none."""
+        yield self._dropped()
 
     def _dropped(self, *, if_there: bool = False) -> sql.Composable:
         if self.key is not None:
