@@ -379,6 +379,9 @@ class Execution:
         first = _is_first(row, status)
         if row.status == "pending":
             with self.short(run, what):
+                if first:
+                    # Who resumes cannot tell another's from what this run has made.
+                    self._conditions(run.conn, action.at_first, what)
                 store.set_status(run.conn, run.change.id, row, "running")
         for attempt in self._attempts(run, action, what):
             with (

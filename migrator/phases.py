@@ -341,8 +341,13 @@ class Phases(Inspection):
             f" {resumed}`migrator verify {change}`.",
         )
 
-    def _set_state(self, run: Run, state: State, *, finished: bool) -> None:
+    def _set_state(
+        self, run: Run, state: State, *, finished: bool, back: Iterable[StepRow] = ()
+    ) -> None:
+        """Enter the state, and steps as taken back that it is left by together."""
         with self._execution.short(run, f"{run.change.id} to {state}"):
+            for row in back:
+                store.set_status(run.conn, run.change.id, row, "reversed")
             store.set_state(run.conn, run.change.id, state, finished=finished)
         run.change = store.get(run.conn, run.change.id)
         self._tell(EventKind.STATE, run.change, _where(run.change))

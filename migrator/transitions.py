@@ -379,12 +379,10 @@ class Transitions(Phases):
             if run.change.going_back is None:
                 self._begin_rebuild(run, change.pattern)
             for row in store.steps(run.conn, run.change.id):
-                if row.status != "done":
+                if row.status in ("pending", "running"):
                     self._execution.forward(run, row)
-            with self._execution.short(run, f"{run.change.id} rebuilt"):
-                for row in store.steps(run.conn, run.change.id):
-                    store.set_status(run.conn, run.change.id, row, "reversed")
-            self._set_state(run, State.PLANNED, finished=False)
+            back = store.steps(run.conn, run.change.id)
+            self._set_state(run, State.PLANNED, finished=False, back=back)
 
     def _begin_rebuild(self, run: Run, pattern: Pattern) -> None:
         """Enter the steps that bring the old shape back, by facts from before them."""
@@ -396,6 +394,8 @@ class Transitions(Phases):
         ]
         steps = (*pattern.rebuild(facts), *again)
         with self._execution.short(run, f"rebuild of {change.id}"):
+            if change.finished:
+                waiting.require_alone(change, store.locked_changes(run.conn))
             store.add_steps(run.conn, change.id, Phase.DROP, steps)
             store.set_going_back(run.conn, change.id, State.PLANNED)
         run.change = store.get(run.conn, change.id)

@@ -171,6 +171,8 @@ def require_forward(row: ChangeRow) -> None:
 def command(row: ChangeRow) -> str:
     """Return the command that carries a change on, or finishes its way back."""
     if row.going_back is not None:
+        if row.state is State.DROPPED:
+            return "alembic downgrade"
         return f"migrator rollback {row.id} --to {row.going_back}"
     return {
         State.PLANNED: f"migrator expand {row.id}",

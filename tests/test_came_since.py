@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, replace
 from threading import Timer
+from typing import Any
 
 import psycopg
 import pytest
+from test_interleavings import CrashError, crash_at, fresh
 
 from migrator.change import Change
 from migrator.errors import Refused
+from migrator.execution import Execution
 from migrator.pattern import Pattern
 from migrator.patterns import (
     AddCheck,
@@ -448,3 +451,27 @@ def test_a_name_that_is_taken_between_the_look_and_the_build(
     build()
     assert runner.rollback("two", to=State.PLANNED) is State.PLANNED
     assert sql.execute("SELECT to_regclass('k')").fetchone() == (None,)
+
+
+def test_a_crash_before_a_name_that_is_taken_is_told(
+    runner: Runner,
+    sql: psycopg.Connection,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who goes on does not take it for what the dead one has built."""
+    sql.execute("CREATE TABLE t (a int, b int)")
+    forward = Execution.forward
+
+    def late(*given: Any) -> None:
+        monkeypatch.undo()
+        sql.execute("CREATE INDEX k ON t (b)")
+        with crash_at("set_status", 1):
+            forward(*given)
+
+    monkeypatch.setattr(Execution, "forward", late)
+    change = Change(revision="two", pattern=CreateIndex("t", ["a"], "k"))
+    with pytest.raises((Refused, CrashError)):
+        runner.expand(change)
+    with pytest.raises(Refused, match='"k" already'):
+        fresh(database).expand(change)

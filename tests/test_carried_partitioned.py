@@ -320,3 +320,32 @@ def test_a_key_to_a_partitioned_table(database: str, sql: psycopg.Connection) ->
     )
     with pytest.raises(Refused, match=r'takes part in foreign key .*"whole"'):
         go(database, change("bigint", "m"), "expand")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_part_of_another_name(
+    database: str, sql: psycopg.Connection, *, taken: bool
+) -> None:
+    """What is attached after retire may bring its key under a name of its own."""
+    sql.execute("CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1)")
+    sql.execute(
+        "CREATE TABLE t (id int, n int CONSTRAINT fk REFERENCES p)"
+        " PARTITION BY RANGE (id);"
+        "CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (0) TO (50)"
+    )
+    given = change("bigint", "m")
+    carry(database, given, *FORWARD)
+    sql.execute(
+        "CREATE TABLE more (LIKE t); ALTER TABLE more ADD FOREIGN KEY (m) REFERENCES p;"
+        + ("ALTER TABLE more ADD CONSTRAINT fk CHECK (id > 0);" if taken else "")
+        + "ALTER TABLE t ATTACH PARTITION more FOR VALUES FROM (50) TO (90)"
+    )
+    fresh(database).rollback("a1", to=State.PLANNED)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        sql.execute("INSERT INTO t (id, n) VALUES (60, 2)")
+    sql.execute("INSERT INTO t (id, n) VALUES (60, 1), (7, 1)")
+    parts = sql.execute(
+        "SELECT convalidated FROM pg_constraint WHERE contype = 'f'"
+        " AND confrelid = 'p'::regclass"
+    ).fetchall()
+    assert parts == [(True,)] * 3

@@ -36,6 +36,8 @@ class Column:
 
     name: str
     type: str
+    #: The same without a schema that the connection's search path has.
+    short_type: str = ""
     #: The same as the catalogue has it: `atttypid` and `atttypmod`.
     type_oid: int = 0
     modifier: int = -1

@@ -24,6 +24,13 @@ _CAME = (
     " SELECT k.conname AS name FROM part a JOIN pg_catalog.pg_constraint k"
     " ON k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)"
     " WHERE k.contype IN ('c', 'f', 'u', 'x') AND k.conname <> ALL ({constraints})"
+    # A partition's part of what goes over bears a name of its own.
+    " AND NOT EXISTS (WITH RECURSIVE up (of, name, parent) AS ("
+    " SELECT k.conrelid, k.conname, k.conparentid"
+    " UNION ALL SELECT p.conrelid, p.conname, p.conparentid FROM up"
+    " JOIN pg_catalog.pg_constraint p ON p.oid = up.parent)"
+    " SELECT FROM up WHERE up.of = {table}::pg_catalog.regclass"
+    " AND up.name = ANY ({constraints}))"
     " UNION SELECT k.conname FROM part a JOIN pg_catalog.pg_constraint k"
     " ON k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)"
     " WHERE k.conname <> ALL ({referring})"

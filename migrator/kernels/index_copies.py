@@ -5,7 +5,7 @@ theirs in pg_temp the server renames the column, and spells what it has there ag
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from psycopg import sql
@@ -125,39 +125,74 @@ def copy_name(table: Table, index: Index, tag: str) -> str:
     return names.owned("index", index.name, indexes.table_tag(table, tag, index.name))
 
 
-def require_named_alike(
-    facts: Facts, columns: Iterable[str], originals: Iterable[tuple[Table, Index]]
-) -> None:
+def copies(
+    facts: Facts, old: str, new: str, *, bare: bool
+) -> tuple[tuple[Table, Index, str], ...]:
     """
-    Refuse copies that no original is found for by its name, and so would keep theirs.
+    Return the indexes of a column with the names of their copies over another one.
+
+    An original that was renamed since, as by the drop of another change that shares it,
+    is told by what it is on.
 
     Args:
         facts: of the table.
-        columns: those that the copies are over.
-        originals: the indexes that they are copies of, with their tables.
+        old: the column.
+        new: the other one.
+        bare: see `of_column`.
+
+    Returns:
+        Each with its table; there need be no copy of the name.
 
     Raises:
-        Refused: an original was dropped, or got another name, since it was copied.
+        Refused: a copy would keep its name, since its original is not found.
     """
-    found = {
-        (table.name, copy_name(table, index, facts.tag)) for table, index in originals
-    }
-    for column in columns:
-        for leaf in facts.leaves:
-            for index in of_column(leaf.table, column):
-                name = index.name
-                made = name.startswith(f"{names.OWNED}index_")
-                if made and (leaf.table.name, name) not in found:
-                    at = leaf.table.name.schema, name
-                    raise Refused(
-                        f'Index "{name}" of table {leaf.table.name} is the copy of one'
-                        " that was dropped or renamed since, and would keep this"
-                        " name.",
-                        next="give the other one its name back until then, or drop the"
-                        " copy (DROP INDEX CONCURRENTLY"
-                        f" {sql.Identifier(*at).as_string()}), then run the same"
-                        " command again.",
-                    )
+    found: list[tuple[Table, Index, str]] = []
+    for leaf in facts.leaves:
+        table = leaf.table
+        # A unique one may stand over the other column already, beside its copy.
+        known = (*of_column(table, old), *of_column(table, new))
+        named = {copy_name(table, i, facts.tag) for i in known}
+        spare = [
+            i
+            for i in of_column(table, new)
+            if i.name not in named and _is_own(table, i, facts.tag)
+        ]
+        for index in of_column(table, old, bare=bare):
+            name = copy_name(table, index, facts.tag)
+            alike = [i for i in spare if _is_like(i, index, {old: new})]
+            if alike and table.index(name) is None:
+                spare.remove(alike[0])
+                name = alike[0].name
+            found.append((table, index, name))
+        if spare:
+            name = spare[0].name
+            whole = sql.Identifier(table.name.schema, name).as_string()
+            raise Refused(
+                f'Index "{name}" of table {table.name} is the copy of one that was'
+                " dropped since, or has another copy by now, and would keep this name.",
+                next=f"give it another name (ALTER INDEX {whole} RENAME TO …), or drop"
+                f" it where nothing needs it (DROP INDEX CONCURRENTLY {whole}); then"
+                " run the same command again.",
+            )
+    return tuple(found)
+
+
+def _is_own(table: Table, index: Index, tag: str) -> bool:
+    """Tell whether an index is a copy of this change, whose name is not cut."""
+    stem = index.name.removeprefix(f"{names.OWNED}index_").rpartition("_")[0]
+    return index.name == copy_name(table, replace(index, name=stem), tag)
+
+
+def _is_like(copy: Index, index: Index, columns: Mapping[str, str]) -> bool:
+    """Tell whether an index is what another one would be over other columns."""
+
+    def told(one: Index, given: Mapping[str, str]) -> tuple[object, ...]:
+        keys = [(given.get(k.name, k.name), k.options) for k in one.keys]
+        include = [given.get(c, c) for c in one.include]
+        return (one.method, keys, include, one.nulls_not_distinct, one.predicate)
+
+    plain = by_name(index, *columns) and all(k.name for k in index.keys)
+    return plain and told(copy, {}) == told(index, columns)
 
 
 def _key(index: Index, columns: Mapping[str, str]) -> str:

@@ -259,9 +259,7 @@ def require_loose(facts: Facts, column: Column, kept: Collection[str] = ()) -> N
 
 def require_type(facts: Facts, part: Part, column: Column) -> None:
     """Refuse a type that the pattern states and the column does not have."""
-    stated = part.type or column.type
-    # Whoever states it may leave its schema out.
-    if stated != column.type and not column.type.endswith(f".{stated}"):
+    if part.type not in (None, column.type, column.short_type):
         raise Refused(
             f'Column "{part.name}" of table {facts.table.name} is of type'
             f" {column.type}, the change says {part.type}.",

@@ -674,3 +674,22 @@ def test_messages(runner: Runner, sql: psycopg.Connection) -> None:
         'Column "n" of table "public"."items" is of type integer, the change says'
         " int.\nNothing was changed.\nNext: write integer there."
     )
+
+
+def test_a_type_that_is_stated_without_its_schema(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """It is the one that the search path has: a rebuild would take that."""
+    sql.execute(
+        "CREATE SCHEMA o; CREATE TYPE o.mood AS ENUM ('a');"
+        "CREATE TYPE mood AS ENUM ('b'); CREATE TABLE t (id int PRIMARY KEY,"
+        " x o.mood, y mood)"
+    )
+    for column, there in (("x", False), ("y", True)):
+        pattern = ChangeColumnType("t", column, "text", to="z", old_type="mood")
+        change = Change(revision=column, pattern=pattern)
+        if there:
+            assert runner.expand(change) is State.EXPANDED
+            continue
+        with pytest.raises(Refused, match=r"is of type o\.mood, the change says mood"):
+            runner.expand(change)

@@ -14,9 +14,9 @@ from migrator.kernels.constraints import counted
 from migrator.kernels.direct import catalogue_step, has_columns
 from migrator.kernels.index_copies import (
     copied,
+    copies,
     copy_name,
     of_column,
-    require_named_alike,
 )
 from migrator.kernels.indexes import index_looks
 from migrator.kernels.mirror_columns.carried import (
@@ -272,31 +272,23 @@ class Pair(Shapes):
         gone = [*(s.retired for s in self.old), self._marks.column]
         heirs = [(s.heir_of, s.final) for s in self.new if s.heir_of is not None]
         freed = [
-            (leaf, index)
+            found
             for s in self.new
             if s.heir_of is not None
-            for leaf in facts.table.leaves
-            for index in of_column(leaf, s.heir_of.name, bare=s.bare_of_expressions)
+            for found in copies(
+                facts, s.heir_of.name, s.final, bare=s.bare_of_expressions
+            )
         ]
-        surplus = [
-            (leaf, index)
-            for _, name in heirs
-            for leaf in facts.table.leaves
-            for index in of_column(leaf, name)
-            if index.unique
-        ]
-        require_named_alike(facts, (name for _, name in heirs), (*freed, *surplus))
         indexes = (
             sql.SQL("ALTER INDEX IF EXISTS {} RENAME TO {}").format(
-                sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag)),
-                sql.Identifier(index.name),
+                sql.Identifier(table.name.schema, copy), sql.Identifier(index.name)
             )
-            for leaf, index in freed
+            for table, index, copy in freed
         )
         remarks = (
             statement
-            for leaf, index in freed
-            for statement in index_looks(leaf.name, index.name, index)
+            for table, index, _ in freed
+            for statement in index_looks(table.name, index.name, index)
         )
         sequences = (
             sql.SQL("ALTER SEQUENCE {} OWNED BY {}.{}").format(
@@ -306,11 +298,14 @@ class Pair(Shapes):
             for sequence in column.sequences
         )
         # Those of unique indexes, in whose place others stand by now.
-        copies = (
+        surplus = (
             sql.SQL("DROP INDEX IF EXISTS {}").format(
                 sql.Identifier(leaf.name.schema, copy_name(leaf, index, self.tag))
             )
-            for leaf, index in surplus
+            for _, name in heirs
+            for leaf in facts.table.leaves
+            for index in of_column(leaf, name)
+            if index.unique
         )
         return Step(
             name="drop_retired_side",
@@ -318,7 +313,7 @@ class Pair(Shapes):
                 self.table,
                 *self.remove(),
                 *sequences,
-                *copies,
+                *surplus,
                 *(self._alter("DROP COLUMN {}", name) for name in gone),
                 *indexes,
                 *remarks,

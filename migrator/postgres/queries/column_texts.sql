@@ -2,6 +2,8 @@
 -- so that they name every schema.
 SELECT a.attname::text AS name,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+       a.atttypid::bigint AS type_oid,
+       a.atttypmod AS modifier,
        CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END AS "default",
        CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(b.oid, b.mod) END AS base,
        CASE WHEN e.oid IS NOT NULL THEN pg_catalog.format_type(e.oid, a.atttypmod) END AS element

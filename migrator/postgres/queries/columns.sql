@@ -46,8 +46,7 @@ WITH RECURSIVE part (oid) AS (
   SELECT 'pg_catalog.varchar'::pg_catalog.regtype
 )
 SELECT a.attname::text AS name,
-       a.atttypid::bigint AS type_oid,
-       a.atttypmod AS modifier,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS short_type,
        a.attnotnull AS not_null,
        EXISTS (
          SELECT FROM pg_catalog.pg_constraint k

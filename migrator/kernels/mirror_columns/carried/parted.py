@@ -85,7 +85,13 @@ BEGIN
         JOIN pg_catalog.pg_constraint k ON k.conparentid = part.oid
     )
     SELECT part.of::pg_catalog.regclass AS of, part.name AS given,
-           COALESCE(known.name, {name}) AS wanted, known.comment
+           CASE WHEN known.name IS NOT NULL THEN known.name
+                -- One that came since may have another constraint of the name.
+                WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                              WHERE k.conrelid = part.of AND k.conname = {name})
+                THEN pg_catalog.left({name}, 40) || '_' || part.of::pg_catalog.oid
+                ELSE {name} END AS wanted,
+           known.comment
       FROM part
       LEFT JOIN pg_catalog.jsonb_to_recordset({known})
              AS known (of text, name text, comment text)
