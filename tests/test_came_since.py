@@ -408,8 +408,16 @@ BUILT: dict[str, tuple[Pattern, Phase]] = {
 _OTHERS = ("INDEX k ON t (b)", "INDEX k ON o (a)", "VIEW k AS SELECT 1")
 
 
-@pytest.mark.parametrize("of", ["", "PARTITION BY RANGE (a)"])
-@pytest.mark.parametrize("kind", BUILT)
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        (kind, of)
+        for kind in BUILT
+        for of in ("", "PARTITION BY RANGE (a)")
+        # A partitioned table has to have the index of a foreign key before.
+        if not (of and kind == "foreign key")
+    ],
+)
 def test_a_name_that_is_taken_between_the_look_and_the_build(
     kind: str, of: str, runner: Runner, sql: psycopg.Connection, database: str
 ) -> None:
@@ -419,8 +427,6 @@ def test_a_name_that_is_taken_between_the_look_and_the_build(
     if of:
         sql.execute(b"CREATE TABLE p PARTITION OF t FOR VALUES FROM (0) TO (99)")
     pattern, phase = BUILT[kind]
-    if of and kind == "foreign key":
-        pytest.skip("a partitioned table has to have the index before")
     change = Change(revision="two", pattern=pattern)
 
     def build() -> None:
