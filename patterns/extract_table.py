@@ -34,6 +34,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from migrator.errors import Refused
 from migrator.facts import Facts
 from migrator.kernels import (
+    along,
     constraints,
     dropping,
     mentions,
@@ -158,7 +159,9 @@ class ExtractTable(Pattern):
     def retire(self, facts: Facts) -> Steps:
         """Return the renames of the columns, out of the old release's sight."""
         dropping.require_unread(facts, *self._mapping())
+        comes = [self.reference] if self.reference and not self.through else []
         steps = self._extract(facts).retire()
+        steps = along.kept(steps, facts, *self.move, without=comes)
         return trigger_arguments.held(
             steps, facts.table.name, *self.move, assured=self.assured
         )

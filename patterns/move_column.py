@@ -30,6 +30,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts, Table
 from migrator.kernels import (
+    along,
     dropping,
     mentions,
     requirements,
@@ -237,6 +238,7 @@ class MoveColumn(Pattern):
         """Return the rename of the column, out of the old release's sight."""
         dropping.require_unread(facts, self.column)
         steps, table = self._moved(facts).retire(), facts.table.name
+        steps = along.kept(steps, facts, self.column)
         return trigger_arguments.held(steps, table, self.column, assured=self.assured)
 
     def drop(self, facts: Facts) -> Steps:

@@ -28,6 +28,7 @@ from migrator import names
 from migrator.errors import Refused
 from migrator.facts import Column, Facts
 from migrator.kernels import (
+    along,
     constraints,
     dropping,
     mentions,
@@ -249,7 +250,7 @@ class SplitTable(Pattern):
         """Return the renames of the columns, out of the old release's sight."""
         view = TableName(facts.table.name.schema, self.into)
         dropping.require_unread(facts, *_mapping(self.move), view=view)
-        steps = self._split(facts).retire()
+        steps = along.kept(self._split(facts).retire(), facts, *self.move)
         return trigger_arguments.held(
             steps, facts.table.name, *self.move, assured=self.assured
         )

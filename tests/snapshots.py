@@ -135,3 +135,12 @@ def same(found: dict[str, str], wanted: dict[str, str]) -> None:
         if found.get(name) != wanted.get(name)
     ]
     assert not apart, "\n".join(apart)
+
+
+def held(state: dict[str, str]) -> dict[str, str]:
+    """Return the indexes and constraints of a snapshot, proved of rows or not."""
+    return {
+        name: like.replace(" NOT VALID, False", ", True")
+        for name, like in state.items()
+        if name.startswith(("index", "constraint"))
+    }

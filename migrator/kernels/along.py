@@ -5,12 +5,22 @@ nobody else knows it. It runs only where no release does.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from psycopg import sql
 
 from migrator.facts import Constraint, Facts
 from migrator.kernels import constraints, indexes, unique_key
-from migrator.plan import Action, Autocommit, type_name
+from migrator.plan import Action, Autocommit, Steps, type_name
+
+
+def kept(
+    steps: Steps, facts: Facts, *columns: str, without: Collection[str] = ()
+) -> Steps:
+    """Return the steps of retire, the last of which keeps it; see `made_again`."""
+    *before, last = steps
+    again = made_again(facts, *columns, without=without)
+    return (*before, replace(last, along=again))
 
 
 def made_again(

@@ -332,13 +332,10 @@ class TwoShapes(Pattern):
         if made and not any(facts.table.column(s.retired) for s in pair.old):
             self._require_carried(facts)
         gone = self._gone(facts)
-        *before, exchange = pair.retire(facts)
-        made_again = along.made_again(facts, *gone, without=[s.name for s in pair.new])
+        new = [side.name for side in pair.new]
+        steps = along.kept(pair.retire(facts), facts, *gone, without=new)
         return trigger_arguments.held(
-            (*before, replace(exchange, along=made_again)),
-            facts.table.name,
-            *gone,
-            assured=self.assured,
+            steps, facts.table.name, *gone, assured=self.assured
         )
 
     def drop(self, facts: Facts) -> Steps:

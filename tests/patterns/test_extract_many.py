@@ -9,6 +9,7 @@ import pytest
 from backfill.live import wait_for
 from locks import holding, taken
 from sessions import Sessions, during
+from snapshots import held, snapshot
 
 from migrator.change import Change
 from migrator.errors import Failed, LockBudgetError, MismatchError, Refused
@@ -268,11 +269,12 @@ def test_rows_by_keys_and_two_workers(runner: Runner, sql: psycopg.Connection) -
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     """Where no other release runs it goes through at once, and back."""
     sql.execute(SETUP.encode())
-    before = rows(sql, OLD)
+    before, indexes = rows(sql, OLD), held(snapshot(sql))
     assert runner.complete(CHANGE) is State.DROPPED
     assert rows(sql, NEW) == before
     runner.rebuild(CHANGE)
     assert rows(sql, OLD) == before
+    assert held(snapshot(sql)) == indexes
     assert value(sql, "SELECT to_regclass('tags') IS NULL")
     assert value(
         sql,

@@ -9,6 +9,7 @@ import pytest
 from backfill.live import wait_for
 from locks import holding, taken
 from sessions import Sessions, during
+from snapshots import held, snapshot
 from tables import waits
 
 from migrator.change import Change
@@ -229,6 +230,25 @@ def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
         ("customer_name", False, "'guest'::text"),
     ]
     assert rows(sql, "SELECT to_regclass('customers') IS NULL") == [(True,)]
+
+
+def test_what_the_columns_were_held_to_is_rebuilt(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """Their indexes come back for the revisions that made them."""
+    sql.execute(SETUP.encode())
+    sql.execute(
+        "CREATE INDEX part ON orders (amount, lower(customer_email))"
+        " WHERE customer_name <> 'x'"
+    )
+    before = held(snapshot(sql))
+    runner.expand(CHANGE)
+    runner.settle("x")
+    sql.execute("CREATE INDEX pairs ON orders (customer_name, customer_id)")
+    runner.retire("x", old_release_gone="test")
+    runner.drop("x")
+    runner.rebuild(CHANGE)
+    assert held(snapshot(sql)) == before
 
 
 def test_columns_that_must_be_given(runner: Runner, sql: psycopg.Connection) -> None:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from backfill.live import wait_for
 from locks import taken
+from snapshots import held, snapshot
 from tables import Requests, backfill_behind, rows, texts_of, unique_index, waits
 
 from migrator.change import Change
@@ -161,9 +162,12 @@ def test_defaults_and_not_null_go_along(
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     """Where no other release runs it goes through at once, and back."""
     sql.execute(SETUP.encode())
+    sql.execute("CREATE UNIQUE INDEX part ON users (id, lower(bio)) WHERE name <> 'x'")
     before = rows(sql, "SELECT id, bio FROM users ORDER BY id")
+    indexes = held(snapshot(sql))
     assert runner.complete(CHANGE) is State.DROPPED
     runner.rebuild(CHANGE)
+    assert held(snapshot(sql)) == indexes
     assert rows(sql, "SELECT id, bio FROM users ORDER BY id") == before
     assert rows(sql, "SELECT * FROM profiles WHERE user_id = 1") == [(1, "a1")]
 

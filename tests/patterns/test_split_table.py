@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from locks import taken
+from snapshots import held, snapshot
 from tables import Between, backfill_behind, rows, texts_of
 
 from migrator.change import Change
@@ -265,10 +266,18 @@ def test_what_is_built_on_the_view_holds_the_drop(
 def test_complete_and_rebuild(runner: Runner, sql: psycopg.Connection) -> None:
     """Where no other release runs it goes through at once, and back."""
     sql.execute(SETUP.encode())
-    before = rows(sql, OLD)
+    sql.execute(
+        "CREATE TABLE kinds (id int PRIMARY KEY);"
+        "INSERT INTO kinds SELECT generate_series(0, 4);"
+        "ALTER TABLE users ADD CONSTRAINT few CHECK (hits < 9),"
+        " ADD CONSTRAINT kind FOREIGN KEY (hits) REFERENCES kinds;"
+        "CREATE UNIQUE INDEX part ON users (hits, lower(name)) WHERE bio <> 'x'"
+    )
+    before, hold = rows(sql, OLD), held(snapshot(sql))
     assert runner.complete(CHANGE) is State.DROPPED
     assert rows(sql, NEW) == before
     runner.rebuild(CHANGE)
+    assert held(snapshot(sql)) == hold
     assert rows(sql, OLD) == before
     assert rows(sql, "SELECT to_regclass('profiles') IS NULL") == [(True,)]
 
