@@ -855,6 +855,61 @@ def test_guard_settings_are_read(project: Quick) -> None:
     project.migrator("status")
 
 
+MERGED = 'MergeTables("profiles", "users", ["bio"], key={"user_id": "id"}, assured="x")'
+OLD_PROFILES = (
+    "CREATE TABLE profiles (user_id int PRIMARY KEY REFERENCES users, bio text)"
+)
+
+
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize(
+    "call",
+    [MERGED, f'DropTable("profiles", create="{OLD_PROFILES}", assured="x")'],
+    ids=["merged", "dropped"],
+)
+def test_a_table_that_is_gone(project: Quick, call: str, *, filled: bool) -> None:
+    """An empty database goes back to its base; one with rows may be in use."""
+    project.write("r1", first(PROFILES.format('sa.Column("bio", sa.String),')))
+    text = FIRST.partition("\n\ndef downgrade")[2]
+    path = project.folder / "migrations" / "versions" / "r1.py"
+    dropped = text.replace('("users")', '("profiles")\n    op.drop_table("users")')
+    path.write_text(path.read_text().replace(text, dropped))
+    project.write("r2", second(call))
+    project.run("upgrade", "head")
+    if filled:
+        project.fill()
+        refused = project.run("downgrade", "base", code=255)
+        assert "there is no way back" in refused.stderr
+    else:
+        project.run("downgrade", "base")
+        project.run("upgrade", "head")
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_new_table_with_rows_of_an_empty_one(
+    project: Quick, *, dropped: bool
+) -> None:
+    """Its rows are in use: `downgrade` keeps them."""
+    project.write(
+        "r2",
+        second(
+            'ExtractTable("users", "people", ["name"], reference="who", assured="x")'
+        ),
+    )
+    project.run("upgrade", "head" if dropped else "r1")
+    if not dropped:
+        project.run("upgrade", "head")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        conn.execute("INSERT INTO people (name) VALUES ('a')")
+        if dropped:
+            refused = project.run("downgrade", "-1", code=255)
+            assert "there is no way back" in refused.stderr
+        else:
+            project.run("downgrade", "-1")
+            project.run("upgrade", "head")
+        assert conn.execute("SELECT count(*) FROM people").fetchone() == (1,)
+
+
 OF_DOMAIN = """
 from alembic import op
 

@@ -295,17 +295,37 @@ def _quoted(ctx: MigrationContext, table: str, schema: str | None) -> str:
 
 
 def _nobody_uses(ctx: MigrationContext, change: "Change", known: "ChangeRow") -> bool:
-    """Tell whether the change's table has no rows: so nobody uses it."""
+    """Tell whether no table that the change writes has rows: so nobody uses it."""
     from migrator.facts import Kind
 
     pattern = change.pattern
     if pattern.kind is Kind.DOMAIN:
         return not _runner(ctx).is_filled(change)
-    # One that the change makes is not there yet.
-    absent = pattern.kind is not Kind.TABLE
     places = pattern.places(known.table, known.tag)
     found = (_is_empty(ctx, place.name, place.schema) for place in places)
-    return next((empty for empty in found if empty is not None), absent)
+    mine = next((empty for empty in found if empty is not None), None)
+    if pattern.kind is not Kind.TABLE:
+        # What the change makes is not there yet.
+        return mine is not False
+    beside = (
+        _is_empty(ctx, reach.table, reach.schema or known.table.schema)
+        for reach in pattern.beside()
+        if not reach.needed
+    )
+    there = [empty for empty in (mine, *beside) if empty is not None]
+    # Where all are gone for good, nothing of the change tells who is there.
+    return all(there) if there else _has_no_rows(ctx)
+
+
+def _has_no_rows(ctx: MigrationContext) -> bool:
+    """Tell whether no table has rows but Alembic's own."""
+    from migrator.alembic import applied
+    from migrator.postgres.connection import connect
+
+    assert ctx.connection is not None
+    with connect(target_of(ctx.connection), "migrator:look") as conn:
+        filled = applied.filled(conn, ctx)
+    return filled <= {_resolved(ctx, ctx.version_table, ctx.version_table_schema)}
 
 
 def _is_empty(ctx: MigrationContext, table: str, schema: str | None) -> bool | None:
