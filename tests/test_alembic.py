@@ -910,6 +910,27 @@ def test_a_new_table_with_rows_of_an_empty_one(
         assert conn.execute("SELECT count(*) FROM people").fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        'CreateTable("people", "name text")',
+        'ExtractTable("users", "people", ["name"], reference="who", assured="x")',
+    ],
+    ids=["created", "extracted"],
+)
+def test_what_a_rollback_parked_has_rows(project: Quick, call: str) -> None:
+    """A downgrade behind it keeps them for the hold, as one in its place does."""
+    project.run("upgrade", "r1")
+    project.write("r2", second(call))
+    project.run("upgrade", "head")
+    with psycopg.connect(project.url, autocommit=True) as conn:
+        conn.execute("INSERT INTO people (name) VALUES ('a')")
+        project.migrator("rollback", "r2", "--to", "planned")
+        project.run("downgrade", "-1")
+        project.run("upgrade", "head")
+        assert conn.execute("SELECT count(*) FROM people").fetchone() == (1,)
+
+
 OF_DOMAIN = """
 from alembic import op
 

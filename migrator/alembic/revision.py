@@ -304,6 +304,11 @@ def _nobody_uses(ctx: MigrationContext, change: "Change", known: "ChangeRow") ->
     places = pattern.places(known.table, known.tag)
     found = (_is_empty(ctx, place.name, place.schema) for place in places)
     mine = next((empty for empty in found if empty is not None), None)
+    # What a rollback has parked stands under another name, with its rows.
+    steps = (row.step for row in _runner(ctx).steps(known.id) if row.status == "parked")
+    parked = (s.parked.table for s in steps if s.parked and s.parked.table)
+    if any(_is_empty(ctx, table.name, table.schema) is False for table in parked):
+        return False
     if pattern.kind is not Kind.TABLE:
         # What the change makes is not there yet.
         return mine is not False
