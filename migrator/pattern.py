@@ -214,20 +214,29 @@ class Pattern(ABC):
         Refuse a declaration that the ledger could not keep.
 
         Raises:
-            UsageError: a parameter is no text, number or collection of them.
+            UsageError: a parameter is no text, number or collection of them, or no
+                text where one is meant.
             Misdeclared: one is still to be given.
         """
         self.require_whole()
+        own = type(self).__name__
         for name, value in self.parameters().items():
             try:
                 json.dumps(value)
             except TypeError:
                 raise UsageError(
-                    f"{type(self).__name__}: {name} is {value!r}, which is neither"
-                    " text nor a number.",
+                    f"{own}: {name} is {value!r}, which is neither text nor a number.",
                     next='write types and expressions as SQL text: "bigint", not'
                     " BigInteger().",
                 ) from None
+        types = {f.name: f.type for f in fields(self)}  # type: ignore[arg-type]
+        for name, value in self.parameters().items():
+            if types[name] is str and not isinstance(value, str):
+                raise UsageError(
+                    f"{own}: {name} is {value!r}, and has to be one text.",
+                    next=f"`migrator patterns {own}` shows the parameters in their"
+                    " order, with an example.",
+                )
 
     def require_whole(self) -> None:
         """

@@ -422,3 +422,20 @@ def test_a_type_that_is_no_text_is_refused(
             'Next: write types and expressions as SQL text: "bigint", not BigInteger().'
         )
     assert runner.changes() == []
+
+
+def test_parameters_in_another_order_are_refused(
+    runner: Runner, sql: psycopg.Connection
+) -> None:
+    """A list in the place of a name is told, with where their order stands."""
+    sql.execute("CREATE TABLE t (id int)")
+    pattern = RenameColumn("t", ["id"], "key")  # type: ignore[arg-type]
+    for what in (runner.plan, runner.expand):
+        with pytest.raises(UsageError) as caught:
+            what(Change(revision="a1", pattern=pattern))
+        assert str(caught.value) == (
+            "RenameColumn: column is ['id'], and has to be one text.\n"
+            "Nothing was changed.\n"
+            "Next: `migrator patterns RenameColumn` shows the parameters in their"
+            " order, with an example."
+        )
