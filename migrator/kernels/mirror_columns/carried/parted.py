@@ -88,7 +88,8 @@ BEGIN
            CASE WHEN known.name IS NOT NULL THEN known.name
                 -- One that came since may have another constraint of the name.
                 WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k
-                              WHERE k.conrelid = part.of AND k.conname = {name})
+                              WHERE k.conrelid = part.of AND k.conname = {name}
+                                AND k.oid <> part.oid)
                 THEN pg_catalog.left({name}, 40) || '_' || part.of::pg_catalog.oid
                 ELSE {name} END AS wanted,
            known.comment
